@@ -1,0 +1,119 @@
+//! The one error type of the library: a variant per thing that a user can act on, and the exit code that goes with it.
+
+use std::path::{Path, PathBuf};
+
+/// Shorthand used throughout the crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, where, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's word.
+        source: std::io::Error,
+    },
+    /// A file could not be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's word.
+        source: std::io::Error,
+    },
+    /// The input contradicts itself or its format.
+    #[error("{place}: {message}")]
+    Malformed {
+        /// File, node or tensor.
+        place: String,
+        /// Expected, found, and what to do.
+        message: String,
+    },
+    /// The input is valid, but of a kind that is not handled.
+    #[error("{place}: {message}")]
+    Unsupported {
+        /// File, node or tensor.
+        place: String,
+        /// What is not handled and what to do instead.
+        message: String,
+    },
+    /// Tensor shapes do not fit together.
+    #[error("{place}: {message}")]
+    Shape {
+        /// Node or tensor.
+        place: String,
+        /// Expected and found.
+        message: String,
+    },
+    /// What was asked for cannot be planned for this model.
+    #[error("{0}")]
+    Plan(String),
+    /// What was typed contradicts itself.
+    #[error("{0}")]
+    Usage(String),
+    /// An inference engine refused a model or failed to run it.
+    #[error("{engine}: {message}")]
+    Runtime {
+        /// `ONNX Runtime` or `tract`, with its mode.
+        engine: String,
+        /// The engine's own message and what to do.
+        message: String,
+    },
+    /// A device, a library, memory or time is missing.
+    #[error("{0}")]
+    Resources(String),
+    /// A check of the emitted model, or a threshold that the user set, was missed.
+    #[error("{0}")]
+    Verification(String),
+}
+
+impl Error {
+    /// Returns a [`Error::Malformed`] at `place` (file, node or tensor).
+    pub fn malformed(place: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Malformed { place: place.into(), message: message.into() }
+    }
+
+    /// Returns an [`Error::Unsupported`] at `place`.
+    pub fn unsupported(place: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Unsupported { place: place.into(), message: message.into() }
+    }
+
+    /// Returns an [`Error::Shape`] at `place`.
+    pub fn shape(place: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Shape { place: place.into(), message: message.into() }
+    }
+
+    /// Returns an [`Error::Runtime`] of `engine`.
+    pub fn runtime(engine: impl Into<String>, message: impl std::fmt::Display) -> Self {
+        Self::Runtime { engine: engine.into(), message: message.to_string() }
+    }
+
+    /// Returns a closure for `map_err` that adds the path which could not be read.
+    pub fn read(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        |source| Self::Read { path: path.to_owned(), source }
+    }
+
+    /// Returns a closure for `map_err` that adds the path which could not be written.
+    pub fn write(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        |source| Self::Write { path: path.to_owned(), source }
+    }
+
+    /// Returns the process exit code that the documentation promises for this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Read { .. }
+            | Self::Malformed { .. }
+            | Self::Unsupported { .. }
+            | Self::Shape { .. }
+            | Self::Plan(_) => 3,
+            Self::Verification(_) => 4,
+            Self::Write { .. } | Self::Resources(_) => 5,
+            Self::Runtime { .. } => 1,
+        }
+    }
+}

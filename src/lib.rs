@@ -1,0 +1,10 @@
+//! Data-free quantization of ONNX models: a float model in, a checked Q/DQ model out, no data needed.
+//!
+//! [`pipeline`] reads as the list of stages; every stage is a module of its own.
+
+pub mod error;
+pub mod ir;
+pub mod onnx;
+pub mod runtime;
+
+pub use error::{Error, Result};

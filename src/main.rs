@@ -1,0 +1,3 @@
+//! The `dfq-onnx` command.
+
+fn main() {}

@@ -1,0 +1,16 @@
+//! Model files: the only place that sees protobuf types.
+
+mod load;
+mod save;
+mod tensor;
+
+pub use load::{decode, load};
+pub use save::{INLINE_LIMIT, Saved, constant_bytes, encode, encode_split, save};
+
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+mod proto {
+    include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
+}
+
+/// The newest file-format version that is known; newer files may carry fields that a rewrite would lose.
+pub const NEWEST_IR_VERSION: i64 = 14;

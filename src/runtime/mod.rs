@@ -1,0 +1,51 @@
+//! Engines that run graphs: ONNX Runtime (loaded at run time) and tract (embedded), behind one small interface.
+
+use crate::error::Result;
+use crate::ir::{Graph, Tensor};
+
+/// How a session treats the graph it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Optimisation {
+    /// The engine's defaults: what every user of the file gets.
+    Default,
+    /// Nodes run as they are written.
+    None,
+}
+
+/// What a session is made with.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// Whether the engine may rewrite the graph.
+    pub optimisation: Optimisation,
+    /// Threads of one run.
+    pub threads: usize,
+    /// Whether weights are packed for many runs; off for a session that runs once or twice.
+    pub prepacking: bool,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self { optimisation: Optimisation::Default, threads: 1, prepacking: false }
+    }
+}
+
+/// A library that can run graphs.
+pub trait Engine {
+    /// Returns name and version, such as `ONNX Runtime 1.31.1`.
+    fn name(&self) -> String;
+
+    /// Returns a session that runs `graph`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Runtime`] when the engine refuses the graph.
+    fn load(&self, graph: &Graph, options: &SessionOptions) -> Result<Box<dyn Session>>;
+}
+
+/// A graph made ready to run.
+pub trait Session {
+    /// Runs the graph on `inputs` (in the order of [`Graph::fed_inputs`]) and returns its outputs in order.
+    ///
+    /// # Errors
+    /// [`crate::Error::Runtime`] when the engine fails or an input does not fit.
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>>;
+}

@@ -1,0 +1,6 @@
+//! All tests that need a session, a file or the binary: one binary, linked once.
+
+#![allow(clippy::unwrap_used)]
+
+mod round_trip;
+mod support;
