@@ -5,6 +5,10 @@
 pub mod error;
 pub mod ir;
 pub mod onnx;
+pub mod passes;
+pub mod plan;
+pub mod quant;
 pub mod runtime;
+pub mod stats;
 
 pub use error::{Error, Result};

@@ -41,6 +41,27 @@ impl Tensor {
         Self::pack(DType::F32, shape, values.iter().flat_map(|v| v.to_le_bytes()))
     }
 
+    /// Returns a tensor of floating-point type `dtype` with `values` rounded to it.
+    ///
+    /// # Errors
+    /// When `dtype` is no floating-point type of 16 to 64 bits.
+    pub fn from_floats(dtype: DType, shape: &[usize], values: &[f32]) -> Result<Self> {
+        assert_eq!(element_count(shape), Some(values.len()), "shape fits values");
+        let v = values.iter();
+        Ok(match dtype {
+            DType::F32 => Self::pack(dtype, shape, v.flat_map(|v| v.to_le_bytes())),
+            DType::F64 => Self::pack(dtype, shape, v.flat_map(|v| f64::from(*v).to_le_bytes())),
+            DType::F16 => Self::pack(dtype, shape, v.flat_map(|v| f16::from_f32(*v).to_le_bytes())),
+            DType::BF16 => Self::pack(dtype, shape, v.flat_map(|v| bf16::from_f32(*v).to_le_bytes())),
+            other => {
+                return Err(Error::unsupported(
+                    "tensor data",
+                    format!("expected a floating-point type, found {other}"),
+                ));
+            }
+        })
+    }
+
     /// Returns an int64 tensor. The product of `shape` must be the length of `values`.
     pub fn from_i64(shape: &[usize], values: &[i64]) -> Self {
         assert_eq!(element_count(shape), Some(values.len()), "shape fits values");

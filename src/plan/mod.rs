@@ -1,0 +1,102 @@
+//! Which tensor goes onto which grid: plain data, made once, read by ranges, training and emission alike.
+
+mod grid_preserving;
+mod placement;
+mod policy;
+mod target;
+
+use serde::{Deserialize, Serialize};
+
+pub use placement::plan;
+pub use policy::Policy;
+pub use target::Target;
+
+use crate::quant::Scheme;
+
+/// Why a tensor is on a grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The input of the network, or what elementwise operators make of it before the first layer.
+    Image,
+    /// The input of a Conv, Gemm or MatMul.
+    LayerInput,
+    /// An operand of a residual sum that no layer reads.
+    Carrier,
+    /// Needed only so that integer kernels of the target find their neighbours quantized.
+    Output,
+}
+
+/// One activation grid and the tensors on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Activation {
+    /// The form of the grid.
+    pub scheme: Scheme,
+    /// Why it is there.
+    pub role: Role,
+    /// Tensors whose values set the range: those that no grid-preserving operator makes from another of this grid.
+    pub roots: Vec<String>,
+    /// Every tensor on the grid, `roots` included.
+    pub tensors: Vec<String>,
+    /// The tensors behind which Q/DQ is written; the others keep the grid by themselves.
+    pub quantized: Vec<String>,
+}
+
+/// One weight grid; layers that share an initializer with the same form share it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Weight {
+    /// The initializer.
+    pub tensor: String,
+    /// The form of the grid.
+    pub scheme: Scheme,
+}
+
+/// One quantized Conv, ConvTranspose, Gemm or MatMul.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Layer {
+    /// The node's name, or its output's where it has none.
+    pub name: String,
+    /// The operator.
+    pub op_type: String,
+    /// The tensor that the node makes.
+    pub output: String,
+    /// Index into [`Plan::activations`]: the grid of the input.
+    pub input: usize,
+    /// Index into [`Plan::weights`]; `None` where both operands are activations.
+    pub weight: Option<usize>,
+}
+
+/// Something that stays in floating point, and why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Float {
+    /// Node or tensor.
+    pub name: String,
+    /// The operator.
+    pub op_type: String,
+    /// The reason.
+    pub reason: String,
+}
+
+/// What is quantized, and how; see the module's first line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Whom the file is for.
+    pub target: Target,
+    /// Activation grids.
+    pub activations: Vec<Activation>,
+    /// Weight grids.
+    pub weights: Vec<Weight>,
+    /// Quantized layers in graph order.
+    pub layers: Vec<Layer>,
+    /// What stays float.
+    pub float: Vec<Float>,
+}
+
+impl Plan {
+    /// Returns the fewest bits of any grid.
+    pub fn fewest_bits(&self) -> u32 {
+        let weights = self.weights.iter().map(|w| w.scheme.bits);
+        let activations = self.activations.iter().map(|a| a.scheme.bits);
+        weights.chain(activations).min().unwrap_or(8)
+    }
+}

@@ -1,0 +1,8 @@
+//! What the teacher file itself says about its activations: batch-normalisation statistics, and the moments of every
+//! tensor that follow from them.
+
+mod batch_norm;
+mod moments;
+
+pub use batch_norm::{BatchNorm, batch_norm_of, read_batch_norms};
+pub use moments::{ClippedNormal, Moments, propagate};

@@ -1,0 +1,376 @@
+//! Moments of every tensor that follow from batch-normalisation statistics (Nagel et al. 2019, section 4.2, appendix C).
+//!
+//! Each channel is a normal distribution clipped to an interval. Normalised tensors are `N(beta, gamma²)`; ReLU and
+//! Clip narrow the interval; sums add moments as if independent; other operators go through their first two moments.
+//! What no rule covers has no moments, and ranges then come from inputs that are run.
+
+use std::collections::HashMap;
+
+use super::BatchNorm;
+use crate::ir::{Dim, Graph, Node, ValueId};
+
+/// Correlation assumed between neighbouring pixels of one channel, where a rule sums or averages over them.
+const SPATIAL_CORRELATION: f64 = 0.5;
+/// Points of the quadrature over a normal distribution, and its reach in standard deviations.
+const QUADRATURE: (usize, f64) = (129, 6.0);
+
+/// One channel: `clip(N(mean, std²), lo, hi)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClippedNormal {
+    /// Mean before clipping.
+    pub mean: f64,
+    /// Standard deviation before clipping.
+    pub std: f64,
+    /// Lower bound, possibly `-inf`.
+    pub lo: f64,
+    /// Upper bound, possibly `inf`.
+    pub hi: f64,
+}
+
+impl ClippedNormal {
+    /// Returns an unclipped normal distribution.
+    pub fn new(mean: f64, std: f64) -> Self {
+        Self { mean, std, lo: f64::NEG_INFINITY, hi: f64::INFINITY }
+    }
+
+    /// Returns the same distribution clipped further.
+    pub fn clip(self, lo: f64, hi: f64) -> Self {
+        let lo_new = self.lo.max(lo).min(hi);
+        Self { lo: lo_new, hi: self.hi.min(hi).max(lo_new), ..self }
+    }
+
+    /// Returns the probability mass below `x`, clipping included.
+    pub fn cdf(&self, x: f64) -> f64 {
+        if x < self.lo {
+            0.0
+        } else if x >= self.hi {
+            1.0
+        } else if self.std <= 0.0 {
+            f64::from(u8::from(x >= self.mean))
+        } else {
+            0.5 * libm::erfc((self.mean - x) / (self.std * std::f64::consts::SQRT_2))
+        }
+    }
+
+    /// Returns mean and variance after clipping and after `f`, by quadrature.
+    pub fn moments_of(&self, f: impl Fn(f64) -> f64) -> (f64, f64) {
+        let (points, reach) = QUADRATURE;
+        let (mut weight, mut first, mut second) = (0.0, 0.0, 0.0);
+        for i in 0..points {
+            #[allow(clippy::cast_precision_loss)]
+            let z = reach * (2.0 * i as f64 / (points - 1) as f64 - 1.0);
+            let p = (-0.5 * z * z).exp();
+            let y = f((self.mean + self.std * z).clamp(self.lo, self.hi));
+            weight += p;
+            first += p * y;
+            second += p * y * y;
+        }
+        let mean = first / weight;
+        (mean, (second / weight - mean * mean).max(0.0))
+    }
+
+    /// Returns mean and variance after clipping.
+    pub fn moments(&self) -> (f64, f64) {
+        if self.lo == f64::NEG_INFINITY && self.hi == f64::INFINITY {
+            return (self.mean, self.std * self.std);
+        }
+        self.moments_of(|x| x)
+    }
+}
+
+/// The distribution of a tensor: one entry a channel, or a single one for all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moments(pub Vec<ClippedNormal>);
+
+impl Moments {
+    fn map(&self, f: impl Fn(&ClippedNormal) -> ClippedNormal) -> Self {
+        Self(self.0.iter().map(f).collect())
+    }
+
+    fn channel(&self, i: usize) -> &ClippedNormal {
+        if self.0.len() == 1 { &self.0[0] } else { &self.0[i] }
+    }
+
+    fn zip(&self, other: &Self, f: impl Fn(&ClippedNormal, &ClippedNormal) -> ClippedNormal) -> Option<Self> {
+        let n = self.0.len().max(other.0.len());
+        let fits = |m: &Self| m.0.len() == n || m.0.len() == 1;
+        (fits(self) && fits(other)).then(|| Self((0..n).map(|i| f(self.channel(i), other.channel(i))).collect()))
+    }
+}
+
+/// Returns the moments of every tensor that they are known for, by name.
+///
+/// `graph` may have its normalisations folded: their statistics are found by the name of the tensor they made.
+/// `input` describes the graph's inputs. Shapes must have been inferred.
+pub fn propagate(graph: &Graph, norms: &[BatchNorm], input: &Moments) -> HashMap<ValueId, Moments> {
+    let by_output: HashMap<&str, &BatchNorm> = norms.iter().map(|n| (n.output.as_str(), n)).collect();
+    let mut known: HashMap<ValueId, Moments> = graph.fed_inputs().iter().map(|&id| (id, input.clone())).collect();
+    for node in &graph.nodes {
+        let Some(output) = node.output(0) else { continue };
+        let moments = match by_output.get(graph.name_of(output)) {
+            Some(norm) => Some(normalised(norm)),
+            None => rule(graph, node, &known),
+        };
+        if let Some(moments) = moments {
+            known.insert(output, moments);
+        }
+    }
+    known
+}
+
+fn normalised(norm: &BatchNorm) -> Moments {
+    let channel = |(&beta, &gamma): (&f32, &f32)| ClippedNormal::new(f64::from(beta), f64::from(gamma).abs());
+    Moments(norm.beta.iter().zip(&norm.gamma).map(channel).collect())
+}
+
+fn rule(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Option<Moments> {
+    if !node.domain.is_empty() {
+        return None;
+    }
+    let x = || known.get(&node.input(0)?);
+    match node.op_type.as_str() {
+        "Relu" => Some(x()?.map(|c| c.clip(0.0, f64::INFINITY))),
+        "Clip" => clip(graph, node, x()?),
+        "Add" | "Sub" | "Mul" | "Div" => binary(graph, node, known),
+        "Conv" | "ConvTranspose" | "Gemm" | "MatMul" => weighted(graph, node, x()?),
+        "AveragePool" | "GlobalAveragePool" | "ReduceMean" => average(graph, node, x()?),
+        "MaxPool" | "Identity" | "Dropout" | "Resize" | "GlobalMaxPool" => Some(x()?.clone()),
+        "Slice" | "Transpose" | "Squeeze" | "Unsqueeze" | "Reshape" | "Flatten" => rearranged(graph, node, x()?),
+        "Pad" => padded(graph, node, x()?),
+        "Concat" => concat(graph, node, known),
+        _ => Some(elementwise(x()?, unary(node)?)),
+    }
+}
+
+fn scalar(graph: &Graph, id: Option<ValueId>) -> Option<f64> {
+    let values = graph.constant_of(id?)?.to_f32().ok()?;
+    values.first().map(|&v| f64::from(v))
+}
+
+fn clip(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
+    let bound = |i: usize, name: &str, open: f64| match node.input(i) {
+        Some(id) => scalar(graph, Some(id)),
+        None => Some(node.attrs.get(name).map_or(open, |_| f64::from(node.attrs.float(name, 0.0)))),
+    };
+    let (lo, hi) = (bound(1, "min", f64::NEG_INFINITY)?, bound(2, "max", f64::INFINITY)?);
+    Some(x.map(|c| c.clip(lo, hi)))
+}
+
+/// Constants of one value, or one value a channel (`[C]` trailing ones, `[1, C, 1, 1]`), are taken; others are not.
+fn operand(graph: &Graph, id: ValueId, known: &HashMap<ValueId, Moments>) -> Option<Moments> {
+    let Some(tensor) = graph.constant_of(id) else { return known.get(&id).cloned() };
+    let per_channel = tensor.shape().iter().filter(|&&d| d != 1).count() <= 1;
+    let values = tensor.to_f32().ok().filter(|v| per_channel && !v.is_empty())?;
+    Some(Moments(values.iter().map(|&v| ClippedNormal::new(f64::from(v), 0.0)).collect()))
+}
+
+fn binary(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Option<Moments> {
+    let (a, b) = (operand(graph, node.input(0)?, known)?, operand(graph, node.input(1)?, known)?);
+    let op = node.op_type.as_str();
+    if op == "Div" && b.0.iter().any(|c| c.std != 0.0 || c.mean == 0.0) {
+        return None;
+    }
+    a.zip(&b, |a, b| {
+        let ((ma, va), (mb, vb)) = (a.moments(), b.moments());
+        let (mean, variance) = match op {
+            "Add" => (ma + mb, va + vb),
+            "Sub" => (ma - mb, va + vb),
+            "Mul" => (ma * mb, va * vb + va * mb * mb + vb * ma * ma),
+            _ => (ma / mb, va / (mb * mb)),
+        };
+        let bounded = ClippedNormal::new(mean, variance.sqrt());
+        if op == "Add" { bounded.clip(a.lo + b.lo, a.hi + b.hi) } else { bounded }
+    })
+}
+
+/// `mean = W·mean + b`; the variance takes the taps of one input channel as correlated by [`SPATIAL_CORRELATION`].
+fn weighted(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
+    let weight = graph.constant_of(node.input(1)?)?;
+    let values = weight.to_f32().ok()?;
+    let shape = weight.shape();
+    let group = usize::try_from(node.attrs.int("group", 1)).ok().filter(|&g| g > 0)?;
+    let transposed = match node.op_type.as_str() {
+        "Conv" => true,
+        "Gemm" => node.attrs.int("transB", 0) != 0,
+        _ => false,
+    };
+    if shape.len() < 2 || group > 1 && !transposed {
+        return None;
+    }
+    let inner: usize = shape[2..].iter().product();
+    let (outputs, inputs) = if transposed { (shape[0], shape[1]) } else { (shape[1], shape[0]) };
+    let bias = match node.input(2) {
+        Some(id) => graph.constant_of(id)?.to_f32().ok()?,
+        None => vec![0.0],
+    };
+    let channels = inputs * group;
+    if x.0.len() != 1 && x.0.len() != channels || bias.len() != 1 && bias.len() != outputs {
+        return None;
+    }
+    let moments: Vec<(f64, f64)> = x.0.iter().map(ClippedNormal::moments).collect();
+    let output = |o: usize| {
+        let (mut mean, mut variance) = (f64::from(bias[if bias.len() == 1 { 0 } else { o }]), 0.0);
+        for i in 0..inputs {
+            let start = if transposed { (o * inputs + i) * inner } else { (i * outputs + o) * inner };
+            let taps = values[start..start + inner].iter().map(|&w| f64::from(w));
+            let (sum, squares) = taps.fold((0.0, 0.0), |(s, q), w| (s + w, q + w * w));
+            let channel = o / (outputs / group).max(1) * inputs + i;
+            let (m, v) = moments[if moments.len() == 1 { 0 } else { channel }];
+            mean += sum * m;
+            variance += v * ((1.0 - SPATIAL_CORRELATION) * squares + SPATIAL_CORRELATION * sum * sum);
+        }
+        ClippedNormal::new(mean, variance.sqrt())
+    };
+    Some(Moments((0..outputs).map(output).collect()))
+}
+
+fn average(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
+    let window: f64 = match node.ints("kernel_shape") {
+        #[allow(clippy::cast_precision_loss)]
+        Some(kernel) => kernel.iter().product::<i64>() as f64,
+        None => {
+            let shape = graph.value(node.input(0)?).shape.as_ref()?;
+            let spatial = shape.get(2..)?.iter().map(Dim::known).collect::<Option<Vec<_>>>()?;
+            #[allow(clippy::cast_precision_loss)]
+            let pixels = spatial.iter().product::<usize>() as f64;
+            pixels
+        }
+    };
+    let kept = SPATIAL_CORRELATION + (1.0 - SPATIAL_CORRELATION) / window.max(1.0);
+    Some(x.map(|c| {
+        let (mean, variance) = c.moments();
+        ClippedNormal { mean, std: (variance * kept).sqrt(), ..*c }
+    }))
+}
+
+/// Channels stay apart where axis 1 keeps its size or is flattened with the axes behind it; else they are pooled.
+fn rearranged(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
+    let size = |id: Option<ValueId>| graph.value(id?).shape.as_ref()?.get(1)?.known();
+    let (before, after) = (size(node.input(0)), size(node.output(0)));
+    let channels = x.0.len();
+    let flattens = matches!(node.op_type.as_str(), "Reshape" | "Flatten");
+    match (before, after) {
+        (Some(b), Some(a)) if b == channels && a == b && node.op_type != "Transpose" => Some(x.clone()),
+        (Some(b), Some(a)) if b == channels && flattens && a > b && a % b == 0 => {
+            Some(Moments(x.0.iter().flat_map(|c| std::iter::repeat_n(*c, a / b)).collect()))
+        }
+        _ => Some(Moments(vec![pooled(&x.0)?])),
+    }
+}
+
+fn pooled(channels: &[ClippedNormal]) -> Option<ClippedNormal> {
+    #[allow(clippy::cast_precision_loss)]
+    let n = channels.len() as f64;
+    let moments: Vec<(f64, f64)> = channels.iter().map(ClippedNormal::moments).collect();
+    let mean = moments.iter().map(|m| m.0).sum::<f64>() / n;
+    let second = moments.iter().map(|(m, v)| v + m * m).sum::<f64>() / n;
+    let lo = channels.iter().map(|c| c.lo).reduce(f64::min)?;
+    let hi = channels.iter().map(|c| c.hi).reduce(f64::max)?;
+    Some(ClippedNormal { mean, std: (second - mean * mean).max(0.0).sqrt(), lo, hi })
+}
+
+/// Padding of channels with zeros adds channels that are zero; other padding changes little.
+fn padded(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
+    let pads = match node.input(1) {
+        Some(id) => graph.constant_of(id)?.to_i64().ok()?,
+        None => node.ints("pads")?.to_vec(),
+    };
+    let rank = pads.len() / 2;
+    let at = |i: usize| pads.get(i).and_then(|&p| usize::try_from(p).ok());
+    let (before, after) = (at(1)?, at(rank + 1)?);
+    if before + after == 0 {
+        return Some(x.clone());
+    }
+    let channels = main_axis(graph, node.input(0)?)?;
+    let zeros = |n| std::iter::repeat_n(ClippedNormal::new(0.0, 0.0), n);
+    let old = (0..channels).map(|i| *x.channel(i));
+    (x.0.len() == channels || x.0.len() == 1).then(|| Moments(zeros(before).chain(old).chain(zeros(after)).collect()))
+}
+
+fn concat(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Option<Moments> {
+    let mut channels = Vec::new();
+    for id in node.inputs.iter().flatten() {
+        let moments = known.get(id)?;
+        let n = main_axis(graph, *id).filter(|&n| n == moments.0.len() || moments.0.len() == 1)?;
+        channels.extend((0..n).map(|i| *moments.channel(i)));
+    }
+    match node.attrs.int("axis", 1) {
+        1 => Some(Moments(channels)),
+        _ => Some(Moments(vec![pooled(&channels)?])),
+    }
+}
+
+fn elementwise(x: &Moments, f: impl Fn(f64) -> f64) -> Moments {
+    x.map(|c| {
+        let (mean, variance) = c.moments_of(&f);
+        ClippedNormal::new(mean, variance.sqrt())
+    })
+}
+
+type Unary = Box<dyn Fn(f64) -> f64>;
+
+fn unary(node: &Node) -> Option<Unary> {
+    let alpha = |default: f32| f64::from(node.attrs.float("alpha", default));
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let gate = |x: f64, slope: f64, offset: f64| (slope * x + offset).clamp(0.0, 1.0);
+    Some(match node.op_type.as_str() {
+        "LeakyRelu" => {
+            let slope = alpha(0.01);
+            Box::new(move |x| if x < 0.0 { slope * x } else { x })
+        }
+        "Elu" => {
+            let slope = alpha(1.0);
+            Box::new(move |x| if x < 0.0 { slope * x.exp_m1() } else { x })
+        }
+        "HardSigmoid" => {
+            let (slope, offset) = (alpha(0.2), f64::from(node.attrs.float("beta", 0.5)));
+            Box::new(move |x| gate(x, slope, offset))
+        }
+        "HardSwish" => Box::new(move |x| x * gate(x, 1.0 / 6.0, 0.5)),
+        "Sigmoid" => Box::new(sigmoid),
+        "Tanh" => Box::new(f64::tanh),
+        "Softplus" => Box::new(|x: f64| x.exp().ln_1p()),
+        "Gelu" => Box::new(|x: f64| 0.5 * x * (1.0 + libm::erf(x / std::f64::consts::SQRT_2))),
+        "Mish" => Box::new(|x: f64| x * x.exp().ln_1p().tanh()),
+        "Neg" => Box::new(|x: f64| -x),
+        "Abs" => Box::new(f64::abs),
+        _ => return None,
+    })
+}
+
+fn main_axis(graph: &Graph, id: ValueId) -> Option<usize> {
+    graph.value(id).shape.as_ref()?.get(1)?.known()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// E and Var of ReLU(N(beta, gamma²)) from Nagel et al. 2019, equations 18 and 19 of appendix C.
+    #[test]
+    fn moments_of_rectified_normals_match_the_closed_form() {
+        let mut failed = Vec::new();
+        for (beta, gamma) in [(0.0, 1.0), (1.5, 0.5), (-1.0, 2.0), (-3.0, 1.0)] {
+            let z: f64 = beta / gamma;
+            let density = (-0.5 * z * z).exp() / (2.0 * std::f64::consts::PI).sqrt();
+            let above = 0.5 * libm::erfc(-z / std::f64::consts::SQRT_2);
+            let mean = gamma * density + beta * above;
+            let variance = (beta * beta + gamma * gamma) * above + beta * gamma * density - mean * mean;
+            let (m, v) = ClippedNormal::new(beta, gamma).clip(0.0, f64::INFINITY).moments();
+            if (m - mean).abs() > 2e-3 * gamma || (v - variance).abs() > 4e-3 * gamma * gamma {
+                failed.push((beta, gamma, m, mean, v, variance));
+            }
+        }
+        assert!(failed.is_empty(), "{failed:?}");
+    }
+
+    #[test]
+    fn a_sum_of_rectified_tensors_stays_above_zero() {
+        let relu = ClippedNormal::new(0.2, 1.0).clip(0.0, f64::INFINITY);
+        let sum = Moments(vec![relu]).zip(&Moments(vec![relu; 3]), |a, b| {
+            ClippedNormal::new(a.moments().0 + b.moments().0, 1.0).clip(a.lo + b.lo, a.hi + b.hi)
+        });
+        let sum = sum.unwrap();
+        assert_eq!((sum.0.len(), sum.0[0].lo), (3, 0.0));
+    }
+}
