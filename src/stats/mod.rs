@@ -2,7 +2,9 @@
 //! tensor that follow from them.
 
 mod batch_norm;
+mod input;
 mod moments;
 
 pub use batch_norm::{BatchNorm, batch_norm_of, read_batch_norms};
+pub use input::{InputScale, InputSource, InputStatistics, guess_input};
 pub use moments::{ClippedNormal, Moments, propagate};

@@ -1,0 +1,163 @@
+//! From the float graph, the plan and the solution to the Q/DQ graph that is shipped.
+//!
+//! Activations: `x -> QuantizeLinear -> [integer Clip below 8 bits] -> DequantizeLinear`, read by every node that read
+//! `x`; graph outputs stay float. Weights: an integer initializer behind DequantizeLinear. Biases: int32 with scale
+//! `x·w`. Grids that tensors share are one scale and one zero-point initializer.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+use crate::ir::{Attr, Attrs, Graph, Node, Tensor, ValueId};
+use crate::plan::{Activation, Plan};
+use crate::quant::{Grid, QuantizedTensor, quantize_bias};
+use crate::recipes::Solution;
+
+/// The operator set and file format that packed 4-bit weights need.
+pub const PACKED_OPSET: i64 = 21;
+/// The operator set that per-channel scales need.
+pub const PER_CHANNEL_OPSET: i64 = 13;
+
+/// Returns the Q/DQ graph. `graph` is the float student; its operator set must be at least what the plan needs.
+///
+/// # Errors
+/// When the plan or the solution do not belong to the graph.
+pub fn emit(graph: &Graph, plan: &Plan, solution: &Solution) -> Result<Graph> {
+    let mut emitter = Emitter { graph: graph.clone(), plan, solution, weights: HashMap::new() };
+    for (activation, grid) in plan.activations.iter().zip(&solution.activations) {
+        emitter.quantize_activation(activation, grid)?;
+    }
+    for index in 0..plan.layers.len() {
+        emitter.quantize_layer(index)?;
+    }
+    let mut graph = emitter.graph;
+    graph.sweep();
+    graph.sort()?;
+    graph.metadata.producer_name = env!("CARGO_PKG_NAME").to_owned();
+    graph.metadata.producer_version = env!("CARGO_PKG_VERSION").to_owned();
+    crate::ir::check(&graph)?;
+    Ok(graph)
+}
+
+struct Emitter<'a> {
+    graph: Graph,
+    plan: &'a Plan,
+    solution: &'a Solution,
+    /// The dequantized value of each weight grid that was written.
+    weights: HashMap<usize, ValueId>,
+}
+
+impl Emitter<'_> {
+    fn find(&self, name: &str) -> Result<ValueId> {
+        self.graph.find(name).ok_or_else(|| Error::Plan(format!("the plan names tensor \"{name}\", which the graph lacks")))
+    }
+
+    fn quantize_activation(&mut self, activation: &Activation, grid: &Grid) -> Result<()> {
+        let Some(first) = activation.tensors.first() else { return Ok(()) };
+        let byte = grid.scheme.byte_type();
+        let scale = self.graph.add_constant(&format!("{first}_scale"), Tensor::from_f32(&[], &grid.scale));
+        let zero_point = Tensor::from_ints(byte, &[], &grid.zero_point)?;
+        let zero_point = self.graph.add_constant(&format!("{first}_zero_point"), zero_point);
+        let bounds = match grid.scheme.bits {
+            8 => None,
+            _ => {
+                let (lo, hi) = grid.scheme.int_range();
+                let lo = self.graph.add_constant(&format!("{first}_min"), Tensor::from_ints(byte, &[], &[lo])?);
+                let hi = self.graph.add_constant(&format!("{first}_max"), Tensor::from_ints(byte, &[], &[hi])?);
+                Some((lo, hi))
+            }
+        };
+        for name in &activation.quantized {
+            let x = self.find(name)?;
+            let dequantized = self.graph.add_value(&format!("{name}_dequantized"));
+            for input in self.graph.nodes.iter_mut().flat_map(|n| n.inputs.iter_mut()) {
+                if *input == Some(x) {
+                    *input = Some(dequantized);
+                }
+            }
+            let mut q = self.push("QuantizeLinear", &format!("{name}_quantized"), &[x, scale, zero_point], Attrs::default());
+            if let Some((lo, hi)) = bounds {
+                q = self.push("Clip", &format!("{name}_clipped"), &[q, lo, hi], Attrs::default());
+            }
+            let mut node = Node::new("DequantizeLinear", [q, scale, zero_point], [dequantized], Attrs::default());
+            node.name = format!("{name}_dequantize");
+            self.graph.nodes.push(node);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, op_type: &str, output: &str, inputs: &[ValueId], attrs: Attrs) -> ValueId {
+        let id = self.graph.add_value(output);
+        let mut node = Node::new(op_type, inputs.iter().copied(), [id], attrs);
+        node.name = format!("{output}_node");
+        self.graph.nodes.push(node);
+        id
+    }
+
+    fn quantize_layer(&mut self, index: usize) -> Result<()> {
+        let layer = &self.plan.layers[index];
+        let Some(weight) = layer.weight else { return Ok(()) };
+        let output = self.find(&layer.output)?;
+        let node = self.graph.nodes.iter().position(|n| n.output(0) == Some(output));
+        let node = node.ok_or_else(|| Error::Plan(format!("no node makes \"{}\", which the plan names", layer.output)))?;
+        let dequantized = match self.weights.get(&weight) {
+            Some(id) => *id,
+            None => self.write_weight(weight)?,
+        };
+        let bias = self.graph.nodes[node].input(2);
+        self.graph.nodes[node].inputs[1] = Some(dequantized);
+        if let Some(bias) = bias {
+            let grid = &self.solution.activations[layer.input];
+            if let Some(written) = self.write_bias(bias, grid.scale[0], &self.solution.weights[weight].grid.scale)? {
+                self.graph.nodes[node].inputs[2] = Some(written);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_weight(&mut self, index: usize) -> Result<ValueId> {
+        let QuantizedTensor { grid, shape, bytes } = &self.solution.weights[index];
+        let name = &self.plan.weights[index].tensor;
+        let packed = grid.scheme.packed_type();
+        let dtype = if self.plan.target.packs_weights() { packed } else { grid.scheme.byte_type() };
+        let integers = match dtype.bits() {
+            8 => Tensor::new(dtype, shape.clone(), bytes.clone())?,
+            _ => {
+                let values: Vec<i32> = (0..bytes.len()).map(|i| self.solution.weights[index].integer(i)).collect();
+                Tensor::from_ints(dtype, shape, &values)?
+            }
+        };
+        let (dims, attrs): (&[usize], Attrs) = match grid.scheme.axis {
+            None => (&[], Attrs::default()),
+            Some(axis) => {
+                let axis = i64::try_from(axis).expect("an axis is below the rank");
+                (&[grid.scale.len()], [("axis", Attr::Int(axis))].into())
+            }
+        };
+        let integers = self.graph.add_constant(&format!("{name}_quantized"), integers);
+        let scale = self.graph.add_constant(&format!("{name}_scale"), Tensor::from_f32(dims, &grid.scale));
+        let zero_point = Tensor::from_ints(dtype, dims, &grid.zero_point)?;
+        let zero_point = self.graph.add_constant(&format!("{name}_zero_point"), zero_point);
+        let id = self.push("DequantizeLinear", &format!("{name}_dequantized"), &[integers, scale, zero_point], attrs);
+        self.weights.insert(index, id);
+        Ok(id)
+    }
+
+    /// `None` where the bias is no constant vector, which then stays as it is.
+    fn write_bias(&mut self, bias: ValueId, input_scale: f32, weight_scale: &[f32]) -> Result<Option<ValueId>> {
+        let Some(tensor) = self.graph.constant_of(bias).filter(|t| t.shape().len() == 1) else { return Ok(None) };
+        let values = tensor.to_f32()?;
+        if weight_scale.len() != 1 && weight_scale.len() != values.len() {
+            return Ok(None);
+        }
+        let guarded = quantize_bias(&values, input_scale, weight_scale);
+        let name = self.graph.name_of(bias).to_owned();
+        let integers = Tensor::from_ints(crate::ir::DType::I32, &[values.len()], &guarded.integers)?;
+        let integers = self.graph.add_constant(&format!("{name}_quantized"), integers);
+        let (dims, attrs): (&[usize], Attrs) = match guarded.scale.len() {
+            1 => (&[], Attrs::default()),
+            _ => (&[guarded.scale.len()], [("axis", Attr::Int(0))].into()),
+        };
+        let scale = self.graph.add_constant(&format!("{name}_scale"), Tensor::from_f32(dims, &guarded.scale));
+        Ok(Some(self.push("DequantizeLinear", &format!("{name}_dequantized"), &[integers, scale], attrs)))
+    }
+}

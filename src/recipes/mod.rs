@@ -1,0 +1,76 @@
+//! Recipes: how a plan's grids and integers are found. One recipe = one file + one row of [`RECIPES`].
+
+mod nearest;
+
+use crate::error::{Error, Result};
+use crate::ir::Graph;
+use crate::plan::Plan;
+use crate::quant::{Grid, QuantizedTensor};
+use crate::runtime::Engine;
+use crate::stats::{BatchNorm, InputStatistics};
+
+/// What every recipe may draw on; none of it is data of the user's.
+pub struct Teacher<'a> {
+    /// Batch-normalisation statistics, read before folding; empty where the exporter folded them away.
+    pub norms: &'a [BatchNorm],
+    /// What is known or assumed of the network's input.
+    pub input: &'a InputStatistics,
+    /// Runs float graphs.
+    pub engine: &'a dyn Engine,
+    /// Everything random follows from it.
+    pub seed: u64,
+}
+
+/// Where the range of an activation grid came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RangeSource {
+    /// The interval of the network's input.
+    Input,
+    /// Moments that follow from batch-normalisation statistics.
+    Statistics,
+    /// Values that smooth synthetic inputs took in the float network.
+    SyntheticInputs,
+}
+
+/// Grids and integers for a plan, in its order.
+#[derive(Clone, Debug)]
+pub struct Solution {
+    /// One grid per [`Plan::activations`].
+    pub activations: Vec<Grid>,
+    /// Where each of those ranges came from.
+    pub sources: Vec<RangeSource>,
+    /// One tensor per [`Plan::weights`].
+    pub weights: Vec<QuantizedTensor>,
+    /// Output channels whose weight scale was enlarged so that the bias fits int32, by weight.
+    pub enlarged: Vec<(String, usize)>,
+}
+
+/// A recipe. It may change the student's float weights and biases; outputs must stay equal but for rounding.
+pub type Run = fn(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution>;
+
+/// One row of the table.
+pub struct Recipe {
+    /// The name on the command line.
+    pub name: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    /// Where it comes from.
+    pub citation: &'static str,
+    /// The recipe itself.
+    pub run: Run,
+}
+
+/// Every recipe, the best without training first.
+pub const RECIPES: &[Recipe] = &[nearest::RECIPE];
+
+/// Returns the recipe called `name`.
+///
+/// # Errors
+/// [`Error::Usage`] listing those that exist.
+pub fn find(name: &str) -> Result<&'static Recipe> {
+    RECIPES.iter().find(|r| r.name == name).ok_or_else(|| {
+        let names: Vec<&str> = RECIPES.iter().map(|r| r.name).collect();
+        Error::Usage(format!("there is no recipe \"{name}\"; known: {}", names.join(", ")))
+    })
+}

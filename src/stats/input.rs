@@ -1,0 +1,210 @@
+//! What the network's input looks like: given by the user, found from the first layer's statistics, or assumed.
+
+use serde::Serialize;
+
+use super::{BatchNorm, ClippedNormal, Moments};
+use crate::ir::{Graph, Node};
+
+/// Correlation of neighbouring pixels of natural images, per pixel of distance, and of colour channels.
+const PIXEL_CORRELATION: f64 = 0.95;
+const COLOUR_CORRELATION: f64 = 0.9;
+/// Mean and standard deviation of pixels of natural images on a scale of 0 to 1.
+const PIXEL: (f64, f64) = (0.45, 0.25);
+
+/// How the statistics were come by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputSource {
+    /// The user gave them.
+    Given,
+    /// They follow from the first layer's weights and batch-normalisation statistics.
+    FirstLayer,
+    /// Nothing is known; normalised inputs are assumed.
+    Assumed,
+}
+
+/// The conventions in which images are fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputScale {
+    /// Mean about 0 and standard deviation about 1 per channel.
+    Normalised,
+    /// 0 to 1.
+    Unit,
+    /// -1 to 1.
+    SignedUnit,
+    /// 0 to 255.
+    Raw,
+    /// An interval that the user gave.
+    Custom,
+}
+
+/// Mean, deviation and interval of the network's input, per channel or one for all.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct InputStatistics {
+    /// Mean per channel.
+    pub mean: Vec<f64>,
+    /// Standard deviation per channel.
+    pub std: Vec<f64>,
+    /// Smallest value that is fed.
+    pub lo: f64,
+    /// Largest value that is fed.
+    pub hi: f64,
+    /// The convention.
+    pub scale: InputScale,
+    /// How it was come by.
+    pub source: InputSource,
+}
+
+impl InputStatistics {
+    /// Returns the statistics of inputs normalised to mean 0 and deviation 1.
+    pub fn assumed() -> Self {
+        Self::of_scale(InputScale::Normalised, InputSource::Assumed)
+    }
+
+    fn of_scale(scale: InputScale, source: InputSource) -> Self {
+        let (lo, hi, mean, std) = match scale {
+            InputScale::Normalised | InputScale::Custom => (-2.5, 3.0, 0.0, 1.0),
+            InputScale::Unit => (0.0, 1.0, PIXEL.0, PIXEL.1),
+            InputScale::SignedUnit => (-1.0, 1.0, 2.0 * PIXEL.0 - 1.0, 2.0 * PIXEL.1),
+            InputScale::Raw => (0.0, 255.0, 255.0 * PIXEL.0, 255.0 * PIXEL.1),
+        };
+        Self { mean: vec![mean], std: vec![std], lo, hi, scale, source }
+    }
+
+    /// Returns the statistics of inputs in `lo..=hi`.
+    pub fn of_interval(lo: f64, hi: f64) -> Self {
+        let (mean, std) = (lo + PIXEL.0 * (hi - lo), PIXEL.1 * (hi - lo));
+        Self { mean: vec![mean], std: vec![std], lo, hi, scale: InputScale::Custom, source: InputSource::Given }
+    }
+
+    /// Returns the statistics of pixels `0..=255` times `scale`, minus `mean`, over `std`, per channel.
+    pub fn of_preprocessing(mean: &[f64], std: &[f64], scale: f64) -> Self {
+        let n = mean.len().max(std.len()).max(1);
+        let at = |v: &[f64], i: usize, default: f64| *v.get(i).or(v.last()).unwrap_or(&default);
+        let map = |pixel: f64, i: usize| (pixel * 255.0 * scale - at(mean, i, 0.0)) / at(std, i, 1.0);
+        Self {
+            mean: (0..n).map(|i| map(PIXEL.0, i)).collect(),
+            std: (0..n).map(|i| PIXEL.1 * 255.0 * scale / at(std, i, 1.0)).collect(),
+            lo: (0..n).map(|i| map(0.0, i)).fold(f64::INFINITY, f64::min),
+            hi: (0..n).map(|i| map(1.0, i)).fold(f64::NEG_INFINITY, f64::max),
+            scale: InputScale::Custom,
+            source: InputSource::Given,
+        }
+    }
+
+    /// Returns the same as moments of the input tensor.
+    pub fn moments(&self) -> Moments {
+        let channel = |(&mean, &std): (&f64, &f64)| ClippedNormal::new(mean, std).clip(self.lo, self.hi);
+        Moments(self.mean.iter().zip(&self.std).map(channel).collect())
+    }
+}
+
+/// Returns the input's statistics as the first convolution and the normalisation behind it imply them.
+///
+/// With weight `w`, bias `b` and running moments `m`, `v` of the convolution's result: `m = Σ w·μ + b` is solved for
+/// the channel means `μ` by least squares, and `v = σ² · wᵀRw` for `σ`, `R` being the correlation of natural images.
+/// The convention whose deviation is nearest to `σ` is taken. Without such a pair, inputs are assumed normalised.
+pub fn guess_input(graph: &Graph, norms: &[BatchNorm]) -> InputStatistics {
+    let found = graph.nodes.iter().find_map(|node| first_layer(graph, node, norms));
+    let Some((mean, std)) = found else { return InputStatistics::assumed() };
+    let scale = nearest_scale(&mean, std);
+    let mut guess = InputStatistics::of_scale(scale, InputSource::FirstLayer);
+    if scale == InputScale::Normalised {
+        let centre = mean.iter().sum::<f64>() / mean.len().max(1) as f64;
+        let (centre, std) = (centre.clamp(-0.5, 0.5), std.clamp(0.7, 1.4));
+        guess.mean = vec![centre; mean.len()];
+        guess.std = vec![std; mean.len()];
+    }
+    guess
+}
+
+fn nearest_scale(mean: &[f64], std: f64) -> InputScale {
+    let centre = mean.iter().sum::<f64>() / mean.len().max(1) as f64;
+    if std > 8.0 {
+        return InputScale::Raw;
+    }
+    let distance = |scale: InputScale| {
+        let typical = InputStatistics::of_scale(scale, InputSource::Assumed);
+        (std / typical.std[0]).ln().abs() + (centre - typical.mean[0]).abs() / typical.std[0].max(std)
+    };
+    let candidates = [InputScale::Normalised, InputScale::Unit, InputScale::SignedUnit];
+    candidates.into_iter().min_by(|a, b| distance(*a).total_cmp(&distance(*b))).unwrap_or(InputScale::Normalised)
+}
+
+fn first_layer(graph: &Graph, node: &Node, norms: &[BatchNorm]) -> Option<(Vec<f64>, f64)> {
+    if !node.is("Conv") || node.attrs.int("group", 1) != 1 || !graph.fed_inputs().contains(&node.input(0)?) {
+        return None;
+    }
+    let output = graph.name_of(node.output(0)?);
+    let norm = norms.iter().find(|n| n.input == output)?;
+    let weight = graph.constant_of(node.input(1)?)?;
+    let [outputs, inputs, rows, columns] = *weight.shape() else { return None };
+    let values = weight.to_f32().ok().filter(|_| norm.mean.len() == outputs && inputs <= 4)?;
+    let bias = match node.input(2) {
+        Some(id) => graph.constant_of(id)?.to_f32().ok()?,
+        None => vec![0.0; outputs],
+    };
+    let taps = rows * columns;
+    let sums: Vec<Vec<f64>> = (0..outputs)
+        .map(|o| (0..inputs).map(|i| values[(o * inputs + i) * taps..][..taps].iter().map(|&w| f64::from(w)).sum()).collect())
+        .collect();
+    let target: Vec<f64> = norm.mean.iter().zip(&bias).map(|(&m, &b)| f64::from(m) - f64::from(b)).collect();
+    let mean = least_squares(&sums, &target)?;
+    let (mut above, mut below) = (0.0, 0.0);
+    for o in 0..outputs {
+        let unit = unit_variance(&values[o * inputs * taps..][..inputs * taps], taps, columns);
+        above += unit * f64::from(norm.variance[o]);
+        below += unit * unit;
+    }
+    let std = (above / below).sqrt();
+    std.is_normal().then_some((mean, std))
+}
+
+/// The variance of a kernel's response to an image of unit variance with the correlations of natural images.
+fn unit_variance(kernel: &[f32], taps: usize, columns: usize) -> f64 {
+    let mut total = 0.0;
+    for (i, &a) in kernel.iter().enumerate() {
+        for (j, &b) in kernel.iter().enumerate() {
+            let (p, q) = (i % taps, j % taps);
+            let distance = (p / columns).abs_diff(q / columns) + (p % columns).abs_diff(q % columns);
+            let colour = if i / taps == j / taps { 1.0 } else { COLOUR_CORRELATION };
+            #[allow(clippy::cast_precision_loss)]
+            let correlation = colour * PIXEL_CORRELATION.powf(distance as f64);
+            total += f64::from(a) * f64::from(b) * correlation;
+        }
+    }
+    total.max(0.0)
+}
+
+/// Solves `min |A·x - y|²` by the normal equations, lightly regularised.
+fn least_squares(a: &[Vec<f64>], y: &[f64]) -> Option<Vec<f64>> {
+    let n = a.first()?.len();
+    let mut system = vec![vec![0.0; n + 1]; n];
+    for (row, target) in a.iter().zip(y) {
+        for i in 0..n {
+            for j in 0..n {
+                system[i][j] += row[i] * row[j];
+            }
+            system[i][n] += row[i] * target;
+        }
+    }
+    let trace: f64 = (0..n).map(|i| system[i][i]).sum();
+    for (i, row) in system.iter_mut().enumerate() {
+        row[i] += 1e-2 * trace / n as f64;
+    }
+    for i in 0..n {
+        let pivot = system[i][i];
+        if !pivot.is_normal() {
+            return None;
+        }
+        for j in 0..n {
+            if j != i {
+                let factor = system[j][i] / pivot;
+                let pivot_row = system[i].clone();
+                system[j].iter_mut().zip(&pivot_row).for_each(|(v, p)| *v -= factor * p);
+            }
+        }
+    }
+    Some((0..n).map(|i| system[i][n] / system[i][i]).collect())
+}
