@@ -1,0 +1,230 @@
+//! Arrays of images to float NCHW batches, normalised as the model was trained.
+
+use std::ops::Range;
+use std::path::Path;
+
+use super::npz::{Array, read_arrays};
+use crate::error::{Error, Result};
+use crate::ir::{Dim, Shape, Tensor};
+
+/// Names under which images are looked for, in this order.
+const IMAGE_NAMES: &[&str] = &["images", "image", "x", "x_test", "data", "inputs", "input"];
+/// Names under which labels are looked for, in this order.
+const LABEL_NAMES: &[&str] = &["labels", "label", "y", "y_test", "targets"];
+
+/// Where the channels of an array of images are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// Found from the shape that the model expects.
+    #[default]
+    Auto,
+    /// Last.
+    Nhwc,
+    /// Second.
+    Nchw,
+}
+
+/// How pixels become inputs: `(pixel * scale - mean) / std`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Preprocess {
+    /// One value, or one per channel; none means 0.
+    pub mean: Vec<f32>,
+    /// One value, or one per channel; none means 1.
+    pub std: Vec<f32>,
+    /// Multiplied first; where not given 1/255 for uint8 arrays and 1 for others.
+    pub scale: Option<f32>,
+    /// Layout of the array.
+    pub layout: Layout,
+}
+
+/// Images, with labels where there are any.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// `[n, h, w, c]`, `[n, c, h, w]` or `[n, h, w]`, of any number type.
+    pub images: Tensor,
+    /// One class index per image.
+    pub labels: Option<Vec<usize>>,
+    /// The file, for messages.
+    pub place: String,
+}
+
+impl Dataset {
+    /// Returns the images and labels of an `.npz` or `.npy` file.
+    ///
+    /// Images are the array called `images`, `x`, `data` or the like, else the only one of rank 3 or more.
+    ///
+    /// # Errors
+    /// When the file cannot be read, images are not found, or labels are no class indices of as many images.
+    pub fn read(path: &Path) -> Result<Self> {
+        let arrays = read_arrays(path)?;
+        let place = path.display().to_string();
+        let images = find_images(&place, &arrays)?.clone();
+        let named = |names: &[&str]| names.iter().find_map(|name| arrays.iter().find(|(n, _)| n == name));
+        let labels = named(LABEL_NAMES).map(|(_, tensor)| class_indices(&place, tensor)).transpose()?;
+        if let Some(labels) = &labels
+            && labels.len() != images.shape()[0]
+        {
+            return Err(Error::malformed(place, format!("{} images, {} labels", images.shape()[0], labels.len())));
+        }
+        Ok(Self { images, labels, place })
+    }
+
+    /// Returns the number of images.
+    pub fn len(&self) -> usize {
+        self.images.shape().first().copied().unwrap_or(0)
+    }
+
+    /// Returns whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the images of `range` as float32 `[n, c, h, w]` for a model input of shape `expected`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the images do not fit `expected`, or mean and std the channels.
+    pub fn batch(&self, range: Range<usize>, preprocess: &Preprocess, expected: &Shape) -> Result<Tensor> {
+        let [c, h, w, channels_last] = self.dimensions(preprocess.layout, expected)?;
+        let pixels = self.pixels(range.clone())?;
+        let scale = preprocess.scale.unwrap_or(match self.images.dtype() {
+            crate::ir::DType::U8 => 1.0 / 255.0,
+            _ => 1.0,
+        });
+        let mean = per_channel(&self.place, "mean", &preprocess.mean, c, 0.0)?;
+        let std = per_channel(&self.place, "std", &preprocess.std, c, 1.0)?;
+        let mut values = Vec::with_capacity(pixels.len());
+        for image in 0..range.len() {
+            for channel in 0..c {
+                let start = image * c * h * w;
+                let value = |p: usize| match channels_last {
+                    0 => pixels[start + channel * h * w + p],
+                    _ => pixels[start + p * c + channel],
+                };
+                values.extend((0..h * w).map(|p| (value(p) * scale - mean[channel]) / std[channel]));
+            }
+        }
+        Ok(Tensor::from_f32(&[range.len(), c, h, w], &values))
+    }
+
+    fn pixels(&self, range: Range<usize>) -> Result<Vec<f32>> {
+        let per_image: usize = self.images.shape()[1..].iter().product();
+        let width = self.images.dtype().bits() / 8 * per_image;
+        let mut shape = self.images.shape().to_vec();
+        shape[0] = range.len();
+        let bytes = self.images.bytes().slice(range.start * width..range.end * width);
+        as_floats(&Tensor::new(self.images.dtype(), shape, bytes)?)
+    }
+
+    /// Returns channels, height, width, and 1 where channels come last in the array (else 0).
+    fn dimensions(&self, layout: Layout, expected: &Shape) -> Result<[usize; 4]> {
+        let fits = |c: usize, h: usize, w: usize| {
+            let fit = |dim: &Dim, n: usize| dim.known().is_none_or(|d| d == n);
+            expected.len() == 4 && fit(&expected[1], c) && fit(&expected[2], h) && fit(&expected[3], w)
+        };
+        let candidates: Vec<[usize; 4]> = match *self.images.shape() {
+            [_, h, w] => vec![[1, h, w, 0]],
+            [_, a, b, c] => match layout {
+                Layout::Nhwc => vec![[c, a, b, 1]],
+                Layout::Nchw => vec![[a, b, c, 0]],
+                Layout::Auto if c < a => vec![[c, a, b, 1], [a, b, c, 0]],
+                Layout::Auto => vec![[a, b, c, 0], [c, a, b, 1]],
+            },
+            _ => Vec::new(),
+        };
+        candidates.into_iter().find(|&[c, h, w, _]| fits(c, h, w)).ok_or_else(|| {
+            let dims: Vec<String> = expected.iter().map(ToString::to_string).collect();
+            Error::shape(
+                &self.place,
+                format!(
+                    "the model expects images [{}] (n, c, h, w), found {:?}; resize or transpose the array",
+                    dims.join(", "),
+                    self.images.shape()
+                ),
+            )
+        })
+    }
+}
+
+fn find_images<'a>(place: &str, arrays: &'a [Array]) -> Result<&'a Tensor> {
+    let image_like = |tensor: &Tensor| tensor.shape().len() >= 3;
+    let named = IMAGE_NAMES.iter().find_map(|name| arrays.iter().find(|(n, t)| n == name && image_like(t)));
+    let mut unnamed = arrays.iter().filter(|(_, t)| image_like(t));
+    match (named, unnamed.next(), unnamed.next()) {
+        (Some((_, tensor)), _, _) | (None, Some((_, tensor)), None) => Ok(tensor),
+        _ => {
+            let present: Vec<String> = arrays.iter().map(|(n, t)| format!("{n} {:?}", t.shape())).collect();
+            Err(Error::malformed(
+                place,
+                format!("expected images under the name \"images\" (rank 3 or 4), found {}", present.join(", ")),
+            ))
+        }
+    }
+}
+
+fn class_indices(place: &str, labels: &Tensor) -> Result<Vec<usize>> {
+    let refused = |found: String| {
+        Error::malformed(place, format!("labels: expected one class index of 0 or more per image, found {found}"))
+    };
+    let values = labels.to_i64().map_err(|_| refused(format!("{} {:?}", labels.dtype(), labels.shape())))?;
+    values.into_iter().map(|v| usize::try_from(v).map_err(|_| refused(v.to_string()))).collect()
+}
+
+fn per_channel(place: &str, what: &str, values: &[f32], channels: usize, default: f32) -> Result<Vec<f32>> {
+    match values.len() {
+        0 => Ok(vec![default; channels]),
+        1 => Ok(vec![values[0]; channels]),
+        n if n == channels => Ok(values.to_vec()),
+        n => Err(Error::shape(place, format!("{what} has {n} values, the images have {channels} channels"))),
+    }
+}
+
+/// Returns the values of any number type as floats.
+#[allow(clippy::cast_precision_loss)]
+fn as_floats(tensor: &Tensor) -> Result<Vec<f32>> {
+    match tensor.dtype().is_float() {
+        true => tensor.to_f32(),
+        false => Ok(tensor.to_i64()?.into_iter().map(|v| v as f32).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::DType;
+
+    fn known(shape: &[usize]) -> Shape {
+        shape.iter().map(|&d| Dim::Known(d)).collect()
+    }
+
+    fn dataset(dtype: DType, shape: &[usize], values: &[i32]) -> Dataset {
+        let images = Tensor::from_ints(dtype, shape, values).unwrap();
+        Dataset { images, labels: None, place: "x.npz".to_owned() }
+    }
+
+    #[test]
+    fn channels_last_become_channels_first_and_normalised() {
+        let data = dataset(DType::U8, &[2, 1, 2, 3], &[0, 51, 102, 153, 204, 255, 255, 255, 255, 0, 0, 0]);
+        let options = Preprocess { mean: vec![0.0, 0.2, 0.4], std: vec![1.0, 1.0, 2.0], ..Preprocess::default() };
+        let batch = data.batch(0..1, &options, &known(&[1, 3, 1, 2])).unwrap();
+        let expected = [0.0, 0.6, 0.0, 0.6, 0.0, 0.3];
+        let close = batch.to_f32().unwrap().iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6);
+        assert!(close, "{:?}", batch.to_f32());
+        assert_eq!(batch.shape(), [1, 3, 1, 2]);
+        let second = data.batch(1..2, &Preprocess::default(), &known(&[1, 3, 1, 2])).unwrap();
+        assert_eq!(second.to_f32().unwrap(), [1.0, 0.0, 1.0, 0.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn one_channel_images_need_no_channel_axis() {
+        let data = dataset(DType::I16, &[1, 2, 2], &[1, 2, 3, 4]);
+        let batch = data.batch(0..1, &Preprocess::default(), &known(&[1, 1, 2, 2])).unwrap();
+        assert_eq!(batch.to_f32().unwrap(), [1.0, 2.0, 3.0, 4.0]);
+    }
+
+    #[test]
+    fn errors_name_expected_and_found_shapes() {
+        let data = dataset(DType::U8, &[1, 2, 2], &[1, 2, 3, 4]);
+        let error = data.batch(0..1, &Preprocess::default(), &known(&[1, 3, 2, 2])).unwrap_err().to_string();
+        assert!(error.contains("[1, 3, 2, 2]") && error.contains("[1, 2, 2]"), "{error}");
+    }
+}

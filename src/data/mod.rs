@@ -1,0 +1,12 @@
+//! Inputs for evaluation and verification: arrays from files, images to batches, synthetic inputs, top-1 counting.
+//! Not for training: images made against BN statistics are another matter.
+
+mod eval;
+mod images;
+mod npz;
+mod synthetic;
+
+pub use eval::{Evaluation, class_scores, evaluate};
+pub use images::{Dataset, Layout, Preprocess};
+pub use npz::{Array, find_array, read_arrays};
+pub use synthetic::{float_tensor, smooth_images, synthetic_inputs};
