@@ -48,7 +48,9 @@ struct Emitter<'a> {
 
 impl Emitter<'_> {
     fn find(&self, name: &str) -> Result<ValueId> {
-        self.graph.find(name).ok_or_else(|| Error::Plan(format!("the plan names tensor \"{name}\", which the graph lacks")))
+        self.graph
+            .find(name)
+            .ok_or_else(|| Error::Plan(format!("the plan names tensor \"{name}\", which the graph lacks")))
     }
 
     fn quantize_activation(&mut self, activation: &Activation, grid: &Grid) -> Result<()> {
@@ -74,7 +76,8 @@ impl Emitter<'_> {
                     *input = Some(dequantized);
                 }
             }
-            let mut q = self.push("QuantizeLinear", &format!("{name}_quantized"), &[x, scale, zero_point], Attrs::default());
+            let mut q =
+                self.push("QuantizeLinear", &format!("{name}_quantized"), &[x, scale, zero_point], Attrs::default());
             if let Some((lo, hi)) = bounds {
                 q = self.push("Clip", &format!("{name}_clipped"), &[q, lo, hi], Attrs::default());
             }
@@ -98,7 +101,8 @@ impl Emitter<'_> {
         let Some(weight) = layer.weight else { return Ok(()) };
         let output = self.find(&layer.output)?;
         let node = self.graph.nodes.iter().position(|n| n.output(0) == Some(output));
-        let node = node.ok_or_else(|| Error::Plan(format!("no node makes \"{}\", which the plan names", layer.output)))?;
+        let node =
+            node.ok_or_else(|| Error::Plan(format!("no node makes \"{}\", which the plan names", layer.output)))?;
         let dequantized = match self.weights.get(&weight) {
             Some(id) => *id,
             None => self.write_weight(weight)?,

@@ -1,14 +1,17 @@
 //! Data-free quantization of ONNX models: a float model in, a checked Q/DQ model out, no data needed.
 //!
-//! [`pipeline`] reads as the list of stages; every stage is a module of its own.
+//! `pipeline` reads as the list of stages; every stage is a module of its own.
 
+pub mod calibrate;
 pub mod data;
+pub mod emit;
 pub mod error;
 pub mod ir;
 pub mod onnx;
 pub mod passes;
 pub mod plan;
 pub mod quant;
+pub mod recipes;
 pub mod runtime;
 pub mod stats;
 

@@ -135,6 +135,39 @@ impl Tensor {
         Self::new(self.dtype, shape.to_vec(), self.data.clone())
     }
 
+    /// Returns rows `range` of axis 0, without copying.
+    ///
+    /// # Errors
+    /// When the rows do not exist or do not begin at whole bytes.
+    pub fn rows(&self, range: std::ops::Range<usize>) -> Result<Self> {
+        let outside = || Error::shape("tensor data", format!("rows {range:?} of {:?}", self.shape));
+        let rows = *self.shape.first().filter(|&&n| range.end <= n && range.start <= range.end).ok_or_else(outside)?;
+        let row_bits = self.len() / rows.max(1) * self.dtype.bits();
+        if !(row_bits * range.start).is_multiple_of(8) {
+            return Err(outside());
+        }
+        let mut shape = self.shape.clone();
+        shape[0] = range.len();
+        let data = self.data.slice(row_bits * range.start / 8..(row_bits * range.end).div_ceil(8));
+        Self::new(self.dtype, shape, data)
+    }
+
+    /// Returns `parts` one behind the other along axis 0.
+    ///
+    /// # Errors
+    /// When types or the other dimensions differ.
+    pub fn joined(parts: &[&Self]) -> Result<Self> {
+        let first = parts.first().ok_or_else(|| Error::shape("tensor data", "no parts to join"))?;
+        let fits =
+            |t: &&&Self| t.dtype == first.dtype && t.shape.get(1..) == first.shape.get(1..) && !t.shape.is_empty();
+        if let Some(other) = parts.iter().find(|t| !fits(t)) {
+            return Err(Error::shape("tensor data", format!("{:?} and {:?} do not join", first.shape, other.shape)));
+        }
+        let mut shape = first.shape.clone();
+        shape[0] = parts.iter().map(|t| t.shape[0]).sum();
+        Self::new(first.dtype, shape, parts.iter().flat_map(|t| t.data.iter().copied()).collect::<Vec<u8>>().into())
+    }
+
     /// Returns the values of a floating-point tensor as `f32`.
     ///
     /// # Errors

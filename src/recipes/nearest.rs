@@ -20,8 +20,9 @@ fn nearest(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Soluti
     let mut enlarged = Vec::new();
     for (index, weight) in plan.weights.iter().enumerate() {
         let constant = student.find(&weight.tensor).and_then(|id| student.constant_of(id));
-        let tensor = constant
-            .ok_or_else(|| Error::Plan(format!("the plan names weight \"{}\", which the graph lacks", weight.tensor)))?;
+        let tensor = constant.ok_or_else(|| {
+            Error::Plan(format!("the plan names weight \"{}\", which the graph lacks", weight.tensor))
+        })?;
         let values = tensor.to_f32()?;
         let mut grid = weight_grid(weight.scheme, &values, ChannelLayout::along(tensor.shape(), weight.scheme.axis));
         let fitting = fit_biases(student, plan, index, &activations, &grid.scale)?;
@@ -36,13 +37,7 @@ fn nearest(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Soluti
 }
 
 /// Returns the scales of weight `index`, enlarged where a bias of one of its layers would overflow int32.
-fn fit_biases(
-    student: &Graph,
-    plan: &Plan,
-    index: usize,
-    activations: &[Grid],
-    scale: &[f32],
-) -> Result<Vec<f32>> {
+fn fit_biases(student: &Graph, plan: &Plan, index: usize, activations: &[Grid], scale: &[f32]) -> Result<Vec<f32>> {
     let mut scale = scale.to_vec();
     for layer in plan.layers.iter().filter(|l| l.weight == Some(index)) {
         let node = student.find(&layer.output).and_then(|id| student.nodes.iter().find(|n| n.output(0) == Some(id)));
@@ -54,4 +49,3 @@ fn fit_biases(
     }
     Ok(scale)
 }
-

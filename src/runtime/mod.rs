@@ -1,7 +1,11 @@
 //! Engines that run graphs: ONNX Runtime (loaded at run time) and tract (embedded), behind one small interface.
 
+mod batched;
+
 use crate::error::Result;
 use crate::ir::{Graph, Tensor};
+
+pub use batched::run_in_batches;
 
 /// How a session treats the graph it is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

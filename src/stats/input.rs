@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::{BatchNorm, ClippedNormal, Moments};
-use crate::ir::{Graph, Node};
+use crate::error::Result;
+use crate::ir::{Graph, Node, Tensor};
 
 /// Correlation of neighbouring pixels of natural images, per pixel of distance, and of colour channels.
 const PIXEL_CORRELATION: f64 = 0.95;
@@ -93,6 +94,20 @@ impl InputStatistics {
         }
     }
 
+    /// Returns `tensor` with every value moved into the interval; other than float tensors stay as they are.
+    ///
+    /// # Errors
+    /// When the values cannot be read.
+    pub fn clamp(&self, tensor: Tensor) -> Result<Tensor> {
+        if !tensor.dtype().is_float() {
+            return Ok(tensor);
+        }
+        #[allow(clippy::cast_possible_truncation)]
+        let (lo, hi) = (self.lo as f32, self.hi as f32);
+        let values: Vec<f32> = tensor.to_f32()?.into_iter().map(|v| v.clamp(lo, hi)).collect();
+        Tensor::from_floats(tensor.dtype(), tensor.shape(), &values)
+    }
+
     /// Returns the same as moments of the input tensor.
     pub fn moments(&self) -> Moments {
         let channel = |(&mean, &std): (&f64, &f64)| ClippedNormal::new(mean, std).clip(self.lo, self.hi);
@@ -147,7 +162,9 @@ fn first_layer(graph: &Graph, node: &Node, norms: &[BatchNorm]) -> Option<(Vec<f
     };
     let taps = rows * columns;
     let sums: Vec<Vec<f64>> = (0..outputs)
-        .map(|o| (0..inputs).map(|i| values[(o * inputs + i) * taps..][..taps].iter().map(|&w| f64::from(w)).sum()).collect())
+        .map(|o| {
+            (0..inputs).map(|i| values[(o * inputs + i) * taps..][..taps].iter().map(|&w| f64::from(w)).sum()).collect()
+        })
         .collect();
     let target: Vec<f64> = norm.mean.iter().zip(&bias).map(|(&m, &b)| f64::from(m) - f64::from(b)).collect();
     let mean = least_squares(&sums, &target)?;

@@ -1,0 +1,111 @@
+//! Activation grids of a whole plan: from the moments that batch-normalisation statistics imply, and where those do not
+//! reach, from smooth synthetic inputs run through the float network.
+
+use crate::data::synthetic_inputs;
+use crate::error::{Error, Result};
+use crate::ir::{DType, Dim, Graph, ValueId};
+use crate::plan::{Activation, Plan, Role};
+use crate::quant::{Grid, Histogram, activation_grid};
+use crate::recipes::{RangeSource, Teacher};
+use crate::runtime::{SessionOptions, run_in_batches};
+use crate::stats::{Moments, propagate};
+
+/// Inputs that are run at most; fewer where the tensors to look at would take more than [`MEMORY`].
+const SAMPLES: usize = 32;
+/// Bytes that looked-at tensors may take in one run.
+const MEMORY: usize = 256 << 20;
+
+/// Returns one grid per activation of the plan and where each range came from.
+///
+/// # Errors
+/// When the engine cannot run the float graph.
+pub fn calibrate(student: &Graph, plan: &Plan, teacher: &Teacher) -> Result<(Vec<Grid>, Vec<RangeSource>)> {
+    let moments = match teacher.norms {
+        [] => std::collections::HashMap::new(),
+        norms => propagate(student, norms, &teacher.input.moments()),
+    };
+    let known = |activation: &Activation| -> Option<Moments> {
+        let roots = roots(student, activation).ok()?;
+        let all: Option<Vec<&Moments>> = roots.iter().map(|id| moments.get(id)).collect();
+        Some(Moments(all?.into_iter().flat_map(|m| m.0.iter().copied()).collect()))
+    };
+    let mut grids: Vec<Option<(Grid, RangeSource)>> = Vec::with_capacity(plan.activations.len());
+    for activation in &plan.activations {
+        let input = teacher.input;
+        grids.push(match known(activation) {
+            _ if is_network_input(student, activation) => {
+                #[allow(clippy::cast_possible_truncation)]
+                let grid = Grid::per_tensor(activation.scheme, input.lo as f32, input.hi as f32);
+                Some((grid, RangeSource::Input))
+            }
+            Some(m) => Some((activation_grid(activation.scheme, &Histogram::of_moments(&m)), RangeSource::Statistics)),
+            None => None,
+        });
+    }
+    let unknown: Vec<usize> = (0..grids.len()).filter(|&i| grids[i].is_none()).collect();
+    for (index, histogram) in unknown.iter().zip(observe(student, plan, &unknown, teacher)?) {
+        let grid = activation_grid(plan.activations[*index].scheme, &histogram);
+        grids[*index] = Some((grid, RangeSource::SyntheticInputs));
+    }
+    Ok(grids.into_iter().flatten().unzip())
+}
+
+fn is_network_input(student: &Graph, activation: &Activation) -> bool {
+    let inputs = student.fed_inputs();
+    let from_input = |name: &String| student.find(name).is_some_and(|id| inputs.contains(&id));
+    activation.role == Role::Image && activation.roots.iter().all(from_input)
+}
+
+fn roots(student: &Graph, activation: &Activation) -> Result<Vec<ValueId>> {
+    let find = |name: &String| {
+        student
+            .find(name)
+            .ok_or_else(|| Error::Plan(format!("the plan names tensor \"{name}\", which the graph lacks")))
+    };
+    activation.roots.iter().map(find).collect()
+}
+
+/// Returns the histogram of each wanted activation over smooth synthetic inputs.
+fn observe(student: &Graph, plan: &Plan, wanted: &[usize], teacher: &Teacher) -> Result<Vec<Histogram>> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut tapped = student.clone();
+    let mut taps = Vec::with_capacity(wanted.len());
+    tapped.outputs.clear();
+    for &index in wanted {
+        let ids = roots(student, &plan.activations[index])?;
+        taps.push(ids.len());
+        for id in ids {
+            tapped.value_mut(id).dtype.get_or_insert(DType::F32);
+            tapped.outputs.push(id);
+        }
+    }
+    let samples = samples_within(&tapped);
+    #[allow(clippy::cast_possible_truncation)]
+    let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
+    let input = teacher.input;
+    let inputs = synthetic_inputs(student, samples, &narrow(&input.mean), &narrow(&input.std), teacher.seed)?;
+    let inputs = inputs.into_iter().map(|tensor| input.clamp(tensor)).collect::<Result<Vec<_>>>()?;
+    let mut session = teacher.engine.load(&tapped, &SessionOptions::default())?;
+    let outputs = run_in_batches(session.as_mut(), &tapped, &inputs)?;
+    let mut outputs = outputs.iter();
+    taps.into_iter()
+        .map(|n| {
+            let mut values = Vec::new();
+            for tensor in outputs.by_ref().take(n) {
+                values.extend(tensor.to_f32()?);
+            }
+            Ok(Histogram::of_values(&values))
+        })
+        .collect()
+}
+
+fn samples_within(tapped: &Graph) -> usize {
+    let elements = |id: &ValueId| {
+        let shape = tapped.value(*id).shape.as_ref();
+        shape.map_or(0, |s| s.iter().skip(1).filter_map(Dim::known).product::<usize>())
+    };
+    let per_sample: usize = tapped.outputs.iter().map(elements).sum::<usize>() * 4;
+    (MEMORY / per_sample.max(1)).clamp(1, SAMPLES)
+}

@@ -1,0 +1,33 @@
+//! Running more samples than a model takes at once.
+
+use crate::error::{Error, Result};
+use crate::ir::{Dim, Graph, Tensor};
+
+use super::Session;
+
+/// Runs `inputs` (samples along axis 0) in pieces of the batch that the graph's inputs fix, or at once where it is free,
+/// and returns the outputs joined along axis 0.
+///
+/// # Errors
+/// When the number of samples is no multiple of a fixed batch, or the engine fails.
+pub fn run_in_batches(session: &mut dyn Session, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    let samples = inputs.first().and_then(|t| t.shape().first()).copied().unwrap_or(1);
+    let fixed = graph.fed_inputs().iter().find_map(|&id| match graph.value(id).shape.as_ref()?.first()? {
+        Dim::Known(n) => Some(*n),
+        _ => None,
+    });
+    let Some(batch) = fixed.filter(|&n| n != samples && n > 0) else { return session.run(inputs) };
+    if !samples.is_multiple_of(batch) {
+        return Err(Error::shape(
+            "batch",
+            format!("{samples} samples do not divide into the model's batch of {batch}"),
+        ));
+    }
+    let mut pieces = Vec::with_capacity(samples / batch);
+    for start in (0..samples).step_by(batch) {
+        let piece: Vec<Tensor> = inputs.iter().map(|t| t.rows(start..start + batch)).collect::<Result<_>>()?;
+        pieces.push(session.run(&piece)?);
+    }
+    let outputs = pieces.first().map_or(0, Vec::len);
+    (0..outputs).map(|i| Tensor::joined(&pieces.iter().map(|p| &p[i]).collect::<Vec<_>>())).collect()
+}
