@@ -1,3 +1,7 @@
 //! The `dfq-onnx` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dfq_onnx::cli::run(std::env::args_os())
+}

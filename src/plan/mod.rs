@@ -1,5 +1,6 @@
 //! Which tensor goes onto which grid: plain data, made once, read by ranges, training and emission alike.
 
+mod cost;
 mod grid_preserving;
 mod placement;
 mod policy;
@@ -7,6 +8,7 @@ mod target;
 
 use serde::{Deserialize, Serialize};
 
+pub use cost::macs;
 pub use placement::plan;
 pub use policy::Policy;
 pub use target::Target;

@@ -1,0 +1,144 @@
+//! Groups of flags that several commands share, and the parsing of their values.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::data::{Layout, Preprocess};
+use crate::error::Result;
+use crate::runtime::{Device, EngineChoice, RunningEngines};
+use crate::stats::InputStatistics;
+
+/// Which engine runs models, and where.
+#[derive(Args, Debug)]
+pub(super) struct EngineArguments {
+    /// Engine: auto (both, tract alone where ONNX Runtime is not to be had), ort or tract
+    #[arg(long, default_value = "auto", value_parser = parse::<EngineChoice>)]
+    engine: EngineChoice,
+    /// Device: cpu, cuda[:i] or tensorrt[:i]
+    #[arg(long, default_value = "cpu", value_parser = parse::<Device>)]
+    device: Device,
+    /// Threads of one run
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: u16,
+    /// ONNX Runtime's library (libonnxruntime.so, onnxruntime.dll, libonnxruntime.dylib)
+    #[arg(long, value_name = "FILE")]
+    ort_lib: Option<PathBuf>,
+    /// Never fetch ONNX Runtime
+    #[arg(long)]
+    offline: bool,
+}
+
+impl EngineArguments {
+    /// Returns the engines that were asked for.
+    ///
+    /// # Errors
+    /// When they are not to be had.
+    pub(super) fn start(&self) -> Result<RunningEngines> {
+        RunningEngines::start(self.engine, self.device, self.ort_lib.as_deref(), self.offline, usize::from(self.threads))
+    }
+}
+
+/// How pixels become inputs.
+#[derive(Args, Debug)]
+pub(super) struct PreprocessArguments {
+    /// Means, one or one per channel, in units after --scale
+    #[arg(long, value_name = "M[,M...]", value_delimiter = ',', allow_negative_numbers = true)]
+    mean: Vec<f32>,
+    /// Standard deviations, one or one per channel, in units after --scale
+    #[arg(long, value_name = "S[,S...]", value_delimiter = ',', value_parser = positive)]
+    std: Vec<f32>,
+    /// Factor on pixels before --mean and --std [default: 1/255 for uint8 arrays, else 1]
+    #[arg(long, value_name = "F", value_parser = positive)]
+    scale: Option<f32>,
+    /// Layout of arrays of images
+    #[arg(long, default_value = "auto")]
+    layout: LayoutArgument,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LayoutArgument {
+    Auto,
+    Nhwc,
+    Nchw,
+}
+
+impl PreprocessArguments {
+    /// Returns the same for reading images.
+    pub(super) fn preprocess(&self) -> Preprocess {
+        Preprocess {
+            mean: self.mean.clone(),
+            std: self.std.clone(),
+            scale: self.scale,
+            layout: match self.layout {
+                LayoutArgument::Auto => Layout::Auto,
+                LayoutArgument::Nhwc => Layout::Nhwc,
+                LayoutArgument::Nchw => Layout::Nchw,
+            },
+        }
+    }
+
+    /// Returns what these flags say of the network's input; nothing where none is given.
+    pub(super) fn input(&self) -> Option<InputStatistics> {
+        let given = !self.mean.is_empty() || !self.std.is_empty() || self.scale.is_some();
+        let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
+        let scale = self.scale.map_or(1.0 / 255.0, f64::from);
+        given.then(|| InputStatistics::of_preprocessing(&wide(&self.mean), &wide(&self.std), scale))
+    }
+}
+
+/// Parses a value by its `FromStr`, keeping its message.
+pub(super) fn parse<T: std::str::FromStr<Err = crate::Error>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|e: crate::Error| e.to_string())
+}
+
+fn positive(text: &str) -> Result<f32, String> {
+    let value: f32 = text.trim().parse().map_err(|_| "expected a number".to_owned())?;
+    if value > 0.0 && value.is_finite() { Ok(value) } else { Err("expected a number above 0".to_owned()) }
+}
+
+/// Parses `name:1x3x224x224` or `name:1,3,224,224`.
+pub(super) fn input_shape(text: &str) -> Result<(String, Vec<usize>), String> {
+    let refused = || "expected NAME:1x3x224x224".to_owned();
+    let (name, shape) = text.rsplit_once(':').ok_or_else(refused)?;
+    let sizes = shape.split(['x', ',']).map(|d| d.trim().parse::<usize>().ok().filter(|&n| n > 0));
+    let sizes: Option<Vec<usize>> = sizes.collect();
+    Ok((name.to_owned(), sizes.ok_or_else(refused)?))
+}
+
+/// Parses `LO:HI`.
+pub(super) fn interval(text: &str) -> Result<(f64, f64), String> {
+    let refused = || "expected LO:HI with LO below HI, such as 0:255".to_owned();
+    let (lo, hi) = text.split_once(':').ok_or_else(refused)?;
+    let (lo, hi): (f64, f64) = (lo.parse().map_err(|_| refused())?, hi.parse().map_err(|_| refused())?);
+    if lo < hi && lo.is_finite() && hi.is_finite() { Ok((lo, hi)) } else { Err(refused()) }
+}
+
+/// Parses a share between 0 and 1.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    let value = text.parse::<f64>().ok().filter(|v| (0.0..=1.0).contains(v));
+    value.ok_or_else(|| "expected a share between 0 and 1, such as 0.99".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_read_in_both_spellings() {
+        let expected = Ok(("input:0".to_owned(), vec![1, 3, 8, 8]));
+        assert_eq!(input_shape("input:0:1x3x8x8"), expected);
+        assert_eq!(input_shape("input:0:1,3,8,8"), expected);
+        for bad in ["x", "x:", "x:1x0", "x:1xN", "x:-1"] {
+            assert!(input_shape(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn intervals_must_rise() {
+        assert_eq!(interval("-1:1.5"), Ok((-1.0, 1.5)));
+        for bad in ["1", "1:1", "2:1", "a:b", "nan:1", "0:inf"] {
+            assert!(interval(bad).is_err(), "{bad}");
+        }
+    }
+}

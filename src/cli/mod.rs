@@ -1,0 +1,120 @@
+//! The command line: what was typed becomes a resolved configuration; results go to stdout, everything else to stderr.
+
+mod arguments;
+mod doctor;
+mod eval;
+mod inspect;
+mod quantize;
+mod verify;
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::error::Error;
+
+/// Data-free quantization of ONNX models, checked in tract and ONNX Runtime before the file is handed over.
+#[derive(Parser)]
+#[command(name = "dfq-onnx", version, max_term_width = 110, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Log more to stderr (-v, -vv)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad or unsupported model, 4 check or threshold \
+                          missed, 5 resources (memory, device, disk), 130 interrupted";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Quantize a float model without data; checks the result before writing it
+    Quantize(Box<quantize::Arguments>),
+    /// Check a quantized model against its float original, in both runtimes
+    Verify(verify::Arguments),
+    /// Show statistics, layers and sizes of a model, and what quantizing it would refuse
+    Inspect(inspect::Arguments),
+    /// Count right answers of a model on labelled images
+    Eval(eval::Arguments),
+    /// Tell which runtimes and devices are there, what is missing and how to get it
+    Doctor(doctor::Arguments),
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Tables for people.
+    #[default]
+    Table,
+    /// One JSON document.
+    Json,
+}
+
+/// Runs the command in `arguments` (the program's name first) and returns the process's exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments.into_iter().map(with_dashes)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    start_log(cli.verbose);
+    let result = match cli.command {
+        Command::Quantize(arguments) => quantize::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(error.downcast_ref::<Error>().map_or(1, Error::exit_code))
+        }
+    }
+}
+
+/// `--per_channel` is `--per-channel`: both spellings are in use among quantizers.
+fn with_dashes(argument: OsString) -> OsString {
+    let Some(text) = argument.to_str().filter(|text| text.starts_with("--")) else { return argument };
+    match text.split_once('=') {
+        Some((flag, value)) => format!("{}={value}", flag.replace('_', "-")).into(),
+        None => text.replace('_', "-").into(),
+    }
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => "warn,ort=error,tract=off",
+        1 => "info,ort=warn",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("DFQ_ONNX_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false);
+    // A second command in one process keeps the first one's log.
+    let _ = subscriber.with_writer(std::io::stderr).try_init();
+}
+
+/// Prints the name of a stage on a terminal; elsewhere only where the user asked for more with `-v`.
+fn show_stage(stage: &str) {
+    if std::io::stderr().is_terminal() {
+        eprintln!("{stage} ...");
+    } else {
+        tracing::info!("{stage}");
+    }
+}
+
+/// Prints `text` to stdout; a reader that went away is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,132 @@
+//! What a run did, as data with a schema version, and as tables for people.
+
+mod table;
+mod warning;
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+pub use table::render;
+pub use warning::Warning;
+
+use crate::passes::PassCount;
+use crate::plan::Plan;
+use crate::recipes::RangeSource;
+use crate::stats::InputStatistics;
+use crate::verify::Verification;
+
+/// The version of the JSON's form; raised when a field changes its meaning or goes away.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The report of `quantize`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Name and version of this program.
+    pub tool: String,
+    /// The float model.
+    pub model: PathBuf,
+    /// The quantized model; none in a dry run or where a hard check failed.
+    pub output: Option<PathBuf>,
+    /// The recipe's name.
+    pub recipe: &'static str,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// The device that ran float graphs.
+    pub device: String,
+    /// The engines that ran, with versions.
+    pub engines: Vec<String>,
+    /// What normalising the graph changed.
+    pub passes: Vec<PassCount>,
+    /// BatchNormalization nodes with statistics, and how many of them were folded.
+    pub batch_norms: usize,
+    /// See [`Report::batch_norms`].
+    pub batch_norms_folded: usize,
+    /// The network's input.
+    pub input: InputStatistics,
+    /// Placement.
+    pub plan: Plan,
+    /// One entry per activation grid of the plan.
+    pub ranges: Vec<Range>,
+    /// One entry per quantized layer of the plan.
+    pub layers: Vec<LayerCost>,
+    /// Bytes of the float file and of the quantized one.
+    pub bytes: Bytes,
+    /// The checks.
+    pub verification: Option<Verification>,
+    /// Accuracy on the user's labelled images, where given.
+    pub evaluation: Option<Comparison>,
+    /// What the user should know.
+    pub warnings: Vec<Warning>,
+    /// Stage and seconds.
+    pub seconds: Vec<(&'static str, f64)>,
+}
+
+/// A range and where it came from.
+#[derive(Clone, Debug, Serialize)]
+pub struct Range {
+    /// The first tensor on the grid.
+    pub tensor: String,
+    /// Bits of the grid.
+    pub bits: u32,
+    /// Smallest value represented.
+    pub lo: f32,
+    /// Largest value represented.
+    pub hi: f32,
+    /// Where it came from.
+    pub source: RangeSource,
+}
+
+/// Size and work of a quantized layer.
+#[derive(Clone, Debug, Serialize)]
+pub struct LayerCost {
+    /// The layer.
+    pub name: String,
+    /// The operator.
+    pub op_type: String,
+    /// Bits of its weight; none where both operands are activations.
+    pub weight_bits: Option<u32>,
+    /// Bits of its input.
+    pub input_bits: u32,
+    /// Bytes of the float weight and of the quantized one.
+    pub weight_bytes: Option<Bytes>,
+    /// Multiply-accumulates per sample, where shapes are known.
+    pub macs: Option<u64>,
+    /// Signal to quantization noise of the weight alone, in dB; none for an all-zero or exact weight.
+    pub weight_sqnr: Option<f64>,
+}
+
+/// Sizes before and after.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Bytes {
+    /// Before.
+    pub float: u64,
+    /// After.
+    pub quantized: u64,
+}
+
+/// Two models on the same labelled images.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// The labelled images.
+    pub data: PathBuf,
+    /// How many there are.
+    pub images: usize,
+    /// How many the float model gets right.
+    pub float_correct: usize,
+    /// How many the quantized model gets right.
+    pub quantized_correct: usize,
+    /// On how many both say the same class.
+    pub agreeing: usize,
+}
+
+impl Comparison {
+    /// Returns top-1 of the float model, of the quantized one, and their agreement, in percent.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn percentages(&self) -> [f64; 3] {
+        [self.float_correct, self.quantized_correct, self.agreeing]
+            .map(|n| 100.0 * n as f64 / self.images.max(1) as f64)
+    }
+}

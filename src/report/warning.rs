@@ -1,0 +1,107 @@
+//! What the user should know although nothing failed; each text says what to do.
+
+use serde::Serialize;
+
+/// A condition that makes the result less than it could be.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Warning {
+    /// The file holds no batch-normalisation statistics.
+    NoStatistics,
+    /// Nothing tells how inputs are scaled.
+    InputAssumed {
+        /// The interval that was taken.
+        lo: f64,
+        /// Its upper end.
+        hi: f64,
+    },
+    /// The operator set had to be raised.
+    OpsetRaised {
+        /// The version of the file.
+        from: i64,
+        /// The version that was needed.
+        to: i64,
+    },
+    /// Layers with weights stay in floating point.
+    LayersStayFloat {
+        /// Name and reason of each.
+        layers: Vec<String>,
+    },
+    /// Weight scales were enlarged because a bias would have overflowed int32.
+    BiasGuard {
+        /// The weight.
+        weight: String,
+        /// Channels with an enlarged scale.
+        channels: usize,
+    },
+    /// 4-bit weights save space, not time.
+    PackedWeightsAreNotFaster,
+    /// ONNX Runtime was not to be had.
+    SingleRuntime {
+        /// Why.
+        reason: String,
+    },
+    /// Weights used in several ways are stored several times.
+    DuplicatedWeight {
+        /// The initializer.
+        weight: String,
+        /// How many grids it is on.
+        copies: usize,
+    },
+    /// A recipe does not reach the bits asked for without loss.
+    FewBits {
+        /// The fewest bits of any grid.
+        bits: u32,
+    },
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoStatistics => f.write_str(
+                "the file holds no batch-normalisation statistics (folded by the exporter, or the network has none): \
+                 activation ranges come from synthetic inputs; export with BatchNormalization kept for better ones \
+                 (PyTorch: training=TrainingMode.PRESERVE, do_constant_folding=False)",
+            ),
+            Self::InputAssumed { lo, hi } => write!(
+                f,
+                "nothing in the file tells how inputs are scaled: {lo} to {hi} (normalised) is assumed; \
+                 give --mean and --std, or --input-range LO:HI"
+            ),
+            Self::OpsetRaised { from, to } => write!(
+                f,
+                "the operator set was raised from {from} to {to}, which the grids asked for need; \
+                 check that your runtime knows it"
+            ),
+            Self::LayersStayFloat { layers } => write!(
+                f,
+                "{} layer(s) stay float: {}; `dfq-onnx inspect` tells more",
+                layers.len(),
+                layers.join("; ")
+            ),
+            Self::BiasGuard { weight, channels } => write!(
+                f,
+                "{channels} channel(s) of \"{weight}\" got a coarser scale so that their bias fits int32; \
+                 they are nearly dead (tiny weights), which pruning would remove"
+            ),
+            Self::PackedWeightsAreNotFaster => f.write_str(
+                "weights of 4 bits and below are stored packed: the file is small, but ONNX Runtime's CPU kernels \
+                 compute these layers in float; use --target ort-cpu for speed",
+            ),
+            Self::SingleRuntime { reason } => write!(
+                f,
+                "only tract ran: no second runtime checked the file ({reason}); `dfq-onnx doctor` tells how to get one"
+            ),
+            Self::DuplicatedWeight { weight, copies } => write!(
+                f,
+                "\"{weight}\" is used in {copies} ways and stored once for each; give those layers the same bits to share it"
+            ),
+            Self::FewBits { bits } => write!(
+                f,
+                "{bits} bits without training cost accuracy; compare on labelled images with --eval, \
+                 or ask for more bits (--precision w4a8, --layer-bits NAME=8)"
+            ),
+        }
+    }
+}
