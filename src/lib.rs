@@ -7,5 +7,6 @@ pub mod error;
 pub mod ir;
 pub mod onnx;
 pub mod runtime;
+pub mod verify;
 
 pub use error::{Error, Result};
