@@ -1,18 +1,23 @@
 //! Data-free quantization of ONNX models: a float model in, a checked Q/DQ model out, no data needed.
 //!
-//! `pipeline` reads as the list of stages; every stage is a module of its own.
+//! [`pipeline`] reads as the list of stages; every stage is a module of its own.
 
 pub mod calibrate;
+pub mod cli;
 pub mod data;
 pub mod emit;
 pub mod error;
 pub mod ir;
 pub mod onnx;
 pub mod passes;
+pub mod pipeline;
 pub mod plan;
 pub mod quant;
 pub mod recipes;
+pub mod report;
 pub mod runtime;
+pub mod shape;
 pub mod stats;
+pub mod verify;
 
 pub use error::{Error, Result};

@@ -6,6 +6,7 @@ mod images;
 mod npz;
 mod synthetic;
 
+pub(crate) use eval::argmax;
 pub use eval::{Evaluation, class_scores, evaluate};
 pub use images::{Dataset, Layout, Preprocess};
 pub use npz::{Array, find_array, read_arrays};

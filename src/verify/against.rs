@@ -1,0 +1,235 @@
+//! The quantized model against the float original: outputs, error per tensor, and which layer makes it.
+
+use std::collections::HashMap;
+
+use super::compare::{Comparison, Top1, numbers};
+use super::integers::Tapped;
+use super::modes::Mode;
+use super::result::{OutputAgreement, TensorError};
+use super::structure::{Quantizer, Structure};
+use super::tap::{Source, cut, tap};
+use crate::error::Result;
+use crate::ir::{DType, Graph, Tensor, Uses, ValueId};
+
+/// Operators that carry weights; a layer is named after them.
+const WEIGHTED: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
+
+/// What [`against_float`] found.
+#[derive(Clone, Debug, Default)]
+pub struct Against {
+    /// Per output.
+    pub outputs: Vec<OutputAgreement>,
+    /// Per quantized tensor that the original has too, and per output; the largest local error first.
+    pub blame: Vec<TensorError>,
+    /// Tensors that the original does not have.
+    pub notes: Vec<String>,
+}
+
+/// Returns how `quantized` compares with `original` on the same `batches`, run in `mode`.
+///
+/// Tensors are matched by name: a quantizer's float input, else what its DequantizeLinear makes. A name must mean the
+/// same tensor in both: after an equalisation that rescales channels, pass the rescaled float model as the original.
+///
+/// # Errors
+/// When the engine refuses either model or fails to run it.
+pub fn against_float(
+    original: &Graph,
+    quantized: &Graph,
+    structure: &Structure,
+    mode: &Mode,
+    batches: &[Vec<Tensor>],
+) -> Result<Against> {
+    let quantizers = &structure.quantizers;
+    let matches = Matches::new(original, quantized, quantizers);
+    let taps: Vec<_> = matches.tensors.iter().flatten().map(|&id| (id, DType::F32)).collect();
+    let (tapped_original, sources) = tap(original, &taps);
+    let mut float_model = mode.optimised().load(&tapped_original)?;
+    let mut tapped = Tapped::load(quantized, quantizers, mode)?;
+    let cut = cut(quantized, quantizers);
+    let mut alone = mode.load(&cut.graph)?;
+    let mut errors = Errors::new(quantizers.len(), &matches);
+    for batch in batches {
+        let own_inputs: Vec<Tensor> = matches.inputs.iter().map(|&i| batch[i].clone()).collect();
+        let float_outputs = float_model.run(&own_inputs)?;
+        let mut source = sources.iter();
+        let floats = matches.tensors.iter().map(|id| id.and_then(|_| source.next()));
+        let floats: Vec<Option<&Tensor>> =
+            floats.map(|source: Option<&Source>| source.map(|s| s.pick(&own_inputs, &float_outputs))).collect();
+        let (outputs, integers) = tapped.run(batch)?;
+        let fed = feed(quantizers, &floats, &integers, &mut errors)?;
+        let results = alone.run(&batch.iter().chain(&fed).cloned().collect::<Vec<_>>())?;
+        for (i, quantizer) in quantizers.iter().enumerate() {
+            if let (Some(grid), Some(float), true) = (&quantizer.grid, floats[i], errors.usable[i]) {
+                let float = numbers(float);
+                errors.accumulated[i].add(&float, &grid.dequantize(&integers[i])?);
+                errors.local[i].add(&float, &grid.dequantize(&results[cut.results[i]])?);
+            }
+        }
+        for (pair, &(own, other)) in matches.outputs.iter().enumerate() {
+            let float = numbers(&float_outputs[own]);
+            errors.outputs[pair].add(&float, &numbers(&outputs[other]));
+            errors.outputs_local[pair].add(&float, &numbers(&results[other]));
+            errors.top1[pair].add(&float_outputs[own], &outputs[other]);
+        }
+    }
+    Ok(report(quantized, quantizers, &matches, &errors))
+}
+
+/// Returns the integers to feed at every cut: the float model's tensor on the grid, else the quantized model's own.
+fn feed(
+    quantizers: &[Quantizer],
+    floats: &[Option<&Tensor>],
+    integers: &[Tensor],
+    errors: &mut Errors,
+) -> Result<Vec<Tensor>> {
+    let one = |(i, quantizer): (usize, &Quantizer)| match (floats[i], &quantizer.grid) {
+        (Some(float), Some(grid)) if float.shape() == integers[i].shape() => {
+            grid.quantize(&numbers(float), float.shape())
+        }
+        _ => {
+            errors.usable[i] = false;
+            Ok(integers[i].clone())
+        }
+    };
+    quantizers.iter().enumerate().map(one).collect()
+}
+
+/// Which values of both models are the same.
+struct Matches {
+    /// For each fed input of the original, the place of its tensor among those of the quantized model.
+    inputs: Vec<usize>,
+    /// Places of outputs in the original and in the quantized model.
+    outputs: Vec<(usize, usize)>,
+    /// For each quantizer the original's tensor.
+    tensors: Vec<Option<ValueId>>,
+}
+
+impl Matches {
+    fn new(original: &Graph, quantized: &Graph, quantizers: &[Quantizer]) -> Self {
+        let place = |ids: &[ValueId], name: &str| ids.iter().position(|&id| quantized.name_of(id) == name);
+        let paired = |own: &[ValueId], others: &[ValueId]| -> Vec<(usize, usize)> {
+            let by_name = |(i, id): (usize, &ValueId)| {
+                let found = place(others, original.name_of(*id));
+                found.or_else(|| (own.len() == others.len()).then_some(i)).map(|other| (i, other))
+            };
+            own.iter().enumerate().filter_map(by_name).collect()
+        };
+        let uses = original.uses();
+        let own_inputs = original.fed_inputs();
+        let exists = |id: &ValueId| uses.producer(*id).is_some() || own_inputs.contains(id);
+        let tensor = |q: &Quantizer| {
+            let names = std::iter::once(&q.input).chain(&q.dequantized).map(|&id| quantized.name_of(id));
+            names.filter_map(|name| original.find(name)).find(exists)
+        };
+        Self {
+            inputs: paired(&own_inputs, &quantized.fed_inputs()).into_iter().map(|(_, other)| other).collect(),
+            outputs: paired(&original.outputs, &quantized.outputs),
+            tensors: quantizers.iter().map(tensor).collect(),
+        }
+    }
+}
+
+/// Sums over batches; `usable` says which quantizers could be fed from the float model.
+struct Errors {
+    usable: Vec<bool>,
+    local: Vec<Comparison>,
+    accumulated: Vec<Comparison>,
+    outputs: Vec<Comparison>,
+    outputs_local: Vec<Comparison>,
+    top1: Vec<Top1>,
+}
+
+impl Errors {
+    fn new(quantizers: usize, matches: &Matches) -> Self {
+        let outputs = matches.outputs.len();
+        Self {
+            usable: matches.tensors.iter().map(Option::is_some).collect(),
+            local: vec![Comparison::default(); quantizers],
+            accumulated: vec![Comparison::default(); quantizers],
+            outputs: vec![Comparison::default(); outputs],
+            outputs_local: vec![Comparison::default(); outputs],
+            top1: vec![Top1::default(); outputs],
+        }
+    }
+}
+
+fn report(quantized: &Graph, quantizers: &[Quantizer], matches: &Matches, errors: &Errors) -> Against {
+    let mut against = Against::default();
+    let uses = quantized.uses();
+    let cuts: HashMap<ValueId, usize> = quantizers.iter().enumerate().map(|(i, q)| (q.integers, i)).collect();
+    for (i, quantizer) in quantizers.iter().enumerate() {
+        let name = quantized.name_of(quantizer.input);
+        if !errors.usable[i] {
+            against.notes.push(format!("\"{name}\" is no tensor of the float model, or has another shape there"));
+            continue;
+        }
+        let before = upstream(quantized, &uses, &cuts, quantizer.input);
+        against.blame.push(TensorError {
+            tensor: name.to_owned(),
+            layers: before.layers,
+            bits: quantizer.grid.as_ref().map(super::grid::Grid::bits),
+            local: errors.local[i].relative_rms(),
+            accumulated: errors.accumulated[i].relative_rms(),
+            isolated: before.quantizers.iter().all(|&i| errors.usable[i]),
+        });
+    }
+    for (pair, &(_, other)) in matches.outputs.iter().enumerate() {
+        let (id, comparison) = (quantized.outputs[other], &errors.outputs[pair]);
+        let output = quantized.name_of(id).to_owned();
+        let before = upstream(quantized, &uses, &cuts, id);
+        against.outputs.push(OutputAgreement {
+            output: output.clone(),
+            sqnr_db: comparison.sqnr_db(),
+            cosine: comparison.cosine(),
+            max_abs: comparison.max_abs(),
+            top1_agreement: errors.top1[pair].agreement(),
+        });
+        if !before.layers.is_empty() {
+            against.blame.push(TensorError {
+                tensor: output,
+                layers: before.layers,
+                bits: None,
+                local: errors.outputs_local[pair].relative_rms(),
+                accumulated: comparison.relative_rms(),
+                isolated: before.quantizers.iter().all(|&i| errors.usable[i]),
+            });
+        }
+    }
+    against.blame.sort_by(|a, b| b.local.total_cmp(&a.local));
+    against
+}
+
+/// What lies between a tensor and the quantizers before it.
+struct Upstream {
+    layers: Vec<String>,
+    quantizers: Vec<usize>,
+}
+
+fn upstream(graph: &Graph, uses: &Uses, cuts: &HashMap<ValueId, usize>, start: ValueId) -> Upstream {
+    let (mut waiting, mut seen) = (vec![start], vec![false; graph.value_ids().count()]);
+    let (mut nodes, mut quantizers) = (Vec::new(), Vec::new());
+    while let Some(id) = waiting.pop() {
+        if std::mem::replace(&mut seen[id.index()], true) {
+            continue;
+        }
+        match (cuts.get(&id), uses.producer(id)) {
+            (Some(&cut), _) => quantizers.push(cut),
+            (None, Some(node)) => {
+                nodes.push(node);
+                waiting.extend(graph.nodes[node].inputs.iter().flatten());
+            }
+            (None, None) => {}
+        }
+    }
+    nodes.sort_unstable();
+    let weighted = |&&node: &&usize| WEIGHTED.iter().any(|op| graph.nodes[node].is(op));
+    let mut named: Vec<usize> = nodes.iter().filter(weighted).copied().collect();
+    if named.is_empty() {
+        named.extend(uses.producer(start).filter(|&node| !graph.nodes[node].is("DequantizeLinear")));
+    }
+    let name = |node: usize| match graph.nodes[node].name.as_str() {
+        "" => graph.nodes[node].output(0).map_or(String::new(), |id| graph.name_of(id).to_owned()),
+        name => name.to_owned(),
+    };
+    Upstream { layers: named.into_iter().map(name).collect(), quantizers }
+}

@@ -1,0 +1,160 @@
+//! How far two float tensors are apart, added up over batches.
+
+use crate::data::{argmax, class_scores};
+use crate::ir::Tensor;
+
+/// What is reported in dB for tensors that are equal bit by bit (the true value is infinite, which JSON cannot hold).
+pub const EQUAL_DB: f64 = 300.0;
+
+/// Sums over pairs of values, reference first.
+#[derive(Clone, Debug, Default)]
+pub struct Comparison {
+    count: usize,
+    signal: f64,
+    other: f64,
+    product: f64,
+    noise: f64,
+    max_abs: f64,
+}
+
+impl Comparison {
+    /// Returns the comparison of two slices of one length.
+    pub fn of(reference: &[f32], found: &[f32]) -> Self {
+        let mut comparison = Self::default();
+        comparison.add(reference, found);
+        comparison
+    }
+
+    /// Adds further pairs; a difference in length counts as not a number.
+    pub fn add(&mut self, reference: &[f32], found: &[f32]) {
+        if reference.len() != found.len() {
+            self.noise = f64::NAN;
+        }
+        for (&a, &b) in reference.iter().zip(found) {
+            let (a, b) = (f64::from(a), f64::from(b));
+            // Equal infinities (masks) differ by nothing.
+            let difference = if a == b { 0.0 } else { a - b };
+            self.count += 1;
+            self.noise += difference * difference;
+            if a.is_finite() && b.is_finite() {
+                self.signal += a * a;
+                self.other += b * b;
+                self.product += a * b;
+            }
+            self.max_abs = if difference.is_nan() { f64::NAN } else { self.max_abs.max(difference.abs()) };
+        }
+    }
+
+    /// Returns the root mean square of the reference.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn reference_rms(&self) -> f64 {
+        (self.signal / self.count.max(1) as f64).sqrt()
+    }
+
+    /// Returns the RMS of the difference over the RMS of the reference; 0 where both are equal.
+    pub fn relative_rms(&self) -> f64 {
+        if self.noise == 0.0 { 0.0 } else { (self.noise / self.signal).sqrt() }
+    }
+
+    /// Returns the signal-to-noise ratio in dB, [`EQUAL_DB`] where both are equal, and its negative where a value is not
+    /// a number.
+    pub fn sqnr_db(&self) -> f64 {
+        let ratio = 10.0 * (self.signal / self.noise).log10();
+        match (self.noise == 0.0, ratio.is_nan()) {
+            (true, _) => EQUAL_DB,
+            (_, true) => -EQUAL_DB,
+            _ => ratio.clamp(-EQUAL_DB, EQUAL_DB),
+        }
+    }
+
+    /// Returns the cosine of the angle between both; 1 where both are equal.
+    pub fn cosine(&self) -> f64 {
+        if self.noise == 0.0 { 1.0 } else { self.product / (self.signal * self.other).sqrt() }
+    }
+
+    /// Returns the largest difference.
+    pub fn max_abs(&self) -> f64 {
+        self.max_abs
+    }
+}
+
+/// Agreement of the highest class, image by image.
+#[derive(Clone, Debug, Default)]
+pub struct Top1 {
+    /// Images compared.
+    pub images: usize,
+    /// Per image with another highest class: by how much the reference prefers its own class to the other one.
+    pub margins: Vec<f64>,
+}
+
+impl Top1 {
+    /// Adds the rows of two outputs that hold class scores; others are left out.
+    pub fn add(&mut self, reference: &Tensor, found: &Tensor) {
+        let (Some((rows, classes, a)), Some((_, _, b))) = (class_scores(reference), class_scores(found)) else {
+            return;
+        };
+        if a.len() != b.len() {
+            return;
+        }
+        self.images += rows;
+        for (a, b) in a.chunks(classes).zip(b.chunks(classes)) {
+            let (own, other) = (argmax(a), argmax(b));
+            if own != other {
+                self.margins.push(f64::from(a[own]) - f64::from(a[other]));
+            }
+        }
+    }
+
+    /// Returns the share of images with the same highest class, none without images.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn agreement(&self) -> Option<f64> {
+        (self.images > 0).then(|| 1.0 - self.margins.len() as f64 / self.images as f64)
+    }
+
+    /// Returns how many images disagree although the reference's margin exceeds `explained`.
+    pub fn decided_disagreements(&self, explained: f64) -> usize {
+        let within = self.margins.iter().filter(|&&margin| margin <= explained).count();
+        self.margins.len() - within
+    }
+}
+
+/// Returns the values of a tensor of any number type as floats, empty for other types.
+#[allow(clippy::cast_precision_loss)]
+pub fn numbers(tensor: &Tensor) -> Vec<f32> {
+    let integers = || tensor.to_i64().map(|values| values.into_iter().map(|v| v as f32).collect());
+    tensor.to_f32().or_else(|_| integers()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formulas_hold_on_small_vectors() {
+        let c = Comparison::of(&[3.0, 4.0], &[3.0, 3.5]);
+        assert!((c.relative_rms() - 0.1).abs() < 1e-12);
+        assert!((c.sqnr_db() - 20.0).abs() < 1e-9);
+        assert!((c.max_abs() - 0.5).abs() < 1e-12);
+        assert!((c.cosine() - 23.0 / (25.0f64 * 21.25).sqrt()).abs() < 1e-12);
+        let equal = Comparison::of(&[0.0, f32::NEG_INFINITY], &[0.0, f32::NEG_INFINITY]);
+        assert_eq!((equal.relative_rms(), equal.sqnr_db(), equal.cosine()), (0.0, EQUAL_DB, 1.0));
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_never_within_a_limit() {
+        for (a, b) in [(&[1.0f32][..], &[f32::NAN][..]), (&[1.0], &[]), (&[0.0], &[1.0])] {
+            let within = Comparison::of(a, b).relative_rms() <= 0.5;
+            assert!(!within, "{a:?} {b:?}");
+        }
+    }
+
+    #[test]
+    fn near_ties_are_told_from_decided_disagreements() {
+        let a = Tensor::from_f32(&[3, 2], &[1.0, 0.0, 0.5, 0.49, 0.0, 1.0]);
+        let b = Tensor::from_f32(&[3, 2], &[0.0, 1.0, 0.49, 0.5, 0.0, 1.0]);
+        let mut top1 = Top1::default();
+        top1.add(&a, &b);
+        assert_eq!((top1.images, top1.margins.len()), (3, 2));
+        assert_eq!((top1.decided_disagreements(0.02), top1.decided_disagreements(2.0)), (1, 0));
+    }
+}

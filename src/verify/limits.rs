@@ -1,0 +1,64 @@
+//! The limits of the hard checks, each with its reason.
+
+/// Share of a quantizer's integers that may differ between runtimes that were fed the same integers: float sums are
+/// added in another order in each, and a sum that falls within an ulp of a rounding tie may go either way.
+pub const DIFFERING_INTEGERS: f64 = 0.001;
+/// So many integers may differ whatever the tensor's size: a single tie among a few hundred elements is no rate.
+pub const DIFFERING_INTEGERS_ALWAYS: usize = 3;
+/// Steps by which such an integer may differ: a tie has two neighbours; two steps are an error of arithmetic.
+pub const LARGEST_STEP: i64 = 1;
+/// Relative RMS between runtimes of float outputs that are computed from the same integers: float arithmetic alone.
+pub const SAME_INTEGERS_RELATIVE_RMS: f64 = 0.001;
+/// Relative RMS between runtimes, end to end, where every grid has 8 bits: a rounding tie that falls the other way moves
+/// all that follows by part of a step, and steps are small.
+pub const RELATIVE_RMS_8_BITS: f64 = 0.02;
+/// The same with a grid below 7 bits, where one step is a sixteenth of the range or more: on a ResNet-20 at 4 bits two
+/// images in a hundred move by a step between the modes of one runtime.
+pub const RELATIVE_RMS_LOW_BITS: f64 = 0.10;
+/// Grids from this many bits up count as 8-bit ones: a reduced range (7 bits) is made against saturation, not for size.
+pub const BITS_OF_8_BIT_GRIDS: u32 = 7;
+/// Share of images on which runtimes must agree in the highest class, near ties left out (see [`explained_margin`]).
+pub const TOP1_BETWEEN_RUNTIMES: f64 = 0.99;
+/// So many images may disagree whatever their number: one of eight is no rate. A model that is wrong everywhere is
+/// caught by the relative RMS, which needs no number of images.
+pub const DISAGREEMENTS_ALWAYS: usize = 1;
+/// Memory that tapped tensors of one batch may take.
+pub const TAP_BYTES: usize = 512 << 20;
+
+/// Returns the limit on relative RMS between runtimes for a model whose coarsest grid has `lowest_bits` bits.
+pub fn relative_rms(lowest_bits: u32) -> f64 {
+    if lowest_bits >= BITS_OF_8_BIT_GRIDS { RELATIVE_RMS_8_BITS } else { RELATIVE_RMS_LOW_BITS }
+}
+
+/// Returns the margin between two classes below which a change of the highest class between runtimes says nothing new.
+///
+/// An error of relative RMS `limit` is allowed. Where it is spread evenly over the scores, the difference of two scores
+/// moves by `sqrt(2) * limit * rms` (one standard deviation); two of them are granted. A disagreement at a larger margin
+/// means that the error sits where it decides, which the relative RMS alone would not show.
+pub fn explained_margin(limit: f64, reference_rms: f64) -> f64 {
+    2.0 * std::f64::consts::SQRT_2 * limit * reference_rms
+}
+
+/// Returns how many of `count` integers may differ.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub fn differing_integers(count: usize) -> usize {
+    ((count as f64 * DIFFERING_INTEGERS) as usize).max(DIFFERING_INTEGERS_ALWAYS)
+}
+
+/// Returns how many of `images` may disagree by more than [`explained_margin`].
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub fn disagreements(images: usize) -> usize {
+    ((images as f64 * (1.0 - TOP1_BETWEEN_RUNTIMES) + 1e-9) as usize).max(DISAGREEMENTS_ALWAYS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_hold_for_large_samples_and_floors_for_small_ones() {
+        assert_eq!([8, 100, 500, 1000].map(disagreements), [1, 1, 5, 10]);
+        assert_eq!([10, 3000, 10_000].map(differing_integers), [3, 3, 10]);
+        assert_eq!([4, 6, 7, 8, 16].map(relative_rms), [0.1, 0.1, 0.02, 0.02, 0.02]);
+    }
+}

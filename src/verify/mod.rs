@@ -1,0 +1,242 @@
+//! Checks a quantized Q/DQ model, whoever wrote it: the same results in two independent runtimes and in the bytes on
+//! disk (hard checks), and how far it is from its float original (reported, and a gate where the user asks).
+//! Agreement with the float model is not accuracy: no labels are involved.
+
+mod against;
+mod compare;
+mod decode;
+mod grid;
+mod integers;
+pub mod limits;
+mod modes;
+mod result;
+mod shadow;
+mod structure;
+mod tap;
+
+use std::path::PathBuf;
+
+pub use against::{Against, against_float};
+pub use compare::{Comparison, EQUAL_DB, Top1};
+pub use decode::{Decoded, compare_initializers, decode_shipped};
+pub use grid::Grid;
+pub use modes::Engines;
+pub use result::{Check, IntegerAgreement, OutputAgreement, TensorError, Verification};
+pub use shadow::{shadow, widen_initializers};
+pub use structure::{QuantizedWeight, Quantizer, Structure, find_quantizers};
+pub use tap::{CutGraph, Source, cut, tap};
+
+use crate::data::synthetic_inputs;
+use crate::error::{Error, Result};
+use crate::ir::{Graph, Tensor};
+use modes::{Mode, Subject, end_to_end, modes};
+
+/// How a verification is made.
+#[derive(Clone, Debug)]
+pub struct VerifyOptions {
+    /// Samples to run, synthetic or the first ones of those provided.
+    pub samples: usize,
+    /// Samples in one run; a fixed batch of the model wins, and memory may ask for fewer.
+    pub batch: usize,
+    /// Seed of synthetic inputs.
+    pub seed: u64,
+    /// Mean of synthetic images, one value or one per channel.
+    pub mean: Vec<f32>,
+    /// Standard deviation of synthetic images, one value or one per channel.
+    pub std: Vec<f32>,
+    /// The file that will be handed over, to be decoded and compared.
+    pub shipped: Option<PathBuf>,
+    /// Smallest top-1 agreement with the float model, 0 to 1.
+    pub min_agreement: Option<f64>,
+    /// Smallest signal-to-noise ratio of the worst output against the float model, in dB.
+    pub min_sqnr: Option<f64>,
+}
+
+impl Default for VerifyOptions {
+    fn default() -> Self {
+        Self {
+            samples: 64,
+            batch: 16,
+            seed: 0,
+            mean: vec![0.0],
+            std: vec![1.0],
+            shipped: None,
+            min_agreement: None,
+            min_sqnr: None,
+        }
+    }
+}
+
+/// Returns what every check of `quantized` found, and how it compares with `original`, on `inputs` (batch axis first,
+/// in the order of [`Graph::fed_inputs`]) or on synthetic ones.
+///
+/// A check that does not hold is part of the result and no error.
+///
+/// # Errors
+/// Without any engine, when no inputs can be made, when the shipped file cannot be read, or the original does not run.
+pub fn verify(
+    original: &Graph,
+    quantized: &Graph,
+    engines: &Engines,
+    inputs: Option<&[Tensor]>,
+    options: &VerifyOptions,
+) -> Result<Verification> {
+    let modes = modes(engines);
+    if modes.is_empty() {
+        return Err(Error::Usage("verification needs an engine: ONNX Runtime, tract or both".to_owned()));
+    }
+    same_number_of_inputs(original, quantized)?;
+    let made;
+    let given = match inputs {
+        Some(inputs) => inputs,
+        None => {
+            made = synthetic_inputs(quantized, options.samples.max(1), &options.mean, &options.std, options.seed)?;
+            &made
+        }
+    };
+    let batches = split(quantized, given, options.samples.max(1), options.batch.max(1))?;
+    let structure = find_quantizers(quantized);
+    let mut result = Verification {
+        samples: batches.iter().map(|b| b.first().and_then(|t| t.shape().first().copied()).unwrap_or(1)).sum(),
+        synthetic_inputs: inputs.is_none(),
+        quantizers: structure.quantizers.len(),
+        lowest_bits: structure.lowest_bits(),
+        ..Verification::default()
+    };
+    if let Some(path) = &options.shipped {
+        result.checks.push(decode_check(&decode_shipped(path, quantized)?));
+    }
+    let subject = Subject { graph: quantized, copy: shadow(quantized) };
+    let (ran, checks) = end_to_end(&subject, &modes, &batches, result.lowest_bits);
+    result.checks.extend(checks);
+    describe_engines(&mut result, &ran);
+    if let Some(reference) = ran.first() {
+        let graph = subject.for_mode(reference).map_err(Error::Verification)?;
+        let batches = fit_memory(graph, &structure, reference, batches)?;
+        let (checks, integers) = integers::node_by_node(&subject, &structure.quantizers, &ran, &batches)?;
+        result.checks.extend(checks);
+        result.integers = integers;
+        let against = against_float(original, graph, &structure, reference, &batches)?;
+        result.outputs = against.outputs;
+        result.blame = against.blame;
+        result.notes.extend(against.notes);
+    }
+    result.gates = gates(&result, options);
+    Ok(result)
+}
+
+fn same_number_of_inputs(original: &Graph, quantized: &Graph) -> Result<()> {
+    let (expected, found) = (original.fed_inputs().len(), quantized.fed_inputs().len());
+    if expected == found {
+        return Ok(());
+    }
+    let message = format!("takes {found} inputs, the float model {expected}; are they the same network?");
+    Err(Error::malformed("quantized model", message))
+}
+
+fn describe_engines(result: &mut Verification, ran: &[Mode]) {
+    result.engines = ran.iter().map(Mode::name).collect();
+    result.reference = ran.first().map(Mode::name);
+    result.second_runtime = ran.iter().any(|m| m.reads_copy) && ran.iter().any(|m| !m.reads_copy);
+    if !result.second_runtime {
+        let only = result.reference.as_deref().unwrap_or("no engine");
+        result.notes.push(format!("only {only} ran: no second runtime confirmed these results"));
+    }
+}
+
+/// Returns the first `samples` of `inputs` in batches; inputs without a common first axis are one batch.
+fn split(graph: &Graph, inputs: &[Tensor], samples: usize, batch: usize) -> Result<Vec<Vec<Tensor>>> {
+    let fed = graph.fed_inputs();
+    if fed.len() != inputs.len() {
+        let message = format!("takes {} inputs, {} were given", fed.len(), inputs.len());
+        return Err(Error::malformed("quantized model", message));
+    }
+    let lengths: Vec<Option<usize>> = inputs.iter().map(|t| t.shape().first().copied()).collect();
+    let Some(Some(n)) = lengths.first().copied().filter(|first| lengths.iter().all(|l| l == first)) else {
+        return Ok(vec![inputs.to_vec()]);
+    };
+    let fixed = fed.iter().find_map(|&id| graph.value(id).shape.as_ref()?.first()?.known());
+    let (total, len) = match fixed {
+        Some(fixed) => (n.min(samples.next_multiple_of(fixed.max(1))), fixed.max(1)),
+        None => (n.min(samples), batch),
+    };
+    if n == 0 || fixed.is_some_and(|fixed| total < fixed) {
+        return Err(Error::shape("inputs", format!("{n} samples, the model runs batches of {len}")));
+    }
+    let end = if fixed.is_some() { total / len * len } else { total };
+    (0..end).step_by(len).map(|start| inputs.iter().map(|t| rows(t, start, len.min(end - start))).collect()).collect()
+}
+
+fn rows(tensor: &Tensor, start: usize, len: usize) -> Result<Tensor> {
+    let mut shape = tensor.shape().to_vec();
+    let width = tensor.bytes().len() / shape[0].max(1);
+    shape[0] = len;
+    Tensor::new(tensor.dtype(), shape, tensor.bytes().slice(start * width..(start + len) * width))
+}
+
+/// Returns batches so small that all tapped tensors of one stay below [`limits::TAP_BYTES`], one sample at least. The
+/// size of a sample's tensors is seen in a run of the first one.
+fn fit_memory(
+    graph: &Graph,
+    structure: &Structure,
+    mode: &Mode,
+    batches: Vec<Vec<Tensor>>,
+) -> Result<Vec<Vec<Tensor>>> {
+    // Per element: integers as fed and as found in two sessions, the float tensor, and copies in transit.
+    const BYTES_PER_ELEMENT: usize = 16;
+    let fixed = graph.fed_inputs().iter().any(|&id| {
+        let first = graph.value(id).shape.as_ref().and_then(|shape| shape.first());
+        first.is_none_or(|dim| dim.known().is_some())
+    });
+    let first = batches.first().and_then(|batch| batch.first()).and_then(|t| t.shape().first().copied());
+    let Some(len) = first.filter(|&len| len > 1 && !fixed) else { return Ok(batches) };
+    let probe: Vec<Tensor> = batches[0].iter().map(|t| rows(t, 0, 1)).collect::<Result<_>>()?;
+    let (_, integers) = integers::Tapped::load(graph, &structure.quantizers, mode)?.run(&probe)?;
+    let bytes = integers.iter().map(Tensor::len).sum::<usize>().max(1) * BYTES_PER_ELEMENT;
+    let fits = (limits::TAP_BYTES / bytes).max(1);
+    if fits >= len {
+        return Ok(batches);
+    }
+    let mut smaller = Vec::new();
+    for batch in &batches {
+        let n = batch[0].shape()[0];
+        for start in (0..n).step_by(fits) {
+            smaller.push(batch.iter().map(|t| rows(t, start, fits.min(n - start))).collect::<Result<_>>()?);
+        }
+    }
+    Ok(smaller)
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn decode_check(decoded: &Decoded) -> Check {
+    let compared = format!("{} integers and {} floats compared", decoded.integers, decoded.floats);
+    Check {
+        name: "shipped bytes".to_owned(),
+        engine: "decoder".to_owned(),
+        measured: Some(decoded.differences.len() as f64),
+        limit: Some(0.0),
+        passed: decoded.differences.is_empty(),
+        message: decoded.differences.first().map_or(compared.clone(), |first| format!("{compared}; {first}")),
+    }
+}
+
+fn gates(result: &Verification, options: &VerifyOptions) -> Vec<Check> {
+    let worst = |values: Vec<f64>| values.into_iter().min_by(f64::total_cmp);
+    let gate = |name: &str, limit: f64, measured: Option<f64>, missing: &str| Check {
+        name: name.to_owned(),
+        engine: result.reference.clone().unwrap_or_default(),
+        measured,
+        limit: Some(limit),
+        passed: measured.is_some_and(|value| value >= limit),
+        message: if measured.is_some() { String::new() } else { missing.to_owned() },
+    };
+    let agreement = || worst(result.outputs.iter().filter_map(|o| o.top1_agreement).collect());
+    let sqnr = || worst(result.outputs.iter().map(|o| o.sqnr_db).collect());
+    let agreement = options.min_agreement.map(|limit| {
+        gate("top-1 agreement with the float model", limit, agreement(), "no output holds class scores [n, classes]")
+    });
+    let sqnr = options.min_sqnr.map(|limit| {
+        gate("SQNR against the float model, dB", limit, sqnr(), "no output could be compared with the float model")
+    });
+    agreement.into_iter().chain(sqnr).collect()
+}

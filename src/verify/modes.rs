@@ -1,0 +1,170 @@
+//! The engines and modes that a model is checked in, and the end-to-end comparison between them.
+
+use super::compare::{Comparison, Top1, numbers};
+use super::limits;
+use super::result::Check;
+use crate::error::Result;
+use crate::ir::{Graph, Tensor};
+use crate::runtime::{Engine, Optimisation, Session, SessionOptions};
+
+/// The engines to check with; one of both at least.
+#[derive(Clone, Copy, Default)]
+pub struct Engines<'a> {
+    /// ONNX Runtime.
+    pub ort: Option<&'a dyn Engine>,
+    /// tract.
+    pub tract: Option<&'a dyn Engine>,
+}
+
+/// One engine in one mode.
+#[derive(Clone, Copy)]
+pub struct Mode<'a> {
+    engine: &'a dyn Engine,
+    optimisation: Optimisation,
+    /// Whether it needs the copy without tensors below 8 bits.
+    pub reads_copy: bool,
+}
+
+impl<'a> Mode<'a> {
+    /// Returns how results name this mode.
+    pub fn name(&self) -> String {
+        match (self.reads_copy, self.optimisation) {
+            (false, Optimisation::None) => format!("{}, optimisation off", self.engine.name()),
+            _ => self.engine.name(),
+        }
+    }
+
+    /// Returns a session for `graph`.
+    ///
+    /// # Errors
+    /// When the engine refuses it.
+    pub fn load(&self, graph: &Graph) -> Result<Box<dyn Session>> {
+        self.engine.load(graph, &SessionOptions { optimisation: self.optimisation, ..SessionOptions::default() })
+    }
+
+    /// Returns the same engine with its default optimisations.
+    pub fn optimised(&self) -> Mode<'a> {
+        Mode { optimisation: Optimisation::Default, ..*self }
+    }
+}
+
+/// Returns the modes to check in. The first is the reference: nodes run as they are written, where that can be had.
+pub fn modes<'a>(engines: &Engines<'a>) -> Vec<Mode<'a>> {
+    let mut modes = Vec::new();
+    if let Some(engine) = engines.ort {
+        modes.push(Mode { engine, optimisation: Optimisation::None, reads_copy: false });
+        modes.push(Mode { engine, optimisation: Optimisation::Default, reads_copy: false });
+    }
+    if let Some(engine) = engines.tract {
+        modes.push(Mode { engine, optimisation: Optimisation::Default, reads_copy: true });
+    }
+    modes
+}
+
+/// The quantized model as it is and as the copy for tract, or why there is no copy.
+pub struct Subject<'a> {
+    /// As it is shipped.
+    pub graph: &'a Graph,
+    /// The copy.
+    pub copy: Result<Graph>,
+}
+
+impl Subject<'_> {
+    /// Returns the graph that `mode` can read.
+    ///
+    /// # Errors
+    /// Why there is no such copy.
+    pub fn for_mode(&self, mode: &Mode) -> Result<&Graph, String> {
+        match (&self.copy, mode.reads_copy) {
+            (_, false) => Ok(self.graph),
+            (Ok(copy), true) => Ok(copy),
+            (Err(e), true) => Err(e.to_string()),
+        }
+    }
+}
+
+/// Runs the model on every batch in every mode; returns the modes that ran (the first of them is the reference) and
+/// the checks: that it loads and runs, relative RMS of each output, agreement of the highest class.
+pub fn end_to_end<'a>(
+    subject: &Subject,
+    modes: &[Mode<'a>],
+    batches: &[Vec<Tensor>],
+    lowest_bits: u32,
+) -> (Vec<Mode<'a>>, Vec<Check>) {
+    let mut checks = Vec::new();
+    let mut ran = Vec::new();
+    let mut reference: Vec<Vec<Tensor>> = Vec::new();
+    for mode in modes {
+        let check = |name: &str, passed, message: String| Check {
+            name: name.to_owned(),
+            engine: mode.name(),
+            measured: None,
+            limit: None,
+            passed,
+            message,
+        };
+        let outputs = match run_all(subject, mode, batches) {
+            Ok(outputs) => outputs,
+            Err(message) => {
+                checks.push(check("loads and runs", false, message));
+                continue;
+            }
+        };
+        checks.push(check("loads and runs", true, String::new()));
+        match ran.is_empty() {
+            true => reference = outputs,
+            false => compare(&reference, &outputs, (subject.graph, lowest_bits), mode, &mut checks),
+        }
+        ran.push(*mode);
+    }
+    (ran, checks)
+}
+
+fn run_all(subject: &Subject, mode: &Mode, batches: &[Vec<Tensor>]) -> Result<Vec<Vec<Tensor>>, String> {
+    let graph = subject.for_mode(mode)?;
+    let mut session = mode.load(graph).map_err(|e| e.to_string())?;
+    batches.iter().map(|batch| session.run(batch).map_err(|e| e.to_string())).collect()
+}
+
+fn compare(
+    reference: &[Vec<Tensor>],
+    found: &[Vec<Tensor>],
+    (graph, lowest_bits): (&Graph, u32),
+    mode: &Mode,
+    checks: &mut Vec<Check>,
+) {
+    let limit = limits::relative_rms(lowest_bits);
+    for (i, &output) in graph.outputs.iter().enumerate() {
+        let (mut comparison, mut top1) = (Comparison::default(), Top1::default());
+        for (reference, found) in reference.iter().zip(found) {
+            comparison.add(&numbers(&reference[i]), &numbers(&found[i]));
+            top1.add(&reference[i], &found[i]);
+        }
+        let name = graph.name_of(output);
+        let relative = comparison.relative_rms();
+        checks.push(Check {
+            name: "end to end: relative RMS".to_owned(),
+            engine: mode.name(),
+            measured: Some(relative),
+            limit: Some(limit),
+            passed: relative <= limit,
+            message: format!("output \"{name}\", largest difference {:.3e}", comparison.max_abs()),
+        });
+        let explained = limits::explained_margin(limit, comparison.reference_rms());
+        let decided = top1.decided_disagreements(explained);
+        if top1.images > 0 {
+            checks.push(Check {
+                name: "end to end: top-1 agreement".to_owned(),
+                engine: mode.name(),
+                measured: top1.agreement(),
+                limit: Some(limits::TOP1_BETWEEN_RUNTIMES),
+                passed: decided <= limits::disagreements(top1.images),
+                message: format!(
+                    "output \"{name}\": {} of {} images disagree, {decided} of them by more than rounding explains",
+                    top1.margins.len(),
+                    top1.images
+                ),
+            });
+        }
+    }
+}

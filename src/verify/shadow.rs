@@ -1,0 +1,120 @@
+//! The copy of a model for an engine without 2-bit and 4-bit tensors: the same integers in 8-bit containers.
+
+use crate::error::{Error, Result};
+use crate::ir::{DType, Graph, Node, Tensor};
+
+/// Returns `graph` with INT4, UINT4, INT2 and UINT2 initializers (zero points too) re-stored as INT8 and UINT8, and with
+/// explicit zero points wherever the output type of QuantizeLinear is stated by an attribute alone, which tract ignores.
+///
+/// # Errors
+/// [`Error::Unsupported`] for blocked scales, and for activations in a type below 8 bits: there a wider type would also
+/// saturate elsewhere.
+pub fn shadow(graph: &Graph) -> Result<Graph> {
+    let mut copy = widen_initializers(graph)?;
+    for i in 0..copy.nodes.len() {
+        let node = &copy.nodes[i];
+        if node.is("QuantizeLinear") || node.is("DequantizeLinear") {
+            refuse_unreadable(graph, &graph.nodes[i])?;
+        }
+        if node.is("QuantizeLinear") && node.input(2).is_none() {
+            state_zero_point(&mut copy, i)?;
+        }
+    }
+    Ok(copy)
+}
+
+/// Returns `graph` with its 2-bit and 4-bit initializers in 8-bit containers, and nothing else changed.
+///
+/// # Errors
+/// When an initializer contradicts its own size.
+pub fn widen_initializers(graph: &Graph) -> Result<Graph> {
+    let mut copy = graph.clone();
+    for id in copy.value_ids() {
+        let value = copy.value_mut(id);
+        value.dtype = value.dtype.map(|dtype| container(dtype).unwrap_or(dtype));
+        if let Some(tensor) = &value.constant
+            && let Some(wide) = container(tensor.dtype())
+        {
+            value.constant = Some(widen(tensor, wide)?);
+        }
+    }
+    Ok(copy)
+}
+
+fn container(dtype: DType) -> Option<DType> {
+    match dtype {
+        DType::I4 | DType::I2 => Some(DType::I8),
+        DType::U4 | DType::U2 => Some(DType::U8),
+        _ => None,
+    }
+}
+
+/// Takes the integers apart without the routine that packed them: that one is under test too.
+fn widen(tensor: &Tensor, wide: DType) -> Result<Tensor> {
+    let bits = tensor.dtype().bits();
+    let per_byte = 8 / bits;
+    let sign = if wide == DType::I8 { 1u8 << (bits - 1) } else { 0 };
+    let one = |i: usize| {
+        let field = (tensor.bytes()[i / per_byte] >> (bits * (i % per_byte))) & ((1 << bits) - 1);
+        (field ^ sign).wrapping_sub(sign)
+    };
+    let bytes: Vec<u8> = (0..tensor.len()).map(one).collect();
+    Tensor::new(wide, tensor.shape().to_vec(), bytes.into())
+}
+
+fn refuse_unreadable(graph: &Graph, node: &Node) -> Result<()> {
+    let scale = node.input(1).and_then(|id| graph.constant_of(id));
+    if node.attrs.int("block_size", 0) != 0 || scale.is_some_and(|s| s.shape().len() > 1) {
+        return Err(Error::unsupported(
+            graph.describe(node),
+            "scales in blocks (block_size) are not known to tract, so the model cannot be checked there; quantize per \
+             channel or per tensor",
+        ));
+    }
+    let zero_point = node.input(2).and_then(|id| graph.value(id).dtype);
+    let stated = i32::try_from(node.attrs.int("output_dtype", 0)).ok().and_then(DType::from_code);
+    if node.is("QuantizeLinear") && zero_point.or(stated).is_some_and(|dtype| dtype.bits() < 8) {
+        return Err(Error::unsupported(
+            graph.describe(node),
+            "activations in a type below 8 bits are not known to tract; emit uint8 followed by an integer Clip",
+        ));
+    }
+    Ok(())
+}
+
+fn state_zero_point(copy: &mut Graph, at: usize) -> Result<()> {
+    let node = &copy.nodes[at];
+    let Some(dtype) = i32::try_from(node.attrs.int("output_dtype", 0)).ok().and_then(DType::from_code) else {
+        return Ok(());
+    };
+    let scale = node
+        .input(1)
+        .and_then(|id| copy.constant_of(id))
+        .ok_or_else(|| Error::unsupported(copy.describe(node), "scales computed at run time are not known to tract"))?;
+    let zeros = Tensor::from_ints(dtype, scale.shape(), &vec![0; scale.len()])?;
+    let id = copy.add_constant("zero_point_stated", zeros);
+    copy.nodes[at].inputs.resize(3, None);
+    copy.nodes[at].inputs[2] = Some(id);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widening_keeps_every_integer() {
+        let mut failed = Vec::new();
+        for dtype in [DType::I4, DType::U4, DType::I2, DType::U2] {
+            let (lo, hi) = dtype.int_range().unwrap();
+            let mut values: Vec<i32> = (lo..=hi).map(|v| i32::try_from(v).unwrap()).collect();
+            values.push(1);
+            let tensor = Tensor::from_ints(dtype, &[values.len()], &values).unwrap();
+            let wide = widen(&tensor, container(dtype).unwrap()).unwrap();
+            if wide.to_i64().unwrap() != values.iter().map(|&v| i64::from(v)).collect::<Vec<_>>() {
+                failed.push((dtype, wide));
+            }
+        }
+        assert!(failed.is_empty(), "{failed:?}");
+    }
+}

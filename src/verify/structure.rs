@@ -1,0 +1,122 @@
+//! Where a Q/DQ model quantizes: activation quantizers and stored weights. Makes no assumption on who wrote the model.
+
+use super::grid::{Grid, bits_for_levels};
+use crate::ir::{DType, Graph, Node, Uses, ValueId};
+
+/// An activation quantizer: QuantizeLinear, then an integer Clip where there is one.
+#[derive(Clone, Debug)]
+pub struct Quantizer {
+    /// The float tensor that is quantized.
+    pub input: ValueId,
+    /// The integers that all later nodes read.
+    pub integers: ValueId,
+    /// What DequantizeLinear makes of them.
+    pub dequantized: Vec<ValueId>,
+    /// The type of the integers.
+    pub dtype: DType,
+    /// Scales and range; none where they are computed at run time.
+    pub grid: Option<Grid>,
+}
+
+/// An initializer of integers that a DequantizeLinear reads.
+#[derive(Clone, Debug)]
+pub struct QuantizedWeight {
+    /// The initializer.
+    pub integers: ValueId,
+    /// The float weight.
+    pub dequantized: ValueId,
+    /// The bits that its integers use; none for int32 (biases) and wider.
+    pub bits: Option<u32>,
+}
+
+/// All quantizers and quantized weights of a model, in the order of its nodes.
+#[derive(Clone, Debug, Default)]
+pub struct Structure {
+    /// Activation quantizers.
+    pub quantizers: Vec<Quantizer>,
+    /// Stored weights.
+    pub weights: Vec<QuantizedWeight>,
+}
+
+impl Structure {
+    /// Returns the fewest bits of any grid, 8 where there is none.
+    pub fn lowest_bits(&self) -> u32 {
+        let activations = self.quantizers.iter().filter_map(|q| {
+            let (low, high) = q.dtype.int_range()?;
+            Some(q.grid.as_ref().map_or(bits_for_levels(high - low + 1), Grid::bits))
+        });
+        activations.chain(self.weights.iter().filter_map(|w| w.bits)).min().unwrap_or(8)
+    }
+}
+
+/// Returns where `graph` quantizes. Quantizers of constants are not listed: they belong to weights.
+pub fn find_quantizers(graph: &Graph) -> Structure {
+    let uses = graph.uses();
+    let constant = constants(graph);
+    let mut structure = Structure::default();
+    for node in &graph.nodes {
+        let (Some(input), Some(output)) = (node.input(0), node.output(0)) else { continue };
+        if node.is("QuantizeLinear") && !constant[input.index()] {
+            structure.quantizers.push(quantizer(graph, &uses, node, input, output));
+        }
+        if node.is("DequantizeLinear") && graph.constant_of(input).is_some() {
+            structure.weights.push(QuantizedWeight {
+                integers: input,
+                dequantized: output,
+                bits: used_bits(graph, input),
+            });
+        }
+    }
+    structure
+}
+
+fn quantizer(graph: &Graph, uses: &Uses, node: &Node, input: ValueId, output: ValueId) -> Quantizer {
+    let zero_point = node.input(2).and_then(|id| graph.value(id).dtype);
+    let stated = || i32::try_from(node.attrs.int("output_dtype", 0)).ok().and_then(DType::from_code);
+    let dtype = zero_point.or_else(stated).unwrap_or(DType::U8);
+    let mut grid = Grid::of(graph, node, dtype);
+    let mut integers = output;
+    let clip = uses.only_consumer(output).map(|i| &graph.nodes[i]).filter(|next| next.is("Clip"));
+    if let Some(clip) = clip
+        && let Some(clipped) = clip.output(0)
+    {
+        let bound = |i| Some(graph.constant_of(clip.input(i)?)?.to_i64().ok()?.first().copied());
+        if let Some(grid) = &mut grid {
+            grid.low = bound(1).flatten().map_or(grid.low, |low| low.max(grid.low));
+            grid.high = bound(2).flatten().map_or(grid.high, |high| high.min(grid.high));
+        }
+        integers = clipped;
+    }
+    let readers = uses.consumers(integers).iter().map(|&i| &graph.nodes[i]);
+    let dequantized = readers.filter(|n| n.is("DequantizeLinear")).filter_map(|n| n.output(0)).collect();
+    Quantizer { input, integers, dequantized, dtype, grid }
+}
+
+/// Returns for each value whether it is an initializer or computed from initializers alone.
+fn constants(graph: &Graph) -> Vec<bool> {
+    let mut constant: Vec<bool> = graph.value_ids().map(|id| graph.constant_of(id).is_some()).collect();
+    for node in &graph.nodes {
+        if node.inputs.iter().flatten().all(|id| constant[id.index()]) {
+            for id in node.outputs.iter().flatten() {
+                constant[id.index()] = true;
+            }
+        }
+    }
+    constant
+}
+
+/// Returns the bits of the smallest two's-complement (or unsigned) range that holds all integers, which for a weight in
+/// a wider container are fewer than the container's.
+fn used_bits(graph: &Graph, id: ValueId) -> Option<u32> {
+    let tensor = graph.constant_of(id)?;
+    let (lowest, _) = tensor.dtype().int_range().filter(|_| tensor.dtype().bits() < 32)?;
+    let values = tensor.to_i64().ok()?;
+    let (min, max) = (*values.iter().min()?, *values.iter().max()?);
+    if min == max {
+        return None;
+    }
+    Some(match lowest {
+        0 => bits_for_levels(max - min + 1),
+        _ => bits_for_levels(2 * max.max(-min - 1) + 2),
+    })
+}

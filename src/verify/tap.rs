@@ -1,0 +1,77 @@
+//! Inner tensors made visible, and the cut graph whose integers are fed from outside.
+
+use super::structure::Quantizer;
+use crate::ir::{DType, Graph, Tensor, ValueId};
+
+/// Where the contents of a tapped tensor are after a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// It is this one of the fed inputs.
+    Input(usize),
+    /// It is this one of the outputs.
+    Output(usize),
+}
+
+impl Source {
+    /// Returns the tensor among the inputs and outputs of a run.
+    pub fn pick<'a>(&self, inputs: &'a [Tensor], outputs: &'a [Tensor]) -> &'a Tensor {
+        match *self {
+            Self::Input(i) => &inputs[i],
+            Self::Output(i) => &outputs[i],
+        }
+    }
+}
+
+/// Returns `graph` with `taps` among its outputs, and where each of them is found. Existing outputs keep their places.
+pub fn tap(graph: &Graph, taps: &[(ValueId, DType)]) -> (Graph, Vec<Source>) {
+    let mut tapped = graph.clone();
+    let inputs = graph.fed_inputs();
+    let mut sources = Vec::with_capacity(taps.len());
+    for &(id, dtype) in taps {
+        let input = inputs.iter().position(|&input| input == id);
+        sources.push(input.map_or_else(|| Source::Output(expose(&mut tapped, id, dtype)), Source::Input));
+    }
+    (tapped, sources)
+}
+
+/// Makes `id` an output where it is none yet, and returns its place among the outputs.
+fn expose(graph: &mut Graph, id: ValueId, dtype: DType) -> usize {
+    let value = graph.value_mut(id);
+    value.dtype = value.dtype.or(Some(dtype));
+    value.declared = false;
+    graph.outputs.iter().position(|&output| output == id).unwrap_or_else(|| {
+        graph.outputs.push(id);
+        graph.outputs.len() - 1
+    })
+}
+
+/// A graph in which no quantizer's result reaches the next one.
+#[derive(Clone, Debug)]
+pub struct CutGraph {
+    /// Its inputs are those of the original, then one tensor of integers per quantizer.
+    pub graph: Graph,
+    /// The place of each quantizer's own result among the outputs.
+    pub results: Vec<usize>,
+}
+
+/// Returns `graph` with every quantizer's integers as an output, while their readers read a new input instead.
+///
+/// One run of it with given integers does to every stretch between quantizers what the whole model does, without an
+/// error of one stretch reaching the next: engines are compared node by node, and each layer's own error is seen alone.
+pub fn cut(graph: &Graph, quantizers: &[Quantizer]) -> CutGraph {
+    let mut cut = graph.clone();
+    let mut results = Vec::with_capacity(quantizers.len());
+    for quantizer in quantizers {
+        let old = quantizer.integers;
+        let fed = cut.add_value(&format!("{}_fed", graph.name_of(old)));
+        cut.value_mut(fed).dtype = Some(quantizer.dtype);
+        for input in cut.nodes.iter_mut().flat_map(|node| node.inputs.iter_mut()).flatten() {
+            if *input == old {
+                *input = fed;
+            }
+        }
+        cut.inputs.push(fed);
+        results.push(expose(&mut cut, old, quantizer.dtype));
+    }
+    CutGraph { graph: cut, results }
+}
