@@ -6,5 +6,6 @@ pub mod error;
 pub mod ir;
 pub mod onnx;
 pub mod runtime;
+pub mod shape;
 
 pub use error::{Error, Result};
