@@ -1,0 +1,66 @@
+//! Moves an explicit zero Pad into the `pads` of the Conv that alone reads it.
+//!
+//! Before: `y = Conv(Pad(x, [0, 0, t, l, 0, 0, b, r]), w) pads=p`. After: `y = Conv(x, w) pads=p + [t, l, b, r]`.
+//! Integer kernels want the quantized tensor right before the Conv.
+//!
+//! Refused: other modes than constant 0, padding of batch or channels, negative padding, padding that is no constant, a
+//! Pad whose result has another reader or is a graph output, and `auto_pad`.
+
+use crate::error::Result;
+use crate::ir::{Graph, Node, Uses};
+
+/// Fuses what can be fused and returns how many Pads went away.
+///
+/// # Errors
+/// None of its own.
+pub fn fuse_pad(graph: &mut Graph) -> Result<usize> {
+    let mut fused = 0;
+    loop {
+        let uses = graph.uses();
+        let Some((pad, conv, pads)) = (0..graph.nodes.len()).find_map(|i| fusible(graph, &uses, i)) else { break };
+        graph.nodes[conv].inputs[0] = graph.nodes[pad].input(0);
+        graph.nodes[conv].set("pads", pads);
+        graph.nodes.remove(pad);
+        fused += 1;
+    }
+    graph.sweep();
+    Ok(fused)
+}
+
+fn fusible(graph: &Graph, uses: &Uses, index: usize) -> Option<(usize, usize, Vec<i64>)> {
+    let pad = &graph.nodes[index];
+    let reader = uses.only_consumer(pad.output(0)?).filter(|_| pad.is("Pad"))?;
+    let conv = &graph.nodes[reader];
+    let auto_pad = conv.attrs.string("auto_pad").unwrap_or("NOTSET");
+    let added = zero_padding(graph, pad)?;
+    let spatial = added.len() / 2;
+    if !conv.is("Conv") || conv.input(0) != pad.output(0) || auto_pad != "NOTSET" || spatial < 3 {
+        return None;
+    }
+    let (begin, end) = added.split_at(spatial);
+    if added.iter().any(|&p| p < 0) || [begin, end].iter().any(|half| half[..2] != [0, 0]) {
+        return None;
+    }
+    let added = begin[2..].iter().chain(&end[2..]);
+    let pads = match conv.ints("pads") {
+        Some(pads) => pads.iter().zip(added).map(|(p, a)| p + a).collect(),
+        None => added.copied().collect(),
+    };
+    Some((index, reader, pads))
+}
+
+/// The `pads` of a Pad that fills with zeros over all axes.
+fn zero_padding(graph: &Graph, pad: &Node) -> Option<Vec<i64>> {
+    if pad.attrs.string("mode").unwrap_or("constant") != "constant" || pad.input(3).is_some() {
+        return None;
+    }
+    let value = match pad.input(2) {
+        Some(id) => *graph.constant_of(id)?.to_f32().ok()?.first()?,
+        None => pad.attrs.float("value", 0.0),
+    };
+    let pads = match pad.input(1) {
+        Some(id) => graph.constant_of(id)?.to_i64().ok()?,
+        None => pad.ints("pads")?.to_vec(),
+    };
+    (value == 0.0).then_some(pads)
+}
