@@ -1,7 +1,6 @@
 //! Activation grids of a whole plan: from the moments that batch-normalisation statistics imply, and where those do not
 //! reach, from smooth synthetic inputs run through the float network.
 
-use crate::data::synthetic_inputs;
 use crate::error::{Error, Result};
 use crate::ir::{DType, Dim, Graph, ValueId};
 use crate::plan::{Activation, Plan, Role};
@@ -82,11 +81,7 @@ fn observe(student: &Graph, plan: &Plan, wanted: &[usize], teacher: &Teacher) ->
         }
     }
     let samples = samples_within(&tapped);
-    #[allow(clippy::cast_possible_truncation)]
-    let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
-    let input = teacher.input;
-    let inputs = synthetic_inputs(student, samples, &narrow(&input.mean), &narrow(&input.std), teacher.seed)?;
-    let inputs = inputs.into_iter().map(|tensor| input.clamp(tensor)).collect::<Result<Vec<_>>>()?;
+    let inputs = teacher.input.synthetic(student, samples, teacher.seed)?;
     let mut session = teacher.engine.load(&tapped, &SessionOptions::default())?;
     let outputs = run_in_batches(session.as_mut(), &tapped, &inputs)?;
     let mut outputs = outputs.iter();

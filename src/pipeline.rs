@@ -10,9 +10,9 @@ use crate::ir::Graph;
 use crate::plan::{Plan, Policy, macs, plan};
 use crate::recipes::{Recipe, Solution, Teacher};
 use crate::report::{Bytes, Comparison, LayerCost, Range, Report, SCHEMA_VERSION, Warning};
-use crate::runtime::RunningEngines;
+use crate::runtime::{Engine, Engines};
 use crate::stats::{InputSource, InputStatistics, guess_input, read_batch_norms};
-use crate::verify::{Verification, VerifyOptions, verify};
+use crate::verify::{self, Verification, VerifyOptions, verify};
 use crate::{onnx, passes, shape};
 
 /// Everything that a run needs to know.
@@ -52,7 +52,7 @@ pub struct Config {
 ///
 /// # Errors
 /// Models that cannot be read or quantized, engines that fail, files that cannot be written.
-pub fn quantize(config: &Config, engines: &RunningEngines, progress: &mut dyn FnMut(&str)) -> Result<Report> {
+pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&str)) -> Result<Report> {
     let mut clock = Clock::new(progress);
 
     clock.stage("load");
@@ -62,7 +62,7 @@ pub fn quantize(config: &Config, engines: &RunningEngines, progress: &mut dyn Fn
     clock.stage("normalise");
     let mut student = original.clone();
     passes::fix_shapes(&mut student, &config.input_shapes)?;
-    let mut counts = passes::normalise(&mut student, engines.float())?;
+    let mut counts = passes::normalise(&mut student, engines.main())?;
     let norms = read_batch_norms(&student);
     let input = config.input.clone().unwrap_or_else(|| guess_input(&student, &norms));
     counts.extend(passes::fold(&mut student)?);
@@ -74,7 +74,7 @@ pub fn quantize(config: &Config, engines: &RunningEngines, progress: &mut dyn Fn
     let plan = plan(&student, &config.policy)?;
 
     clock.stage(config.recipe.name);
-    let teacher = Teacher { norms: &norms, input: &input, engine: engines.float(), seed: config.seed };
+    let teacher = Teacher { norms: &norms, input: &input, engine: engines.main(), seed: config.seed };
     let solution = (config.recipe.run)(&mut student, &plan, &teacher)?;
 
     clock.stage("emit");
@@ -86,7 +86,7 @@ pub fn quantize(config: &Config, engines: &RunningEngines, progress: &mut dyn Fn
         output: None,
         recipe: config.recipe.name,
         seed: config.seed,
-        device: engines.device(),
+        device: engines.device().to_string(),
         engines: engines.names(),
         batch_norms: norms.len(),
         batch_norms_folded: norms.len() - read_batch_norms(&student).len(),
@@ -121,6 +121,11 @@ pub fn quantize(config: &Config, engines: &RunningEngines, progress: &mut dyn Fn
     Ok(report)
 }
 
+/// Returns the engines as the checks want them.
+pub fn checkers(engines: &Engines) -> verify::Engines<'_> {
+    verify::Engines { ort: engines.ort.as_ref().map(|ort| ort as &dyn Engine), tract: Some(&engines.tract) }
+}
+
 fn needed_opset(policy: &Policy) -> i64 {
     let fewest = policy.layer_bits.iter().map(|l| l.1).chain([policy.weight_bits]).min().unwrap_or(8);
     if policy.target.packs_weights() && fewest <= 4 { PACKED_OPSET } else { PER_CHANNEL_OPSET }
@@ -132,7 +137,7 @@ fn check(
     shipped: &Path,
     input: &InputStatistics,
     config: &Config,
-    engines: &RunningEngines,
+    engines: &Engines,
 ) -> Result<Verification> {
     let options = VerifyOptions {
         samples: config.samples,
@@ -143,7 +148,7 @@ fn check(
         ..VerifyOptions::default()
     };
     let inputs = input.synthetic(quantized, config.samples, config.seed)?;
-    let mut verification = verify(original, quantized, &engines.for_checks(), Some(&inputs), &options)?;
+    let mut verification = verify(original, quantized, &checkers(engines), Some(&inputs), &options)?;
     verification.synthetic_inputs = true;
     Ok(verification)
 }
@@ -153,12 +158,12 @@ fn compare(
     quantized: &Graph,
     data: &Path,
     preprocess: &Preprocess,
-    engines: &RunningEngines,
+    engines: &Engines,
 ) -> Result<Comparison> {
     const BATCH: usize = 50;
     let images = Dataset::read(data)?;
-    let float = evaluate(engines.float(), original, &images, preprocess, BATCH)?;
-    let engine = engines.float();
+    let float = evaluate(engines.main(), original, &images, preprocess, BATCH)?;
+    let engine = engines.main();
     let low = evaluate(engine, quantized, &images, preprocess, BATCH)?;
     let agreeing = float.predictions.iter().zip(&low.predictions).filter(|(a, b)| a == b).count();
     Ok(Comparison {
@@ -212,7 +217,7 @@ fn warnings(
     input: &InputStatistics,
     no_statistics: bool,
     (from, to): (i64, i64),
-    engines: &RunningEngines,
+    engines: &Engines,
 ) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if no_statistics {
@@ -251,8 +256,8 @@ fn warnings(
     if bits <= 4 {
         warnings.push(Warning::FewBits { bits });
     }
-    if let Some(reason) = engines.why_single() {
-        warnings.push(Warning::SingleRuntime { reason });
+    if let Some(reason) = &engines.warning {
+        warnings.push(Warning::SingleRuntime { reason: reason.clone() });
     }
     warnings
 }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::data::{Layout, Preprocess};
 use crate::error::Result;
-use crate::runtime::{Device, EngineChoice, RunningEngines};
+use crate::runtime::{Device, EngineChoice, EngineRequest, Engines, Places, engines};
 use crate::stats::InputStatistics;
 
 /// Which engine runs models, and where.
@@ -18,9 +18,9 @@ pub(super) struct EngineArguments {
     /// Device: cpu, cuda[:i] or tensorrt[:i]
     #[arg(long, default_value = "cpu", value_parser = parse::<Device>)]
     device: Device,
-    /// Threads of one run
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: u16,
+    /// Threads of one run [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// ONNX Runtime's library (libonnxruntime.so, onnxruntime.dll, libonnxruntime.dylib)
     #[arg(long, value_name = "FILE")]
     ort_lib: Option<PathBuf>,
@@ -34,8 +34,19 @@ impl EngineArguments {
     ///
     /// # Errors
     /// When they are not to be had.
-    pub(super) fn start(&self) -> Result<RunningEngines> {
-        RunningEngines::start(self.engine, self.device, self.ort_lib.as_deref(), self.offline, usize::from(self.threads))
+    pub(super) fn start(&self) -> Result<Engines> {
+        let request = EngineRequest {
+            choice: self.engine,
+            device: self.device,
+            ort_lib: self.ort_lib.clone(),
+            offline: self.offline,
+            threads: self.threads.map(usize::from),
+        };
+        let engines = engines(&request, &Places::of_this_process(self.ort_lib.as_deref()))?;
+        if let Some(warning) = &engines.warning {
+            eprintln!("warning: {warning}");
+        }
+        Ok(engines)
     }
 }
 

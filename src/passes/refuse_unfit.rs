@@ -16,6 +16,8 @@ const QUANTIZED: &[&str] = &[
     "QLinearAdd",
 ];
 
+const WEIGHTED: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"];
+
 /// Checks that a model is a float model with finite weights and something in every tensor that a layer needs.
 ///
 /// # Errors
@@ -27,15 +29,20 @@ pub fn refuse_unfit(graph: &Graph) -> Result<()> {
             "the model is quantized already; give the float original, or check this one with `dfq-onnx verify`",
         ));
     }
-    for id in graph.value_ids() {
-        let Some(tensor) = graph.constant_of(id).filter(|t| t.dtype() == DType::F32) else { continue };
-        let bad = tensor.bytes().as_chunks::<4>().0.iter().position(|b| !f32::from_le_bytes(*b).is_finite());
-        if let Some(at) = bad {
-            let value = f32::from_le_bytes(tensor.bytes().as_chunks::<4>().0[at]);
-            return Err(Error::malformed(
-                format!("initializer \"{}\"", graph.name_of(id)),
-                format!("element {at} of {:?} is {value}; weights must be finite, export the model again", tensor.shape()),
-            ));
+    for node in graph.nodes.iter().filter(|n| WEIGHTED.iter().any(|op| n.is(op))) {
+        for &id in node.inputs.iter().flatten() {
+            let Some(tensor) = graph.constant_of(id).filter(|t| t.dtype() == DType::F32) else { continue };
+            let values = tensor.bytes().as_chunks::<4>().0;
+            if let Some(at) = values.iter().position(|b| !f32::from_le_bytes(*b).is_finite()) {
+                return Err(Error::malformed(
+                    format!("{}, initializer \"{}\"", graph.describe(node), graph.name_of(id)),
+                    format!(
+                        "element {at} of {:?} is {}; weights must be finite, export the model again",
+                        tensor.shape(),
+                        f32::from_le_bytes(values[at])
+                    ),
+                ));
+            }
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! What a run did, as data with a schema version, and as tables for people.
 
+mod inspection;
 mod table;
 mod warning;
 
@@ -7,7 +8,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-pub use table::render;
+pub use inspection::{Inspection, inspect, render_inspection};
+pub use table::{render, render_verification};
 pub use warning::Warning;
 
 use crate::passes::PassCount;

@@ -70,7 +70,7 @@ fn output(report: &Report) -> String {
     }
 }
 
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header.to_vec());
     for column in table.column_iter_mut() {
@@ -82,7 +82,7 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-fn numbers<const N: usize>(name: &str, values: [String; N]) -> Vec<Cell> {
+pub(super) fn numbers<const N: usize>(name: &str, values: [String; N]) -> Vec<Cell> {
     std::iter::once(Cell::new(name).set_alignment(CellAlignment::Left)).chain(values.into_iter().map(Cell::new)).collect()
 }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{BatchNorm, ClippedNormal, Moments};
+use crate::data::synthetic_inputs;
 use crate::error::Result;
 use crate::ir::{Graph, Node, Tensor};
 
@@ -106,6 +107,17 @@ impl InputStatistics {
         let (lo, hi) = (self.lo as f32, self.hi as f32);
         let values: Vec<f32> = tensor.to_f32()?.into_iter().map(|v| v.clamp(lo, hi)).collect();
         Tensor::from_floats(tensor.dtype(), tensor.shape(), &values)
+    }
+
+    /// Returns `samples` smooth synthetic inputs with these statistics for every input that `graph` must be fed.
+    ///
+    /// # Errors
+    /// When an input's shape is not known.
+    pub fn synthetic(&self, graph: &Graph, samples: usize, seed: u64) -> Result<Vec<Tensor>> {
+        #[allow(clippy::cast_possible_truncation)]
+        let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
+        let inputs = synthetic_inputs(graph, samples, &narrow(&self.mean), &narrow(&self.std), seed)?;
+        inputs.into_iter().map(|tensor| self.clamp(tensor)).collect()
     }
 
     /// Returns the same as moments of the input tensor.

@@ -1,0 +1,27 @@
+//! `dfq-onnx doctor`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Format, print};
+use crate::runtime::{Places, doctor::examine};
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// ONNX Runtime's library to examine
+    #[arg(long, value_name = "FILE")]
+    ort_lib: Option<PathBuf>,
+    /// How results are printed
+    #[arg(long, default_value = "table")]
+    format: Format,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    let doctor = examine(&Places::of_this_process(arguments.ort_lib.as_deref()));
+    match arguments.format {
+        Format::Json => print(&serde_json::to_string_pretty(&doctor)?)?,
+        Format::Table => print(&doctor.to_string())?,
+    }
+    Ok(0)
+}

@@ -1,0 +1,78 @@
+//! `dfq-onnx eval`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::arguments::{EngineArguments, PreprocessArguments};
+use super::{Format, print};
+use crate::data::{Dataset, evaluate};
+use crate::onnx;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// The model, float or quantized
+    model: PathBuf,
+    /// Labelled images: .npz with "images" and "labels"
+    data: PathBuf,
+    #[command(flatten)]
+    preprocess: PreprocessArguments,
+    /// Use the first N images only
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Images in one run; a batch that the model fixes wins
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+    /// How results are printed
+    #[arg(long, default_value = "table")]
+    format: Format,
+    #[command(flatten)]
+    engine: EngineArguments,
+}
+
+#[derive(Serialize)]
+struct Result {
+    model: PathBuf,
+    data: PathBuf,
+    engine: String,
+    images: usize,
+    correct: usize,
+    top1_percent: f64,
+    correct_top5: Option<usize>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    let graph = onnx::load(&arguments.model)?;
+    let mut data = Dataset::read(&arguments.data)?;
+    if let Some(limit) = arguments.limit {
+        data = data.first(limit)?;
+    }
+    let engines = arguments.engine.start()?;
+    let engine = engines.main();
+    let found = evaluate(engine, &graph, &data, &arguments.preprocess.preprocess(), usize::from(arguments.batch))?;
+    let result = Result {
+        model: arguments.model.clone(),
+        data: arguments.data.clone(),
+        engine: engine.name(),
+        images: found.n,
+        correct: found.correct,
+        top1_percent: 100.0 * found.top1(),
+        correct_top5: found.correct_top5,
+    };
+    match arguments.format {
+        Format::Json => print(&serde_json::to_string_pretty(&result)?)?,
+        Format::Table => {
+            let top5 = result.correct_top5.map_or(String::new(), |n| format!(", {n} in the top 5"));
+            print(&format!(
+                "{}: {:.2} % top-1 ({} of {} right{top5}) in {}",
+                result.model.display(),
+                result.top1_percent,
+                result.correct,
+                result.images,
+                result.engine
+            ))?;
+        }
+    }
+    Ok(0)
+}
