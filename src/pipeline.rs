@@ -57,16 +57,15 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
 
     clock.stage("load");
     let original = onnx::load(&config.model)?;
-    passes::refuse_unfit(&original)?;
 
     clock.stage("normalise");
     let mut student = original.clone();
     passes::fix_shapes(&mut student, &config.input_shapes)?;
     let mut counts = passes::normalise(&mut student, engines.main())?;
+    passes::refuse_unfit(&student)?;
     let norms = read_batch_norms(&student);
     let input = config.input.clone().unwrap_or_else(|| guess_input(&student, &norms));
     counts.extend(passes::fold(&mut student)?);
-    let opset = original.opset();
     onnx::upgrade(&mut student, needed_opset(&config.policy))?;
 
     clock.stage("plan");
@@ -94,7 +93,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
         ranges: ranges(&plan, &solution),
         layers: layer_costs(&student, &plan, &solution)?,
         bytes: Bytes { float: file_bytes(&config.model)?, quantized: 0 },
-        warnings: warnings(&plan, &solution, &input, norms.is_empty(), (opset, student.opset()), engines),
+        warnings: warnings(&plan, &solution, &input, norms.is_empty(), (original.opset(), student.opset()), engines),
         input,
         plan,
         verification: None,

@@ -83,8 +83,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 fn input(arguments: &Arguments, original: &Graph) -> InputStatistics {
     match arguments.input_range {
         Some((lo, hi)) => InputStatistics::of_interval(lo, hi),
-        None => {
-            arguments.preprocess.input().unwrap_or_else(|| guess_input(original, &read_batch_norms(original)))
-        }
+        None => arguments.preprocess.input().unwrap_or_else(|| guess_input(original, &read_batch_norms(original))),
     }
 }

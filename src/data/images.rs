@@ -69,6 +69,16 @@ impl Dataset {
         Ok(Self { images, labels, place })
     }
 
+    /// Returns the first `n` images, or all where there are fewer.
+    ///
+    /// # Errors
+    /// When the images do not divide into rows.
+    pub fn first(self, n: usize) -> Result<Self> {
+        let n = n.min(self.len());
+        let labels = self.labels.map(|labels| labels.into_iter().take(n).collect());
+        Ok(Self { images: self.images.rows(0..n)?, labels, place: self.place })
+    }
+
     /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.images.shape().first().copied().unwrap_or(0)

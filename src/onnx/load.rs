@@ -35,6 +35,19 @@ pub fn load(path: &Path) -> Result<Graph> {
     decode_in(bytes, Some(folder)).map_err(in_file)
 }
 
+/// Returns the bytes of the model file at `path` together with its external data, each file counted once.
+///
+/// # Errors
+/// As [`load`].
+pub fn stored_bytes(path: &Path) -> Result<u64> {
+    let size = |path: &Path| Ok(std::fs::metadata(path).map_err(Error::read(path))?.len());
+    let model = ModelProto::decode(map_file(path)?).map_err(|e| Error::malformed("model", e.to_string()))?;
+    let initializers = model.graph.iter().flat_map(|g| &g.initializer);
+    let locations: std::collections::BTreeSet<&str> =
+        initializers.flat_map(|t| &t.external_data).filter(|e| e.key() == "location").map(|e| e.value()).collect();
+    locations.iter().try_fold(size(path)?, |total, location| Ok(total + size(&path.with_file_name(location))?))
+}
+
 /// Returns the model in `bytes`, which must hold all of its data.
 ///
 /// # Errors

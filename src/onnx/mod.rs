@@ -1,10 +1,12 @@
 //! Model files: the only place that sees protobuf types.
 
 mod load;
+mod opset;
 mod save;
 mod tensor;
 
-pub use load::{decode, load};
+pub use load::{decode, load, stored_bytes};
+pub use opset::{Upgraded, upgrade};
 pub use save::{INLINE_LIMIT, Saved, constant_bytes, encode, encode_split, save};
 
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

@@ -69,6 +69,18 @@ impl QuantizedTensor {
         if self.grid.scheme.signed { i32::from(byte.cast_signed()) } else { i32::from(byte) }
     }
 
+    /// Returns the signal-to-noise ratio against `values` in dB; none where there is no signal or no noise.
+    pub fn sqnr(&self, values: &[f32]) -> Option<f64> {
+        let layout = ChannelLayout::along(&self.shape, self.grid.scheme.axis);
+        let (mut signal, mut noise) = (0.0, 0.0);
+        for (i, &w) in values.iter().enumerate() {
+            let error = f64::from(self.grid.dequantize(self.integer(i), layout.channel(i)) - w);
+            signal += f64::from(w) * f64::from(w);
+            noise += error * error;
+        }
+        (signal > 0.0 && noise > 0.0).then(|| 10.0 * (signal / noise).log10())
+    }
+
     /// Returns the values that the integers stand for.
     pub fn dequantize(&self) -> Vec<f32> {
         let layout = ChannelLayout::along(&self.shape, self.grid.scheme.axis);

@@ -93,27 +93,31 @@ pub fn inspect(path: &Path, input_shapes: &[(String, Vec<usize>)], engine: &dyn 
     passes::fold(&mut graph)?;
     shape::infer(&mut graph)?;
     let left = read_batch_norms(&graph).len();
-    let (quantizable, float, refused) = match passes::refuse_unfit(&graph).and_then(|()| plan(&graph, &Policy::default())) {
-        Err(error) => (Vec::new(), Vec::new(), Some(error.to_string())),
-        Ok(plan) => {
-            let layers = plan.layers.iter().map(|layer| {
-                let node = graph.find(&layer.output).and_then(|id| graph.nodes.iter().find(|n| n.output(0) == Some(id)));
-                let weight = layer.weight.and_then(|i| graph.constant_of(graph.find(&plan.weights[i].tensor)?));
-                Quantizable {
-                    name: layer.name.clone(),
-                    op_type: layer.op_type.clone(),
-                    weight: weight.map_or(Vec::new(), |w| w.shape().to_vec()),
-                    input: plan.activations[layer.input].tensors.first().cloned().unwrap_or_default(),
-                    macs: node.and_then(|n| macs(&graph, n)),
-                }
-            });
-            (layers.collect(), plan.float.clone(), None)
-        }
-    };
+    let (quantizable, float, refused) =
+        match passes::refuse_unfit(&graph).and_then(|()| plan(&graph, &Policy::default())) {
+            Err(error) => (Vec::new(), Vec::new(), Some(error.to_string())),
+            Ok(plan) => {
+                let layers = plan.layers.iter().map(|layer| {
+                    let node =
+                        graph.find(&layer.output).and_then(|id| graph.nodes.iter().find(|n| n.output(0) == Some(id)));
+                    let weight = layer.weight.and_then(|i| graph.constant_of(graph.find(&plan.weights[i].tensor)?));
+                    Quantizable {
+                        name: layer.name.clone(),
+                        op_type: layer.op_type.clone(),
+                        weight: weight.map_or(Vec::new(), |w| w.shape().to_vec()),
+                        input: plan.activations[layer.input].tensors.first().cloned().unwrap_or_default(),
+                        macs: node.and_then(|n| macs(&graph, n)),
+                    }
+                });
+                (layers.collect(), plan.float.clone(), None)
+            }
+        };
     Ok(Inspection {
         schema_version: super::SCHEMA_VERSION,
         model: path.to_owned(),
-        producer: format!("{} {}", original.metadata.producer_name, original.metadata.producer_version).trim().to_owned(),
+        producer: format!("{} {}", original.metadata.producer_name, original.metadata.producer_version)
+            .trim()
+            .to_owned(),
         opset: original.opset(),
         inputs: ports(&original, &original.fed_inputs()),
         outputs: ports(&original, &original.outputs),
@@ -168,15 +172,17 @@ pub fn render_inspection(inspection: &Inspection) -> String {
     let _ = writeln!(out, "inputs      {}\noutputs     {}", ports(&i.inputs), ports(&i.outputs));
     let _ = writeln!(out, "operators   {}\nnormalised  {}", counts(&i.operators), counts(&i.normalised));
     let _ = writeln!(out, "parameters  {parameters:.3} M, {macs:.2} MMAC a sample");
-    let _ = writeln!(
-        out,
-        "input       {:.3} to {:.3} ({:?}, {:?})",
-        i.input.lo, i.input.hi, i.input.scale, i.input.source
-    );
+    let _ =
+        writeln!(out, "input       {:.3} to {:.3} ({:?}, {:?})", i.input.lo, i.input.hi, i.input.scale, i.input.source);
     if let Some(text) = &i.without_statistics {
         let _ = writeln!(out, "statistics  none: {text}");
     } else {
-        let _ = writeln!(out, "statistics  {} BatchNormalization, {} fold into a layer", i.batch_norms.len(), i.batch_norms_folded);
+        let _ = writeln!(
+            out,
+            "statistics  {} BatchNormalization, {} fold into a layer",
+            i.batch_norms.len(),
+            i.batch_norms_folded
+        );
         let _ = writeln!(out, "\n{}", norms(&i.batch_norms));
     }
     if let Some(refused) = &i.refused {

@@ -12,7 +12,6 @@ pub use inspection::{Inspection, inspect, render_inspection};
 pub use table::{render, render_verification};
 pub use warning::Warning;
 
-use crate::passes::PassCount;
 use crate::plan::Plan;
 use crate::recipes::RangeSource;
 use crate::stats::InputStatistics;
@@ -41,7 +40,7 @@ pub struct Report {
     /// The engines that ran, with versions.
     pub engines: Vec<String>,
     /// What normalising the graph changed.
-    pub passes: Vec<PassCount>,
+    pub passes: Vec<(&'static str, usize)>,
     /// BatchNormalization nodes with statistics, and how many of them were folded.
     pub batch_norms: usize,
     /// See [`Report::batch_norms`].

@@ -55,7 +55,8 @@ pub fn render_verification(verification: &Verification) -> String {
     }
     let _ = writeln!(out, "{table}");
     if !verification.blame.is_empty() {
-        let _ = writeln!(out, "\nlayers by the error that they add alone (relative RMS)\n{}", blame(&verification.blame));
+        let _ =
+            writeln!(out, "\nlayers by the error that they add alone (relative RMS)\n{}", blame(&verification.blame));
     }
     for note in &verification.notes {
         let _ = writeln!(out, "note: {note}");
@@ -72,7 +73,7 @@ fn output(report: &Report) -> String {
 
 pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header.to_vec());
+    table.load_style(presets::NOTHING).set_header(header.to_vec());
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
@@ -83,7 +84,9 @@ pub(super) fn table(header: &[&str]) -> Table {
 }
 
 pub(super) fn numbers<const N: usize>(name: &str, values: [String; N]) -> Vec<Cell> {
-    std::iter::once(Cell::new(name).set_alignment(CellAlignment::Left)).chain(values.into_iter().map(Cell::new)).collect()
+    std::iter::once(Cell::new(name).set_alignment(CellAlignment::Left))
+        .chain(values.into_iter().map(Cell::new))
+        .collect()
 }
 
 fn layers(costs: &[LayerCost]) -> Table {
@@ -129,7 +132,10 @@ fn facts(report: &Report) -> String {
     ];
     let stays: Vec<String> =
         report.plan.float.iter().map(|f| format!("{} ({}; {})", f.name, f.op_type, f.reason)).collect();
-    lines.push(format!("float     {}", if stays.is_empty() { "nothing".to_owned() } else { stays.join("\n          ") }));
+    lines.push(format!(
+        "float     {}",
+        if stays.is_empty() { "nothing".to_owned() } else { stays.join("\n          ") }
+    ));
     lines.join("\n")
 }
 

@@ -74,12 +74,9 @@ impl std::fmt::Display for Warning {
                 "the operator set was raised from {from} to {to}, which the grids asked for need; \
                  check that your runtime knows it"
             ),
-            Self::LayersStayFloat { layers } => write!(
-                f,
-                "{} layer(s) stay float: {}; `dfq-onnx inspect` tells more",
-                layers.len(),
-                layers.join("; ")
-            ),
+            Self::LayersStayFloat { layers } => {
+                write!(f, "{} layer(s) stay float: {}; `dfq-onnx inspect` tells more", layers.len(), layers.join("; "))
+            }
             Self::BiasGuard { weight, channels } => write!(
                 f,
                 "{channels} channel(s) of \"{weight}\" got a coarser scale so that their bias fits int32; \

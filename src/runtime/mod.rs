@@ -2,11 +2,14 @@
 
 mod batched;
 mod device;
+pub mod doctor;
+pub mod machine;
 mod ort;
 mod ort_library;
 mod ort_value;
 mod provision;
 mod search;
+mod select;
 mod tract;
 
 use std::path::PathBuf;
@@ -18,6 +21,7 @@ pub use batched::run_in_batches;
 pub use device::Device;
 pub use ort::OrtEngine;
 pub use search::{Found, Origin, Places, locate};
+pub use select::{EngineChoice, EngineRequest, Engines, engines};
 pub use tract::{TRACT_VERSION, TractEngine};
 
 /// How a session treats the graph it is given.

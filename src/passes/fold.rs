@@ -1,0 +1,21 @@
+//! The ordered list of passes that move operators into the layers beside them.
+
+use super::{fold_batch_norm, fuse_pad};
+use crate::error::Result;
+use crate::ir::Graph;
+
+type Fold = fn(&mut Graph) -> Result<usize>;
+
+const FOLD: &[(&str, Fold)] = &[
+    // First: a Pad makes a normalisation before it unfoldable, so it must still be seen where it is.
+    ("fold_batch_norm", fold_batch_norm),
+    ("fuse_pad", fuse_pad),
+];
+
+/// Returns the passes that ran with the number of nodes that each moved. Statistics must have been read before.
+///
+/// # Errors
+/// Those of the passes.
+pub fn fold(graph: &mut Graph) -> Result<Vec<(&'static str, usize)>> {
+    FOLD.iter().map(|(name, pass)| Ok((*name, pass(graph)?))).collect()
+}
