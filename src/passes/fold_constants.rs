@@ -1,0 +1,187 @@
+//! Computes what does not depend on the graph inputs, by shape inference and by running it once.
+
+use super::lift_constants::make_constant;
+use crate::error::Result;
+use crate::ir::{DType, Dim, Graph, Node, Tensor, ValueId};
+use crate::runtime::{Engine, Optimisation, SessionOptions};
+use crate::shape::{self, Fact, Item};
+
+/// A result may exceed the constants it is made from by this much; beyond, the file would grow by unpacking.
+const GROWTH: usize = 1 << 20;
+
+/// Operators of which the result is not a function of the inputs, or is meant to stay in the file.
+const KEPT: &[&str] = &[
+    "Bernoulli",
+    "DequantizeLinear",
+    "Dropout",
+    "DynamicQuantizeLinear",
+    "Multinomial",
+    "QuantizeLinear",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+];
+
+/// Returns the number of nodes removed or made simpler.
+///
+/// Matched, until nothing changes: integers that follow from shapes; a Reshape target of numbers and of sizes that the
+/// input has in the same place; nodes with constant inputs only, all run in one session of `engine`.
+/// Refused: nodes that make a graph output, Q/DQ and random operators, other domains, results of unknown size or more
+/// than 1 MiB larger than what they are made from.
+/// Before -> after: `s = Shape(x: [N, 64, 1, 1]); n = Gather(s, 0); t = Concat(n, [-1]); y = Reshape(x, t)` ->
+/// `y = Reshape(x, [0, -1])`.
+///
+/// # Errors
+/// Those of [`shape::infer`]; [`crate::Error::Runtime`] when `engine` cannot run the constant part.
+pub fn fold_constants(graph: &mut Graph, engine: &dyn Engine) -> Result<usize> {
+    let mut changes = 0;
+    loop {
+        let facts = shape::facts(graph)?;
+        let mut found = fix_reshapes(graph, &facts);
+        found += fold_contents(graph, &facts)?;
+        graph.sweep();
+        found += fold_by_running(graph, engine)?;
+        graph.sweep();
+        if found == 0 {
+            return Ok(changes);
+        }
+        changes += found;
+    }
+}
+
+fn fix_reshapes(graph: &mut Graph, facts: &[Fact]) -> usize {
+    let mut fixed = 0;
+    for i in 0..graph.nodes.len() {
+        let Some((target, name)) = fixed_target(graph, &graph.nodes[i], facts) else { continue };
+        let id = graph.add_constant(&name, Tensor::from_i64(&[target.len()], &target));
+        graph.nodes[i].inputs[1] = Some(id);
+        fixed += 1;
+    }
+    fixed
+}
+
+/// The target of a Reshape as numbers where it can be written so, and a name for it.
+fn fixed_target(graph: &Graph, node: &Node, facts: &[Fact]) -> Option<(Vec<i64>, String)> {
+    let (x, target, y) = (node.input(0)?, node.input(1)?, node.output(0)?);
+    if !node.is("Reshape") || node.attrs.int("allowzero", 0) != 0 || graph.constant_of(target).is_some() {
+        return None;
+    }
+    let items = facts[target.index()].items()?;
+    let x = facts[x.index()].shape.as_ref();
+    let same = |i: usize, name: &str| matches!(x?.get(i)?, Dim::Symbol(n) if n == name).then_some(0);
+    let one = |(i, item): (usize, &Item)| match item {
+        Item::Int(v) => Some(*v),
+        Item::Symbol(name) => same(i, name),
+        Item::Unknown => None,
+    };
+    let mut numbers: Vec<Option<i64>> = items.iter().enumerate().map(one).collect();
+    // One size that is not known may be left to follow from the others.
+    if let [free] = numbers.iter().enumerate().filter(|(_, n)| n.is_none()).map(|(i, _)| i).collect::<Vec<_>>()[..]
+        && !numbers.contains(&Some(-1))
+    {
+        numbers[free] = Some(-1);
+    }
+    Some((numbers.into_iter().collect::<Option<_>>()?, format!("{}_target", graph.name_of(y))))
+}
+
+fn makes_output(graph: &Graph, node: &Node) -> bool {
+    node.outputs.iter().flatten().any(|id| graph.outputs.contains(id))
+}
+
+fn may_fold(graph: &Graph, node: &Node) -> bool {
+    node.domain.is_empty() && !KEPT.contains(&node.op_type.as_str()) && !makes_output(graph, node)
+}
+
+fn fold_contents(graph: &mut Graph, facts: &[Fact]) -> Result<usize> {
+    let mut known = Vec::new();
+    let mut kept = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        let tensors: Option<Vec<(ValueId, Tensor)>> =
+            node.outputs.iter().flatten().map(|id| Some((*id, tensor_of(&facts[id.index()])?))).collect();
+        let tensors = tensors.filter(|t| may_fold(graph, node) && !t.is_empty());
+        kept.push(tensors.is_none());
+        known.extend(tensors.into_iter().flatten());
+    }
+    Ok(replace(graph, &kept, known))
+}
+
+fn tensor_of(fact: &Fact) -> Option<Tensor> {
+    let (shape, ints) = (fact.static_shape()?, fact.ints()?);
+    match fact.dtype? {
+        DType::I64 => Some(Tensor::from_i64(&shape, &ints)),
+        dtype => {
+            let ints: Option<Vec<i32>> = ints.into_iter().map(|v| i32::try_from(v).ok()).collect();
+            Tensor::from_ints(dtype, &shape, &ints?).ok()
+        }
+    }
+}
+
+fn replace(graph: &mut Graph, kept: &[bool], known: Vec<(ValueId, Tensor)>) -> usize {
+    let before = graph.nodes.len();
+    let mut kept = kept.iter();
+    graph.nodes.retain(|_| *kept.next().expect("one flag for each node"));
+    for (id, tensor) in known {
+        make_constant(graph, id, tensor);
+    }
+    before - graph.nodes.len()
+}
+
+fn fold_by_running(graph: &mut Graph, engine: &dyn Engine) -> Result<usize> {
+    let facts = shape::facts(graph)?;
+    let kept = depends_on_inputs(graph, &facts);
+    if kept.iter().all(|k| *k) {
+        return Ok(0);
+    }
+    let mut constant_part = graph.clone();
+    constant_part.inputs.clear();
+    let mut flags = kept.iter();
+    constant_part.nodes.retain(|_| !flags.next().expect("one flag for each node"));
+    let made: Vec<ValueId> = constant_part.nodes.iter().flat_map(|n| n.outputs.iter().flatten().copied()).collect();
+    let read = |id: &ValueId| {
+        let readers = graph.nodes.iter().zip(&kept).filter(|(_, kept)| **kept);
+        readers.flat_map(|(n, _)| n.inputs.iter().flatten()).any(|input| input == id)
+    };
+    constant_part.outputs = made.into_iter().filter(read).collect();
+    for id in constant_part.value_ids() {
+        let value = constant_part.value_mut(id);
+        (value.dtype, value.shape) = (facts[id.index()].dtype, None);
+        value.declared = false;
+    }
+    constant_part.sweep();
+    let options = SessionOptions { optimisation: Optimisation::None, ..SessionOptions::default() };
+    let results = engine.load(&constant_part, &options)?.run(&[])?;
+    Ok(replace(graph, &kept, constant_part.outputs.iter().copied().zip(results).collect()))
+}
+
+/// For each node, whether it stays: because an input is not constant, or because it must not be folded.
+fn depends_on_inputs(graph: &Graph, facts: &[Fact]) -> Vec<bool> {
+    let mut constant = vec![false; facts.len()];
+    for id in graph.value_ids() {
+        constant[id.index()] = graph.constant_of(id).is_some();
+    }
+    let mut kept = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        let folds = may_fold(graph, node)
+            && node.inputs.iter().flatten().all(|id| constant[id.index()])
+            && node.inputs.iter().flatten().next().is_some()
+            && stays_small(node, facts);
+        kept.push(!folds);
+        for id in node.outputs.iter().flatten() {
+            constant[id.index()] = folds;
+        }
+    }
+    kept
+}
+
+fn stays_small(node: &Node, facts: &[Fact]) -> bool {
+    let bytes = |id: &ValueId| {
+        let fact = &facts[id.index()];
+        fact.dtype?.byte_len(crate::ir::element_count(&fact.static_shape()?)?)
+    };
+    let total = |ids: &[Option<ValueId>]| ids.iter().flatten().map(bytes).sum::<Option<usize>>();
+    match (total(&node.inputs), total(&node.outputs)) {
+        (Some(from), Some(to)) => to <= from.saturating_add(GROWTH),
+        _ => false,
+    }
+}

@@ -1,0 +1,59 @@
+//! The ordered list of passes that clear a graph of what exporters leave behind.
+
+use super::{drop_identity, fold_constants, freeze_initializer_inputs, lift_constants};
+use crate::error::Result;
+use crate::ir::{Graph, check};
+use crate::runtime::Engine;
+use crate::shape;
+
+/// One step of [`normalise`]; returns how many changes it made.
+pub type Pass = fn(&mut Graph, &dyn Engine) -> Result<usize>;
+
+/// The passes of [`normalise`] in order.
+pub const NORMALISE: &[(&str, Pass)] = &[
+    // First: what follows takes an initializer for a constant, which a caller may not then replace.
+    ("freeze_initializer_inputs", |graph, _| freeze_initializer_inputs(graph)),
+    // Before all that asks whether an operand is constant.
+    ("lift_constants", |graph, _| lift_constants(graph)),
+    // Before drop_identity, which compares the element types that a Cast stands between.
+    ("infer", |graph, _| infer(graph)),
+    // Before fold_constants, so that nothing is run only to be copied.
+    ("drop_identity", |graph, _| drop_identity(graph)),
+    ("fold_constants", fold_constants),
+    ("sweep", |graph, _| sweep(graph)),
+    // Last: later stages read shapes, and folding made more of them known.
+    ("infer", |graph, _| infer(graph)),
+];
+
+/// Returns the passes that ran with the number of changes that each made.
+///
+/// `engine` computes the folded constants. Names of graph inputs and outputs stay. In debug builds the graph is checked
+/// after every pass.
+///
+/// # Errors
+/// Those of [`shape::infer`] and of `engine`.
+pub fn normalise(graph: &mut Graph, engine: &dyn Engine) -> Result<Vec<(&'static str, usize)>> {
+    let mut report = Vec::with_capacity(NORMALISE.len());
+    for (name, pass) in NORMALISE {
+        let changes = pass(graph, engine)?;
+        tracing::debug!("{name}: {changes} changes");
+        if cfg!(debug_assertions) {
+            check(graph)?;
+        }
+        report.push((*name, changes));
+    }
+    Ok(report)
+}
+
+fn infer(graph: &mut Graph) -> Result<usize> {
+    let known = |graph: &Graph| graph.value_ids().filter(|&id| graph.value(id).static_shape().is_some()).count();
+    let before = known(graph);
+    shape::infer(graph)?;
+    Ok(known(graph).saturating_sub(before))
+}
+
+fn sweep(graph: &mut Graph) -> Result<usize> {
+    let before = graph.nodes.len();
+    graph.sweep();
+    Ok(before - graph.nodes.len())
+}
