@@ -1,6 +1,7 @@
 //! Model files: the only place that sees protobuf types.
 
 mod load;
+pub mod opset;
 mod save;
 mod tensor;
 
