@@ -1,11 +1,14 @@
 //! Engines that run graphs: ONNX Runtime (loaded at run time) and tract (embedded), behind one small interface.
 
 mod device;
+pub mod doctor;
+pub mod machine;
 mod ort;
 mod ort_library;
 mod ort_value;
 mod provision;
 mod search;
+mod select;
 mod tract;
 
 use std::path::PathBuf;
@@ -16,6 +19,7 @@ use crate::ir::{Graph, Tensor};
 pub use device::Device;
 pub use ort::OrtEngine;
 pub use search::{Found, Origin, Places, locate};
+pub use select::{EngineChoice, EngineRequest, Engines, engines};
 pub use tract::{TRACT_VERSION, TractEngine};
 
 /// How a session treats the graph it is given.

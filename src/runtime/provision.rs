@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 use sha2::{Digest, Sha256};
 
+use super::machine;
+
 /// The version that is fetched.
 pub const VERSION: &str = "1.31.1";
 
@@ -55,6 +57,11 @@ fn wheel_for(os: &str, arch: &str) -> Option<&'static Wheel> {
     WHEELS.iter().find(|wheel| wheel.os == os && wheel.arch == arch)
 }
 
+/// Returns whether the library can be fetched for this platform.
+pub fn has_wheel() -> bool {
+    wheel_for(std::env::consts::OS, std::env::consts::ARCH).is_some()
+}
+
 /// Returns the folder inside the cache folder that holds the library.
 pub fn folder(cache: &Path) -> PathBuf {
     cache.join(format!("onnxruntime-{VERSION}"))
@@ -93,8 +100,15 @@ fn download(wheel: &Wheel, folder: &Path) -> Result<PathBuf, String> {
     const OPTIONS: &[&str] =
         &["--quiet", "--no-input", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"];
     const PYTHON: &[&str] = &["--implementation", "cp", "--python-version", "312", "--abi", "cp312"];
-    let mut command = python(&["-m", "pip", "download"]).ok_or("Python, whose pip would fetch it, is not installed")?;
-    command.args(OPTIONS).args(PYTHON).args(["--platform", wheel.platform]).arg("-d").arg(folder);
+    let python = python_program().ok_or("Python, whose pip would fetch it, is not installed")?;
+    let mut command = Command::new(python);
+    command
+        .args(["-m", "pip", "download"])
+        .args(OPTIONS)
+        .args(PYTHON)
+        .args(["--platform", wheel.platform])
+        .arg("-d")
+        .arg(folder);
     command.arg(format!("onnxruntime=={VERSION}")).stdin(Stdio::null());
     let output = command.output().map_err(|e| format!("cannot run pip: {e}"))?;
     if !output.status.success() {
@@ -135,16 +149,9 @@ fn unpack(archive: &Path, library: &str, to: &Path) -> Result<(), String> {
     out.sync_all().map_err(|e| broken(&e))
 }
 
-/// Returns a command that runs Python with `arguments`, `None` where there is no Python.
-pub fn python(arguments: &[&str]) -> Option<Command> {
-    let works = |name: &&&str| {
-        let version = Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        version.is_ok_and(|status| status.success())
-    };
-    let name = ["python3", "python"].iter().find(works)?;
-    let mut command = Command::new(name);
-    command.args(arguments);
-    Some(command)
+/// Returns the name under which Python runs, `None` where there is none.
+pub fn python_program() -> Option<&'static str> {
+    ["python3", "python"].into_iter().find(|name| machine::output(name, &["--version"]).is_some())
 }
 
 #[cfg(test)]

@@ -2,11 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use serde::Serialize;
 
-use super::{ort_library, provision};
+use super::{machine, ort_library, provision};
 use crate::error::{Error, Result};
 
 /// How a library was found.
@@ -82,14 +81,21 @@ impl Places {
     /// Returns all places that this process can look in; `ort_lib` is what `--ort-lib` names.
     pub fn of_this_process(ort_lib: Option<&Path>) -> Self {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        // A bare name is a name for the system's loader, unless the file is there.
+        let file = |path: PathBuf| if path.is_file() { std::path::absolute(&path).unwrap_or(path) } else { path };
         Self {
-            argument: ort_lib.map(Path::to_owned),
-            environment: variable("ORT_DYLIB_PATH").map(PathBuf::from),
+            argument: ort_lib.map(Path::to_owned).map(file),
+            environment: variable("ORT_DYLIB_PATH").map(PathBuf::from).map(file),
             executable_folder: std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.to_owned())),
             cache: cache_folder(std::env::consts::OS, variable),
             python: true,
             system: true,
         }
+    }
+
+    /// Returns whether the user named a library.
+    pub fn names_a_file(&self) -> bool {
+        self.argument.is_some() || self.environment.is_some()
     }
 
     /// Calls `visit` with each candidate in order until it returns true. Python is started only when its turn comes.
@@ -200,10 +206,8 @@ fn is_library(name: &str) -> bool {
 fn python_package() -> Option<PathBuf> {
     const SCRIPT: &str = "import importlib.util as u, os; s = u.find_spec('onnxruntime'); \
                           print(os.path.join(s.submodule_search_locations[0], 'capi') if s else '')";
-    let output = provision::python(&["-c", SCRIPT])?.stderr(Stdio::null()).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    let text = text.trim();
-    (output.status.success() && !text.is_empty()).then(|| PathBuf::from(text))
+    let lines = machine::output(provision::python_program()?, &["-c", SCRIPT])?;
+    lines.into_iter().next().map(PathBuf::from)
 }
 
 /// Returns the cache folder of this program on the operating system `os`, from its environment variables.
@@ -220,30 +224,23 @@ pub fn cache_folder(os: &str, variable: impl Fn(&str) -> Option<OsString>) -> Op
     Some(parent?.join("dfq-onnx"))
 }
 
-/// Returns the first line that `command` prints, `None` when it cannot be run or fails.
-pub fn first_line(command: &mut Command) -> Option<String> {
-    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().next()?.trim().to_owned();
-    (output.status.success() && !line.is_empty()).then_some(line)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_cache_folder_follows_the_platform() {
-        let cases: &[(&str, &[(&str, &str)], Option<&str>)] = &[
-            ("linux", &[("DFQ_ONNX_CACHE", "/c"), ("HOME", "/h")], Some("/c")),
-            ("linux", &[("XDG_CACHE_HOME", "/x"), ("HOME", "/h")], Some("/x/dfq-onnx")),
-            ("linux", &[("HOME", "/h")], Some("/h/.cache/dfq-onnx")),
-            ("macos", &[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")], Some("/h/Library/Caches/dfq-onnx")),
-            ("windows", &[("LOCALAPPDATA", "/l"), ("HOME", "/h")], Some("/l/dfq-onnx")),
-            ("linux", &[], None),
+        let cases = [
+            ("linux", "DFQ_ONNX_CACHE=/c HOME=/h", Some("/c")),
+            ("linux", "XDG_CACHE_HOME=/x HOME=/h", Some("/x/dfq-onnx")),
+            ("linux", "HOME=/h", Some("/h/.cache/dfq-onnx")),
+            ("macos", "HOME=/h XDG_CACHE_HOME=/x", Some("/h/Library/Caches/dfq-onnx")),
+            ("windows", "LOCALAPPDATA=/l HOME=/h", Some("/l/dfq-onnx")),
+            ("linux", "", None),
         ];
         for (os, variables, expected) in cases {
-            let variable = |name: &str| variables.iter().find(|v| v.0 == name).map(|v| OsString::from(v.1));
+            let pairs: Vec<_> = variables.split_whitespace().filter_map(|pair| pair.split_once('=')).collect();
+            let variable = |name: &str| pairs.iter().find(|pair| pair.0 == name).map(|pair| OsString::from(pair.1));
             assert_eq!(cache_folder(os, variable), expected.map(PathBuf::from), "{os} {variables:?}");
         }
     }

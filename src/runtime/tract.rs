@@ -12,7 +12,7 @@ use tract_onnx::prelude::{
 
 use super::{Engine, Optimisation, Session, SessionOptions};
 use crate::error::{Error, Result};
-use crate::ir::{Attr, DType, Graph, Tensor};
+use crate::ir::{Attr, DType, Graph, Shape, Tensor, Value};
 use crate::onnx;
 
 /// The version of tract that is built in.
@@ -52,12 +52,11 @@ impl Engine for TractEngine {
             let reader = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
             reader.model_for_read(&mut &bytes[..])
         })?;
-        let mut session = TractSession { model, optimisation: options.optimisation, ready: None };
-        let fact = |id| {
-            let value = graph.value(id);
-            Some((value.dtype?, value.static_shape()?))
-        };
-        if let Some(facts) = graph.fed_inputs().into_iter().map(fact).collect::<Option<Vec<_>>>() {
+        let inputs: Vec<Value> = graph.fed_inputs().into_iter().map(|id| graph.value(id).clone()).collect();
+        let fact = |value: &Value| Some((value.dtype?, value.static_shape()?));
+        let facts: Option<Facts> = inputs.iter().map(fact).collect();
+        let mut session = TractSession { model, inputs, optimisation: options.optimisation, ready: None };
+        if let Some(facts) = facts {
             session.prepare(&facts)?;
         }
         Ok(Box::new(session))
@@ -92,22 +91,42 @@ type Facts = Vec<(DType, Vec<usize>)>;
 
 struct TractSession {
     model: InferenceModel,
+    inputs: Vec<Value>,
     optimisation: Optimisation,
     ready: Option<(Facts, Arc<TypedRunnableModel>)>,
 }
 
 impl TractSession {
+    /// tract takes what it is given for the truth, so what the graph declares is held against it here.
+    fn check(&self, facts: &[(DType, Vec<usize>)]) -> Result<()> {
+        let expected = self.inputs.len();
+        if facts.len() != expected || self.model.inputs.len() != expected {
+            return Err(failed(format!("expected {expected} inputs, found {}", facts.len())));
+        }
+        for (value, (dtype, shape)) in self.inputs.iter().zip(facts) {
+            let fits = |dims: &Shape| {
+                dims.len() == shape.len() && dims.iter().zip(shape).all(|(d, n)| d.known().is_none_or(|d| d == *n))
+            };
+            if value.dtype.is_some_and(|d| d != *dtype) || !value.shape.as_ref().is_none_or(fits) {
+                let declared = value.dtype.map_or("any type".to_owned(), |d| d.to_string());
+                let dims = value.shape.as_ref().map_or("of any shape".to_owned(), |dims| {
+                    format!("[{}]", dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+                });
+                let name = value.name();
+                return Err(failed(format!("input \"{name}\": expected {declared} {dims}, found {dtype} {shape:?}")));
+            }
+        }
+        Ok(())
+    }
+
     fn prepare(&mut self, facts: &[(DType, Vec<usize>)]) -> Result<Arc<TypedRunnableModel>> {
         if let Some((ready, plan)) = &self.ready
             && ready == facts
         {
             return Ok(plan.clone());
         }
+        self.check(facts)?;
         let mut model = self.model.clone();
-        let expected = model.inputs.len();
-        if facts.len() != expected {
-            return Err(failed(format!("expected {expected} inputs, found {}", facts.len())));
-        }
         let facts_of_tract = facts
             .iter()
             .map(|(dtype, shape)| Ok(InferenceFact::dt_shape(datum_type(*dtype)?, shape)))
