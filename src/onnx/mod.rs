@@ -1,7 +1,7 @@
 //! Model files: the only place that sees protobuf types.
 
 mod load;
-mod opset;
+pub mod opset;
 mod save;
 mod tensor;
 
