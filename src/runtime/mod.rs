@@ -1,7 +1,26 @@
 //! Engines that run graphs: ONNX Runtime (loaded at run time) and tract (embedded), behind one small interface.
 
+mod device;
+pub mod doctor;
+pub mod machine;
+mod ort;
+mod ort_library;
+mod ort_value;
+mod provision;
+mod search;
+mod select;
+mod tract;
+
+use std::path::PathBuf;
+
 use crate::error::Result;
 use crate::ir::{Graph, Tensor};
+
+pub use device::Device;
+pub use ort::OrtEngine;
+pub use search::{Found, Origin, Places, locate};
+pub use select::{EngineChoice, EngineRequest, Engines, engines};
+pub use tract::{TRACT_VERSION, TractEngine};
 
 /// How a session treats the graph it is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,20 +36,22 @@ pub enum Optimisation {
 pub struct SessionOptions {
     /// Whether the engine may rewrite the graph.
     pub optimisation: Optimisation,
-    /// Threads of one run.
+    /// Threads of one run; tract always takes one.
     pub threads: usize,
     /// Whether weights are packed for many runs; off for a session that runs once or twice.
     pub prepacking: bool,
+    /// Where ONNX Runtime writes the graph that it made of the model; tract writes none.
+    pub optimised_model: Option<PathBuf>,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { optimisation: Optimisation::Default, threads: 1, prepacking: false }
+        Self { optimisation: Optimisation::Default, threads: 1, prepacking: false, optimised_model: None }
     }
 }
 
 /// A library that can run graphs.
-pub trait Engine {
+pub trait Engine: Send + Sync {
     /// Returns name and version, such as `ONNX Runtime 1.31.1`.
     fn name(&self) -> String;
 
@@ -42,7 +63,7 @@ pub trait Engine {
 }
 
 /// A graph made ready to run.
-pub trait Session {
+pub trait Session: Send {
     /// Runs the graph on `inputs` (in the order of [`Graph::fed_inputs`]) and returns its outputs in order.
     ///
     /// # Errors

@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod round_trip;
+mod runtime;
 mod support;

@@ -1,0 +1,176 @@
+//! `doctor`: what is there, what is missing, and how to get it. Fetches nothing.
+
+use std::fmt::{self, Display};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::machine::{self, Machine};
+use super::search::{Found, Origin, Places};
+use super::{TRACT_VERSION, ort_library, provision};
+
+/// One library that was looked at.
+#[derive(Clone, Debug, Serialize)]
+pub struct Candidate {
+    /// The place it was found in.
+    pub origin: Origin,
+    /// The file, or a name for the system's loader.
+    pub path: PathBuf,
+    /// Its version, where it is usable.
+    pub version: Option<String>,
+    /// Why it is not usable.
+    pub problem: Option<String>,
+}
+
+/// Everything that decides which engine runs where.
+#[derive(Clone, Debug, Serialize)]
+pub struct Doctor {
+    /// The version of this program.
+    pub version: &'static str,
+    /// Operating system and architecture.
+    pub platform: String,
+    /// Every ONNX Runtime library that was looked at, in order.
+    pub candidates: Vec<Candidate>,
+    /// The one that is used.
+    pub used: Option<Found>,
+    /// The execution providers in it, of those that this program can use.
+    pub providers: Vec<String>,
+    /// The version of tract that is built in.
+    pub tract: &'static str,
+    /// Where a missing library is fetched to.
+    pub cache: Option<PathBuf>,
+    /// Version of Python, where it is installed.
+    pub python: Option<String>,
+    /// Version of pip, where it is installed.
+    pub pip: Option<String>,
+    /// The machine.
+    pub machine: Machine,
+    /// What to do about what is missing.
+    pub advice: Vec<String>,
+}
+
+/// Returns what is found in `places` and on this machine. Loads the library that it finds usable.
+pub fn examine(places: &Places) -> Doctor {
+    let mut candidates = Vec::new();
+    places.visit(|origin, path| {
+        let (version, problem) = match ort_library::examine(path) {
+            Ok(version) => (Some(version), None),
+            Err(why) => (None, Some(why)),
+        };
+        candidates.push(Candidate { origin, path: path.to_owned(), version, problem });
+        false
+    });
+    let (used, mut advice) = match places.search() {
+        Ok(used) => (used, Vec::new()),
+        Err(why) => (None, vec![why.to_string()]),
+    };
+    let providers = match used.as_ref().map(|used| ort_library::providers(&used.path)) {
+        Some(Ok(providers)) => providers,
+        Some(Err(why)) => {
+            advice.push(why.to_string());
+            Vec::new()
+        }
+        None => Vec::new(),
+    };
+    let first_line = |arguments: &[&str]| {
+        let program = provision::python_program()?;
+        machine::output(program, arguments)?.into_iter().next()
+    };
+    let mut doctor = Doctor {
+        version: env!("CARGO_PKG_VERSION"),
+        platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        candidates,
+        used,
+        providers,
+        tract: TRACT_VERSION,
+        cache: places.cache.clone(),
+        python: first_line(&["--version"]),
+        pip: first_line(&["-m", "pip", "--version"]),
+        machine: Machine::examine(),
+        advice,
+    };
+    let more = advise(&doctor);
+    doctor.advice.extend(more);
+    doctor
+}
+
+fn advise(doctor: &Doctor) -> Vec<String> {
+    let mut advice = Vec::new();
+    let version = provision::VERSION;
+    if doctor.used.is_none() {
+        advice.push(match (&doctor.pip, &doctor.cache) {
+            (Some(_), Some(cache)) if provision::has_wheel() => format!(
+                "ONNX Runtime is missing; the first command that needs it fetches version {version} into {} through pip",
+                cache.display()
+            ),
+            (Some(_), None) => "ONNX Runtime is missing and there is no cache folder; set DFQ_ONNX_CACHE".to_owned(),
+            (None, _) => format!(
+                "ONNX Runtime and pip are missing; install pip, or put a libonnxruntime of version {version} beside \
+                 the executable or name it with --ort-lib; until then tract does the work"
+            ),
+            _ => format!(
+                "ONNX Runtime is missing and there is no wheel of version {version} for this platform; name a library \
+                 of your own with --ort-lib; until then tract does the work"
+            ),
+        });
+    }
+    let has_cuda = doctor.providers.iter().any(|name| name.starts_with("CUDA"));
+    if !doctor.machine.gpus.is_empty() && !has_cuda {
+        advice.push(format!(
+            "there is a GPU, but no library that can use it; install the Python package onnxruntime-gpu=={version} \
+             with CUDA 13 and cuDNN 9 and point --ort-lib at its libonnxruntime"
+        ));
+    }
+    if doctor.machine.missing_features.contains(&"AVX2") {
+        advice.push("the processor has no AVX2; training and int8 inference are slow here".to_owned());
+    } else if doctor.machine.missing_features.contains(&"VNNI") {
+        advice.push(
+            "the processor has no VNNI; 8-bit products can saturate in ONNX Runtime, so quantized models may answer \
+             differently here than on newer machines"
+                .to_owned(),
+        );
+    }
+    advice
+}
+
+impl Display for Doctor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let or_none = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
+        writeln!(f, "dfq-onnx {} on {}", self.version, self.platform)?;
+        match &self.used {
+            Some(used) => {
+                writeln!(f, "ONNX Runtime {} ({}): {}", used.version, used.origin, used.path.display())?;
+                writeln!(f, "  execution providers: {}", or_none(&self.providers))?;
+            }
+            None => writeln!(f, "ONNX Runtime: none")?,
+        }
+        writeln!(f, "  looked at:")?;
+        for candidate in &self.candidates {
+            let verdict = match (&candidate.version, &candidate.problem) {
+                (Some(version), _) => version.as_str(),
+                (None, Some(problem)) => problem.as_str(),
+                (None, None) => "unknown",
+            };
+            writeln!(f, "    {} ({}): {verdict}", candidate.path.display(), candidate.origin)?;
+        }
+        writeln!(f, "tract {} (built in)", self.tract)?;
+        let machine = &self.machine;
+        writeln!(f, "processor: {}, {} cores", machine.processor.as_deref().unwrap_or("unknown"), machine.cores)?;
+        writeln!(f, "  has {}", or_none(&machine.features.iter().map(ToString::to_string).collect::<Vec<_>>()))?;
+        if !machine.missing_features.is_empty() {
+            writeln!(f, "  lacks {}", machine.missing_features.join(", "))?;
+        }
+        match machine.memory_bytes {
+            Some(bytes) => writeln!(f, "memory: {} MiB", bytes >> 20)?,
+            None => writeln!(f, "memory: unknown")?,
+        }
+        writeln!(f, "GPUs: {}", or_none(&machine.gpus))?;
+        writeln!(f, "Python: {}", self.python.as_deref().unwrap_or("none"))?;
+        writeln!(f, "pip: {}", self.pip.as_deref().unwrap_or("none"))?;
+        writeln!(f, "cache: {}", self.cache.as_ref().map_or("none".to_owned(), |path| path.display().to_string()))?;
+        for advice in &self.advice {
+            writeln!(f, "advice: {advice}")?;
+        }
+        Ok(())
+    }
+}

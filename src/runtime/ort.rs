@@ -1,0 +1,181 @@
+//! Sessions of ONNX Runtime on the CPU, CUDA or TensorRT.
+
+use std::path::{Path, PathBuf};
+
+use ort::environment::Environment;
+use ort::ep::ExecutionProviderDispatch;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+
+use super::ort_library;
+use super::ort_value::{Initializer, from_value, to_value};
+use super::{Device, Engine, Optimisation, Session, SessionOptions};
+use crate::error::{Error, Result};
+use crate::ir::{Graph, Tensor, ValueId};
+use crate::onnx;
+
+/// Initializers of this many bytes or more are handed over where they lie; smaller ones travel inside the model.
+const HANDED_OVER: usize = 1 << 20;
+
+/// ONNX Runtime, loaded from a library file.
+#[derive(Clone, Debug)]
+pub struct OrtEngine {
+    environment: Environment,
+    version: String,
+    library: PathBuf,
+    device: Device,
+}
+
+impl OrtEngine {
+    /// Returns the engine in the library file at `library`, on `device`.
+    ///
+    /// # Errors
+    /// [`Error::Resources`] when the file is no usable library, another one is loaded already, or it cannot use the
+    /// device.
+    pub fn open(library: &Path, device: Device) -> Result<Self> {
+        let environment = ort_library::load(library)?;
+        let version = ort_library::examine(library).map_err(Error::Resources)?;
+        let engine = Self { environment, version, library: library.to_owned(), device };
+        let builder = SessionBuilder::new(&engine.environment).map_err(|e| engine.failed("", &e))?;
+        builder.with_execution_providers(providers(device)).map_err(|e| missing_provider(device, &e))?;
+        Ok(engine)
+    }
+
+    /// Returns the version of the library, such as `1.31.1`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Returns the file that the library was loaded from.
+    pub fn library(&self) -> &Path {
+        &self.library
+    }
+
+    /// Returns the device that sessions run on.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    fn failed(&self, mode: &str, message: &dyn std::fmt::Display) -> Error {
+        Error::runtime(format!("{}{mode}", self.name()), message)
+    }
+
+    fn builder(&self, options: &SessionOptions) -> ort::Result<SessionBuilder> {
+        let mut builder = SessionBuilder::new(&self.environment)?
+            .with_intra_threads(options.threads)?
+            .with_intra_op_spinning(false)?
+            .with_prepacking(options.prepacking)?
+            // Without it MatMulNBits quantizes activations that the file keeps in float.
+            .with_config_entry("session.qdq_matmulnbits_accuracy_level", "1")?
+            .with_execution_providers(providers(self.device))?;
+        if options.optimisation == Optimisation::None {
+            builder = builder.with_optimization_level(GraphOptimizationLevel::Disable)?;
+        }
+        if let Some(path) = &options.optimised_model {
+            builder = builder.with_optimized_model_path(path)?;
+        }
+        Ok(builder)
+    }
+
+    fn session(&self, graph: &Graph, options: &SessionOptions) -> ort::Result<OrtSession> {
+        let mut builder = self.builder(options)?;
+        // A written model refers to weights that were handed over, which no file holds.
+        let min_bytes = if options.optimised_model.is_some() { usize::MAX } else { HANDED_OVER };
+        let (model, left_out) = onnx::encode_split(graph, min_bytes);
+        let mut initializers = Vec::with_capacity(left_out.len());
+        for id in left_out {
+            let tensor = graph.constant_of(id).expect("only initializers are left out");
+            let initializer = Initializer::new(tensor)?;
+            initializer.hand_over(graph.name_of(id), &mut builder)?;
+            initializers.push(initializer);
+        }
+        let session = builder.commit_from_memory(&model)?;
+        let names = |ids: &[ValueId]| ids.iter().map(|&id| graph.name_of(id).to_owned()).collect();
+        Ok(OrtSession {
+            session,
+            _initializers: initializers,
+            inputs: names(&graph.fed_inputs()),
+            outputs: names(&graph.outputs),
+            engine: self.clone(),
+            mode: mode(options.optimisation),
+        })
+    }
+}
+
+impl Engine for OrtEngine {
+    fn name(&self) -> String {
+        format!("ONNX Runtime {}", self.version)
+    }
+
+    fn load(&self, graph: &Graph, options: &SessionOptions) -> Result<Box<dyn Session>> {
+        let session = self.session(graph, options);
+        Ok(Box::new(session.map_err(|e| self.failed(mode(options.optimisation), &e))?))
+    }
+}
+
+fn mode(optimisation: Optimisation) -> &'static str {
+    match optimisation {
+        Optimisation::Default => "",
+        Optimisation::None => " without optimisation",
+    }
+}
+
+fn providers(device: Device) -> Vec<ExecutionProviderDispatch> {
+    let cuda = |index: u32| {
+        let index = i32::try_from(index).unwrap_or(i32::MAX);
+        ort::ep::CUDA::default().with_device_id(index).build().error_on_failure()
+    };
+    let tensorrt = |index: u32| {
+        let index = i32::try_from(index).unwrap_or(i32::MAX);
+        ort::ep::TensorRT::default().with_device_id(index).build().error_on_failure()
+    };
+    match device {
+        Device::Cpu => Vec::new(),
+        Device::Cuda(index) => vec![cuda(index)],
+        Device::TensorRt(index) => vec![tensorrt(index), cuda(index)],
+    }
+}
+
+fn missing_provider(device: Device, cause: &dyn std::fmt::Display) -> Error {
+    let needs = match device {
+        Device::TensorRt(_) => "CUDA 13, cuDNN 9 and TensorRT 10",
+        _ => "CUDA 13 and cuDNN 9",
+    };
+    Error::Resources(format!(
+        "device {device} cannot be used: {cause}; install the Python package onnxruntime-gpu==1.31.1, point --ort-lib at \
+         the libonnxruntime in it, and have the libraries of {needs} on the loader's path; or use --device cpu"
+    ))
+}
+
+struct OrtSession {
+    /// Stands before the initializers: fields are dropped in order, and the session reads them until it goes.
+    session: ort::session::Session,
+    _initializers: Vec<Initializer>,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+    engine: OrtEngine,
+    mode: &'static str,
+}
+
+impl OrtSession {
+    fn run_values(&mut self, inputs: &[Tensor]) -> ort::Result<Vec<Tensor>> {
+        if inputs.len() != self.inputs.len() {
+            let (expected, found) = (self.inputs.len(), inputs.len());
+            return Err(ort::Error::new(format!("expected {expected} inputs, found {found}")));
+        }
+        let names = self.inputs.iter().map(String::as_str);
+        let values = names.zip(inputs).map(|(name, tensor)| Ok((name, to_value(tensor)?)));
+        let values = values.collect::<ort::Result<Vec<_>>>()?;
+        let found = self.session.run(values)?;
+        let output = |name: &String| {
+            let value = found.get(name).ok_or_else(|| ort::Error::new(format!("gave no output \"{name}\"")))?;
+            from_value(value)
+        };
+        self.outputs.iter().map(output).collect()
+    }
+}
+
+impl Session for OrtSession {
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.run_values(inputs).map_err(|e| self.engine.failed(self.mode, &e))
+    }
+}

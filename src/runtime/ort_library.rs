@@ -1,0 +1,127 @@
+//! The ONNX Runtime library of this process: loaded once, and then the same for every session.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use ort::ep::ExecutionProvider;
+
+use crate::error::{Error, Result};
+
+/// The oldest minor version of ONNX Runtime 1 that works.
+pub const OLDEST_MINOR: u32 = 24;
+
+/// The library is global to the process by its nature: a second one cannot be loaded beside it.
+static LOADED: Mutex<Option<(PathBuf, ort::environment::Environment)>> = Mutex::new(None);
+
+/// Returns the version of the library at `path`, or why it cannot be used. The library is not kept loaded.
+///
+/// # Errors
+/// The reason, in words.
+#[cfg(feature = "load-dynamic")]
+pub fn examine(path: &Path) -> Result<String, String> {
+    let is_name = path.components().count() == 1;
+    if !is_name && !path.is_file() {
+        return Err("no such file".to_owned());
+    }
+    match ort::util::probe(path) {
+        None if is_name => Err("not installed".to_owned()),
+        None => Err("is no ONNX Runtime 1 library that this system can load".to_owned()),
+        Some(minor) if minor < OLDEST_MINOR => Err(format!("version 1.{minor}, expected 1.{OLDEST_MINOR} or newer")),
+        Some(minor) => Ok(version_in_path(path, minor)),
+    }
+}
+
+/// Returns the version of the linked library, whatever `path`.
+///
+/// # Errors
+/// None.
+#[cfg(not(feature = "load-dynamic"))]
+pub fn examine(_path: &Path) -> Result<String, String> {
+    Ok(format!("1.{}", ort::MINOR_VERSION))
+}
+
+/// Libraries tell their minor version only through the binding; the patch level stands in the file's name or folder.
+#[cfg(feature = "load-dynamic")]
+fn version_in_path(path: &Path, minor: u32) -> String {
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let text = real.to_string_lossy();
+    let prefix = format!("1.{minor}.");
+    let starts = text.match_indices(&prefix).map(|(at, _)| at);
+    let patch = |at: usize| {
+        let whole = !text[..at].ends_with(|c: char| c.is_ascii_digit() || c == '.');
+        let digits: String = text[at + prefix.len()..].chars().take_while(char::is_ascii_digit).collect();
+        let after_version_dot = text[..at].ends_with("so.") || text[..at].ends_with("onnxruntime.");
+        ((whole || after_version_dot) && !digits.is_empty()).then_some(digits)
+    };
+    match starts.filter_map(patch).last() {
+        Some(patch) => format!("{prefix}{patch}"),
+        None => format!("1.{minor}"),
+    }
+}
+
+/// Returns the environment of the library at `path`, which is loaded where none is yet.
+///
+/// # Errors
+/// [`Error::Resources`] when the file is no usable library, or another one is loaded already.
+pub fn load(path: &Path) -> Result<ort::environment::Environment> {
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((first, environment)) = &*loaded {
+        if *first != real {
+            return Err(Error::Resources(format!(
+                "ONNX Runtime at {}: another library is loaded already ({}); one process can use one",
+                real.display(),
+                first.display()
+            )));
+        }
+        return Ok(environment.clone());
+    }
+    let refused =
+        |e: &dyn std::fmt::Display| Error::Resources(format!("cannot load ONNX Runtime from {}: {e}", real.display()));
+    #[cfg(feature = "load-dynamic")]
+    let builder = {
+        examine(&real).map_err(|why| refused(&why))?;
+        ort::init_from(&real).map_err(|e| refused(&e))?
+    };
+    #[cfg(not(feature = "load-dynamic"))]
+    let builder = ort::init();
+    let environment = builder.with_name("dfq-onnx").with_telemetry(false).build().map_err(|e| refused(&e))?;
+    environment.set_log_level(ort::logging::LogLevel::Warning);
+    *loaded = Some((real, environment.clone()));
+    Ok(environment)
+}
+
+/// Returns the execution providers that the library at `path` was built with, of those that this program can use.
+///
+/// # Errors
+/// As [`load`].
+pub fn providers(path: &Path) -> Result<Vec<String>> {
+    load(path)?;
+    let known = [
+        (ort::ep::CPU::NAME, ort::ep::CPU::is_available()),
+        (ort::ep::CUDA::NAME, ort::ep::CUDA::is_available()),
+        (ort::ep::TensorRT::NAME, ort::ep::TensorRT::is_available()),
+    ];
+    let available = known.into_iter().filter(|(_, available)| matches!(available, Ok(true)));
+    Ok(available.map(|(name, _)| name.to_owned()).collect())
+}
+
+#[cfg(all(test, feature = "load-dynamic"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_patch_level_in_the_path() {
+        let cases = [
+            ("/a/libonnxruntime.so.1.31.1", 31, "1.31.1"),
+            ("/a/libonnxruntime.1.31.2.dylib", 31, "1.31.2"),
+            ("/cache/onnxruntime-1.31.1/onnxruntime.dll", 31, "1.31.1"),
+            ("/a/libonnxruntime.so", 30, "1.30"),
+            ("/a/libonnxruntime.so.1.30.0", 31, "1.31"),
+            ("/tool-4.1.31.7/libonnxruntime.so", 31, "1.31"),
+        ];
+        for (path, minor, expected) in cases {
+            assert_eq!(version_in_path(Path::new(path), minor), expected, "{path}");
+        }
+    }
+}
