@@ -6,7 +6,7 @@ mod save;
 mod tensor;
 
 pub use load::{decode, load, stored_bytes};
-pub use opset::{Upgraded, upgrade};
+pub use opset::upgrade;
 pub use save::{INLINE_LIMIT, Saved, constant_bytes, encode, encode_split, save};
 
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

@@ -2,14 +2,22 @@
 
 mod drop_identity;
 mod fix_shapes;
+mod fold;
+mod fold_batch_norm;
 mod fold_constants;
 mod freeze_initializer_inputs;
+mod fuse_pad;
 mod lift_constants;
 mod normalise;
+mod refuse_unfit;
 
 pub use drop_identity::drop_identity;
 pub use fix_shapes::fix_shapes;
+pub use fold::fold;
+pub use fold_batch_norm::fold_batch_norm;
 pub use fold_constants::fold_constants;
 pub use freeze_initializer_inputs::freeze_initializer_inputs;
+pub use fuse_pad::fuse_pad;
 pub use lift_constants::lift_constants;
 pub use normalise::{NORMALISE, Pass, normalise};
+pub use refuse_unfit::refuse_unfit;

@@ -72,6 +72,16 @@ pub struct Engines {
 }
 
 impl Engines {
+    /// Returns name and version of every engine that is used.
+    pub fn names(&self) -> Vec<String> {
+        self.ort.iter().map(Engine::name).chain([self.tract.name()]).collect()
+    }
+
+    /// Returns where the main engine runs.
+    pub fn device(&self) -> Device {
+        self.ort.as_ref().map_or(Device::Cpu, OrtEngine::device)
+    }
+
     /// Returns the engine that does the work: ONNX Runtime where it is used, else tract.
     pub fn main(&self) -> &dyn Engine {
         match &self.ort {
