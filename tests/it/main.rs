@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod opset;
 mod round_trip;
 mod runtime;
 mod support;

@@ -153,7 +153,8 @@ mod tests {
     use crate::ir::Tensor;
 
     fn graph(opset: i64, op: &str) -> Graph {
-        let mut graph = Graph { ir_version: 3, ..Graph::default() };
+        let mut graph = Graph::default();
+        graph.ir_version = 3;
         graph.set_opset(opset);
         let (x, y) = (graph.add_value("x"), graph.add_value("y"));
         graph.inputs.push(x);
@@ -207,7 +208,8 @@ mod tests {
             }
         }
         assert!(failed.is_empty(), "{failed:?}");
-        let mut newer = Graph { ir_version: 11, ..graph(12, "Relu") };
+        let mut newer = graph(12, "Relu");
+        newer.ir_version = 11;
         upgrade(&mut newer, 13).unwrap();
         assert_eq!(newer.ir_version, 11);
     }
