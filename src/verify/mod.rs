@@ -10,6 +10,7 @@ mod integers;
 pub mod limits;
 mod modes;
 mod result;
+mod scores;
 mod shadow;
 mod structure;
 mod tap;

@@ -5,3 +5,4 @@
 mod round_trip;
 mod runtime;
 mod support;
+mod verify;
