@@ -29,3 +29,27 @@ pub fn compared_tensors(graph: &Graph) -> Vec<(ValueId, DType)> {
     };
     graph.outputs.iter().map(tensor).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{Attrs, Node};
+
+    #[test]
+    fn looks_through_a_trailing_softmax_and_quantizers_after_it_only() {
+        let mut graph = Graph::default();
+        let [x, scale, scores, probs, q, dq, other] =
+            ["x", "scale", "scores", "probs", "q", "dq", "other"].map(|name| graph.add_value(name));
+        graph.inputs = vec![x, scale];
+        graph.nodes = vec![
+            Node::new("Relu", [x], [scores], Attrs::default()),
+            Node::new("Softmax", [scores], [probs], Attrs::default()),
+            Node::new("QuantizeLinear", [probs, scale], [q], Attrs::default()),
+            Node::new("DequantizeLinear", [q, scale], [dq], Attrs::default()),
+            Node::new("Relu", [probs], [other], Attrs::default()),
+        ];
+        graph.outputs = vec![dq, other, x];
+        let found: Vec<ValueId> = compared_tensors(&graph).into_iter().map(|(id, _)| id).collect();
+        assert_eq!(found, [scores, other, x]);
+    }
+}
