@@ -102,6 +102,11 @@ impl Dataset {
         });
         let mean = per_channel(&self.place, "mean", &preprocess.mean, c, 0.0)?;
         let std = per_channel(&self.place, "std", &preprocess.std, c, 1.0)?;
+        if std.contains(&0.0) {
+            return Err(Error::Usage(
+                "a standard deviation of 0 cannot be divided by; leave such a channel at 1".to_owned(),
+            ));
+        }
         let mut values = Vec::with_capacity(pixels.len());
         for image in 0..range.len() {
             for channel in 0..c {
@@ -117,6 +122,9 @@ impl Dataset {
     }
 
     fn pixels(&self, range: Range<usize>) -> Result<Vec<f32>> {
+        if range.end > self.len() {
+            return Err(Error::shape(&self.place, format!("holds {} images, {range:?} was asked for", self.len())));
+        }
         let per_image: usize = self.images.shape()[1..].iter().product();
         let width = self.images.dtype().bits() / 8 * per_image;
         let mut shape = self.images.shape().to_vec();

@@ -15,7 +15,7 @@ const OWN: f32 = 0.6;
 /// Returns images of `shape` `[n, c, h, w]`: noise at halving resolutions, upsampled and added up, each octave twice as
 /// strong as the next finer one (amplitude about 1/frequency), with random contrast and brightness per image.
 ///
-/// `mean` and `std` (one value or one per channel) hold over many images; one image differs from them.
+/// `shape` must have rank 4. `mean` and `std` (one value or one per channel) hold over many images; one image differs from them.
 pub fn smooth_images(shape: &[usize], mean: &[f32], std: &[f32], seed: u64) -> Vec<f32> {
     let &[n, c, h, w] = shape else { panic!("images have rank 4") };
     let mut rng = ChaCha8Rng::seed_from_u64(seed);

@@ -6,7 +6,7 @@ use super::compare::{Comparison, Top1, numbers};
 use super::integers::Tapped;
 use super::modes::Mode;
 use super::result::{OutputAgreement, TensorError};
-use super::structure::{Quantizer, Structure};
+use super::structure::{Quantizer, Structure, is_dequantize};
 use super::tap::{Source, cut, tap};
 use crate::error::Result;
 use crate::ir::{DType, Graph, Tensor, Uses, ValueId};
@@ -225,7 +225,7 @@ fn upstream(graph: &Graph, uses: &Uses, cuts: &HashMap<ValueId, usize>, start: V
     let weighted = |&&node: &&usize| WEIGHTED.iter().any(|op| graph.nodes[node].is(op));
     let mut named: Vec<usize> = nodes.iter().filter(weighted).copied().collect();
     if named.is_empty() {
-        named.extend(uses.producer(start).filter(|&node| !graph.nodes[node].is("DequantizeLinear")));
+        named.extend(uses.producer(start).filter(|&node| !is_dequantize(&graph.nodes[node])));
     }
     let name = |node: usize| match graph.nodes[node].name.as_str() {
         "" => graph.nodes[node].output(0).map_or(String::new(), |id| graph.name_of(id).to_owned()),

@@ -71,7 +71,7 @@ pub fn node_by_node(
         }();
         match result {
             Ok(()) => checks.extend(seen.checks(graph, mode)),
-            Err(e) => checks.push(integer_check(mode, None, false, e.to_string())),
+            Err(e) => checks.push(integer_check(mode, seen.limit, (None, false), e.to_string())),
         }
         agreements.append(&mut seen.agreements);
     }
@@ -79,6 +79,7 @@ pub fn node_by_node(
 }
 
 struct Seen {
+    limit: f64,
     agreements: Vec<IntegerAgreement>,
     outputs: Vec<Comparison>,
 }
@@ -92,7 +93,12 @@ impl Seen {
             differing: 0,
             largest_step: 0,
         };
+        let limit = match mode.fuses() {
+            true => limits::DIFFERING_INTEGERS_FUSED,
+            false => limits::DIFFERING_INTEGERS,
+        };
         Self {
+            limit,
             agreements: quantizers.iter().map(agreement).collect(),
             outputs: vec![Comparison::default(); graph.outputs.len()],
         }
@@ -116,14 +122,17 @@ impl Seen {
     fn checks(&self, graph: &Graph, mode: &Mode) -> Vec<Check> {
         let excess = |a: &IntegerAgreement| {
             let far = a.largest_step > limits::LARGEST_STEP;
-            (far || a.differing > limits::differing_integers(a.count), a.differing as f64 / a.count.max(1) as f64)
+            (
+                far || a.differing > limits::differing_integers(a.count, self.limit),
+                a.differing as f64 / a.count.max(1) as f64,
+            )
         };
         let worst = self.agreements.iter().max_by(|a, b| {
             let (a, b) = (excess(a), excess(b));
             a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
         });
         let integers = match worst {
-            None => integer_check(mode, None, true, "the model has no activation quantizer".to_owned()),
+            None => integer_check(mode, self.limit, (None, true), "the model has no activation quantizer".to_owned()),
             Some(worst) => {
                 let bad = self.agreements.iter().filter(|a| excess(a).0).count();
                 let message = format!(
@@ -135,7 +144,7 @@ impl Seen {
                     worst.largest_step,
                     if bad > 1 { format!("; {bad} quantizers exceed the limit") } else { String::new() }
                 );
-                integer_check(mode, Some(excess(worst).1), bad == 0, message)
+                integer_check(mode, self.limit, (Some(excess(worst).1), bad == 0), message)
             }
         };
         let outputs = self.outputs.iter().zip(&graph.outputs).map(|(comparison, &output)| {
@@ -153,12 +162,12 @@ impl Seen {
     }
 }
 
-fn integer_check(mode: &Mode, measured: Option<f64>, passed: bool, message: String) -> Check {
+fn integer_check(mode: &Mode, limit: f64, (measured, passed): (Option<f64>, bool), message: String) -> Check {
     Check {
         name: "node by node: integers".to_owned(),
         engine: mode.name(),
         measured,
-        limit: Some(limits::DIFFERING_INTEGERS),
+        limit: Some(limit),
         passed,
         message,
     }

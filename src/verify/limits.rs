@@ -3,6 +3,9 @@
 /// Share of a quantizer's integers that may differ between runtimes that were fed the same integers: float sums are
 /// added in another order in each, and a sum that falls within an ulp of a rounding tie may go either way.
 pub const DIFFERING_INTEGERS: f64 = 0.001;
+/// The same for a runtime that replaces float arithmetic by integer kernels: a mean of four values of one scale lies on
+/// a rounding tie in a quarter of all cases, and an integer kernel rounds those its own way. One step stays the limit.
+pub const DIFFERING_INTEGERS_FUSED: f64 = 0.25;
 /// So many integers may differ whatever the tensor's size: a single tie among a few hundred elements is no rate.
 pub const DIFFERING_INTEGERS_ALWAYS: usize = 3;
 /// Steps by which such an integer may differ: a tie has two neighbours; two steps are an error of arithmetic.
@@ -10,8 +13,9 @@ pub const LARGEST_STEP: i64 = 1;
 /// Relative RMS between runtimes of float outputs that are computed from the same integers: float arithmetic alone.
 pub const SAME_INTEGERS_RELATIVE_RMS: f64 = 0.001;
 /// Relative RMS between runtimes, end to end, where every grid has 8 bits: a rounding tie that falls the other way moves
-/// all that follows by part of a step, and steps are small.
-pub const RELATIVE_RMS_8_BITS: f64 = 0.02;
+/// all that follows by part of a step, and steps are small. A ResNet-20 moves by 1 %, a MobileNet of 28 layers by up to
+/// 3.5 % between the modes of one runtime, while its integers agree node by node.
+pub const RELATIVE_RMS_8_BITS: f64 = 0.05;
 /// The same with a grid below 7 bits, where one step is a sixteenth of the range or more: on a ResNet-20 at 4 bits two
 /// images in a hundred move by a step between the modes of one runtime.
 pub const RELATIVE_RMS_LOW_BITS: f64 = 0.10;
@@ -39,10 +43,10 @@ pub fn explained_margin(limit: f64, reference_rms: f64) -> f64 {
     2.0 * std::f64::consts::SQRT_2 * limit * reference_rms
 }
 
-/// Returns how many of `count` integers may differ.
+/// Returns how many of `count` integers may differ where the share is `limit`.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-pub fn differing_integers(count: usize) -> usize {
-    ((count as f64 * DIFFERING_INTEGERS) as usize).max(DIFFERING_INTEGERS_ALWAYS)
+pub fn differing_integers(count: usize, limit: f64) -> usize {
+    ((count as f64 * limit) as usize).max(DIFFERING_INTEGERS_ALWAYS)
 }
 
 /// Returns how many of `images` may disagree by more than [`explained_margin`].
@@ -58,7 +62,7 @@ mod tests {
     #[test]
     fn rates_hold_for_large_samples_and_floors_for_small_ones() {
         assert_eq!([8, 100, 500, 1000].map(disagreements), [1, 1, 5, 10]);
-        assert_eq!([10, 3000, 10_000].map(differing_integers), [3, 3, 10]);
-        assert_eq!([4, 6, 7, 8, 16].map(relative_rms), [0.1, 0.1, 0.02, 0.02, 0.02]);
+        assert_eq!([10, 3000, 10_000].map(|n| differing_integers(n, DIFFERING_INTEGERS)), [3, 3, 10]);
+        assert_eq!([4, 6, 7, 8, 16].map(relative_rms), [0.1, 0.1, 0.05, 0.05, 0.05]);
     }
 }

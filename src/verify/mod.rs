@@ -10,6 +10,7 @@ mod integers;
 pub mod limits;
 mod modes;
 mod result;
+mod scores;
 mod shadow;
 mod structure;
 mod tap;
@@ -239,4 +240,37 @@ fn gates(result: &Verification, options: &VerifyOptions) -> Vec<Check> {
         gate("SQNR against the float model, dB", limit, sqnr(), "no output could be compared with the float model")
     });
     agreement.into_iter().chain(sqnr).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{DType, Dim};
+
+    fn lengths(first: Dim, given: usize, samples: usize, batch: usize) -> Option<Vec<usize>> {
+        let mut graph = Graph::default();
+        let x = graph.add_value("x");
+        graph.value_mut(x).dtype = Some(DType::F32);
+        graph.value_mut(x).shape = Some(vec![first, Dim::Known(2)]);
+        graph.inputs.push(x);
+        let values: Vec<f32> = (0u8..).take(given * 2).map(f32::from).collect();
+        let batches = split(&graph, &[Tensor::from_f32(&[given, 2], &values)], samples, batch).ok()?;
+        let all: Vec<f32> = batches.iter().flat_map(|b| b[0].to_f32().unwrap()).collect();
+        assert_eq!(all, values[..all.len()], "samples keep their order");
+        Some(batches.iter().map(|b| b[0].shape()[0]).collect())
+    }
+
+    #[test]
+    fn samples_are_split_as_the_model_takes_them() {
+        let free = || Dim::Symbol("N".to_owned());
+        let cases = [
+            ("last batch is smaller", lengths(free(), 10, 7, 3), Some(vec![3, 3, 1])),
+            ("fewer than asked for", lengths(free(), 2, 64, 16), Some(vec![2])),
+            ("a batch fixed at 1 runs one by one", lengths(Dim::Known(1), 3, 64, 16), Some(vec![1, 1, 1])),
+            ("a fixed batch is filled", lengths(Dim::Known(4), 10, 5, 16), Some(vec![4, 4])),
+            ("too few for a fixed batch", lengths(Dim::Known(4), 3, 5, 16), None),
+        ];
+        let wrong: Vec<_> = cases.iter().filter(|(_, found, expected)| found != expected).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
 }

@@ -3,6 +3,8 @@
 use super::compare::{Comparison, Top1, numbers};
 use super::limits;
 use super::result::Check;
+use super::scores::compared_tensors;
+use super::tap::tap;
 use crate::error::Result;
 use crate::ir::{Graph, Tensor};
 use crate::runtime::{Engine, Optimisation, Session, SessionOptions};
@@ -32,6 +34,11 @@ impl<'a> Mode<'a> {
             (false, Optimisation::None) => format!("{}, optimisation off", self.engine.name()),
             _ => self.engine.name(),
         }
+    }
+
+    /// Returns whether Q/DQ around an operator becomes an integer kernel here.
+    pub fn fuses(&self) -> bool {
+        !self.reads_copy && self.optimisation == Optimisation::Default
     }
 
     /// Returns a session for `graph`.
@@ -122,8 +129,21 @@ pub fn end_to_end<'a>(
 
 fn run_all(subject: &Subject, mode: &Mode, batches: &[Vec<Tensor>]) -> Result<Vec<Vec<Tensor>>, String> {
     let graph = subject.for_mode(mode)?;
-    let mut session = mode.load(graph).map_err(|e| e.to_string())?;
-    batches.iter().map(|batch| session.run(batch).map_err(|e| e.to_string())).collect()
+    let in_words = |e: crate::Error| e.to_string();
+    let mut session = mode.load(graph).map_err(in_words)?;
+    let compared = compared_tensors(subject.graph);
+    if compared.iter().map(|(id, _)| id).eq(&graph.outputs) {
+        return batches.iter().map(|batch| session.run(batch).map_err(in_words)).collect();
+    }
+    // The file as it is runs once at least; what is compared lies before its outputs.
+    session.run(&batches[0]).map_err(in_words)?;
+    let (tapped, sources) = tap(graph, &compared);
+    let mut session = mode.load(&tapped).map_err(in_words)?;
+    let run = |batch: &Vec<Tensor>| {
+        let outputs = session.run(batch).map_err(in_words)?;
+        Ok(sources.iter().map(|source| source.pick(batch, &outputs).clone()).collect())
+    };
+    batches.iter().map(run).collect()
 }
 
 fn compare(
@@ -134,7 +154,7 @@ fn compare(
     checks: &mut Vec<Check>,
 ) {
     let limit = limits::relative_rms(lowest_bits);
-    for (i, &output) in graph.outputs.iter().enumerate() {
+    for (i, (output, _)) in compared_tensors(graph).into_iter().enumerate() {
         let (mut comparison, mut top1) = (Comparison::default(), Top1::default());
         for (reference, found) in reference.iter().zip(found) {
             comparison.add(&numbers(&reference[i]), &numbers(&found[i]));
@@ -148,7 +168,7 @@ fn compare(
             measured: Some(relative),
             limit: Some(limit),
             passed: relative <= limit,
-            message: format!("output \"{name}\", largest difference {:.3e}", comparison.max_abs()),
+            message: format!("\"{name}\", largest difference {:.3e}", comparison.max_abs()),
         });
         let explained = limits::explained_margin(limit, comparison.reference_rms());
         let decided = top1.decided_disagreements(explained);
@@ -160,7 +180,7 @@ fn compare(
                 limit: Some(limits::TOP1_BETWEEN_RUNTIMES),
                 passed: decided <= limits::disagreements(top1.images),
                 message: format!(
-                    "output \"{name}\": {} of {} images disagree, {decided} of them by more than rounding explains",
+                    "\"{name}\": {} of {} images disagree, {decided} of them by more than rounding explains",
                     top1.margins.len(),
                     top1.images
                 ),

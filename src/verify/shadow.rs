@@ -1,5 +1,6 @@
 //! The copy of a model for an engine without 2-bit and 4-bit tensors: the same integers in 8-bit containers.
 
+use super::structure::{is_dequantize, is_quantize};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Node, Tensor};
 
@@ -7,16 +8,16 @@ use crate::ir::{DType, Graph, Node, Tensor};
 /// explicit zero points wherever the output type of QuantizeLinear is stated by an attribute alone, which tract ignores.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for blocked scales, and for activations in a type below 8 bits: there a wider type would also
+/// [`Error::Unsupported`] for blocked scales and 16-bit integers, and for activations in a type below 8 bits: there a wider type would also
 /// saturate elsewhere.
 pub fn shadow(graph: &Graph) -> Result<Graph> {
     let mut copy = widen_initializers(graph)?;
     for i in 0..copy.nodes.len() {
         let node = &copy.nodes[i];
-        if node.is("QuantizeLinear") || node.is("DequantizeLinear") {
+        if is_quantize(node) || is_dequantize(node) {
             refuse_unreadable(graph, &graph.nodes[i])?;
         }
-        if node.is("QuantizeLinear") && node.input(2).is_none() {
+        if is_quantize(node) && node.input(2).is_none() {
             state_zero_point(&mut copy, i)?;
         }
     }
@@ -73,7 +74,13 @@ fn refuse_unreadable(graph: &Graph, node: &Node) -> Result<()> {
     }
     let zero_point = node.input(2).and_then(|id| graph.value(id).dtype);
     let stated = i32::try_from(node.attrs.int("output_dtype", 0)).ok().and_then(DType::from_code);
-    if node.is("QuantizeLinear") && zero_point.or(stated).is_some_and(|dtype| dtype.bits() < 8) {
+    if zero_point.or(stated).is_some_and(|dtype| dtype.bits() == 16) {
+        return Err(Error::unsupported(
+            graph.describe(node),
+            "16-bit integers are not known to tract, so the model cannot be checked there; quantize to 8 bits or fewer",
+        ));
+    }
+    if is_quantize(node) && zero_point.or(stated).is_some_and(|dtype| dtype.bits() < 8) {
         return Err(Error::unsupported(
             graph.describe(node),
             "activations in a type below 8 bits are not known to tract; emit uint8 followed by an integer Clip",

@@ -25,7 +25,7 @@ pub struct QuantizedWeight {
     pub integers: ValueId,
     /// The float weight.
     pub dequantized: ValueId,
-    /// The bits that its integers use; none for int32 (biases) and wider.
+    /// The bits that its integers use; none for vectors, and for int32 (biases) and wider.
     pub bits: Option<u32>,
 }
 
@@ -49,6 +49,17 @@ impl Structure {
     }
 }
 
+/// Returns whether `node` is QuantizeLinear, of the standard or of ONNX Runtime's own domain (which allows 16-bit and
+/// 4-bit types below opset 21).
+pub fn is_quantize(node: &Node) -> bool {
+    node.op_type == "QuantizeLinear" && matches!(node.domain.as_str(), "" | "com.microsoft")
+}
+
+/// Returns whether `node` is DequantizeLinear, of the standard or of ONNX Runtime's own domain.
+pub fn is_dequantize(node: &Node) -> bool {
+    node.op_type == "DequantizeLinear" && matches!(node.domain.as_str(), "" | "com.microsoft")
+}
+
 /// Returns where `graph` quantizes. Quantizers of constants are not listed: they belong to weights.
 pub fn find_quantizers(graph: &Graph) -> Structure {
     let uses = graph.uses();
@@ -56,10 +67,10 @@ pub fn find_quantizers(graph: &Graph) -> Structure {
     let mut structure = Structure::default();
     for node in &graph.nodes {
         let (Some(input), Some(output)) = (node.input(0), node.output(0)) else { continue };
-        if node.is("QuantizeLinear") && !constant[input.index()] {
+        if is_quantize(node) && !constant[input.index()] {
             structure.quantizers.push(quantizer(graph, &uses, node, input, output));
         }
-        if node.is("DequantizeLinear") && graph.constant_of(input).is_some() {
+        if is_dequantize(node) && graph.constant_of(input).is_some() {
             structure.weights.push(QuantizedWeight {
                 integers: input,
                 dequantized: output,
@@ -88,7 +99,7 @@ fn quantizer(graph: &Graph, uses: &Uses, node: &Node, input: ValueId, output: Va
         integers = clipped;
     }
     let readers = uses.consumers(integers).iter().map(|&i| &graph.nodes[i]);
-    let dequantized = readers.filter(|n| n.is("DequantizeLinear")).filter_map(|n| n.output(0)).collect();
+    let dequantized = readers.filter(|n| is_dequantize(n)).filter_map(|n| n.output(0)).collect();
     Quantizer { input, integers, dequantized, dtype, grid }
 }
 
@@ -109,7 +120,7 @@ fn constants(graph: &Graph) -> Vec<bool> {
 /// a wider container are fewer than the container's.
 fn used_bits(graph: &Graph, id: ValueId) -> Option<u32> {
     let tensor = graph.constant_of(id)?;
-    let (lowest, _) = tensor.dtype().int_range().filter(|_| tensor.dtype().bits() < 32)?;
+    let (lowest, _) = tensor.dtype().int_range().filter(|_| tensor.dtype().bits() < 32 && tensor.shape().len() > 1)?;
     let values = tensor.to_i64().ok()?;
     let (min, max) = (*values.iter().min()?, *values.iter().max()?);
     if min == max {

@@ -6,3 +6,4 @@ mod opset;
 mod round_trip;
 mod runtime;
 mod support;
+mod verify;

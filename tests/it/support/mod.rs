@@ -1,6 +1,6 @@
 //! Where the tests find models: the project's fixtures, and larger ones beside the checkout where they lie.
 
-pub mod build;
+pub mod qdq_net;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
