@@ -30,8 +30,8 @@ pub fn emit(graph: &Graph, plan: &Plan, solution: &Solution) -> Result<Graph> {
         emitter.quantize_layer(index)?;
     }
     let mut graph = emitter.graph;
-    graph.sweep();
     graph.sort()?;
+    graph.sweep();
     graph.metadata.producer_name = env!("CARGO_PKG_NAME").to_owned();
     graph.metadata.producer_version = env!("CARGO_PKG_VERSION").to_owned();
     crate::ir::check(&graph)?;
