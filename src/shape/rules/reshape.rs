@@ -141,7 +141,7 @@ pub fn depth_space(call: &Call) -> Result<Vec<Fact>> {
     if block == 0 {
         return Err(call.error("has no positive blocksize"));
     }
-    let square = block.checked_mul(block).unwrap_or(usize::MAX);
+    let square = block.saturating_mul(block);
     let grown = |d: &Dim, by: usize| times(d, &Dim::Known(by));
     let shrunk = |d: &Dim, by: usize| match d.known() {
         Some(size) if size % by != 0 => Err(call.error(format!("{by} does not divide size {size}"))),
