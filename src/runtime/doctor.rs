@@ -94,10 +94,11 @@ pub fn examine(places: &Places) -> Doctor {
     doctor
 }
 
+/// A library that the user named and that cannot be used is advice already; nothing is fetched in its place.
 fn advise(doctor: &Doctor) -> Vec<String> {
     let mut advice = Vec::new();
     let version = provision::VERSION;
-    if doctor.used.is_none() {
+    if doctor.used.is_none() && doctor.advice.is_empty() {
         advice.push(match (&doctor.pip, &doctor.cache) {
             (Some(_), Some(cache)) if provision::has_wheel() => format!(
                 "ONNX Runtime is missing; the first command that needs it fetches version {version} into {} through pip",

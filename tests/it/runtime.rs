@@ -281,6 +281,9 @@ fn doctor_reports_every_place_and_fetches_nothing() {
     assert!(report.used.is_none() && report.candidates.len() == 1 && report.candidates[0].problem.is_some());
     assert!(report.advice.iter().any(|line| line.starts_with("ONNX Runtime")), "{:?}", report.advice);
 
+    let named = doctor::examine(&Places { argument: Some(broken.clone()), ..places.clone() });
+    assert!(named.advice[0].contains("--ort-lib") && !named.advice.iter().any(|line| line.contains("fetches")));
+
     let places = Places { argument: Some(ort().library().to_owned()), ..places };
     let report = doctor::examine(&places);
     assert_eq!(report.used.as_ref().unwrap().version, ort().version());
