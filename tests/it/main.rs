@@ -4,4 +4,5 @@
 
 mod round_trip;
 mod runtime;
+mod shape;
 mod support;

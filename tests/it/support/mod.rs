@@ -1,5 +1,7 @@
 //! Where the tests find models: the project's fixtures, and larger ones beside the checkout where they lie.
 
+pub mod build;
+
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
