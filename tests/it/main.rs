@@ -5,5 +5,6 @@
 mod opset;
 mod round_trip;
 mod runtime;
+mod shape;
 mod support;
 mod verify;

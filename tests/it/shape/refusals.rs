@@ -1,0 +1,98 @@
+//! Contradictions that are certain name the node, and what was expected and found.
+
+use dfq_onnx::Error;
+use dfq_onnx::ir::{Attr, Attrs, DType, Graph, ValueId};
+use dfq_onnx::shape::infer;
+
+use crate::support::build::Build;
+
+fn refusal(op: &str, inputs: &[&str], target: &[i64], attrs: Attrs) -> String {
+    let mut build = Build::new(13);
+    let mut ids: Vec<ValueId> =
+        inputs.iter().enumerate().map(|(i, dims)| build.input(&format!("x{i}"), DType::F32, dims)).collect();
+    if !target.is_empty() {
+        ids.push(build.ints("target", target));
+    }
+    let y = build.node("y", op, &ids, []);
+    let mut graph: Graph = build.finish(&[y]);
+    graph.nodes[0].attrs = attrs;
+    match infer(&mut graph) {
+        Err(Error::Shape { place, message }) => format!("{place}: {message}"),
+        other => format!("{other:?}, {:?}", graph.value(y).shape),
+    }
+}
+
+#[test]
+fn refuses_what_certainly_does_not_fit() {
+    let ints = |name, values: &[i64]| Attrs::from([(name, Attr::Ints(values.to_vec()))]);
+    let int = |name, value| Attrs::from([(name, Attr::Int(value))]);
+    let none = Attrs::default;
+    let cases: &[(&str, &[&str], &[i64], Attrs, &str)] = &[
+        (
+            "Conv",
+            &["N, 3, 8, 8", "4, 5, 3, 3"],
+            &[],
+            none(),
+            "channels of input 0 (weight channels times group): expected 5, found 3",
+        ),
+        (
+            "Conv",
+            &["N, 3, 2, 8", "4, 3, 3, 3"],
+            &[],
+            none(),
+            "a window that spans 3 does not fit spatial axis 0 of size 2, padded by 0 and 0",
+        ),
+        ("Conv", &["N, 4, 8, 8", "3, 2, 3, 3"], &[], int("group", 2), "group 2 does not divide 3 output channels"),
+        ("Conv", &["N, 4, 8, 8", "3, 4, 3, 3"], &[], int("group", 0), "group is 0, expected a positive number"),
+        ("Conv", &["N, 4, 8, 8", "3, 4, 3, 3"], &[], ints("strides", &[1]), "strides is [1], expected 2 numbers"),
+        ("Conv", &["N, 4, 8, 8", "3, 4, 3, 3", "5"], &[], none(), "size of the bias: expected 3, found 5"),
+        ("MatMul", &["N, 3", "4, 5"], &[], none(), "inner dimension of input 1: expected 3, found 4"),
+        ("Gemm", &["N, 3", "4, 5"], &[], none(), "inner dimension of input 1: expected 3, found 4"),
+        ("Add", &["N, 3", "4"], &[], none(), "shapes [N, 3] and [4] do not broadcast: 3 against 4"),
+        ("Concat", &["N, 3", "N, 4"], &[], int("axis", 0), "size 1 of input 1: expected 3, found 4"),
+        ("Reshape", &["2, 3"], &[4, 2], none(), "[2, 3] cannot be reshaped to [4, 2]: the element counts differ"),
+        (
+            "Reshape",
+            &["N, 3"],
+            &[0, 2, -1],
+            none(),
+            "[N, 3] cannot be reshaped to [N, 2, 1] times a free size: the element counts differ",
+        ),
+        (
+            "Transpose",
+            &["2, 3"],
+            &[],
+            ints("perm", &[1, 1]),
+            "perm [1, 1] does not permute the axes of an input of rank 2",
+        ),
+        ("ReduceMean", &["2, 3"], &[], ints("axes", &[2]), "axis 2 lies outside of an input of rank 2"),
+        ("Squeeze", &["2, 3"], &[1], none(), "size of squeezed axis 1: expected 1, found 3"),
+        (
+            "BatchNormalization",
+            &["N, 3, 4", "3", "3", "3", "5"],
+            &[],
+            none(),
+            "channels of input 4: expected 3, found 5",
+        ),
+    ];
+    let mut failed = Vec::new();
+    for (op, inputs, target, attrs, expected) in cases {
+        let found = refusal(op, inputs, target, attrs.clone());
+        let expected = format!("node producing \"y\" ({op}): {expected}");
+        if found != expected {
+            failed.push(format!("expected {expected}; found {found}"));
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn an_operator_without_a_rule_has_an_unknown_output() {
+    let mut build = Build::new(13);
+    let x = build.input("x", DType::F32, "N, 3");
+    let y = build.node("y", "NoSuchOperator", &[x], []);
+    let z = build.node("z", "Relu", &[y], []);
+    let mut graph = build.finish(&[z]);
+    infer(&mut graph).unwrap();
+    assert_eq!((graph.value(z).dtype, &graph.value(z).shape), (None, &None));
+}
