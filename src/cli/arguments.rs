@@ -15,7 +15,7 @@ pub(super) struct EngineArguments {
     /// Engine: auto (both, tract alone where ONNX Runtime is not to be had), ort or tract
     #[arg(long, default_value = "auto", value_parser = parse::<EngineChoice>)]
     engine: EngineChoice,
-    /// Device: cpu, cuda[:i] or tensorrt[:i]
+    /// Device: cpu, cuda, cuda:INDEX, tensorrt or tensorrt:INDEX
     #[arg(long, default_value = "cpu", value_parser = parse::<Device>)]
     device: Device,
     /// Threads of one run [default: all cores]

@@ -209,7 +209,7 @@ fn equal(found: &[Tensor], expected: &[Tensor]) -> Result<(), String> {
         }
         let (found, expected) = (found.to_f32().unwrap(), expected.to_f32().unwrap());
         let worst = found.iter().zip(&expected).map(|(f, e)| (f - e).abs() / e.abs().max(1.0));
-        if let Some(worst) = worst.into_iter().find(|worst| !(*worst <= TOLERANCE)) {
+        if let Some(worst) = worst.into_iter().find(|worst| worst.is_nan() || *worst > TOLERANCE) {
             return Err(format!("output {i} differs by {worst}"));
         }
     }

@@ -4,7 +4,7 @@ use dfq_onnx::Error;
 use dfq_onnx::ir::{Attr, Attrs, DType, Graph, ValueId};
 use dfq_onnx::shape::infer;
 
-use crate::support::build::Build;
+use crate::support::graph::Build;
 
 fn refusal(op: &str, inputs: &[&str], target: &[i64], attrs: Attrs) -> String {
     let mut build = Build::new(13);
@@ -27,7 +27,8 @@ fn refuses_what_certainly_does_not_fit() {
     let ints = |name, values: &[i64]| Attrs::from([(name, Attr::Ints(values.to_vec()))]);
     let int = |name, value| Attrs::from([(name, Attr::Int(value))]);
     let none = Attrs::default;
-    let cases: &[(&str, &[&str], &[i64], Attrs, &str)] = &[
+    type Case<'a> = (&'a str, &'a [&'a str], &'a [i64], Attrs, &'a str);
+    let cases: &[Case] = &[
         (
             "Conv",
             &["N, 3, 8, 8", "4, 5, 3, 3"],

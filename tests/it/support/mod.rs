@@ -2,6 +2,9 @@
 
 pub mod qdq_net;
 
+pub mod build;
+pub mod graph;
+
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
