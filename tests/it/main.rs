@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod opset;
+mod passes;
 mod round_trip;
 mod runtime;
 mod shape;
