@@ -110,10 +110,11 @@ impl Error {
             | Self::Malformed { .. }
             | Self::Unsupported { .. }
             | Self::Shape { .. }
-            | Self::Plan(_) => 3,
+            | Self::Plan(_)
+            // An engine that was opened refuses what it is given: the operators or the data of the model.
+            | Self::Runtime { .. } => 3,
             Self::Verification(_) => 4,
             Self::Write { .. } | Self::Resources(_) => 5,
-            Self::Runtime { .. } => 1,
         }
     }
 }

@@ -79,14 +79,7 @@ impl<'a> Planner<'a> {
         let values = graph.value_ids().count();
         let exclude: Vec<Pattern> = policy.exclude.iter().map(|p| Pattern::new(p)).collect();
         let layer_bits: Vec<(Pattern, u32)> = policy.layer_bits.iter().map(|(p, b)| (Pattern::new(p), *b)).collect();
-        for pattern in exclude.iter().chain(layer_bits.iter().map(|(p, _)| p)) {
-            if !graph.nodes.iter().any(|node| pattern.matches(graph, node)) {
-                return Err(Error::Usage(format!(
-                    "\"{}\" matches no node; `dfq-onnx inspect` lists the layers by name",
-                    pattern.typed
-                )));
-            }
-        }
+        refuse_unmatched(graph, &exclude, &layer_bits, &policy.exclude_ops)?;
         let (behind_layer, before_layer) = around_layers(graph, values);
         Ok(Self {
             graph,
@@ -296,18 +289,31 @@ impl<'a> Planner<'a> {
             return Some("an input is missing".to_owned());
         };
         if !self.is_float(input) {
-            return Some("its input is not float32".to_owned());
+            return Some(format!("its input is {}", self.not_float32(input)));
         }
         match self.graph.constant_of(weight) {
             Some(tensor) if tensor.dtype() != DType::F32 => return Some(format!("its weight is {}", tensor.dtype())),
             Some(tensor) if tensor.is_empty() => return Some("its weight is empty".to_owned()),
             None if !node.is("MatMul") => return Some("its weight is computed at run time".to_owned()),
-            None if !self.is_float(weight) => return Some("its second operand is not float32".to_owned()),
+            None if !self.is_float(weight) => {
+                return Some(format!("its second operand is {}", self.not_float32(weight)));
+            }
             _ => {}
         }
         let attrs = &node.attrs;
         let plain = attrs.float("alpha", 1.0) == 1.0 && attrs.float("beta", 1.0) == 1.0 && attrs.int("transA", 0) == 0;
         (node.is("Gemm") && !plain).then(|| "Gemm with alpha, beta or transA has no integer form".to_owned())
+    }
+
+    fn not_float32(&self, id: ValueId) -> String {
+        match self.graph.value(id) {
+            value if value.constant.is_some() => "a constant".to_owned(),
+            value => match value.dtype {
+                Some(dtype) if dtype.is_float() => format!("{dtype}; convert the model to float32 first"),
+                Some(dtype) => format!("{dtype}, only float32 is quantized"),
+                None => "of unknown type".to_owned(),
+            },
+        }
     }
 
     fn excluded(&self, node: &Node) -> Option<String> {
@@ -363,6 +369,34 @@ impl<'a> Planner<'a> {
                 };
             }
         }
+    }
+}
+
+fn refuse_unmatched(
+    graph: &Graph,
+    exclude: &[Pattern],
+    layer_bits: &[(Pattern, u32)],
+    exclude_ops: &[String],
+) -> Result<()> {
+    let is_layer = |node: &&Node| LAYERS.iter().any(|op| node.is(op));
+    let unmatched = |pattern: &&Pattern| !graph.nodes.iter().any(|node| pattern.matches(graph, node));
+    let names_no_layer = |pattern: &&Pattern| !graph.nodes.iter().filter(is_layer).any(|n| pattern.matches(graph, n));
+    let refused = |typed: &str, what: &str| {
+        Err(Error::Usage(format!("\"{typed}\" matches no {what}; `dfq-onnx inspect` lists the layers by name")))
+    };
+    if let Some(pattern) = exclude.iter().find(unmatched) {
+        return refused(&pattern.typed, "node");
+    }
+    if let Some(pattern) = layer_bits.iter().map(|(pattern, _)| pattern).find(names_no_layer) {
+        return refused(&pattern.typed, "layer");
+    }
+    match exclude_ops.iter().find(|op| !graph.nodes.iter().any(|node| node.op_type == **op)) {
+        Some(op) => {
+            let present: std::collections::BTreeSet<&str> = graph.nodes.iter().map(|n| n.op_type.as_str()).collect();
+            let present: Vec<&str> = present.into_iter().collect();
+            Err(Error::Usage(format!("no node is a \"{op}\"; what is left to quantize has {}", present.join(", "))))
+        }
+        None => Ok(()),
     }
 }
 
