@@ -130,6 +130,7 @@ fn input_shape(graph: &Graph, id: ValueId, samples: usize) -> Result<Vec<usize>>
     let mut sizes = Vec::with_capacity(shape.len());
     for (axis, dim) in shape.iter().enumerate() {
         sizes.push(match (axis, dim) {
+            (_, Dim::Known(0)) => return Err(unknown(&format!("0 at axis {axis}"))),
             (0, Dim::Known(n)) => samples.checked_next_multiple_of((*n).max(1)).unwrap_or(usize::MAX),
             (0, _) => samples,
             (_, Dim::Known(n)) => *n,

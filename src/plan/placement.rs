@@ -1,7 +1,7 @@
 //! From a [`Policy`] to a [`Plan`]: placement, bits, and which tensors share a grid.
 
 use super::grid_preserving::preserved_inputs;
-use super::policy::Pattern;
+use super::policy::{Pattern, refuse_unmatched};
 use super::{Activation, Float, Layer, Plan, Policy, Role, Weight};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Node, Uses, ValueId};
@@ -10,7 +10,7 @@ use crate::quant::Scheme;
 /// Bits of the network input, of residual operands that no layer reads, and of tensors quantized for kernels' sake.
 const WIDE_BITS: u32 = 8;
 /// Operators with weights.
-const LAYERS: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
+pub(super) const LAYERS: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
 /// Operators that ONNX Runtime's CPU kernels run in integer when their inputs and their output are quantized.
 const INTEGER_KERNELS: &[&str] =
     &["Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid"];
@@ -369,34 +369,6 @@ impl<'a> Planner<'a> {
                 };
             }
         }
-    }
-}
-
-fn refuse_unmatched(
-    graph: &Graph,
-    exclude: &[Pattern],
-    layer_bits: &[(Pattern, u32)],
-    exclude_ops: &[String],
-) -> Result<()> {
-    let is_layer = |node: &&Node| LAYERS.iter().any(|op| node.is(op));
-    let unmatched = |pattern: &&Pattern| !graph.nodes.iter().any(|node| pattern.matches(graph, node));
-    let names_no_layer = |pattern: &&Pattern| !graph.nodes.iter().filter(is_layer).any(|n| pattern.matches(graph, n));
-    let refused = |typed: &str, what: &str| {
-        Err(Error::Usage(format!("\"{typed}\" matches no {what}; `dfq-onnx inspect` lists the layers by name")))
-    };
-    if let Some(pattern) = exclude.iter().find(unmatched) {
-        return refused(&pattern.typed, "node");
-    }
-    if let Some(pattern) = layer_bits.iter().map(|(pattern, _)| pattern).find(names_no_layer) {
-        return refused(&pattern.typed, "layer");
-    }
-    match exclude_ops.iter().find(|op| !graph.nodes.iter().any(|node| node.op_type == **op)) {
-        Some(op) => {
-            let present: std::collections::BTreeSet<&str> = graph.nodes.iter().map(|n| n.op_type.as_str()).collect();
-            let present: Vec<&str> = present.into_iter().collect();
-            Err(Error::Usage(format!("no node is a \"{op}\"; what is left to quantize has {}", present.join(", "))))
-        }
-        None => Ok(()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Graphs that contradict themselves or hold what is not handled.
 
+use std::path::Path;
+
 use dfq_onnx::ir::{Attr, DType, Dim, Node, OperatorSet, Tensor};
 
 use super::{case, check, refused};
@@ -95,6 +97,63 @@ fn inputs_without_shapes_get_advice() {
         case("wrong name", sound, "quantize model.onnx --input-shape z:1x1x6x6", 2, &["no such input", "\"x\""]),
         case("wrong rank", sound, "quantize model.onnx --input-shape x:1x6x6", 2, &["3 sizes", "[N, 1, 6, 6]"]),
     ]);
+}
+
+#[test]
+fn inputs_that_no_machine_holds_are_missing_resources() {
+    let sized = |n: Dim, side: usize| {
+        move |folder: &Path| {
+            let model = net(|graph| {
+                let x = graph.find("x").unwrap();
+                graph.value_mut(x).shape = Some(vec![n.clone(), Dim::Known(1), Dim::Known(side), Dim::Known(side)]);
+            });
+            std::fs::write(folder.join("model.onnx"), model).unwrap();
+        }
+    };
+    let free = || Dim::Symbol("N".to_owned());
+    let large = &["input \"x\"", "does not fit in memory", "--samples", "--input-shape"];
+    check(&[
+        case("more than memory", sized(free(), 1 << 16), "quantize model.onnx", 5, large),
+        case("more than numbers", sized(free(), 1 << 40), "quantize model.onnx", 5, large),
+        case("samples", sized(Dim::Known(usize::MAX >> 1), 6), "quantize model.onnx", 5, large),
+        case("none", sized(Dim::Known(0), 6), "quantize model.onnx", 3, &["input \"x\"", "0 at axis 0"]),
+    ]);
+}
+
+#[test]
+fn integer_inputs_and_inputs_without_a_batch_axis_are_quantized() {
+    let mut words = Build::at(13);
+    words.input("ids", &[4, 5]);
+    words.declare("ids", DType::I64);
+    words.weights("table", &[2, 8]);
+    words.weights("v", &[8, 3]);
+    words.node("Gather", "table ids", "e", []);
+    words.node("MatMul", "e v", "m", []);
+    words.node("Relu", "m", "y", []);
+    let mut pixels = Build::at(13);
+    pixels.input("x", &[2, 1, 6, 6]);
+    pixels.declare("x", DType::U8);
+    pixels.weights("w", &[2, 1, 3, 3]);
+    pixels.node("Cast", "x", "f", [("to", Attr::Int(1))]);
+    pixels.node("Conv", "f w", "c", []);
+    pixels.node("Relu", "c", "y", []);
+    let mut vector = Build::at(13);
+    vector.input("x", &[8]);
+    vector.weights("v", &[8, 3]);
+    vector.node("MatMul", "x v", "m", []);
+    vector.node("Relu", "m", "y", []);
+    let mut wrong = Vec::new();
+    for (name, build) in [("words", words), ("pixels", pixels), ("vector", vector)] {
+        let folder = tempfile::tempdir().unwrap();
+        let model = dfq_onnx::onnx::encode(&build.outputs("y")).unwrap();
+        std::fs::write(folder.path().join("model.onnx"), model).unwrap();
+        let ran = run(folder.path(), "quantize model.onnx --format json");
+        let layers = (ran.code == Some(0)).then(|| ran.json()["plan"]["layers"].as_array().map(Vec::len));
+        if layers != Some(Some(1)) || ran.left.len() != 2 {
+            wrong.push(format!("{name}: {:?} {layers:?}\n{}", ran.code, ran.stderr));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
