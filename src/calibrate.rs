@@ -86,10 +86,18 @@ fn observe(student: &Graph, plan: &Plan, wanted: &[usize], teacher: &Teacher) ->
     let outputs = run_in_batches(session.as_mut(), &tapped, &inputs)?;
     let mut outputs = outputs.iter();
     taps.into_iter()
-        .map(|n| {
+        .zip(wanted)
+        .map(|(n, &index)| {
             let mut values = Vec::new();
             for tensor in outputs.by_ref().take(n) {
                 values.extend(tensor.to_f32()?);
+            }
+            if let Some(value) = values.iter().find(|v| !v.is_finite()) {
+                let names = plan.activations[index].roots.join("\", \"");
+                let message = format!(
+                    "becomes {value} on synthetic inputs; tell how inputs are scaled (--mean and --std, or --input-range)"
+                );
+                return Err(Error::malformed(format!("tensor \"{names}\""), message));
             }
             Ok(Histogram::of_values(&values))
         })

@@ -87,9 +87,11 @@ impl Error {
         Self::Shape { place: place.into(), message: message.into() }
     }
 
-    /// Returns an [`Error::Runtime`] of `engine`.
+    /// Returns an [`Error::Runtime`] of `engine`, its message on one line.
     pub fn runtime(engine: impl Into<String>, message: impl std::fmt::Display) -> Self {
-        Self::Runtime { engine: engine.into(), message: message.to_string() }
+        let message = message.to_string();
+        let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        Self::Runtime { engine: engine.into(), message: lines.join(" ") }
     }
 
     /// Returns a closure for `map_err` that adds the path which could not be read.
@@ -110,10 +112,11 @@ impl Error {
             | Self::Malformed { .. }
             | Self::Unsupported { .. }
             | Self::Shape { .. }
-            | Self::Plan(_) => 3,
+            | Self::Plan(_)
+            // An engine that was opened refuses what it is given: the operators or the data of the model.
+            | Self::Runtime { .. } => 3,
             Self::Verification(_) => 4,
             Self::Write { .. } | Self::Resources(_) => 5,
-            Self::Runtime { .. } => 1,
         }
     }
 }

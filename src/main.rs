@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    dfq_onnx::cli::run(std::env::args_os())
+    // A panic is a bug of ours: its message is on stderr by now, and 1 is the code that the documentation gives to it.
+    std::panic::catch_unwind(|| dfq_onnx::cli::run(std::env::args_os())).unwrap_or(ExitCode::FAILURE)
 }

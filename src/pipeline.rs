@@ -57,6 +57,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
 
     clock.stage("load");
     let original = onnx::load(&config.model)?;
+    let images = config.evaluation.as_ref().map(|(file, _)| Dataset::read_labelled(file)).transpose()?;
 
     clock.stage("normalise");
     let mut student = original.clone();
@@ -65,6 +66,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     passes::refuse_unfit(&student)?;
     let norms = read_batch_norms(&student);
     let input = config.input.clone().unwrap_or_else(|| guess_input(&student, &norms));
+    input.check_channels(&student)?;
     counts.extend(passes::fold(&mut student)?);
     onnx::upgrade(&mut student, needed_opset(&config.policy))?;
 
@@ -100,21 +102,23 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
         evaluation: None,
         seconds: Vec::new(),
     };
+    let mut draft = None;
     if let Some(output) = &config.output {
-        let draft = Draft::write(&quantized, output, config.external_data)?;
-        report.bytes.quantized = draft.saved.bytes;
+        let written = Draft::write(&quantized, output, config.external_data)?;
+        report.bytes.quantized = written.saved.bytes;
         clock.stage("verify");
-        let verification = check(&original, &quantized, &draft.saved.model, &report.input, config, engines)?;
-        match (verification.passed(), config.keep_failed) {
-            (true, _) => report.output = Some(draft.publish(output)?),
-            (false, true) => report.output = Some(draft.publish(&failed_name(output))?),
-            (false, false) => {}
-        }
-        report.verification = Some(verification);
+        let found = check(&original, &quantized, &written.saved.model, &report.input, config, engines)?;
+        let published =
+            if found.passed() { Some(output.clone()) } else { config.keep_failed.then(|| failed_name(output)) };
+        draft = published.map(|name| (written, name));
+        report.verification = Some(found);
     }
-    if let Some((data, preprocess)) = &config.evaluation {
+    if let (Some((data, preprocess)), Some(images)) = (&config.evaluation, &images) {
         clock.stage("evaluate");
-        report.evaluation = Some(compare(&original, &quantized, data, preprocess, engines)?);
+        report.evaluation = Some(compare(&original, &quantized, (data, images), preprocess, engines)?);
+    }
+    if let Some((draft, name)) = draft {
+        report.output = Some(draft.publish(&name)?);
     }
     report.seconds = clock.finish();
     Ok(report)
@@ -155,15 +159,14 @@ fn check(
 fn compare(
     original: &Graph,
     quantized: &Graph,
-    data: &Path,
+    (data, images): (&Path, &Dataset),
     preprocess: &Preprocess,
     engines: &Engines,
 ) -> Result<Comparison> {
     const BATCH: usize = 50;
-    let images = Dataset::read(data)?;
-    let float = evaluate(engines.main(), original, &images, preprocess, BATCH)?;
     let engine = engines.main();
-    let low = evaluate(engine, quantized, &images, preprocess, BATCH)?;
+    let float = evaluate(engine, original, images, preprocess, BATCH)?;
+    let low = evaluate(engine, quantized, images, preprocess, BATCH)?;
     let agreeing = float.predictions.iter().zip(&low.predictions).filter(|(a, b)| a == b).count();
     Ok(Comparison {
         data: data.to_owned(),

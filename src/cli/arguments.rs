@@ -44,7 +44,7 @@ impl EngineArguments {
         };
         let engines = engines(&request, &Places::of_this_process(self.ort_lib.as_deref()))?;
         if let Some(warning) = &engines.warning {
-            eprintln!("warning: {warning}");
+            super::say(&format!("warning: {warning}"));
         }
         Ok(engines)
     }
@@ -54,7 +54,7 @@ impl EngineArguments {
 #[derive(Args, Debug)]
 pub(super) struct PreprocessArguments {
     /// Means, one or one per channel, in units after --scale
-    #[arg(long, value_name = "M[,M...]", value_delimiter = ',', allow_negative_numbers = true)]
+    #[arg(long, value_name = "M[,M...]", value_delimiter = ',', allow_negative_numbers = true, value_parser = number)]
     mean: Vec<f32>,
     /// Standard deviations, one or one per channel, in units after --scale
     #[arg(long, value_name = "S[,S...]", value_delimiter = ',', value_parser = positive)]
@@ -101,6 +101,17 @@ impl PreprocessArguments {
 /// Parses a value by its `FromStr`, keeping its message.
 pub(super) fn parse<T: std::str::FromStr<Err = crate::Error>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|e: crate::Error| e.to_string())
+}
+
+fn number(text: &str) -> Result<f32, String> {
+    let value = text.trim().parse::<f32>().ok().filter(|v| v.is_finite());
+    value.ok_or_else(|| "expected a number".to_owned())
+}
+
+/// Parses a limit, which must be a number that others can be compared with.
+pub(super) fn limit(text: &str) -> Result<f64, String> {
+    let value = text.trim().parse::<f64>().ok().filter(|v| v.is_finite());
+    value.ok_or_else(|| "expected a number".to_owned())
 }
 
 fn positive(text: &str) -> Result<f32, String> {

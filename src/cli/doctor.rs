@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Format, print};
+use super::{Format, print, print_document};
 use crate::runtime::{Places, doctor::examine};
 
 #[derive(Args)]
@@ -20,7 +20,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let doctor = examine(&Places::of_this_process(arguments.ort_lib.as_deref()));
     match arguments.format {
-        Format::Json => print(&serde_json::to_string_pretty(&doctor)?)?,
+        Format::Json => print_document(&doctor)?,
         Format::Table => print(&doctor.to_string())?,
     }
     Ok(0)

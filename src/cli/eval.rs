@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::arguments::{EngineArguments, PreprocessArguments};
-use super::{Format, print};
+use super::{Format, print, print_document};
 use crate::data::{Dataset, evaluate};
 use crate::onnx;
 
@@ -19,8 +19,8 @@ pub(super) struct Arguments {
     #[command(flatten)]
     preprocess: PreprocessArguments,
     /// Use the first N images only
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
     /// Images in one run; a batch that the model fixes wins
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
@@ -44,9 +44,9 @@ struct Result {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let graph = onnx::load(&arguments.model)?;
-    let mut data = Dataset::read(&arguments.data)?;
+    let mut data = Dataset::read_labelled(&arguments.data)?;
     if let Some(limit) = arguments.limit {
-        data = data.first(limit)?;
+        data = data.first(usize::try_from(limit)?)?;
     }
     let engines = arguments.engine.start()?;
     let engine = engines.main();
@@ -61,7 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         correct_top5: found.correct_top5,
     };
     match arguments.format {
-        Format::Json => print(&serde_json::to_string_pretty(&result)?)?,
+        Format::Json => print_document(&result)?,
         Format::Table => {
             let top5 = result.correct_top5.map_or(String::new(), |n| format!(", {n} in the top 5"));
             print(&format!(

@@ -1,6 +1,7 @@
 //! The command line: what was typed becomes a resolved configuration; results go to stdout, everything else to stderr.
 
 mod arguments;
+mod destination;
 mod doctor;
 mod eval;
 mod inspect;
@@ -13,7 +14,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use serde::Serialize;
+
 use crate::error::Error;
+use crate::report::SCHEMA_VERSION;
 
 /// Data-free quantization of ONNX models, checked in tract and ONNX Runtime before the file is handed over.
 #[derive(Parser)]
@@ -73,7 +77,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            say(&format!("error: {error:#}"));
             ExitCode::from(error.downcast_ref::<Error>().map_or(1, Error::exit_code))
         }
     }
@@ -104,17 +108,38 @@ fn start_log(verbose: u8) {
 /// Prints the name of a stage on a terminal; elsewhere only where the user asked for more with `-v`.
 fn show_stage(stage: &str) {
     if std::io::stderr().is_terminal() {
-        eprintln!("{stage} ...");
+        say(&format!("{stage} ..."));
     } else {
         tracing::info!("{stage}");
     }
+}
+
+/// A result that carries the version of its form as its first field.
+#[derive(Serialize)]
+struct Document<'a, T> {
+    schema_version: u32,
+    #[serde(flatten)]
+    contents: &'a T,
+}
+
+/// Prints one JSON document with a schema version.
+fn print_document<T: Serialize>(contents: &T) -> anyhow::Result<()> {
+    print(&serde_json::to_string_pretty(&Document { schema_version: SCHEMA_VERSION, contents })?)
 }
 
 /// Prints `text` to stdout; a reader that went away is no error.
 fn print(text: &str) -> anyhow::Result<()> {
     use std::io::Write;
     match writeln!(std::io::stdout(), "{}", text.trim_end()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::write(std::path::Path::new("stdout"))(error).into())
+        }
         _ => Ok(()),
     }
+}
+
+/// Prints `text` to stderr; where that is gone there is nobody left to tell.
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

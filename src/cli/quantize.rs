@@ -1,12 +1,13 @@
 //! `dfq-onnx quantize`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::arguments::{EngineArguments, PreprocessArguments, input_shape, interval, share};
-use super::{Format, print, show_stage};
-use crate::error::{Error, Result};
+use super::arguments::{EngineArguments, PreprocessArguments, input_shape, interval, limit, share};
+use super::destination::{destinations, write_whole};
+use super::{Format, print, say, show_stage};
+use crate::error::Result;
 use crate::pipeline::{Config, quantize};
 use crate::plan::{Policy, Target};
 use crate::recipes::{self, RECIPES, Recipe};
@@ -80,10 +81,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "SHARE", value_parser = share)]
     min_agreement: Option<f64>,
     /// Exit with 4 when an output's signal-to-noise ratio against the float model is below this
-    #[arg(long, value_name = "DB", allow_negative_numbers = true)]
+    #[arg(long, value_name = "DB", allow_negative_numbers = true, value_parser = limit)]
     min_sqnr: Option<f64>,
     /// Exit with 4 when top-1 on --eval drops by more than this many points
-    #[arg(long, value_name = "POINTS", requires = "eval", allow_negative_numbers = true)]
+    #[arg(long, value_name = "POINTS", requires = "eval", allow_negative_numbers = true, value_parser = limit)]
     max_drop: Option<f64>,
     /// Keep a model that fails a hard check, as NAME.failed.onnx
     #[arg(long)]
@@ -92,7 +93,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     external_data: bool,
     /// Print the plan and write nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["min_agreement", "min_sqnr", "keep_failed", "report"])]
     dry_run: bool,
     /// How the report is printed
     #[arg(long, default_value = "table")]
@@ -119,7 +120,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         Some(path) => path.clone(),
         None => arguments.model.with_extension(format!("w{weight_bits}a{activation_bits}.onnx")),
     };
-    refuse_overwriting(&arguments.model, &output)?;
+    let report_path = arguments.report.clone().unwrap_or_else(|| output.with_extension("report.json"));
+    let [output, report_path] = match arguments.dry_run {
+        true => [output, report_path],
+        false => destinations(&arguments.model, &output, &report_path)?,
+    };
     let config = Config {
         model: arguments.model.clone(),
         output: (!arguments.dry_run).then(|| output.clone()),
@@ -142,8 +147,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let report = quantize(&config, &engines, &mut show_stage)?;
     let json = serde_json::to_string_pretty(&report)?;
     if !arguments.dry_run {
-        let path = arguments.report.clone().unwrap_or_else(|| output.with_extension("report.json"));
-        write_whole(&path, json.as_bytes())?;
+        write_whole(&report_path, json.as_bytes())?;
     }
     match arguments.format {
         Format::Table => print(&render(&report))?,
@@ -190,30 +194,9 @@ fn verdict(report: &Report, max_drop: Option<f64>) -> u8 {
         }
     }
     for text in &missed {
-        eprintln!("missed: {text}");
+        say(&format!("missed: {text}"));
     }
     if missed.is_empty() { 0 } else { 4 }
-}
-
-fn refuse_overwriting(model: &Path, output: &Path) -> Result<()> {
-    let same = match (model.canonicalize(), output.canonicalize()) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => model == output,
-    };
-    match same {
-        true => Err(Error::Usage(format!("{} is the model itself; give another --output", output.display()))),
-        false => Ok(()),
-    }
-}
-
-/// Writes a whole file or nothing.
-fn write_whole(path: &Path, contents: &[u8]) -> Result<()> {
-    use std::io::Write;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::write(folder))?;
-    file.write_all(contents).map_err(Error::write(path))?;
-    file.persist(path).map_err(|e| Error::write(path)(e.error))?;
-    Ok(())
 }
 
 fn precision(text: &str) -> Result<(u32, u32), String> {

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::arguments::{EngineArguments, PreprocessArguments, interval, share};
-use super::{Format, print};
+use super::arguments::{EngineArguments, PreprocessArguments, interval, limit, share};
+use super::{Format, print, print_document, say};
 use crate::data::Dataset;
 use crate::ir::Graph;
 use crate::onnx;
@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "SHARE", value_parser = share)]
     min_agreement: Option<f64>,
     /// Exit with 4 when an output's signal-to-noise ratio against the float model is below this
-    #[arg(long, value_name = "DB", allow_negative_numbers = true)]
+    #[arg(long, value_name = "DB", allow_negative_numbers = true, value_parser = limit)]
     min_sqnr: Option<f64>,
     /// How results are printed
     #[arg(long, default_value = "table")]
@@ -71,11 +71,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let mut result = verify(&original, &quantized, &checkers(&engines), Some(&inputs), &options)?;
     result.synthetic_inputs = arguments.data.is_none();
     match arguments.format {
-        Format::Json => print(&serde_json::to_string_pretty(&result)?)?,
+        Format::Json => print_document(&result)?,
         Format::Table => print(&render_verification(&result))?,
     }
     for check in result.checks.iter().chain(&result.gates).filter(|c| !c.passed) {
-        eprintln!("missed: {} ({}): {}", check.name, check.engine, check.message);
+        say(&format!("missed: {} ({}): {}", check.name, check.engine, check.message));
     }
     Ok(if result.passed() && result.gates_passed() { 0 } else { 4 })
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::images::no_labels;
 use super::{Dataset, Preprocess};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor};
@@ -57,7 +58,7 @@ pub fn evaluate(
     preprocess: &Preprocess,
     batch: usize,
 ) -> Result<Evaluation> {
-    let labels = data.labels.as_ref().ok_or_else(|| Error::malformed(&data.place, "holds no array \"labels\""))?;
+    let labels = data.labels.as_ref().ok_or_else(|| no_labels(&data.place))?;
     let &[input] = graph.fed_inputs().as_slice() else {
         return Err(Error::unsupported("model", format!("{} inputs, expected one", graph.fed_inputs().len())));
     };

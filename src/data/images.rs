@@ -69,6 +69,19 @@ impl Dataset {
         Ok(Self { images, labels, place })
     }
 
+    /// Returns [`Dataset::read`] of a file that must have labels and an image.
+    ///
+    /// # Errors
+    /// As [`Dataset::read`], and where there are none.
+    pub fn read_labelled(path: &Path) -> Result<Self> {
+        let data = Self::read(path)?;
+        match (&data.labels, data.is_empty()) {
+            (None, _) => Err(no_labels(&data.place)),
+            (_, true) => Err(Error::malformed(data.place, "holds no image")),
+            _ => Ok(data),
+        }
+    }
+
     /// Returns the first `n` images, or all where there are fewer.
     ///
     /// # Errors
@@ -163,6 +176,10 @@ impl Dataset {
     }
 }
 
+pub(super) fn no_labels(place: &str) -> Error {
+    Error::malformed(place, "holds no array \"labels\"; save one class index per image beside the images")
+}
+
 fn find_images<'a>(place: &str, arrays: &'a [Array]) -> Result<&'a Tensor> {
     let image_like = |tensor: &Tensor| tensor.shape().len() >= 3;
     let named = IMAGE_NAMES.iter().find_map(|name| arrays.iter().find(|(n, t)| n == name && image_like(t)));
@@ -192,7 +209,9 @@ fn per_channel(place: &str, what: &str, values: &[f32], channels: usize, default
         0 => Ok(vec![default; channels]),
         1 => Ok(vec![values[0]; channels]),
         n if n == channels => Ok(values.to_vec()),
-        n => Err(Error::shape(place, format!("{what} has {n} values, the images have {channels} channels"))),
+        n => Err(Error::Usage(format!(
+            "{what}: {n} values, the images of {place} have {channels} channel(s); give one value or one per channel"
+        ))),
     }
 }
 

@@ -12,6 +12,9 @@ const SHARED: f32 = 0.8;
 /// The own share: shared and own together have variance 1.
 const OWN: f32 = 0.6;
 
+/// Elements that one input may have at most, all samples together.
+const LARGEST: usize = 1 << 30;
+
 /// Returns images of `shape` `[n, c, h, w]`: noise at halving resolutions, upsampled and added up, each octave twice as
 /// strong as the next finer one (amplitude about 1/frequency), with random contrast and brightness per image.
 ///
@@ -50,8 +53,12 @@ pub fn synthetic_inputs(graph: &Graph, samples: usize, mean: &[f32], std: &[f32]
     let mut inputs = Vec::new();
     for (id, index) in graph.fed_inputs().into_iter().zip(0u64..) {
         let shape = input_shape(graph, id, samples)?;
-        let count = element_count(&shape)
-            .ok_or_else(|| Error::Resources(format!("{samples} inputs of {shape:?} do not fit in memory")))?;
+        let count = element_count(&shape).filter(|&count| count <= LARGEST).ok_or_else(|| {
+            Error::Resources(format!(
+                "{}: {shape:?} does not fit in memory; give fewer --samples or a smaller --input-shape",
+                place(graph, id)
+            ))
+        })?;
         let seed = seed.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let dtype = graph.value(id).dtype.unwrap_or(DType::F32);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -123,7 +130,8 @@ fn input_shape(graph: &Graph, id: ValueId, samples: usize) -> Result<Vec<usize>>
     let mut sizes = Vec::with_capacity(shape.len());
     for (axis, dim) in shape.iter().enumerate() {
         sizes.push(match (axis, dim) {
-            (0, Dim::Known(n)) => samples.next_multiple_of((*n).max(1)),
+            (_, Dim::Known(0)) => return Err(unknown(&format!("0 at axis {axis}"))),
+            (0, Dim::Known(n)) => samples.checked_next_multiple_of((*n).max(1)).unwrap_or(usize::MAX),
             (0, _) => samples,
             (_, Dim::Known(n)) => *n,
             (_, dim) => return Err(unknown(&format!("{dim} at axis {axis}"))),

@@ -8,15 +8,8 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::Malformed`] naming the node or value.
 pub fn check(graph: &Graph) -> Result<()> {
-    let mut defined = vec![false; graph.value_ids().count()];
-    for id in graph.value_ids() {
-        defined[id.index()] = graph.constant_of(id).is_some();
-    }
-    for id in graph.fed_inputs() {
-        if std::mem::replace(&mut defined[id.index()], true) {
-            return Err(twice(graph, id));
-        }
-    }
+    one_source(graph)?;
+    let mut defined = given(graph)?;
     for node in &graph.nodes {
         if let Some(id) = node.inputs.iter().flatten().find(|id| !defined[id.index()]) {
             return Err(Error::malformed(
@@ -25,15 +18,38 @@ pub fn check(graph: &Graph) -> Result<()> {
             ));
         }
         for id in node.outputs.iter().flatten() {
-            if std::mem::replace(&mut defined[id.index()], true) {
-                return Err(twice(graph, *id));
-            }
+            defined[id.index()] = true;
         }
     }
     match graph.outputs.iter().find(|id| !defined[id.index()]) {
         Some(id) => Err(Error::malformed(format!("output \"{}\"", graph.name_of(*id)), "no node makes it")),
         None => Ok(()),
     }
+}
+
+/// Checks that no value is made by two nodes, or by a node beside a graph input or an initializer, in any order.
+///
+/// # Errors
+/// [`Error::Malformed`] naming the value.
+pub(super) fn one_source(graph: &Graph) -> Result<()> {
+    let mut made = given(graph)?;
+    for id in graph.nodes.iter().flat_map(|n| n.outputs.iter().flatten()) {
+        if std::mem::replace(&mut made[id.index()], true) {
+            return Err(twice(graph, *id));
+        }
+    }
+    Ok(())
+}
+
+/// Returns for each value whether it is an initializer or fed.
+fn given(graph: &Graph) -> Result<Vec<bool>> {
+    let mut given: Vec<bool> = graph.value_ids().map(|id| graph.constant_of(id).is_some()).collect();
+    for id in graph.fed_inputs() {
+        if std::mem::replace(&mut given[id.index()], true) {
+            return Err(twice(graph, id));
+        }
+    }
+    Ok(given)
 }
 
 fn twice(graph: &Graph, id: ValueId) -> Error {

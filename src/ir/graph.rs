@@ -392,8 +392,9 @@ impl Graph {
     /// Sorts the nodes topologically, keeping their order where it already is one.
     ///
     /// # Errors
-    /// When nodes form a cycle; names the nodes on it.
+    /// When a value is made twice or nodes form a cycle; names the value, or nodes on the cycle.
     pub fn sort(&mut self) -> Result<()> {
+        super::check::one_source(self)?;
         let uses = self.uses();
         let mut waiting: Vec<usize> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {

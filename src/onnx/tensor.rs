@@ -76,12 +76,19 @@ impl ExternalData {
         if !inside {
             return Err(refused());
         }
-        let real = path.canonicalize().map_err(Error::read(&path))?;
+        let unreadable = |e: std::io::Error| {
+            let message = format!("external file \"{location}\" cannot be read ({e}); copy it beside the model");
+            Error::malformed(place, message)
+        };
+        let real = path.canonicalize().map_err(unreadable)?;
         let real_folder = folder.canonicalize().map_err(Error::read(folder))?;
         if !real.starts_with(&real_folder) {
             return Err(refused());
         }
-        let bytes = map_file(&real)?;
+        let bytes = map_file(&real).map_err(|error| match error {
+            Error::Read { source, .. } => unreadable(source),
+            other => other,
+        })?;
         self.files.insert(location.to_owned(), bytes.clone());
         Ok(bytes)
     }
@@ -92,11 +99,13 @@ impl ExternalData {
 /// # Errors
 /// [`Error::Read`].
 pub fn map_file(path: &Path) -> Result<Bytes> {
-    let file = std::fs::File::open(path).map_err(Error::read(path))?;
-    if file.metadata().map_err(Error::read(path))?.is_dir() {
-        let source = std::io::Error::from(std::io::ErrorKind::IsADirectory);
-        return Err(Error::read(path)(source));
+    // Before opening, which waits for a writer where the path is a pipe.
+    let kind = std::fs::metadata(path).map_err(Error::read(path))?.file_type();
+    if !kind.is_file() {
+        let found = if kind.is_dir() { "is a directory" } else { "is no regular file" };
+        return Err(Error::read(path)(std::io::Error::other(found)));
     }
+    let file = std::fs::File::open(path).map_err(Error::read(path))?;
     // SAFETY: the map is private and read-only; as with every mapped input, another process that shortens the
     // file meanwhile can end ours with SIGBUS, which is documented behaviour and not memory unsafety of ours.
     #[allow(unsafe_code)]

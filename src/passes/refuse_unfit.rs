@@ -1,7 +1,7 @@
 //! Refuses models that cannot be quantized for what they hold: weights that are no numbers, grids that are there already.
 
 use crate::error::{Error, Result};
-use crate::ir::{DType, Graph};
+use crate::ir::{DType, Graph, Tensor};
 
 const QUANTIZED: &[&str] = &[
     "QuantizeLinear",
@@ -31,19 +31,26 @@ pub fn refuse_unfit(graph: &Graph) -> Result<()> {
     }
     for node in graph.nodes.iter().filter(|n| WEIGHTED.iter().any(|op| n.is(op))) {
         for &id in node.inputs.iter().flatten() {
-            let Some(tensor) = graph.constant_of(id).filter(|t| t.dtype() == DType::F32) else { continue };
-            let values = tensor.bytes().as_chunks::<4>().0;
-            if let Some(at) = values.iter().position(|b| !f32::from_le_bytes(*b).is_finite()) {
-                return Err(Error::malformed(
-                    format!("{}, initializer \"{}\"", graph.describe(node), graph.name_of(id)),
-                    format!(
-                        "element {at} of {:?} is {}; weights must be finite, export the model again",
-                        tensor.shape(),
-                        f32::from_le_bytes(values[at])
-                    ),
-                ));
+            let Some(tensor) = graph.constant_of(id) else { continue };
+            let is_variance = node.is("BatchNormalization") && node.input(4) == Some(id);
+            if let Some(message) = unfit(tensor, is_variance) {
+                let place = format!("{}, initializer \"{}\"", graph.describe(node), graph.name_of(id));
+                return Err(Error::malformed(place, format!("{message}, export the model again")));
             }
         }
     }
     Ok(())
+}
+
+fn unfit(tensor: &Tensor, is_variance: bool) -> Option<String> {
+    if tensor.is_empty() {
+        return Some(format!("{:?} is empty; a layer needs weights", tensor.shape()));
+    }
+    if tensor.dtype() != DType::F32 {
+        return None;
+    }
+    let values = tensor.bytes().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+    let (at, value) = values.enumerate().find(|(_, v)| !v.is_finite() || is_variance && *v < 0.0)?;
+    let rule = if value.is_finite() { "a variance must be 0 or more" } else { "weights must be finite" };
+    Some(format!("element {at} of {:?} is {value}; {rule}", tensor.shape()))
 }

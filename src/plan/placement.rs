@@ -1,7 +1,7 @@
 //! From a [`Policy`] to a [`Plan`]: placement, bits, and which tensors share a grid.
 
 use super::grid_preserving::preserved_inputs;
-use super::policy::Pattern;
+use super::policy::{Pattern, refuse_unmatched};
 use super::{Activation, Float, Layer, Plan, Policy, Role, Weight};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Node, Uses, ValueId};
@@ -10,7 +10,7 @@ use crate::quant::Scheme;
 /// Bits of the network input, of residual operands that no layer reads, and of tensors quantized for kernels' sake.
 const WIDE_BITS: u32 = 8;
 /// Operators with weights.
-const LAYERS: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
+pub(super) const LAYERS: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
 /// Operators that ONNX Runtime's CPU kernels run in integer when their inputs and their output are quantized.
 const INTEGER_KERNELS: &[&str] =
     &["Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid"];
@@ -79,14 +79,7 @@ impl<'a> Planner<'a> {
         let values = graph.value_ids().count();
         let exclude: Vec<Pattern> = policy.exclude.iter().map(|p| Pattern::new(p)).collect();
         let layer_bits: Vec<(Pattern, u32)> = policy.layer_bits.iter().map(|(p, b)| (Pattern::new(p), *b)).collect();
-        for pattern in exclude.iter().chain(layer_bits.iter().map(|(p, _)| p)) {
-            if !graph.nodes.iter().any(|node| pattern.matches(graph, node)) {
-                return Err(Error::Usage(format!(
-                    "\"{}\" matches no node; `dfq-onnx inspect` lists the layers by name",
-                    pattern.typed
-                )));
-            }
-        }
+        refuse_unmatched(graph, &exclude, &layer_bits, &policy.exclude_ops)?;
         let (behind_layer, before_layer) = around_layers(graph, values);
         Ok(Self {
             graph,
@@ -296,18 +289,31 @@ impl<'a> Planner<'a> {
             return Some("an input is missing".to_owned());
         };
         if !self.is_float(input) {
-            return Some("its input is not float32".to_owned());
+            return Some(format!("its input is {}", self.not_float32(input)));
         }
         match self.graph.constant_of(weight) {
             Some(tensor) if tensor.dtype() != DType::F32 => return Some(format!("its weight is {}", tensor.dtype())),
             Some(tensor) if tensor.is_empty() => return Some("its weight is empty".to_owned()),
             None if !node.is("MatMul") => return Some("its weight is computed at run time".to_owned()),
-            None if !self.is_float(weight) => return Some("its second operand is not float32".to_owned()),
+            None if !self.is_float(weight) => {
+                return Some(format!("its second operand is {}", self.not_float32(weight)));
+            }
             _ => {}
         }
         let attrs = &node.attrs;
         let plain = attrs.float("alpha", 1.0) == 1.0 && attrs.float("beta", 1.0) == 1.0 && attrs.int("transA", 0) == 0;
         (node.is("Gemm") && !plain).then(|| "Gemm with alpha, beta or transA has no integer form".to_owned())
+    }
+
+    fn not_float32(&self, id: ValueId) -> String {
+        match self.graph.value(id) {
+            value if value.constant.is_some() => "a constant".to_owned(),
+            value => match value.dtype {
+                Some(dtype) if dtype.is_float() => format!("{dtype}; convert the model to float32 first"),
+                Some(dtype) => format!("{dtype}, only float32 is quantized"),
+                None => "of unknown type".to_owned(),
+            },
+        }
     }
 
     fn excluded(&self, node: &Node) -> Option<String> {

@@ -3,6 +3,8 @@
 use regex::Regex;
 
 use super::Target;
+use super::placement::LAYERS;
+use crate::error::{Error, Result};
 use crate::ir::{Graph, Node};
 
 /// What the user asked for.
@@ -60,5 +62,37 @@ impl Pattern {
         std::iter::once(node.name.as_str()).chain(outputs).any(|name| {
             !name.is_empty() && (name == self.typed || self.regex.as_ref().is_some_and(|r| r.is_match(name)))
         })
+    }
+}
+
+/// Checks that every name that was typed picks a node, or a layer where bits are given to it.
+///
+/// # Errors
+/// [`Error::Usage`] naming the first that does not.
+pub(super) fn refuse_unmatched(
+    graph: &Graph,
+    exclude: &[Pattern],
+    layer_bits: &[(Pattern, u32)],
+    exclude_ops: &[String],
+) -> Result<()> {
+    let is_layer = |node: &&Node| LAYERS.iter().any(|op| node.is(op));
+    let unmatched = |pattern: &&Pattern| !graph.nodes.iter().any(|node| pattern.matches(graph, node));
+    let names_no_layer = |pattern: &&Pattern| !graph.nodes.iter().filter(is_layer).any(|n| pattern.matches(graph, n));
+    let refused = |typed: &str, what: &str| {
+        Err(Error::Usage(format!("\"{typed}\" matches no {what}; `dfq-onnx inspect` lists the layers by name")))
+    };
+    if let Some(pattern) = exclude.iter().find(unmatched) {
+        return refused(&pattern.typed, "node");
+    }
+    if let Some(pattern) = layer_bits.iter().map(|(pattern, _)| pattern).find(names_no_layer) {
+        return refused(&pattern.typed, "layer");
+    }
+    match exclude_ops.iter().find(|op| !graph.nodes.iter().any(|node| node.op_type == **op)) {
+        Some(op) => {
+            let present: std::collections::BTreeSet<&str> = graph.nodes.iter().map(|n| n.op_type.as_str()).collect();
+            let present: Vec<&str> = present.into_iter().collect();
+            Err(Error::Usage(format!("no node is a \"{op}\"; what is left to quantize has {}", present.join(", "))))
+        }
+        None => Ok(()),
     }
 }

@@ -140,6 +140,8 @@ fn missing_provider(device: Device, cause: &dyn std::fmt::Display) -> Error {
         Device::TensorRt(_) => "CUDA 13, cuDNN 9 and TensorRT 10",
         _ => "CUDA 13 and cuDNN 9",
     };
+    let cause = cause.to_string();
+    let cause = cause.trim_end_matches('.');
     Error::Resources(format!(
         "device {device} cannot be used: {cause}; install the Python package onnxruntime-gpu==1.31.1, point --ort-lib at \
          the libonnxruntime in it, and have the libraries of {needs} on the loader's path; or use --device cpu"

@@ -1,7 +1,7 @@
 //! Fetches the pinned ONNX Runtime library through pip into the cache folder.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -85,7 +85,12 @@ pub fn provision(cache: &Path) -> Result<PathBuf, String> {
     if target.is_file() {
         return Ok(target);
     }
-    eprintln!("fetching ONNX Runtime {VERSION} into {} (once; --offline forbids it)", folder.display());
+    // A closed stderr is no reason to stop.
+    let _ = writeln!(
+        std::io::stderr(),
+        "fetching ONNX Runtime {VERSION} into {} (once; --offline forbids it)",
+        folder.display()
+    );
     let work = tempfile::Builder::new().prefix(".fetch-").tempdir_in(&folder);
     let work = work.map_err(|e| format!("cannot write into {}: {e}", folder.display()))?;
     let archive = download(wheel, work.path())?;

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::{BatchNorm, ClippedNormal, Moments};
 use crate::data::synthetic_inputs;
-use crate::error::Result;
-use crate::ir::{Graph, Node, Tensor};
+use crate::error::{Error, Result};
+use crate::ir::{Dim, Graph, Node, Tensor};
 
 /// Correlation of neighbouring pixels of natural images, per pixel of distance, and of colour channels.
 const PIXEL_CORRELATION: f64 = 0.95;
@@ -109,11 +109,33 @@ impl InputStatistics {
         Tensor::from_floats(tensor.dtype(), tensor.shape(), &values)
     }
 
+    /// Checks that there is one mean and one deviation for all channels of every image that `graph` is fed, or one each.
+    ///
+    /// # Errors
+    /// [`Error::Usage`].
+    pub fn check_channels(&self, graph: &Graph) -> Result<()> {
+        let given = self.mean.len().max(self.std.len());
+        for id in graph.fed_inputs() {
+            let shape = graph.value(id).shape.as_deref().unwrap_or_default();
+            if let [_, Dim::Known(channels), _, _] = shape
+                && given > 1
+                && given != *channels
+            {
+                return Err(Error::Usage(format!(
+                    "mean and std: {given} values, input \"{}\" has {channels} channel(s); give one value or one per channel",
+                    graph.name_of(id)
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Returns `samples` smooth synthetic inputs with these statistics for every input that `graph` must be fed.
     ///
     /// # Errors
-    /// When an input's shape is not known.
+    /// When an input's shape is not known, or [`InputStatistics::check_channels`] fails.
     pub fn synthetic(&self, graph: &Graph, samples: usize, seed: u64) -> Result<Vec<Tensor>> {
+        self.check_channels(graph)?;
         #[allow(clippy::cast_possible_truncation)]
         let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
         let inputs = synthetic_inputs(graph, samples, &narrow(&self.mean), &narrow(&self.std), seed)?;

@@ -140,8 +140,10 @@ fn describe_engines(result: &mut Verification, ran: &[Mode]) {
     result.reference = ran.first().map(Mode::name);
     result.second_runtime = ran.iter().any(|m| m.reads_copy) && ran.iter().any(|m| !m.reads_copy);
     if !result.second_runtime {
-        let only = result.reference.as_deref().unwrap_or("no engine");
-        result.notes.push(format!("only {only} ran: no second runtime confirmed these results"));
+        result.notes.push(match &result.reference {
+            Some(only) => format!("only {only} ran: no second runtime confirmed these results"),
+            None => "no runtime could run the model: nothing was compared".to_owned(),
+        });
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bad_input;
+mod command_line;
 mod opset;
 mod passes;
 mod round_trip;

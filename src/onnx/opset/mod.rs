@@ -21,6 +21,9 @@ pub const OLDEST: i64 = 7;
 /// The newest opset that can be upgraded to.
 pub const NEWEST: i64 = 24;
 
+/// The newest opset that is read; models between [`NEWEST`] and this keep theirs.
+pub const NEWEST_READ: i64 = 26;
+
 /// The lowest file-format version of each opset: (first opset, version), as in the ONNX release table.
 const FILE_FORMATS: &[(i64, i64)] =
     &[(7, 3), (9, 4), (10, 5), (11, 6), (12, 7), (15, 8), (19, 9), (21, 10), (23, 11), (24, 12)];
@@ -45,10 +48,18 @@ pub struct Upgraded {
 /// nothing. The file-format version is raised to the lowest one that `target` allows. On failure `graph` is as before.
 ///
 /// # Errors
-/// [`Error::Unsupported`] when the opset is below [`OLDEST`], `target` is above [`NEWEST`], or a node has no counterpart
+/// [`Error::Unsupported`] when the opset is below [`OLDEST`] or above [`NEWEST_READ`], `target` is above [`NEWEST`], or a node has no counterpart
 /// in the new opset; [`Error::Malformed`] when a node lacks what its operator requires.
 pub fn upgrade(graph: &mut Graph, target: i64) -> Result<Vec<Upgraded>> {
     let source = graph.opset();
+    if source > NEWEST_READ {
+        return Err(Error::unsupported(
+            "model",
+            format!(
+                "opset {source} is newer than {NEWEST_READ}, the newest one known; export the model again at opset {NEWEST} or below"
+            ),
+        ));
+    }
     if target <= source {
         return Ok(Vec::new());
     }

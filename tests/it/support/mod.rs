@@ -4,6 +4,9 @@ pub mod qdq_net;
 
 pub mod build;
 pub mod graph;
+pub mod nets;
+pub mod program;
+pub mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

@@ -1,0 +1,61 @@
+//! Runs the program itself in a folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use super::fixture;
+
+/// What a run of the program left.
+pub struct Ran {
+    /// The exit code; none where a signal ended it.
+    pub code: Option<i32>,
+    /// What it printed to stdout.
+    pub stdout: String,
+    /// What it printed to stderr.
+    pub stderr: String,
+    /// Files and folders that are there and were not before.
+    pub left: Vec<PathBuf>,
+}
+
+impl Ran {
+    /// Returns stdout as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}\n{}", self.stdout, self.stderr))
+    }
+}
+
+/// Returns the program, about to run in `folder` with the words of `arguments`; `{fixtures}` is replaced.
+pub fn program(folder: &Path, arguments: &str) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("dfq-onnx"));
+    let fixtures = fixture("").display().to_string();
+    command.args(arguments.split_whitespace().map(|word| word.replace("{fixtures}/", &fixtures)));
+    command.current_dir(folder).env_remove("DFQ_ONNX_LOG");
+    command
+}
+
+/// Returns what `program(folder, arguments)` did.
+pub fn run(folder: &Path, arguments: &str) -> Ran {
+    let before = files(folder);
+    let Output { status, stdout, stderr } = program(folder, arguments).output().unwrap();
+    let mut left = files(folder);
+    left.retain(|path| !before.contains(path));
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ran { code: status.code(), stdout: text(stdout), stderr: text(stderr), left }
+}
+
+/// Returns everything in `folder` and below it, relative to it.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(next) = waiting.pop() {
+        for entry in std::fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            found.push(path.strip_prefix(folder).unwrap().to_owned());
+            if path.is_dir() && !path.is_symlink() {
+                waiting.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
