@@ -1,5 +1,7 @@
 //! Gives graph inputs the shapes that the user named.
 
+use std::collections::HashMap;
+
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Graph, ValueId};
 
@@ -13,6 +15,7 @@ use crate::ir::{Dim, Graph, ValueId};
 /// [`Error::Usage`] for a name that is no input (naming those that are), another rank than the model declares, a size
 /// of 0, and two sizes for one symbol.
 pub fn fix_shapes(graph: &mut Graph, shapes: &[(String, Vec<usize>)]) -> Result<usize> {
+    let (mut fixed, mut sizes) = (Vec::with_capacity(shapes.len()), HashMap::new());
     for (name, shape) in shapes {
         let id = input(graph, name)?;
         if shape.contains(&0) {
@@ -25,19 +28,18 @@ pub fn fix_shapes(graph: &mut Graph, shapes: &[(String, Vec<usize>)]) -> Result<
             return Err(usage(name, &found));
         }
         for (dim, &size) in declared.iter().zip(shape) {
-            if let Dim::Symbol(symbol) = dim {
-                substitute(graph, symbol, size);
+            if let Dim::Symbol(symbol) = dim
+                && let Some(other) = sizes.insert(symbol.clone(), size).filter(|&other| other != size)
+            {
+                return Err(usage(name, &format!("{shape:?} gives {symbol} the size {size}, another shape gives it {other}")));
             }
         }
+        fixed.push((id, shape));
+    }
+    for (id, shape) in fixed {
         graph.value_mut(id).shape = Some(shape.iter().copied().map(Dim::Known).collect());
     }
-    // Only now: a symbol fixed through a later input may contradict an earlier one.
-    for (name, shape) in shapes {
-        let fixed = graph.value(input(graph, name)?).static_shape();
-        if fixed.as_ref() != Some(shape) {
-            return Err(usage(name, &format!("{shape:?} gives a symbol another size than a shape before it")));
-        }
-    }
+    substitute(graph, &sizes);
     let fed = graph.fed_inputs();
     for id in graph.value_ids().filter(|id| !shapes.is_empty() && !fed.contains(id)) {
         graph.value_mut(id).shape = None;
@@ -57,10 +59,12 @@ fn input(graph: &Graph, name: &str) -> Result<ValueId> {
     })
 }
 
-fn substitute(graph: &mut Graph, symbol: &str, size: usize) {
+fn substitute(graph: &mut Graph, sizes: &HashMap<String, usize>) {
     for id in graph.fed_inputs() {
         for dim in graph.value_mut(id).shape.iter_mut().flatten() {
-            if matches!(dim, Dim::Symbol(name) if name == symbol) {
+            if let Dim::Symbol(symbol) = dim
+                && let Some(&size) = sizes.get(symbol)
+            {
                 *dim = Dim::Known(size);
             }
         }

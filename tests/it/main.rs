@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod fusion;
 mod opset;
+mod passes;
 mod round_trip;
 mod runtime;
 mod shape;

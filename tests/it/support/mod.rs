@@ -4,6 +4,8 @@ pub mod qdq_net;
 
 pub mod build;
 pub mod graph;
+pub mod net;
+pub mod quantized;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
