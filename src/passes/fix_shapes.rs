@@ -31,7 +31,10 @@ pub fn fix_shapes(graph: &mut Graph, shapes: &[(String, Vec<usize>)]) -> Result<
             if let Dim::Symbol(symbol) = dim
                 && let Some(other) = sizes.insert(symbol.clone(), size).filter(|&other| other != size)
             {
-                return Err(usage(name, &format!("{shape:?} gives {symbol} the size {size}, another shape gives it {other}")));
+                return Err(usage(
+                    name,
+                    &format!("{shape:?} gives {symbol} the size {size}, another shape gives it {other}"),
+                ));
             }
         }
         fixed.push((id, shape));

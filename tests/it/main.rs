@@ -5,6 +5,7 @@
 mod fusion;
 mod opset;
 mod passes;
+mod plan;
 mod round_trip;
 mod runtime;
 mod shape;
