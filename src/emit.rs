@@ -87,7 +87,7 @@ impl Emitter<'_> {
                 q = self.push("Clip", &format!("{name}_clipped"), &[q, lo, hi], Attrs::default());
             }
             let mut node = Node::new("DequantizeLinear", [q, scale, zero_point], [dequantized], Attrs::default());
-            node.name = format!("{name}_dequantize");
+            node.name = format!("{}_node", self.graph.name_of(dequantized));
             self.graph.nodes.push(node);
         }
         Ok(())
@@ -96,7 +96,7 @@ impl Emitter<'_> {
     fn push(&mut self, op_type: &str, output: &str, inputs: &[ValueId], attrs: Attrs) -> ValueId {
         let id = self.graph.add_value(output);
         let mut node = Node::new(op_type, inputs.iter().copied(), [id], attrs);
-        node.name = format!("{output}_node");
+        node.name = format!("{}_node", self.graph.name_of(id));
         self.graph.nodes.push(node);
         id
     }

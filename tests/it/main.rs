@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod emission;
 mod fusion;
 mod opset;
 mod passes;
