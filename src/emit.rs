@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use crate::error::{Error, Result};
 use crate::ir::{Attr, Attrs, Graph, Node, Tensor, ValueId};
+use crate::passes::drop_saturated_clips;
 use crate::plan::{Activation, Plan};
 use crate::quant::{Grid, QuantizedTensor, quantize_bias};
 use crate::recipes::Solution;
@@ -32,6 +33,9 @@ pub fn emit(graph: &Graph, plan: &Plan, solution: &Solution) -> Result<Graph> {
     let mut graph = emitter.graph;
     graph.sort()?;
     graph.sweep();
+    if plan.target.quantizes_outputs() {
+        drop_saturated_clips(&mut graph)?;
+    }
     graph.metadata.producer_name = env!("CARGO_PKG_NAME").to_owned();
     graph.metadata.producer_version = env!("CARGO_PKG_VERSION").to_owned();
     crate::ir::check(&graph)?;
@@ -78,11 +82,12 @@ impl Emitter<'_> {
             }
             let mut q =
                 self.push("QuantizeLinear", &format!("{name}_quantized"), &[x, scale, zero_point], Attrs::default());
-            if let Some((lo, hi)) = bounds {
+            // What a grid-preserving operator makes of clipped integers needs no second Clip.
+            if let Some((lo, hi)) = bounds.filter(|_| activation.roots.contains(name)) {
                 q = self.push("Clip", &format!("{name}_clipped"), &[q, lo, hi], Attrs::default());
             }
             let mut node = Node::new("DequantizeLinear", [q, scale, zero_point], [dequantized], Attrs::default());
-            node.name = format!("{name}_dequantize");
+            node.name = format!("{}_node", self.graph.name_of(dequantized));
             self.graph.nodes.push(node);
         }
         Ok(())
@@ -91,7 +96,7 @@ impl Emitter<'_> {
     fn push(&mut self, op_type: &str, output: &str, inputs: &[ValueId], attrs: Attrs) -> ValueId {
         let id = self.graph.add_value(output);
         let mut node = Node::new(op_type, inputs.iter().copied(), [id], attrs);
-        node.name = format!("{output}_node");
+        node.name = format!("{}_node", self.graph.name_of(id));
         self.graph.nodes.push(node);
         id
     }

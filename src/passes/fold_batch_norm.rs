@@ -30,19 +30,17 @@ fn fold_one(graph: &mut Graph) -> Result<bool> {
     for i in 0..graph.nodes.len() {
         let Some(norm) = batch_norm_of(graph, &graph.nodes[i]) else { continue };
         let (scale, shift) = norm.affine();
-        if let Some(layer) = layer_before(graph, &uses, i) {
-            let Some(folded) = Layer::read(graph, layer)?.and_then(|l| l.scale_outputs(&scale, &shift)) else {
-                continue;
-            };
+        if let Some(layer) = layer_before(graph, &uses, i)
+            && let Some(folded) = Layer::read(graph, layer)?.and_then(|l| l.scale_outputs(&scale, &shift))
+        {
             folded.write(graph, layer)?;
             graph.nodes[layer].outputs = graph.nodes[i].outputs.clone();
             graph.nodes.remove(i);
             return Ok(true);
         }
-        if let Some(layer) = layer_behind(graph, &uses, i) {
-            let Some(folded) = Layer::read(graph, layer)?.and_then(|l| l.scale_inputs(&scale, &shift)) else {
-                continue;
-            };
+        if let Some(layer) = layer_behind(graph, &uses, i)
+            && let Some(folded) = Layer::read(graph, layer)?.and_then(|l| l.scale_inputs(&scale, &shift))
+        {
             folded.write(graph, layer)?;
             graph.nodes[layer].inputs[0] = graph.nodes[i].input(0);
             graph.nodes.remove(i);
@@ -90,8 +88,11 @@ impl Layer {
         let bias = match bias_id {
             None => None,
             Some(id) => match graph.constant_of(id) {
-                Some(tensor) => Some(tensor.to_f32()?),
-                None => return Ok(None),
+                // A column of a Gemm's bias holds one value per sample.
+                Some(tensor) if tensor.shape().last().is_none_or(|&last| last == tensor.len()) => {
+                    Some(tensor.to_f32()?)
+                }
+                _ => return Ok(None),
             },
         };
         let shape = weight.shape().to_vec();

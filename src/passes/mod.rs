@@ -1,6 +1,7 @@
 //! Graph passes: one file, one function each; it changes the graph and returns how many changes it made.
 
 mod drop_identity;
+mod drop_saturated_clips;
 mod fix_shapes;
 mod fold;
 mod fold_batch_norm;
@@ -12,6 +13,7 @@ mod normalise;
 mod refuse_unfit;
 
 pub use drop_identity::drop_identity;
+pub use drop_saturated_clips::drop_saturated_clips;
 pub use fix_shapes::fix_shapes;
 pub use fold::fold;
 pub use fold_batch_norm::fold_batch_norm;

@@ -4,8 +4,12 @@
 
 mod bad_input;
 mod command_line;
+mod emission;
+mod fusion;
+mod normalise;
 mod opset;
 mod passes;
+mod plan;
 mod round_trip;
 mod runtime;
 mod shape;

@@ -4,8 +4,10 @@ pub mod qdq_net;
 
 pub mod build;
 pub mod graph;
+pub mod net;
 pub mod nets;
 pub mod program;
+pub mod quantized;
 pub mod wire;
 
 use std::path::{Path, PathBuf};
