@@ -198,7 +198,7 @@ fn shapes_are_fixed_by_name_and_symbol() {
         ("unknown name", fixed(&[("c", &[4, 3])]), "it has \"a\", \"b\""),
         ("another rank", fixed(&[("a", &[4, 3, 1])]), "the model declares [N, 3]"),
         ("a size of 0", fixed(&[("a", &[0, 3])]), "has a size of 0"),
-        ("two sizes for a symbol", fixed(&[("a", &[4, 3]), ("b", &[5, 3])]), "gives N the size 5"),
+        ("two sizes for a symbol", fixed(&[("a", &[4, 3]), ("b", &[5, 3])]), "makes N 5, elsewhere it is 4"),
     ];
     let wrong: Vec<_> = cases.iter().filter(|(_, found, expected)| !found.contains(expected)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
