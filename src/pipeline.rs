@@ -7,7 +7,7 @@ use crate::data::{Dataset, Preprocess, evaluate};
 use crate::emit::{PACKED_OPSET, PER_CHANNEL_OPSET, emit};
 use crate::error::{Error, Result};
 use crate::ir::Graph;
-use crate::plan::{Plan, Policy, macs, plan};
+use crate::plan::{Plan, Policy, plan, total_macs};
 use crate::recipes::{Recipe, Solution, Teacher};
 use crate::report::{Bytes, Comparison, LayerCost, Range, Report, SCHEMA_VERSION, Warning};
 use crate::runtime::{Engine, Engines};
@@ -31,8 +31,8 @@ pub struct Config {
     pub input: Option<InputStatistics>,
     /// Everything random follows from it.
     pub seed: u64,
-    /// Samples of the checks.
-    pub samples: usize,
+    /// Samples of the checks; none for as many as the model's work allows ([`verify::limits::default_samples`]).
+    pub samples: Option<usize>,
     /// Labelled images to count top-1 on.
     pub evaluation: Option<(PathBuf, Preprocess)>,
     /// Smallest top-1 agreement with the float model, 0 to 1.
@@ -107,7 +107,8 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
         let written = Draft::write(&quantized, output, config.external_data)?;
         report.bytes.quantized = written.saved.bytes;
         clock.stage("verify");
-        let found = check(&original, &quantized, &written.saved.model, &report.input, config, engines)?;
+        let samples = config.samples.unwrap_or_else(|| verify::limits::default_samples(total_macs(&student)));
+        let found = check(&original, (&quantized, samples), &written.saved.model, &report.input, config, engines)?;
         let published =
             if found.passed() { Some(output.clone()) } else { config.keep_failed.then(|| failed_name(output)) };
         draft = published.map(|name| (written, name));
@@ -136,21 +137,21 @@ fn needed_opset(policy: &Policy) -> i64 {
 
 fn check(
     original: &Graph,
-    quantized: &Graph,
+    (quantized, samples): (&Graph, usize),
     shipped: &Path,
     input: &InputStatistics,
     config: &Config,
     engines: &Engines,
 ) -> Result<Verification> {
     let options = VerifyOptions {
-        samples: config.samples,
+        samples,
         seed: config.seed,
         shipped: Some(shipped.to_owned()),
         min_agreement: config.min_agreement,
         min_sqnr: config.min_sqnr,
         ..VerifyOptions::default()
     };
-    let inputs = input.synthetic(quantized, config.samples, config.seed)?;
+    let inputs = input.synthetic(quantized, samples, config.seed)?;
     let mut verification = verify(original, quantized, &checkers(engines), Some(&inputs), &options)?;
     verification.synthetic_inputs = true;
     Ok(verification)
@@ -203,7 +204,7 @@ fn layer_costs(student: &Graph, plan: &Plan, solution: &Solution) -> Result<Vec<
                 let bytes = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
                 Bytes { float: bytes(f.bytes().len()), quantized: bytes((w.bytes.len() * bits).div_ceil(8)) }
             }),
-            macs: node.and_then(|n| macs(student, n)),
+            macs: node.and_then(|n| crate::plan::macs(student, n)),
             weight_sqnr: match weight.zip(float) {
                 Some((weight, float)) => weight.sqnr(&float.to_f32()?),
                 None => None,

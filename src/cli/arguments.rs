@@ -35,12 +35,24 @@ impl EngineArguments {
     /// # Errors
     /// When they are not to be had.
     pub(super) fn start(&self) -> Result<Engines> {
+        self.start_with(self.threads.map(usize::from))
+    }
+
+    /// Returns the same with one thread where the user gave no number.
+    ///
+    /// # Errors
+    /// As [`EngineArguments::start`].
+    pub(super) fn start_single(&self) -> Result<Engines> {
+        self.start_with(Some(self.threads.map_or(1, usize::from)))
+    }
+
+    fn start_with(&self, threads: Option<usize>) -> Result<Engines> {
         let request = EngineRequest {
             choice: self.engine,
             device: self.device,
             ort_lib: self.ort_lib.clone(),
             offline: self.offline,
-            threads: self.threads.map(usize::from),
+            threads,
         };
         let engines = engines(&request, &Places::of_this_process(self.ort_lib.as_deref()))?;
         if let Some(warning) = &engines.warning {

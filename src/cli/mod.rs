@@ -1,6 +1,7 @@
 //! The command line: what was typed becomes a resolved configuration; results go to stdout, everything else to stderr.
 
 mod arguments;
+mod bench;
 mod destination;
 mod doctor;
 mod eval;
@@ -43,6 +44,8 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Count right answers of a model on labelled images
     Eval(eval::Arguments),
+    /// Time models side by side in ONNX Runtime or tract
+    Bench(bench::Arguments),
     /// Tell which runtimes and devices are there, what is missing and how to get it
     Doctor(doctor::Arguments),
 }
@@ -72,6 +75,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
     match result {

@@ -8,11 +8,12 @@ use super::arguments::{EngineArguments, PreprocessArguments, interval, limit, sh
 use super::{Format, print, print_document, say};
 use crate::data::Dataset;
 use crate::ir::Graph;
-use crate::onnx;
 use crate::pipeline::checkers;
+use crate::plan::total_macs;
 use crate::report::render_verification;
 use crate::stats::{InputStatistics, guess_input, read_batch_norms};
-use crate::verify::{VerifyOptions, verify};
+use crate::verify::{VerifyOptions, limits::default_samples, verify};
+use crate::{onnx, shape};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -28,9 +29,9 @@ pub(super) struct Arguments {
     /// Smallest and largest value that the model is fed
     #[arg(long, value_name = "LO:HI", value_parser = interval, allow_hyphen_values = true)]
     input_range: Option<(f64, f64)>,
-    /// Inputs to compare on
-    #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    samples: u32,
+    /// Inputs to compare on [default: 64, fewer above 62 million multiply-accumulates, 8 at least]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    samples: Option<u32>,
     /// Synthetic inputs follow from it
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -50,7 +51,10 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let (original, quantized) = (onnx::load(&arguments.original)?, onnx::load(&arguments.quantized)?);
     let engines = arguments.engine.start()?;
-    let samples = usize::try_from(arguments.samples)?;
+    let samples = match arguments.samples {
+        Some(samples) => usize::try_from(samples)?,
+        None => default_samples(total_macs(&inferred(&original)?)),
+    };
     let inputs = match &arguments.data {
         Some(file) => {
             let images = Dataset::read(file)?.first(samples)?;
@@ -78,6 +82,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         say(&format!("missed: {} ({}): {}", check.name, check.engine, check.message));
     }
     Ok(if result.passed() && result.gates_passed() { 0 } else { 4 })
+}
+
+fn inferred(original: &Graph) -> crate::Result<Graph> {
+    let mut graph = original.clone();
+    shape::infer(&mut graph)?;
+    Ok(graph)
 }
 
 fn input(arguments: &Arguments, original: &Graph) -> InputStatistics {

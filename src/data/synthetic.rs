@@ -157,13 +157,18 @@ fn pattern(h: usize, w: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
 #[allow(clippy::cast_precision_loss)]
 fn add_upsampled(sum: &mut [f32], w: usize, noise: &[f32], columns: usize, cell: usize) {
     let amplitude = cell as f32;
-    for (i, value) in sum.iter_mut().enumerate() {
-        let (y, x) = (i / w, i % w);
-        let (fy, fx) = ((y % cell) as f32 / amplitude, (x % cell) as f32 / amplitude);
-        let at = (y / cell) * columns + x / cell;
-        let top = noise[at] * (1.0 - fx) + noise[at + 1] * fx;
-        let bottom = noise[at + columns] * (1.0 - fx) + noise[at + columns + 1] * fx;
-        *value += amplitude * (top * (1.0 - fy) + bottom * fy);
+    let fractions: Vec<f32> = (0..cell).map(|i| i as f32 / amplitude).collect();
+    for (y, row) in sum.chunks_mut(w.max(1)).enumerate() {
+        let fy = fractions[y % cell];
+        let corners = &noise[y / cell * columns..];
+        for (i, values) in row.chunks_mut(cell).enumerate() {
+            let [a, b, c, d] = [corners[i], corners[i + 1], corners[columns + i], corners[columns + i + 1]];
+            for (value, fx) in values.iter_mut().zip(&fractions) {
+                let top = a * (1.0 - fx) + b * fx;
+                let bottom = c * (1.0 - fx) + d * fx;
+                *value += amplitude * (top * (1.0 - fy) + bottom * fy);
+            }
+        }
     }
 }
 

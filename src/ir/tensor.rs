@@ -38,7 +38,7 @@ impl Tensor {
     /// Returns a float tensor. The product of `shape` must be the length of `values`.
     pub fn from_f32(shape: &[usize], values: &[f32]) -> Self {
         assert_eq!(element_count(shape), Some(values.len()), "shape fits values");
-        Self::pack(DType::F32, shape, values.iter().flat_map(|v| v.to_le_bytes()))
+        Self::pack(DType::F32, shape, f32_bytes(values))
     }
 
     /// Returns a tensor of floating-point type `dtype` with `values` rounded to it.
@@ -49,10 +49,10 @@ impl Tensor {
         assert_eq!(element_count(shape), Some(values.len()), "shape fits values");
         let v = values.iter();
         Ok(match dtype {
-            DType::F32 => Self::pack(dtype, shape, v.flat_map(|v| v.to_le_bytes())),
-            DType::F64 => Self::pack(dtype, shape, v.flat_map(|v| f64::from(*v).to_le_bytes())),
-            DType::F16 => Self::pack(dtype, shape, v.flat_map(|v| f16::from_f32(*v).to_le_bytes())),
-            DType::BF16 => Self::pack(dtype, shape, v.flat_map(|v| bf16::from_f32(*v).to_le_bytes())),
+            DType::F32 => Self::pack(dtype, shape, f32_bytes(values)),
+            DType::F64 => Self::pack(dtype, shape, v.flat_map(|v| f64::from(*v).to_le_bytes()).collect()),
+            DType::F16 => Self::pack(dtype, shape, v.flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect()),
+            DType::BF16 => Self::pack(dtype, shape, v.flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect()),
             other => {
                 return Err(Error::unsupported(
                     "tensor data",
@@ -65,7 +65,7 @@ impl Tensor {
     /// Returns an int64 tensor. The product of `shape` must be the length of `values`.
     pub fn from_i64(shape: &[usize], values: &[i64]) -> Self {
         assert_eq!(element_count(shape), Some(values.len()), "shape fits values");
-        Self::pack(DType::I64, shape, values.iter().flat_map(|v| v.to_le_bytes()))
+        Self::pack(DType::I64, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
     /// Returns a tensor of any integer type up to 32 bits, packed as ONNX wants it.
@@ -85,9 +85,13 @@ impl Tensor {
             let packed = values.chunks(8 / bits).map(|chunk| {
                 chunk.iter().enumerate().fold(0u8, |byte, (i, v)| byte | ((v.to_le_bytes()[0] & mask) << (i * bits)))
             });
-            return Ok(Self::pack(dtype, shape, packed));
+            return Ok(Self::pack(dtype, shape, packed.collect()));
         }
-        Ok(Self::pack(dtype, shape, values.iter().flat_map(|v| v.to_le_bytes().into_iter().take(bits / 8))))
+        let bytes = match bits {
+            8 => values.iter().map(|v| v.to_le_bytes()[0]).collect(),
+            _ => values.iter().flat_map(|v| v.to_le_bytes().into_iter().take(bits / 8)).collect(),
+        };
+        Ok(Self::pack(dtype, shape, bytes))
     }
 
     /// Returns a float tensor with the contents of `array`.
@@ -98,8 +102,8 @@ impl Tensor {
         }
     }
 
-    fn pack(dtype: DType, shape: &[usize], bytes: impl Iterator<Item = u8>) -> Self {
-        Self { dtype, shape: shape.to_vec(), data: bytes.collect::<Vec<u8>>().into() }
+    fn pack(dtype: DType, shape: &[usize], bytes: Vec<u8>) -> Self {
+        Self { dtype, shape: shape.to_vec(), data: bytes.into() }
     }
 
     /// Returns the element type.
@@ -165,7 +169,7 @@ impl Tensor {
         }
         let mut shape = first.shape.clone();
         shape[0] = parts.iter().map(|t| t.shape[0]).sum();
-        Self::new(first.dtype, shape, parts.iter().flat_map(|t| t.data.iter().copied()).collect::<Vec<u8>>().into())
+        Self::new(first.dtype, shape, parts.iter().map(|t| &t.data[..]).collect::<Vec<_>>().concat().into())
     }
 
     /// Returns the values of a floating-point tensor as `f32`.
@@ -237,6 +241,13 @@ impl Tensor {
             })
             .collect()
     }
+}
+
+fn f32_bytes(values: &[f32]) -> Vec<u8> {
+    if cfg!(target_endian = "little") {
+        return bytemuck::cast_slice(values).to_vec();
+    }
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
 /// Returns the product of `shape`, `None` on overflow.

@@ -27,3 +27,8 @@ pub fn macs(graph: &Graph, node: &Node) -> Option<u64> {
         _ => None,
     }
 }
+
+/// Returns the multiply-accumulates of all layers whose shapes are known, per sample.
+pub fn total_macs(graph: &Graph) -> u64 {
+    graph.nodes.iter().filter_map(|node| macs(graph, node)).fold(0, u64::saturating_add)
+}

@@ -8,7 +8,7 @@ mod target;
 
 use serde::{Deserialize, Serialize};
 
-pub use cost::macs;
+pub use cost::{macs, total_macs};
 pub use placement::plan;
 pub use policy::Policy;
 pub use target::Target;

@@ -41,13 +41,15 @@ pub fn weight_grid(scheme: Scheme, values: &[f32], layout: ChannelLayout) -> Gri
     let layout = if scheme.axis.is_some() { layout } else { ChannelLayout::whole(values.len()) };
     let mut grid = Grid { scheme, scale: Vec::new(), zero_point: Vec::new() };
     for channel in 0..layout.channels {
-        let lo = layout.values(values, channel).fold(0.0f32, f32::min);
-        let hi = layout.values(values, channel).fold(0.0f32, f32::max);
+        // In one piece: a channel of a MatMul weight is one element a row.
+        let own: Vec<f32> = layout.values(values, channel).collect();
+        let lo = own.iter().copied().fold(0.0f32, f32::min);
+        let hi = own.iter().copied().fold(0.0f32, f32::max);
         #[allow(clippy::cast_possible_truncation)]
         let at = |share: f64| Grid::of_range(&scheme, lo * share as f32, hi * share as f32);
         let error = |share: f64| {
             let (scale, zero_point) = at(share);
-            layout.runs(channel).map(|run| weight_error(&scheme, scale, zero_point, &values[run])).sum()
+            weight_error(&scheme, scale, zero_point, &own)
         };
         let (scale, zero_point) = at(best_share(error));
         grid.scale.push(scale);

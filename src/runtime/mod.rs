@@ -38,8 +38,8 @@ pub enum Optimisation {
 pub struct SessionOptions {
     /// Whether the engine may rewrite the graph.
     pub optimisation: Optimisation,
-    /// Threads of one run; tract always takes one.
-    pub threads: usize,
+    /// Threads of one run, the engine's own number where not given; tract always takes one.
+    pub threads: Option<usize>,
     /// Whether weights are packed for many runs; off for a session that runs once or twice.
     pub prepacking: bool,
     /// Where ONNX Runtime writes the graph that it made of the model; tract writes none.
@@ -48,7 +48,7 @@ pub struct SessionOptions {
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { optimisation: Optimisation::Default, threads: 1, prepacking: false, optimised_model: None }
+        Self { optimisation: Optimisation::Default, threads: None, prepacking: false, optimised_model: None }
     }
 }
 

@@ -23,6 +23,7 @@ pub struct OrtEngine {
     version: String,
     library: PathBuf,
     device: Device,
+    threads: usize,
 }
 
 impl OrtEngine {
@@ -34,10 +35,15 @@ impl OrtEngine {
     pub fn open(library: &Path, device: Device) -> Result<Self> {
         let environment = ort_library::load(library)?;
         let version = ort_library::examine(library).map_err(Error::Resources)?;
-        let engine = Self { environment, version, library: library.to_owned(), device };
+        let engine = Self { environment, version, library: library.to_owned(), device, threads: 1 };
         let builder = SessionBuilder::new(&engine.environment).map_err(|e| engine.failed("", &e))?;
         builder.with_execution_providers(providers(device)).map_err(|e| missing_provider(device, &e))?;
         Ok(engine)
+    }
+
+    /// Returns the engine with `threads` for every run whose session does not say otherwise.
+    pub fn with_threads(self, threads: usize) -> Self {
+        Self { threads, ..self }
     }
 
     /// Returns the version of the library, such as `1.31.1`.
@@ -61,7 +67,7 @@ impl OrtEngine {
 
     fn builder(&self, options: &SessionOptions) -> ort::Result<SessionBuilder> {
         let mut builder = SessionBuilder::new(&self.environment)?
-            .with_intra_threads(options.threads)?
+            .with_intra_threads(options.threads.unwrap_or(self.threads))?
             .with_intra_op_spinning(false)?
             .with_prepacking(options.prepacking)?
             // Without it MatMulNBits quantizes activations that the file keeps in float.

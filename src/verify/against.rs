@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use super::compare::{Comparison, Top1, numbers};
-use super::integers::Tapped;
+use super::integers::Observed;
 use super::modes::Mode;
 use super::result::{OutputAgreement, TensorError};
-use super::structure::{Quantizer, Structure, is_dequantize};
+use super::structure::{Quantizer, is_dequantize};
 use super::tap::{Source, cut, tap};
 use crate::error::Result;
 use crate::ir::{DType, Graph, Tensor, Uses, ValueId};
@@ -25,64 +25,99 @@ pub struct Against {
     pub notes: Vec<String>,
 }
 
-/// Returns how `quantized` compares with `original` on the same `batches`, run in `mode`.
+/// What the quantized model did in the reference engine.
+pub struct Evidence<'a> {
+    /// The model.
+    pub graph: &'a Graph,
+    /// Its quantizers.
+    pub quantizers: &'a [Quantizer],
+    /// All samples.
+    pub batches: &'a [Vec<Tensor>],
+    /// The outputs for them.
+    pub outputs: &'a [Vec<Tensor>],
+    /// Those samples of which inner tensors were seen.
+    pub observed: &'a [Observed],
+}
+
+/// Returns how a quantized model compares with `original` in `mode`: outputs over all samples, inner tensors over those
+/// that were observed.
 ///
 /// Tensors are matched by name: a quantizer's float input, else what its DequantizeLinear makes. A name must mean the
 /// same tensor in both: after an equalisation that rescales channels, pass the rescaled float model as the original.
 ///
 /// # Errors
 /// When the engine refuses either model or fails to run it.
-pub fn against_float(
-    original: &Graph,
-    quantized: &Graph,
-    structure: &Structure,
-    mode: &Mode,
-    batches: &[Vec<Tensor>],
-) -> Result<Against> {
-    let quantizers = &structure.quantizers;
+pub fn against_float(original: &Graph, evidence: &Evidence, mode: &Mode) -> Result<Against> {
+    let Evidence { graph: quantized, quantizers, .. } = *evidence;
     let matches = Matches::new(original, quantized, quantizers);
-    let taps: Vec<_> = matches.tensors.iter().flatten().map(|&id| (id, DType::F32)).collect();
-    let (tapped_original, sources) = tap(original, &taps);
-    let mut float_model = mode.optimised().load(&tapped_original)?;
-    let mut tapped = Tapped::load(quantized, quantizers, mode)?;
+    let mut errors = Errors::new(quantizers.len(), &matches);
+    compare_outputs(original, evidence, &matches, mode, &mut errors)?;
+    let floats = float_tensors(original, evidence, &matches, mode)?;
     let cut = cut(quantized, quantizers);
     let mut alone = mode.load(&cut.graph)?;
-    let mut errors = Errors::new(quantizers.len(), &matches);
-    for batch in batches {
-        let own_inputs: Vec<Tensor> = matches.inputs.iter().map(|&i| batch[i].clone()).collect();
-        let float_outputs = float_model.run(&own_inputs)?;
-        let mut source = sources.iter();
-        let floats = matches.tensors.iter().map(|id| id.and_then(|_| source.next()));
-        let floats: Vec<Option<&Tensor>> =
-            floats.map(|source: Option<&Source>| source.map(|s| s.pick(&own_inputs, &float_outputs))).collect();
-        let (outputs, integers) = tapped.run(batch)?;
-        let fed = feed(quantizers, &floats, &integers, &mut errors)?;
-        let results = alone.run(&batch.iter().chain(&fed).cloned().collect::<Vec<_>>())?;
+    for (Observed { inputs, integers, .. }, (floats, float_outputs)) in evidence.observed.iter().zip(&floats) {
+        let fed = feed(quantizers, floats, integers, &mut errors)?;
+        let results = alone.run(&inputs.iter().chain(&fed).cloned().collect::<Vec<_>>())?;
         for (i, quantizer) in quantizers.iter().enumerate() {
-            if let (Some(grid), Some(float), true) = (&quantizer.grid, floats[i], errors.usable[i]) {
+            if let (Some(grid), Some(float), true) = (&quantizer.grid, &floats[i], errors.usable[i]) {
                 let float = numbers(float);
                 errors.accumulated[i].add(&float, &grid.dequantize(&integers[i])?);
                 errors.local[i].add(&float, &grid.dequantize(&results[cut.results[i]])?);
             }
         }
         for (pair, &(own, other)) in matches.outputs.iter().enumerate() {
-            let float = numbers(&float_outputs[own]);
-            errors.outputs[pair].add(&float, &numbers(&outputs[other]));
-            errors.outputs_local[pair].add(&float, &numbers(&results[other]));
-            errors.top1[pair].add(&float_outputs[own], &outputs[other]);
+            errors.outputs_local[pair].add(&numbers(&float_outputs[own]), &numbers(&results[other]));
         }
     }
     Ok(report(quantized, quantizers, &matches, &errors))
 }
 
+fn compare_outputs(
+    original: &Graph,
+    evidence: &Evidence,
+    matches: &Matches,
+    mode: &Mode,
+    errors: &mut Errors,
+) -> Result<()> {
+    let mut session = mode.optimised().load(original)?;
+    for (batch, outputs) in evidence.batches.iter().zip(evidence.outputs) {
+        let float = session.run(&matches.own_inputs(batch))?;
+        for (pair, &(own, other)) in matches.outputs.iter().enumerate() {
+            errors.outputs[pair].add(&numbers(&float[own]), &numbers(&outputs[other]));
+            errors.top1[pair].add(&float[own], &outputs[other]);
+        }
+    }
+    Ok(())
+}
+
+/// One entry per observed batch: the float tensor at each quantizer, where there is one, and the float outputs.
+type FloatTensors = Vec<(Vec<Option<Tensor>>, Vec<Tensor>)>;
+
+fn float_tensors(original: &Graph, evidence: &Evidence, matches: &Matches, mode: &Mode) -> Result<FloatTensors> {
+    let taps: Vec<_> = matches.tensors.iter().flatten().map(|&id| (id, DType::F32)).collect();
+    let (tapped, sources) = tap(original, &taps);
+    let mut session = mode.optimised().load(&tapped)?;
+    let run = |observed: &Observed| {
+        let inputs = matches.own_inputs(&observed.inputs);
+        let mut outputs = session.run(&inputs)?;
+        let mut source = sources.iter();
+        let tensors = matches.tensors.iter().map(|id| id.and_then(|_| source.next()));
+        let tensors =
+            tensors.map(|source: Option<&Source>| source.map(|s| s.pick(&inputs, &outputs).clone())).collect();
+        outputs.truncate(original.outputs.len());
+        Ok((tensors, outputs))
+    };
+    evidence.observed.iter().map(run).collect()
+}
+
 /// Returns the integers to feed at every cut: the float model's tensor on the grid, else the quantized model's own.
 fn feed(
     quantizers: &[Quantizer],
-    floats: &[Option<&Tensor>],
+    floats: &[Option<Tensor>],
     integers: &[Tensor],
     errors: &mut Errors,
 ) -> Result<Vec<Tensor>> {
-    let one = |(i, quantizer): (usize, &Quantizer)| match (floats[i], &quantizer.grid) {
+    let one = |(i, quantizer): (usize, &Quantizer)| match (&floats[i], &quantizer.grid) {
         (Some(float), Some(grid)) if float.shape() == integers[i].shape() => {
             grid.quantize(&numbers(float), float.shape())
         }
@@ -105,6 +140,10 @@ struct Matches {
 }
 
 impl Matches {
+    fn own_inputs(&self, batch: &[Tensor]) -> Vec<Tensor> {
+        self.inputs.iter().map(|&i| batch[i].clone()).collect()
+    }
+
     fn new(original: &Graph, quantized: &Graph, quantizers: &[Quantizer]) -> Self {
         let place = |ids: &[ValueId], name: &str| ids.iter().position(|&id| quantized.name_of(id) == name);
         let paired = |own: &[ValueId], others: &[ValueId]| -> Vec<(usize, usize)> {

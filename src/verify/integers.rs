@@ -5,39 +5,78 @@ use super::limits;
 use super::modes::{Mode, Subject};
 use super::result::{Check, IntegerAgreement};
 use super::structure::Quantizer;
-use super::tap::{Source, cut, tap};
+use super::tap::{cut, tap};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor};
-use crate::runtime::Session;
 
-/// The quantized model in the reference engine with every quantizer's integers visible.
-pub struct Tapped {
-    session: Box<dyn Session>,
-    sources: Vec<Source>,
-    outputs: usize,
+/// One batch through the quantized model in the reference engine, with every quantizer's integers seen.
+pub struct Observed {
+    /// What the model was fed.
+    pub inputs: Vec<Tensor>,
+    /// The model's outputs.
+    pub outputs: Vec<Tensor>,
+    /// The integers of each quantizer.
+    pub integers: Vec<Tensor>,
 }
 
-impl Tapped {
-    /// Returns the tapped model, ready to run.
-    ///
-    /// # Errors
-    /// When the engine refuses it.
-    pub fn load(graph: &Graph, quantizers: &[Quantizer], mode: &Mode) -> Result<Self> {
-        let taps: Vec<_> = quantizers.iter().map(|q| (q.integers, q.dtype)).collect();
-        let (tapped, sources) = tap(graph, &taps);
-        Ok(Self { session: mode.load(&tapped)?, sources, outputs: graph.outputs.len() })
+/// Returns what the reference engine makes of the first samples of `batches`, in batches of at most their size: as many
+/// samples as have [`limits::NODE_BY_NODE_INTEGERS`] integers, and [`limits::NODE_BY_NODE_SAMPLES`] at least. A batch
+/// that the model fixes is never cut.
+///
+/// # Errors
+/// When the engine refuses the tapped model or fails.
+pub fn observe(graph: &Graph, quantizers: &[Quantizer], mode: &Mode, batches: &[Vec<Tensor>]) -> Result<Vec<Observed>> {
+    let taps: Vec<_> = quantizers.iter().map(|q| (q.integers, q.dtype)).collect();
+    let (tapped, sources) = tap(graph, &taps);
+    let mut session = mode.load(&tapped)?;
+    let mut run = |inputs: Vec<Tensor>| -> Result<Observed> {
+        let mut outputs = session.run(&inputs)?;
+        let integers = sources.iter().map(|source| source.pick(&inputs, &outputs).clone()).collect();
+        outputs.truncate(graph.outputs.len());
+        Ok(Observed { inputs, outputs, integers })
+    };
+    let mut observed: Vec<Observed> = Vec::new();
+    let (mut samples, mut integers) = (0, 0);
+    for batch in batches {
+        let mut rest = batch.clone();
+        loop {
+            let len = rest.first().and_then(|t| t.shape().first().copied()).unwrap_or(1);
+            let wanted = match (fixes_batch(graph), samples) {
+                (true, _) => len,
+                // The first sample alone tells how large the tensors of one are.
+                (false, 0) => 1,
+                (false, _) => (limits::NODE_BY_NODE_INTEGERS / (integers / samples).max(1))
+                    .max(limits::NODE_BY_NODE_SAMPLES)
+                    .saturating_sub(samples)
+                    .min(len),
+            };
+            if wanted == 0 {
+                return Ok(observed);
+            }
+            let cut = |range: std::ops::Range<usize>| rest.iter().map(|t| t.rows(range.clone())).collect::<Result<_>>();
+            let (part, left) = if wanted < len { (cut(0..wanted)?, cut(wanted..len)?) } else { (rest, Vec::new()) };
+            let found = run(part)?;
+            integers += found.integers.iter().map(Tensor::len).sum::<usize>();
+            samples += wanted;
+            observed.push(found);
+            if left.is_empty() {
+                break;
+            }
+            rest = left;
+        }
+        if fixes_batch(graph) && integers >= limits::NODE_BY_NODE_INTEGERS {
+            break;
+        }
     }
+    Ok(observed)
+}
 
-    /// Returns the outputs of the model and the integers of each quantizer.
-    ///
-    /// # Errors
-    /// When the engine fails.
-    pub fn run(&mut self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Vec<Tensor>)> {
-        let mut outputs = self.session.run(inputs)?;
-        let integers = self.sources.iter().map(|source| source.pick(inputs, &outputs).clone()).collect();
-        outputs.truncate(self.outputs);
-        Ok((outputs, integers))
-    }
+/// Returns whether an input's first axis is no free symbol, so that samples cannot be told apart or regrouped.
+fn fixes_batch(graph: &Graph) -> bool {
+    graph.fed_inputs().iter().any(|&id| {
+        let first = graph.value(id).shape.as_ref().and_then(|shape| shape.first());
+        first.is_none_or(|dim| dim.known().is_some())
+    })
 }
 
 /// Returns the checks of all modes but the first (the reference), and the agreement of every quantizer in each.
@@ -45,20 +84,18 @@ pub fn node_by_node(
     subject: &Subject,
     quantizers: &[Quantizer],
     modes: &[Mode],
-    batches: &[Vec<Tensor>],
+    observed: &[Observed],
 ) -> Result<(Vec<Check>, Vec<IntegerAgreement>)> {
     let (mut checks, mut agreements) = (Vec::new(), Vec::new());
     let [reference, others @ ..] = modes else { return Ok((checks, agreements)) };
     let graph = subject.for_mode(reference).map_err(Error::Verification)?;
-    let mut tapped = Tapped::load(graph, quantizers, reference)?;
     for mode in others {
         let mut seen = Seen::new(graph, quantizers, mode);
         let result = || -> Result<()> {
             let cut = cut(subject.for_mode(mode).map_err(Error::Verification)?, quantizers);
             let mut session = mode.load(&cut.graph)?;
-            for batch in batches {
-                let (outputs, integers) = tapped.run(batch)?;
-                let fed: Vec<Tensor> = batch.iter().chain(&integers).cloned().collect();
+            for Observed { inputs, outputs, integers } in observed {
+                let fed: Vec<Tensor> = inputs.iter().chain(integers).cloned().collect();
                 let found = session.run(&fed)?;
                 for (i, expected) in integers.iter().enumerate() {
                     seen.integers(i, expected, &found[cut.results[i]])?;
@@ -109,6 +146,10 @@ impl Seen {
         if expected.shape() != found.shape() {
             let message = format!("{:?} in {}, expected {:?}", found.shape(), agreement.engine, expected.shape());
             return Err(Error::shape(format!("tensor \"{}\"", agreement.tensor), message));
+        }
+        if expected == found {
+            agreement.count += expected.len();
+            return Ok(());
         }
         for (a, b) in expected.to_i64()?.into_iter().zip(found.to_i64()?) {
             agreement.count += 1;

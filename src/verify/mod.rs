@@ -17,10 +17,11 @@ mod tap;
 
 use std::path::PathBuf;
 
-pub use against::{Against, against_float};
+pub use against::{Against, Evidence, against_float};
 pub use compare::{Comparison, EQUAL_DB, Top1};
 pub use decode::{Decoded, compare_initializers, decode_shipped};
 pub use grid::Grid;
+pub use integers::{Observed, observe};
 pub use modes::Engines;
 pub use result::{Check, IntegerAgreement, OutputAgreement, TensorError, Verification};
 pub use shadow::{shadow, widen_initializers};
@@ -30,14 +31,14 @@ pub use tap::{CutGraph, Source, cut, tap};
 use crate::data::synthetic_inputs;
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor};
-use modes::{Mode, Subject, end_to_end, modes};
+use modes::{EndToEnd, Mode, Subject, end_to_end, modes};
 
 /// How a verification is made.
 #[derive(Clone, Debug)]
 pub struct VerifyOptions {
     /// Samples to run, synthetic or the first ones of those provided.
     pub samples: usize,
-    /// Samples in one run; a fixed batch of the model wins, and memory may ask for fewer.
+    /// Samples in one run; a fixed batch of the model wins.
     pub batch: usize,
     /// Seed of synthetic inputs.
     pub seed: u64,
@@ -98,7 +99,7 @@ pub fn verify(
     let batches = split(quantized, given, options.samples.max(1), options.batch.max(1))?;
     let structure = find_quantizers(quantized);
     let mut result = Verification {
-        samples: batches.iter().map(|b| b.first().and_then(|t| t.shape().first().copied()).unwrap_or(1)).sum(),
+        samples: batches.iter().map(|b| samples_of(b)).sum(),
         synthetic_inputs: inputs.is_none(),
         quantizers: structure.quantizers.len(),
         lowest_bits: structure.lowest_bits(),
@@ -108,16 +109,19 @@ pub fn verify(
         result.checks.push(decode_check(&decode_shipped(path, quantized)?));
     }
     let subject = Subject { graph: quantized, copy: shadow(quantized) };
-    let (ran, checks) = end_to_end(&subject, &modes, &batches, result.lowest_bits);
+    let EndToEnd { ran, checks, outputs } = end_to_end(&subject, &modes, &batches, result.lowest_bits);
     result.checks.extend(checks);
     describe_engines(&mut result, &ran);
     if let Some(reference) = ran.first() {
         let graph = subject.for_mode(reference).map_err(Error::Verification)?;
-        let batches = fit_memory(graph, &structure, reference, batches)?;
-        let (checks, integers) = integers::node_by_node(&subject, &structure.quantizers, &ran, &batches)?;
+        let quantizers = &structure.quantizers;
+        let observed = observe(graph, quantizers, reference, &batches)?;
+        result.node_by_node_samples = observed.iter().map(|o| samples_of(&o.inputs)).sum();
+        let (checks, integers) = integers::node_by_node(&subject, quantizers, &ran, &observed)?;
         result.checks.extend(checks);
         result.integers = integers;
-        let against = against_float(original, graph, &structure, reference, &batches)?;
+        let evidence = Evidence { graph, quantizers, batches: &batches, outputs: &outputs, observed: &observed };
+        let against = against_float(original, &evidence, reference)?;
         result.outputs = against.outputs;
         result.blame = against.blame;
         result.notes.extend(against.notes);
@@ -133,6 +137,10 @@ fn same_number_of_inputs(original: &Graph, quantized: &Graph) -> Result<()> {
     }
     let message = format!("takes {found} inputs, the float model {expected}; are they the same network?");
     Err(Error::malformed("quantized model", message))
+}
+
+fn samples_of(batch: &[Tensor]) -> usize {
+    batch.first().and_then(|t| t.shape().first().copied()).unwrap_or(1)
 }
 
 fn describe_engines(result: &mut Verification, ran: &[Mode]) {
@@ -167,47 +175,7 @@ fn split(graph: &Graph, inputs: &[Tensor], samples: usize, batch: usize) -> Resu
         return Err(Error::shape("inputs", format!("{n} samples, the model runs batches of {len}")));
     }
     let end = if fixed.is_some() { total / len * len } else { total };
-    (0..end).step_by(len).map(|start| inputs.iter().map(|t| rows(t, start, len.min(end - start))).collect()).collect()
-}
-
-fn rows(tensor: &Tensor, start: usize, len: usize) -> Result<Tensor> {
-    let mut shape = tensor.shape().to_vec();
-    let width = tensor.bytes().len() / shape[0].max(1);
-    shape[0] = len;
-    Tensor::new(tensor.dtype(), shape, tensor.bytes().slice(start * width..(start + len) * width))
-}
-
-/// Returns batches so small that all tapped tensors of one stay below [`limits::TAP_BYTES`], one sample at least. The
-/// size of a sample's tensors is seen in a run of the first one.
-fn fit_memory(
-    graph: &Graph,
-    structure: &Structure,
-    mode: &Mode,
-    batches: Vec<Vec<Tensor>>,
-) -> Result<Vec<Vec<Tensor>>> {
-    // Per element: integers as fed and as found in two sessions, the float tensor, and copies in transit.
-    const BYTES_PER_ELEMENT: usize = 16;
-    let fixed = graph.fed_inputs().iter().any(|&id| {
-        let first = graph.value(id).shape.as_ref().and_then(|shape| shape.first());
-        first.is_none_or(|dim| dim.known().is_some())
-    });
-    let first = batches.first().and_then(|batch| batch.first()).and_then(|t| t.shape().first().copied());
-    let Some(len) = first.filter(|&len| len > 1 && !fixed) else { return Ok(batches) };
-    let probe: Vec<Tensor> = batches[0].iter().map(|t| rows(t, 0, 1)).collect::<Result<_>>()?;
-    let (_, integers) = integers::Tapped::load(graph, &structure.quantizers, mode)?.run(&probe)?;
-    let bytes = integers.iter().map(Tensor::len).sum::<usize>().max(1) * BYTES_PER_ELEMENT;
-    let fits = (limits::TAP_BYTES / bytes).max(1);
-    if fits >= len {
-        return Ok(batches);
-    }
-    let mut smaller = Vec::new();
-    for batch in &batches {
-        let n = batch[0].shape()[0];
-        for start in (0..n).step_by(fits) {
-            smaller.push(batch.iter().map(|t| rows(t, start, fits.min(n - start))).collect::<Result<_>>()?);
-        }
-    }
-    Ok(smaller)
+    (0..end).step_by(len).map(|start| inputs.iter().map(|t| t.rows(start..end.min(start + len))).collect()).collect()
 }
 
 #[allow(clippy::cast_precision_loss)]

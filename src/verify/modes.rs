@@ -90,16 +90,24 @@ impl Subject<'_> {
     }
 }
 
-/// Runs the model on every batch in every mode; returns the modes that ran (the first of them is the reference) and
-/// the checks: that it loads and runs, relative RMS of each output, agreement of the highest class.
+/// What [`end_to_end`] found.
+pub struct EndToEnd<'a> {
+    /// The modes that ran; the first of them is the reference.
+    pub ran: Vec<Mode<'a>>,
+    /// That the model loads and runs, relative RMS of each output, agreement of the highest class.
+    pub checks: Vec<Check>,
+    /// The model's outputs in the reference, batch by batch.
+    pub outputs: Vec<Vec<Tensor>>,
+}
+
+/// Runs the model on every batch in every mode, one session at a time.
 pub fn end_to_end<'a>(
     subject: &Subject,
     modes: &[Mode<'a>],
     batches: &[Vec<Tensor>],
     lowest_bits: u32,
-) -> (Vec<Mode<'a>>, Vec<Check>) {
-    let mut checks = Vec::new();
-    let mut ran = Vec::new();
+) -> EndToEnd<'a> {
+    let mut found = EndToEnd { ran: Vec::new(), checks: Vec::new(), outputs: Vec::new() };
     let mut reference: Vec<Vec<Tensor>> = Vec::new();
     for mode in modes {
         let check = |name: &str, passed, message: String| Check {
@@ -110,40 +118,52 @@ pub fn end_to_end<'a>(
             passed,
             message,
         };
-        let outputs = match run_all(subject, mode, batches) {
-            Ok(outputs) => outputs,
+        let ran = match run_all(subject, mode, batches) {
+            Ok(ran) => ran,
             Err(message) => {
-                checks.push(check("loads and runs", false, message));
+                found.checks.push(check("loads and runs", false, message));
                 continue;
             }
         };
-        checks.push(check("loads and runs", true, String::new()));
-        match ran.is_empty() {
-            true => reference = outputs,
-            false => compare(&reference, &outputs, (subject.graph, lowest_bits), mode, &mut checks),
+        found.checks.push(check("loads and runs", true, String::new()));
+        match found.ran.is_empty() {
+            true => (found.outputs, reference) = (ran.outputs, ran.compared),
+            false => compare(&reference, &ran.compared, (subject.graph, lowest_bits), mode, &mut found.checks),
         }
-        ran.push(*mode);
+        found.ran.push(*mode);
     }
-    (ran, checks)
+    found
 }
 
-fn run_all(subject: &Subject, mode: &Mode, batches: &[Vec<Tensor>]) -> Result<Vec<Vec<Tensor>>, String> {
+/// Outputs of the model, and the tensors that are compared between runtimes, batch by batch.
+struct Ran {
+    outputs: Vec<Vec<Tensor>>,
+    compared: Vec<Vec<Tensor>>,
+}
+
+fn run_all(subject: &Subject, mode: &Mode, batches: &[Vec<Tensor>]) -> Result<Ran, String> {
     let graph = subject.for_mode(mode)?;
     let in_words = |e: crate::Error| e.to_string();
     let mut session = mode.load(graph).map_err(in_words)?;
     let compared = compared_tensors(subject.graph);
     if compared.iter().map(|(id, _)| id).eq(&graph.outputs) {
-        return batches.iter().map(|batch| session.run(batch).map_err(in_words)).collect();
+        let outputs = batches.iter().map(|batch| session.run(batch).map_err(in_words));
+        let outputs: Vec<Vec<Tensor>> = outputs.collect::<Result<_, _>>()?;
+        return Ok(Ran { compared: outputs.clone(), outputs });
     }
     // The file as it is runs once at least; what is compared lies before its outputs.
     session.run(&batches[0]).map_err(in_words)?;
     let (tapped, sources) = tap(graph, &compared);
+    drop(session);
     let mut session = mode.load(&tapped).map_err(in_words)?;
-    let run = |batch: &Vec<Tensor>| {
-        let outputs = session.run(batch).map_err(in_words)?;
-        Ok(sources.iter().map(|source| source.pick(batch, &outputs).clone()).collect())
-    };
-    batches.iter().map(run).collect()
+    let mut ran = Ran { outputs: Vec::new(), compared: Vec::new() };
+    for batch in batches {
+        let mut outputs = session.run(batch).map_err(in_words)?;
+        ran.compared.push(sources.iter().map(|source| source.pick(batch, &outputs).clone()).collect());
+        outputs.truncate(graph.outputs.len());
+        ran.outputs.push(outputs);
+    }
+    Ok(ran)
 }
 
 fn compare(

@@ -73,6 +73,8 @@ pub struct IntegerAgreement {
 pub struct Verification {
     /// Samples that were run.
     pub samples: usize,
+    /// Samples of which every quantizer's integers were looked at; fewer where the tensors are large.
+    pub node_by_node_samples: usize,
     /// Whether the inputs were made up; agreement on them is not a statement about real ones.
     pub synthetic_inputs: bool,
     /// Engines and modes that ran.

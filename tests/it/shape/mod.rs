@@ -15,7 +15,7 @@ use crate::support::{models, ort, random_inputs};
 use cases::{Case, In, cases};
 
 const AS_WRITTEN: SessionOptions =
-    SessionOptions { optimisation: Optimisation::None, threads: 1, prepacking: false, optimised_model: None };
+    SessionOptions { optimisation: Optimisation::None, threads: None, prepacking: false, optimised_model: None };
 
 #[test]
 fn every_rule_has_a_case() {

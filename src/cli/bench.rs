@@ -1,0 +1,165 @@
+//! `dfq-onnx bench`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::arguments::EngineArguments;
+use super::{Format, print};
+use crate::error::Error;
+use crate::ir::Tensor;
+use crate::onnx;
+use crate::runtime::machine::Machine;
+use crate::runtime::{Engine, Session, SessionOptions};
+use crate::stats::{guess_input, read_batch_norms};
+
+/// Untimed runs of each model.
+const WARM_UP: usize = 3;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// The models; ratios are against the first
+    #[arg(required = true)]
+    models: Vec<PathBuf>,
+    /// Timed runs of each model, in turn
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    runs: u32,
+    /// Samples in one run; a batch that the model fixes wins
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+    /// How results are printed
+    #[arg(long, default_value = "table")]
+    format: Format,
+    /// Threads are 1 where --threads is not given
+    #[command(flatten)]
+    engine: EngineArguments,
+}
+
+#[derive(Serialize)]
+struct Timings {
+    engine: String,
+    threads: usize,
+    processor: Option<String>,
+    features: Vec<&'static str>,
+    missing_features: Vec<&'static str>,
+    models: Vec<Timing>,
+}
+
+#[derive(Serialize)]
+struct Timing {
+    model: PathBuf,
+    bytes: u64,
+    batch: usize,
+    milliseconds_median: f64,
+    milliseconds_p10: f64,
+    milliseconds_p90: f64,
+    /// Median over runs of the first model's time divided by this one's, run in turn.
+    speedup: f64,
+}
+
+struct Subject {
+    session: Box<dyn Session>,
+    inputs: Vec<Tensor>,
+    milliseconds: Vec<f64>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    let engines = arguments.engine.start_single()?;
+    let mut subjects = Vec::with_capacity(arguments.models.len());
+    for model in &arguments.models {
+        subjects.push(prepare(model, engines.main(), usize::from(arguments.batch))?);
+    }
+    for i in 0..WARM_UP + usize::try_from(arguments.runs)? {
+        for subject in &mut subjects {
+            let started = Instant::now();
+            subject.session.run(&subject.inputs)?;
+            if i >= WARM_UP {
+                subject.milliseconds.push(1e3 * started.elapsed().as_secs_f64());
+            }
+        }
+    }
+    let machine = Machine::examine();
+    let reference = subjects[0].milliseconds.clone();
+    let timing = |(model, subject): (&PathBuf, &Subject)| -> crate::Result<Timing> {
+        let [p10, median, p90] = percentiles(&subject.milliseconds);
+        let ratios: Vec<f64> = reference.iter().zip(&subject.milliseconds).map(|(a, b)| a / b).collect();
+        Ok(Timing {
+            model: model.clone(),
+            bytes: onnx::stored_bytes(model)?,
+            batch: subject.inputs.first().and_then(|t| t.shape().first().copied()).unwrap_or(1),
+            milliseconds_median: median,
+            milliseconds_p10: p10,
+            milliseconds_p90: p90,
+            speedup: percentiles(&ratios)[1],
+        })
+    };
+    let timings = Timings {
+        engine: engines.main().name(),
+        threads: if engines.ort.is_some() { engines.threads } else { 1 },
+        processor: machine.processor,
+        features: machine.features,
+        missing_features: machine.missing_features,
+        models: arguments.models.iter().zip(&subjects).map(timing).collect::<crate::Result<_>>()?,
+    };
+    match arguments.format {
+        Format::Json => print(&serde_json::to_string_pretty(&timings)?)?,
+        Format::Table => print(&table(&timings))?,
+    }
+    Ok(0)
+}
+
+fn prepare(model: &std::path::Path, engine: &dyn Engine, batch: usize) -> crate::Result<Subject> {
+    let graph = onnx::load(model)?;
+    let inputs = guess_input(&graph, &read_batch_norms(&graph)).synthetic(&graph, batch, 0)?;
+    if inputs.is_empty() {
+        return Err(Error::malformed(model.display().to_string(), "takes no input"));
+    }
+    let session = engine.load(&graph, &SessionOptions { prepacking: true, ..SessionOptions::default() })?;
+    Ok(Subject { session, inputs, milliseconds: Vec::new() })
+}
+
+/// Returns the 10th, 50th and 90th percentile of `values`, of which there is one at least.
+fn percentiles(values: &[f64]) -> [f64; 3] {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    [10, 50, 90].map(|p| sorted[(sorted.len() - 1) * p / 100])
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn table(timings: &Timings) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(["model", "MB", "batch", "median ms", "p10", "p90", "speed"]);
+    for t in &timings.models {
+        table.add_row([
+            t.model.display().to_string(),
+            format!("{:.2}", t.bytes as f64 / 1e6),
+            t.batch.to_string(),
+            format!("{:.3}", t.milliseconds_median),
+            format!("{:.3}", t.milliseconds_p10),
+            format!("{:.3}", t.milliseconds_p90),
+            format!("{:.2} x", t.speedup),
+        ]);
+    }
+    let missing = match timings.missing_features.as_slice() {
+        [] => String::new(),
+        missing => format!("; not there: {}", missing.join(", ")),
+    };
+    let processor = timings.processor.as_deref().unwrap_or("unknown processor");
+    let features = timings.features.join(", ");
+    format!("{table}\n{}, {} thread(s); {processor} ({features}{missing})", timings.engine, timings.threads)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_were_seen() {
+        assert_eq!(percentiles(&[5.0]), [5.0; 3]);
+        let values: Vec<f64> = (0..=10).rev().map(f64::from).collect();
+        assert_eq!(percentiles(&values), [1.0, 5.0, 9.0]);
+    }
+}
