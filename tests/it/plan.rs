@@ -130,7 +130,7 @@ fn bits_follow_place_and_policy() {
             "what elementwise operators make of the image, also a graph output",
             scaled,
             bits(4, 4),
-            &["Image 8: a*", "y_w 8 Some(0)", "float y: graph outputs stay float"].as_slice(),
+            ["Image 8: a*", "y_w 8 Some(0)", "float y: graph outputs stay float"].as_slice(),
         ),
         (
             "outputs for integer kernels",
@@ -229,7 +229,7 @@ fn residual_sums_and_grid_preserving_operators_share_grids() {
             "a carrier",
             carrier,
             bits(4, 4),
-            &[
+            [
                 "Image 8: x*",
                 "LayerInput 4: r1*",
                 "Carrier 8: c2*",
@@ -346,7 +346,7 @@ fn layers_of_other_kinds_are_placed_or_refused_with_a_reason() {
             "two activations",
             attention.outputs("y"),
             bits(4, 4),
-            &[
+            [
                 "Image 8: x*",
                 "LayerInput 4: q*",
                 "LayerInput 4: k*",
