@@ -2,9 +2,11 @@
 //! tensor that follow from them.
 
 mod batch_norm;
+mod clipped_normal;
 mod input;
 mod moments;
 
 pub use batch_norm::{BatchNorm, batch_norm_of, read_batch_norms};
+pub use clipped_normal::ClippedNormal;
 pub use input::{InputScale, InputSource, InputStatistics, guess_input};
-pub use moments::{ClippedNormal, Moments, propagate};
+pub use moments::{Moments, propagate};
