@@ -10,4 +10,4 @@ pub(crate) use eval::argmax;
 pub use eval::{Evaluation, class_scores, evaluate};
 pub use images::{Dataset, Layout, Preprocess};
 pub use npz::{Array, find_array, read_arrays};
-pub use synthetic::{float_tensor, smooth_images, synthetic_inputs};
+pub use synthetic::{smooth_images, synthetic_inputs};

@@ -70,11 +70,11 @@ pub fn synthetic_inputs(graph: &Graph, samples: usize, mean: &[f32], std: &[f32]
                         return Err(Error::shape(place(graph, id), message));
                     }
                 }
-                float_tensor(dtype, &shape, &smooth_images(&shape, mean, std, seed))?
+                Tensor::from_floats(dtype, &shape, &smooth_images(&shape, mean, std, seed))?
             }
             dtype if dtype.is_float() => {
                 let values: Vec<f32> = (0..count).map(|_| normal(&mut rng)).collect();
-                float_tensor(dtype, &shape, &values)?
+                Tensor::from_floats(dtype, &shape, &values)?
             }
             DType::I64 => {
                 let values: Vec<i64> = (0..count).map(|_| i64::from(rng.next_u32() & 1)).collect();
@@ -97,21 +97,6 @@ pub fn synthetic_inputs(graph: &Graph, samples: usize, mean: &[f32], std: &[f32]
         });
     }
     Ok(inputs)
-}
-
-/// Returns a floating-point tensor of type `dtype` with `values` rounded to it.
-///
-/// # Errors
-/// When `dtype` is no floating-point type of 16 to 64 bits.
-pub fn float_tensor(dtype: DType, shape: &[usize], values: &[f32]) -> Result<Tensor> {
-    let bytes: Vec<u8> = match dtype {
-        DType::F32 => return Ok(Tensor::from_f32(shape, values)),
-        DType::F16 => values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect(),
-        DType::BF16 => values.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()).collect(),
-        DType::F64 => values.iter().flat_map(|&v| f64::from(v).to_le_bytes()).collect(),
-        other => return Err(Error::unsupported("tensor data", format!("{other} is no floating-point type"))),
-    };
-    Tensor::new(dtype, shape.to_vec(), bytes.into())
 }
 
 fn place(graph: &Graph, id: ValueId) -> String {
