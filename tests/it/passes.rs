@@ -337,7 +337,7 @@ fn zero_padding_moves_into_the_convolution_that_alone_reads_it() {
 }
 
 #[test]
-fn a_clip_goes_where_the_grid_ends_before_it_does() {
+fn a_clip_before_a_quantizer_goes_or_becomes_one_of_integers() {
     let case = |node: (&'static str, Option<[f32; 2]>), scale: f32, zero: i32, top: Option<i32>| {
         small(13, |g| {
             layer(g, "Conv", "x", "c", &[3, 4, 1, 1], 3, []);
@@ -378,12 +378,39 @@ fn a_clip_goes_where_the_grid_ends_before_it_does() {
         ("ReLU6 at 8 bits", case(six, 6.0 / 255.0, 0, None), Some(PLAIN)),
         ("ReLU6 at 4 bits", case(six, 6.0 / 15.0, 0, Some(15)), Some(CLIPPED)),
         ("ReLU6 on a shorter grid", case(six, 0.05, 0, Some(15)), Some(CLIPPED)),
-        ("a grid with room below zero", case(("Relu", None), 0.1, 20, None), None),
-        ("a grid beyond the limit", case(six, 0.5, 0, Some(15)), None),
-        ("a limit within 4 bits but not within 8", case(six, 0.1, 0, None), None),
+        (
+            "a grid with room below zero",
+            case(("Relu", None), 0.1, 20, None),
+            Some(&[
+                "%r = Conv(%x, float32[3, 4, 1, 1], float32[3])",
+                "%q = QuantizeLinear(%r, float32[], [20])",
+                "%q_clipped = Clip(%q, [20], [255])",
+                "%y = DequantizeLinear(%q_clipped, float32[], [20])",
+            ]),
+        ),
+        (
+            "a limit within 4 bits",
+            case(six, 0.5, 0, Some(15)),
+            Some(&[
+                "%r = Conv(%x, float32[3, 4, 1, 1], float32[3])",
+                "%q = QuantizeLinear(%r, float32[], [0])",
+                "%k = Clip(%q, [0], [12])",
+                "%y = DequantizeLinear(%k, float32[], [0])",
+            ]),
+        ),
+        (
+            "a limit within 8 bits",
+            case(six, 0.1, 0, None),
+            Some(&[
+                "%r = Conv(%x, float32[3, 4, 1, 1], float32[3])",
+                "%q = QuantizeLinear(%r, float32[], [0])",
+                "%q_clipped = Clip(%q, [0], [60])",
+                "%y = DequantizeLinear(%q_clipped, float32[], [0])",
+            ]),
+        ),
         ("a graph output", output, None),
     ];
-    let failed = failures(passes::drop_saturated_clips, cases);
+    let failed = failures(passes::clip_in_integers, cases);
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
