@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use crate::error::{Error, Result};
 use crate::ir::{Attr, Attrs, Graph, Node, Tensor, ValueId};
-use crate::passes::drop_saturated_clips;
+use crate::passes::clip_in_integers;
 use crate::plan::{Activation, Plan};
 use crate::quant::{Grid, QuantizedTensor, quantize_bias};
 use crate::recipes::Solution;
@@ -34,7 +34,7 @@ pub fn emit(graph: &Graph, plan: &Plan, solution: &Solution) -> Result<Graph> {
     graph.sort()?;
     graph.sweep();
     if plan.target.quantizes_outputs() {
-        drop_saturated_clips(&mut graph)?;
+        clip_in_integers(&mut graph)?;
     }
     graph.metadata.producer_name = env!("CARGO_PKG_NAME").to_owned();
     graph.metadata.producer_version = env!("CARGO_PKG_VERSION").to_owned();

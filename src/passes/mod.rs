@@ -1,7 +1,7 @@
 //! Graph passes: one file, one function each; it changes the graph and returns how many changes it made.
 
+mod clip_in_integers;
 mod drop_identity;
-mod drop_saturated_clips;
 mod fix_shapes;
 mod fold;
 mod fold_batch_norm;
@@ -12,8 +12,8 @@ mod lift_constants;
 mod normalise;
 mod refuse_unfit;
 
+pub use clip_in_integers::clip_in_integers;
 pub use drop_identity::drop_identity;
-pub use drop_saturated_clips::drop_saturated_clips;
 pub use fix_shapes::fix_shapes;
 pub use fold::fold;
 pub use fold_batch_norm::fold_batch_norm;

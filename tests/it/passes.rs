@@ -1,6 +1,7 @@
 //! What each graph pass makes of a graph, that the outputs stay, and what it leaves alone.
 
 mod batch_norm;
+mod fusing;
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use dfq_onnx::runtime::Engine;
 use dfq_onnx::{Result, onnx, passes, shape};
 
 use crate::support::build::Build;
-use crate::support::net::{layer, nodes, pads, same_outputs};
+use crate::support::net::{nodes, same_outputs};
 use crate::support::{models, ort};
 
 /// Room for another order of summation, and for products that folding rounds once more.
@@ -274,116 +275,6 @@ fn what_does_not_depend_on_the_inputs_is_folded() {
         ),
     ];
     let failed = failures(|graph| passes::fold_constants(graph, ort()), cases);
-    assert!(failed.is_empty(), "{failed:#?}");
-}
-
-#[test]
-fn zero_padding_moves_into_the_convolution_that_alone_reads_it() {
-    let case = |padding: &[i64], value: Option<f32>, attrs: Vec<(&'static str, Attr)>| {
-        let mut graph = small(13, |g| {
-            g.constant("p", Tensor::from_i64(&[padding.len()], padding));
-            if let Some(value) = value {
-                g.constant("v", Tensor::from_f32(&[], &[value]));
-            }
-            g.node("Pad", if value.is_some() { "x p v" } else { "x p" }, "h", []);
-            layer(g, "Conv", "h", "y", &[3, 4, 3, 3], 0, []);
-        });
-        for (name, value) in attrs {
-            let at = usize::from(name != "mode");
-            graph.nodes[at].set(name, value);
-        }
-        graph
-    };
-    let sides = [0, 0, 1, 2, 0, 0, 3, 0];
-    let read_twice = small(13, |g| {
-        g.constant("p", Tensor::from_i64(&[8], &[0, 0, 1, 1, 0, 0, 1, 1]));
-        g.node("Pad", "x p", "h", []);
-        layer(g, "Conv", "h", "c", &[4, 4, 3, 3], 0, pads(1));
-        g.node("Add", "c h", "y", []);
-    });
-    let mut output = case(&sides, None, vec![]);
-    output.outputs.push(output.find("h").unwrap());
-    let old = small(10, |g| {
-        g.node("Pad", "x", "h", [("pads", vec![0, 0, 1, 1, 0, 0, 1, 1].into())]);
-        layer(g, "Conv", "h", "y", &[3, 4, 3, 3], 0, []);
-    });
-    let computed = small(13, |g| {
-        g.constant("p", Tensor::from_i64(&[8], &sides));
-        g.node("Abs", "p", "a", []);
-        g.node("Pad", "x a", "h", []);
-        layer(g, "Conv", "h", "y", &[3, 4, 3, 3], 0, []);
-    });
-    const ALONE: &[&str] = &["%y = Conv(%x, float32[3, 4, 3, 3]) pads=[1, 2, 3, 0]"];
-    let cases = vec![
-        ("sides that differ", case(&sides, None, vec![]), Some(ALONE)),
-        ("a stated zero", case(&sides, Some(0.0), vec![]), Some(ALONE)),
-        (
-            "a convolution padded already",
-            case(&sides, None, pads(1).to_vec()),
-            Some(&["%y = Conv(%x, float32[3, 4, 3, 3]) pads=[2, 3, 4, 1]"] as &[_]),
-        ),
-        ("opset 10", old, Some(&["%y = Conv(%x, float32[3, 4, 3, 3]) pads=[1, 1, 1, 1]"])),
-        ("another value", case(&sides, Some(1.0), vec![]), None),
-        ("reflection", case(&sides, None, vec![("mode", "reflect".into())]), None),
-        ("batch", case(&[1, 0, 0, 0, 0, 0, 0, 0], None, vec![]), None),
-        ("cropping", case(&[0, 0, -1, 0, 0, 0, 0, 0], None, vec![]), None),
-        ("automatic padding", case(&sides, None, vec![("auto_pad", "SAME_UPPER".into())]), None),
-        ("another reader", read_twice, None),
-        ("a graph output", output, None),
-        ("padding computed at run time", computed, None),
-    ];
-    let failed = failures(passes::fuse_pad, cases);
-    assert!(failed.is_empty(), "{failed:#?}");
-}
-
-#[test]
-fn a_clip_goes_where_the_grid_ends_before_it_does() {
-    let case = |node: (&'static str, Option<[f32; 2]>), scale: f32, zero: i32, top: Option<i32>| {
-        small(13, |g| {
-            layer(g, "Conv", "x", "c", &[3, 4, 1, 1], 3, []);
-            let mut inputs = "c".to_owned();
-            for (name, v) in ["lo", "hi"].iter().zip(node.1.into_iter().flatten()) {
-                g.constant(name, Tensor::from_f32(&[], &[v]));
-                inputs = format!("{inputs} {name}");
-            }
-            g.node(node.0, &inputs, "r", []);
-            g.constant("s", Tensor::from_f32(&[], &[scale]));
-            let byte = |v| Tensor::from_ints(DType::U8, &[], &[v]).unwrap();
-            g.constant("z", byte(zero));
-            g.node("QuantizeLinear", "r s z", "q", []);
-            if let Some(top) = top {
-                g.constant("q_lo", byte(0));
-                g.constant("q_hi", byte(top));
-                g.node("Clip", "q q_lo q_hi", "k", []);
-            }
-            g.node("DequantizeLinear", if top.is_some() { "k s z" } else { "q s z" }, "y", []);
-        })
-    };
-    let six = ("Clip", Some([0.0, 6.0]));
-    const PLAIN: &[&str] = &[
-        "%r = Conv(%x, float32[3, 4, 1, 1], float32[3])",
-        "%q = QuantizeLinear(%r, float32[], [0])",
-        "%y = DequantizeLinear(%q, float32[], [0])",
-    ];
-    const CLIPPED: &[&str] = &[
-        "%r = Conv(%x, float32[3, 4, 1, 1], float32[3])",
-        "%q = QuantizeLinear(%r, float32[], [0])",
-        "%k = Clip(%q, [0], [15])",
-        "%y = DequantizeLinear(%k, float32[], [0])",
-    ];
-    let mut output = case(six, 0.1, 0, Some(15));
-    output.outputs.push(output.find("r").unwrap());
-    let cases = vec![
-        ("Relu", case(("Relu", None), 0.1, 0, None), Some(PLAIN)),
-        ("ReLU6 at 8 bits", case(six, 6.0 / 255.0, 0, None), Some(PLAIN)),
-        ("ReLU6 at 4 bits", case(six, 6.0 / 15.0, 0, Some(15)), Some(CLIPPED)),
-        ("ReLU6 on a shorter grid", case(six, 0.05, 0, Some(15)), Some(CLIPPED)),
-        ("a grid with room below zero", case(("Relu", None), 0.1, 20, None), None),
-        ("a grid beyond the limit", case(six, 0.5, 0, Some(15)), None),
-        ("a limit within 4 bits but not within 8", case(six, 0.1, 0, None), None),
-        ("a graph output", output, None),
-    ];
-    let failed = failures(passes::drop_saturated_clips, cases);
     assert!(failed.is_empty(), "{failed:#?}");
 }
 

@@ -1,13 +1,15 @@
 //! Which tensor goes onto which grid, on small graphs.
 
+mod emitted;
+mod kinds;
+
 use dfq_onnx::ir::{Attr, Graph, Tensor};
 use dfq_onnx::plan::{Plan, Policy, Target, plan};
 use dfq_onnx::shape;
 
 use crate::support::build::Build;
-use crate::support::net::{layer, pads, run, same_outputs, with_dynamic_batch};
+use crate::support::net::{layer, pads, with_dynamic_batch};
 use crate::support::quantized::quantized;
-use crate::support::random_inputs;
 
 /// Returns a plan as lines: grids with role, bits and tensors (those with a Q/DQ pair marked), weights, float layers.
 fn lines(plan: &Plan) -> Vec<String> {
@@ -24,7 +26,10 @@ fn lines(plan: &Plan) -> Vec<String> {
     lines
 }
 
-fn failures(cases: Vec<(&'static str, Graph, Policy, &'static [&'static str])>) -> Vec<String> {
+/// Name, graph, policy and the lines of the plan.
+type Case = (&'static str, Graph, Policy, &'static [&'static str]);
+
+fn failures(cases: Vec<Case>) -> Vec<String> {
     let mut failed = Vec::new();
     for (name, mut graph, policy, expected) in cases {
         shape::infer(&mut graph).unwrap();
@@ -69,7 +74,7 @@ fn bits_follow_place_and_policy() {
         conv(g, "a", "y");
     });
     scaled.outputs.push(scaled.find("a").unwrap());
-    let cases: Vec<(_, _, _, &[&str])> = vec![
+    let cases: Vec<Case> = vec![
         (
             "first and last layer at 8",
             chain(),
@@ -130,7 +135,7 @@ fn bits_follow_place_and_policy() {
             "what elementwise operators make of the image, also a graph output",
             scaled,
             bits(4, 4),
-            ["Image 8: a*", "y_w 8 Some(0)", "float y: graph outputs stay float"].as_slice(),
+            &["Image 8: a*", "y_w 8 Some(0)", "float y: graph outputs stay float"],
         ),
         (
             "outputs for integer kernels",
@@ -147,7 +152,6 @@ fn bits_follow_place_and_policy() {
             ],
         ),
     ];
-    let cases = cases.into_iter().map(|(n, g, p, e)| (n, g, p, &*e.to_vec().leak())).collect();
     let failed = failures(cases);
     assert!(failed.is_empty(), "{failed:#?}");
 }
@@ -224,12 +228,12 @@ fn residual_sums_and_grid_preserving_operators_share_grids() {
         g.node("Flatten", "m", "f", []);
         layer(g, "Gemm", "f", "y", &[3, 4], 3, [("transB", 1.into())]);
     });
-    let cases: Vec<(_, _, _, &[&str])> = vec![
+    let cases: Vec<Case> = vec![
         (
             "a carrier",
             carrier,
             bits(4, 4),
-            [
+            &[
                 "Image 8: x*",
                 "LayerInput 4: r1*",
                 "Carrier 8: c2*",
@@ -238,8 +242,7 @@ fn residual_sums_and_grid_preserving_operators_share_grids() {
                 "c2_w 4 Some(0)",
                 "y_w 8 Some(0)",
                 "float y: graph outputs stay float",
-            ]
-            .as_slice(),
+            ],
         ),
         (
             "Slice and Pad in a shortcut",
@@ -304,7 +307,6 @@ fn residual_sums_and_grid_preserving_operators_share_grids() {
             ],
         ),
     ];
-    let cases = cases.into_iter().map(|(n, g, p, e)| (n, g, p, &*e.to_vec().leak())).collect();
     let failed = failures(cases);
     assert!(failed.is_empty(), "{failed:#?}");
     for target in [Target::Onnx, Target::OrtCpu] {
@@ -314,148 +316,5 @@ fn residual_sums_and_grid_preserving_operators_share_grids() {
             q.input(1)
         };
         assert_eq!(scale("r1"), scale("r2"), "one grid is one initializer");
-    }
-}
-
-#[test]
-fn layers_of_other_kinds_are_placed_or_refused_with_a_reason() {
-    let mut attention = Build::at(13);
-    attention.input("x", &[2, 4, 6]);
-    layer(&mut attention, "MatMul", "x", "q", &[6, 6], 0, []);
-    layer(&mut attention, "MatMul", "x", "k", &[6, 4], 0, []);
-    attention.node("MatMul", "k q", "z", []);
-    layer(&mut attention, "MatMul", "z", "y", &[6, 3], 0, []);
-    let transposed = |group: i64| {
-        small(|g| {
-            conv(g, "x", "c1");
-            g.node("Relu", "c1", "r1", []);
-            let channels = 6 / usize::try_from(group).unwrap();
-            layer(g, "ConvTranspose", "r1", "u", &[4, channels, 2, 2], 6, [("group", group.into())]);
-            layer(g, "Conv", "u", "y", &[4, 6, 1, 1], 0, []);
-        })
-    };
-    let gemm = |name: &'static str, value: Attr| {
-        let mut g = Build::at(13);
-        g.input("x", &[2, 6]);
-        layer(&mut g, "Gemm", "x", "h", &[6, 6], 6, [(name, value)]);
-        layer(&mut g, "Gemm", "h", "y", &[6, 3], 3, []);
-        g.outputs("y")
-    };
-    let cases: Vec<(_, _, _, &[&str])> = vec![
-        (
-            "two activations",
-            attention.outputs("y"),
-            bits(4, 4),
-            [
-                "Image 8: x*",
-                "LayerInput 4: q*",
-                "LayerInput 4: k*",
-                "LayerInput 8: z*",
-                "q_w 8 Some(1)",
-                "k_w 8 Some(1)",
-                "y_w 8 Some(1)",
-                "float y: graph outputs stay float",
-            ]
-            .as_slice(),
-        ),
-        (
-            "ConvTranspose",
-            transposed(1),
-            bits(4, 4),
-            &[
-                "Image 8: x*",
-                "LayerInput 4: r1*",
-                "LayerInput 8: u*",
-                "c1_w 8 Some(0)",
-                "u_w 4 Some(1)",
-                "y_w 8 Some(0)",
-                "float y: graph outputs stay float",
-            ],
-        ),
-        (
-            "grouped ConvTranspose",
-            transposed(2),
-            bits(4, 4),
-            &[
-                "Image 8: x*",
-                "LayerInput 4: r1*",
-                "LayerInput 8: u*",
-                "c1_w 8 Some(0)",
-                "u_w 4 None",
-                "y_w 8 Some(0)",
-                "float y: graph outputs stay float",
-            ],
-        ),
-        (
-            "Gemm with alpha",
-            gemm("alpha", 2.0.into()),
-            bits(4, 4),
-            &[
-                "LayerInput 8: h*",
-                "y_w 8 Some(1)",
-                "float h: Gemm with alpha, beta or transA has no integer form",
-                "float y: graph outputs stay float",
-            ],
-        ),
-    ];
-    let cases = cases.into_iter().map(|(n, g, p, e)| (n, g, p, &*e.to_vec().leak())).collect();
-    let failed = failures(cases);
-    assert!(failed.is_empty(), "{failed:#?}");
-}
-
-/// Two convolutions with one weight, between two others.
-fn sharing() -> Graph {
-    small(|g| {
-        conv(g, "x", "c1");
-        g.node("Relu", "c1", "r1", []);
-        conv(g, "r1", "c2");
-        g.node("Relu", "c2", "r2", []);
-        g.node("Conv", "r2 c2_w", "c3", pads(1));
-        g.node("Relu", "c3", "r3", []);
-        conv(g, "r3", "y");
-    })
-}
-
-#[test]
-fn a_shared_weight_is_written_once_unless_its_layers_differ_in_bits() {
-    let mut failed = Vec::new();
-    for (name, own, copies) in [("same bits", None, 1), ("other bits", Some(6), 2)] {
-        let graph = with_dynamic_batch(sharing());
-        let layer_bits = own.map(|bits| ("c3".to_owned(), bits)).into_iter().collect();
-        let made = quantized(&graph, &Policy { layer_bits, ..bits(8, 8) }).unwrap();
-        let found = made.plan.weights.iter().filter(|w| w.tensor == "c2_w").count();
-        let weight = |output: &str| {
-            let id = made.emitted.find(output);
-            made.emitted.nodes.iter().find(|n| n.output(0) == id).unwrap().input(1)
-        };
-        if found != copies || (weight("c2") == weight("c3")) != (copies == 1) {
-            failed.push(format!("{name}: {found} grids"));
-        }
-        // 6 bits leave a relative error of about 2 %, a wrong weight one of 100 %.
-        if let Err(message) = same_outputs(&graph, &made.emitted, 0.1) {
-            failed.push(format!("{name}: {message}"));
-        }
-    }
-    assert!(failed.is_empty(), "{failed:#?}");
-}
-
-#[test]
-fn a_graph_output_that_a_layer_reads_reaches_the_caller_in_float() {
-    let mut graph = chain();
-    graph.outputs.push(graph.find("r1").unwrap());
-    for target in [Target::Onnx, Target::OrtCpu] {
-        let made = quantized(&graph, &Policy { target, ..bits(8, 2) }).unwrap();
-        let names: Vec<&str> = made.emitted.outputs.iter().map(|&id| made.emitted.name_of(id)).collect();
-        assert_eq!(names, ["y", "r1"]);
-        let reads = |name: &str| {
-            let id = made.emitted.find(name).unwrap();
-            made.emitted.nodes.iter().any(|n| n.is("Conv") && n.input(0) == Some(id))
-        };
-        assert!(reads("r1_dequantized") && !reads("r1"));
-        let found = run(&made.emitted, &random_inputs(&graph, 2, 1)).unwrap();
-        let mut values = found[1].to_f32().unwrap();
-        values.sort_by(f32::total_cmp);
-        values.dedup();
-        assert!(values.len() > 4, "the values are on the grid of 2 bits");
     }
 }
