@@ -56,7 +56,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     let mut clock = Clock::new(progress);
 
     clock.stage("load");
-    let original = onnx::load(&config.model)?;
+    let (original, maps) = onnx::load_mapped(&config.model)?;
 
     clock.stage("normalise");
     let mut student = original.clone();
@@ -100,11 +100,14 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
         evaluation: None,
         seconds: Vec::new(),
     };
+    let samples = config.samples.unwrap_or_else(|| verify::limits::default_samples(total_macs(&student)));
+    // What the float model took of memory is the checks' from here on.
+    drop((student, solution));
+    maps.iter().for_each(onnx::Mapped::release);
     if let Some(output) = &config.output {
         let draft = Draft::write(&quantized, output, config.external_data)?;
         report.bytes.quantized = draft.saved.bytes;
         clock.stage("verify");
-        let samples = config.samples.unwrap_or_else(|| verify::limits::default_samples(total_macs(&student)));
         let verification = check(&original, (&quantized, samples), &draft.saved.model, &report.input, config, engines)?;
         match (verification.passed(), config.keep_failed) {
             (true, _) => report.output = Some(draft.publish(output)?),
