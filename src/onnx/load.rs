@@ -11,7 +11,7 @@ use super::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto,
     attribute_proto::AttributeType,
 };
-use super::tensor::{ExternalData, from_proto, map_file};
+use super::tensor::{ExternalData, Mapped, from_proto, map_file};
 use crate::error::{Error, Result};
 use crate::ir::{Attr, Attrs, DType, Dim, Graph, Metadata, Node, OperatorSet, ValueId, check};
 
@@ -21,7 +21,15 @@ use crate::ir::{Attr, Attrs, DType, Dim, Graph, Metadata, Node, OperatorSet, Val
 /// Files that cannot be read, are no ONNX models, contradict themselves, or hold subgraphs, functions, sparse or
 /// string tensors.
 pub fn load(path: &Path) -> Result<Graph> {
-    let bytes = map_file(path)?;
+    Ok(load_mapped(path)?.0)
+}
+
+/// Returns the same as [`load`], and the maps that its weights lie in.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_mapped(path: &Path) -> Result<(Graph, Vec<Mapped>)> {
+    let map = Mapped::open(path)?;
     let folder = match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
@@ -32,7 +40,9 @@ pub fn load(path: &Path) -> Result<Graph> {
         Error::Unsupported { place, message } => Error::unsupported(format!("{}: {place}", path.display()), message),
         other => other,
     };
-    decode_in(bytes, Some(folder)).map_err(in_file)
+    let (graph, mut maps) = decode_in(map.bytes(), Some(folder)).map_err(in_file)?;
+    maps.push(map);
+    Ok((graph, maps))
 }
 
 /// Returns the bytes of the model file at `path` together with its external data, each file counted once.
@@ -53,10 +63,10 @@ pub fn stored_bytes(path: &Path) -> Result<u64> {
 /// # Errors
 /// As [`load`].
 pub fn decode(bytes: Bytes) -> Result<Graph> {
-    decode_in(bytes, None)
+    Ok(decode_in(bytes, None)?.0)
 }
 
-fn decode_in(bytes: Bytes, folder: Option<&Path>) -> Result<Graph> {
+fn decode_in(bytes: Bytes, folder: Option<&Path>) -> Result<(Graph, Vec<Mapped>)> {
     let model = ModelProto::decode(bytes)
         .map_err(|e| Error::malformed("model", format!("is not an ONNX file or is cut short ({e})")))?;
     let proto =
@@ -72,13 +82,13 @@ fn decode_in(bytes: Bytes, folder: Option<&Path>) -> Result<Graph> {
     }
     let mut reader = Reader { graph: header(&model, proto), external: ExternalData::new(folder) };
     reader.read(proto)?;
-    let mut graph = reader.graph;
+    let Reader { mut graph, external } = reader;
     if graph.ir_version > super::NEWEST_IR_VERSION {
         tracing::warn!("file format version {} is newer than this program knows", graph.ir_version);
     }
     graph.sort()?;
     check(&graph)?;
-    Ok(graph)
+    Ok((graph, external.maps))
 }
 
 fn header(model: &ModelProto, proto: &GraphProto) -> Graph {

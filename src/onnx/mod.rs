@@ -5,9 +5,10 @@ pub mod opset;
 mod save;
 mod tensor;
 
-pub use load::{decode, load, stored_bytes};
+pub use load::{decode, load, load_mapped, stored_bytes};
 pub use opset::upgrade;
 pub use save::{INLINE_LIMIT, Saved, constant_bytes, encode, encode_split, save};
+pub use tensor::Mapped;
 
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 mod proto {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -14,12 +15,14 @@ use crate::ir::{DType, Tensor, element_count};
 pub struct ExternalData {
     folder: Option<PathBuf>,
     files: HashMap<String, Bytes>,
+    /// The maps behind `files`.
+    pub maps: Vec<Mapped>,
 }
 
 impl ExternalData {
     /// Returns an empty set for a model that lies in `folder`, or nowhere (`None`: external data is refused).
     pub fn new(folder: Option<&Path>) -> Self {
-        Self { folder: folder.map(Path::to_owned), files: HashMap::new() }
+        Self { folder: folder.map(Path::to_owned), files: HashMap::new(), maps: Vec::new() }
     }
 
     fn slice(&mut self, place: &str, proto: &TensorProto, byte_len: usize) -> Result<Bytes> {
@@ -85,10 +88,16 @@ impl ExternalData {
         if !real.starts_with(&real_folder) {
             return Err(refused());
         }
+<<<<<<< HEAD
         let bytes = map_file(&real).map_err(|error| match error {
             Error::Read { source, .. } => unreadable(source),
             other => other,
         })?;
+=======
+        let map = Mapped::open(&real)?;
+        let bytes = map.bytes();
+        self.maps.push(map);
+>>>>>>> large
         self.files.insert(location.to_owned(), bytes.clone());
         Ok(bytes)
     }
@@ -99,18 +108,62 @@ impl ExternalData {
 /// # Errors
 /// [`Error::Read`].
 pub fn map_file(path: &Path) -> Result<Bytes> {
+<<<<<<< HEAD
     // Before opening, which waits for a writer where the path is a pipe.
     let kind = std::fs::metadata(path).map_err(Error::read(path))?.file_type();
     if !kind.is_file() {
         let found = if kind.is_dir() { "is a directory" } else { "is no regular file" };
         return Err(Error::read(path)(std::io::Error::other(found)));
+=======
+    Ok(Mapped::open(path)?.bytes())
+}
+
+/// A mapped file; tensors over it keep it mapped.
+#[derive(Clone, Debug)]
+pub struct Mapped(Arc<memmap2::Mmap>);
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Mapped {
+    /// Returns the map of the file at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn open(path: &Path) -> Result<Self> {
+        map(path)
+    }
+
+    /// Returns the contents.
+    pub fn bytes(&self) -> Bytes {
+        Bytes::from_owner(self.clone())
+    }
+
+    /// Gives the memory of pages that were read back to the system; the next use reads them again.
+    pub fn release(&self) {
+        // SAFETY: the map is read-only and backed by its file, so a dropped page comes back with the same contents.
+        #[cfg(unix)]
+        #[allow(unsafe_code)]
+        let _ = unsafe { self.0.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    }
+}
+
+fn map(path: &Path) -> Result<Mapped> {
+    let file = std::fs::File::open(path).map_err(Error::read(path))?;
+    if file.metadata().map_err(Error::read(path))?.is_dir() {
+        let source = std::io::Error::from(std::io::ErrorKind::IsADirectory);
+        return Err(Error::read(path)(source));
+>>>>>>> large
     }
     let file = std::fs::File::open(path).map_err(Error::read(path))?;
     // SAFETY: the map is private and read-only; as with every mapped input, another process that shortens the
     // file meanwhile can end ours with SIGBUS, which is documented behaviour and not memory unsafety of ours.
     #[allow(unsafe_code)]
     let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::read(path))?;
-    Ok(Bytes::from_owner(map))
+    Ok(Mapped(Arc::new(map)))
 }
 
 /// Returns the tensor behind `proto`; `place` names it in errors.
