@@ -56,12 +56,8 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     let mut clock = Clock::new(progress);
 
     clock.stage("load");
-<<<<<<< HEAD
-    let original = onnx::load(&config.model)?;
-    let images = config.evaluation.as_ref().map(|(file, _)| Dataset::read_labelled(file)).transpose()?;
-=======
     let (original, maps) = onnx::load_mapped(&config.model)?;
->>>>>>> large
+    let images = config.evaluation.as_ref().map(|(file, _)| Dataset::read_labelled(file)).transpose()?;
 
     clock.stage("normalise");
     let mut student = original.clone();
@@ -106,34 +102,20 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
         evaluation: None,
         seconds: Vec::new(),
     };
-<<<<<<< HEAD
-    let mut draft = None;
-=======
     let samples = config.samples.unwrap_or_else(|| verify::limits::default_samples(total_macs(&student)));
     // What the float model took of memory is the checks' from here on.
     drop((student, solution));
     maps.iter().for_each(onnx::Mapped::release);
->>>>>>> large
+    let mut draft = None;
     if let Some(output) = &config.output {
         let written = Draft::write(&quantized, output, config.external_data)?;
         report.bytes.quantized = written.saved.bytes;
         clock.stage("verify");
-<<<<<<< HEAD
-        let samples = config.samples.unwrap_or_else(|| verify::limits::default_samples(total_macs(&student)));
         let found = check(&original, (&quantized, samples), &written.saved.model, &report.input, config, engines)?;
         let published =
             if found.passed() { Some(output.clone()) } else { config.keep_failed.then(|| failed_name(output)) };
         draft = published.map(|name| (written, name));
         report.verification = Some(found);
-=======
-        let verification = check(&original, (&quantized, samples), &draft.saved.model, &report.input, config, engines)?;
-        match (verification.passed(), config.keep_failed) {
-            (true, _) => report.output = Some(draft.publish(output)?),
-            (false, true) => report.output = Some(draft.publish(&failed_name(output))?),
-            (false, false) => {}
-        }
-        report.verification = Some(verification);
->>>>>>> large
     }
     if let (Some((data, preprocess)), Some(images)) = (&config.evaluation, &images) {
         clock.stage("evaluate");

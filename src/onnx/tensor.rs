@@ -88,16 +88,12 @@ impl ExternalData {
         if !real.starts_with(&real_folder) {
             return Err(refused());
         }
-<<<<<<< HEAD
-        let bytes = map_file(&real).map_err(|error| match error {
+        let map = Mapped::open(&real).map_err(|error| match error {
             Error::Read { source, .. } => unreadable(source),
             other => other,
         })?;
-=======
-        let map = Mapped::open(&real)?;
         let bytes = map.bytes();
         self.maps.push(map);
->>>>>>> large
         self.files.insert(location.to_owned(), bytes.clone());
         Ok(bytes)
     }
@@ -108,13 +104,6 @@ impl ExternalData {
 /// # Errors
 /// [`Error::Read`].
 pub fn map_file(path: &Path) -> Result<Bytes> {
-<<<<<<< HEAD
-    // Before opening, which waits for a writer where the path is a pipe.
-    let kind = std::fs::metadata(path).map_err(Error::read(path))?.file_type();
-    if !kind.is_file() {
-        let found = if kind.is_dir() { "is a directory" } else { "is no regular file" };
-        return Err(Error::read(path)(std::io::Error::other(found)));
-=======
     Ok(Mapped::open(path)?.bytes())
 }
 
@@ -152,11 +141,11 @@ impl Mapped {
 }
 
 fn map(path: &Path) -> Result<Mapped> {
-    let file = std::fs::File::open(path).map_err(Error::read(path))?;
-    if file.metadata().map_err(Error::read(path))?.is_dir() {
-        let source = std::io::Error::from(std::io::ErrorKind::IsADirectory);
-        return Err(Error::read(path)(source));
->>>>>>> large
+    // Before opening, which waits for a writer where the path is a pipe.
+    let kind = std::fs::metadata(path).map_err(Error::read(path))?.file_type();
+    if !kind.is_file() {
+        let found = if kind.is_dir() { "is a directory" } else { "is no regular file" };
+        return Err(Error::read(path)(std::io::Error::other(found)));
     }
     let file = std::fs::File::open(path).map_err(Error::read(path))?;
     // SAFETY: the map is private and read-only; as with every mapped input, another process that shortens the
