@@ -4,12 +4,12 @@
 //! `x`; graph outputs stay float. Weights: an integer initializer behind DequantizeLinear. Biases: int32 with scale
 //! `x·w`. Grids that tensors share are one scale and one zero-point initializer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, Result};
 use crate::ir::{Attr, Attrs, Graph, Node, Tensor, ValueId};
 use crate::passes::clip_in_integers;
-use crate::plan::{Activation, Plan};
+use crate::plan::{Activation, LAYERS, Plan};
 use crate::quant::{Grid, QuantizedTensor, quantize_bias};
 use crate::recipes::Solution;
 
@@ -23,7 +23,13 @@ pub const PER_CHANNEL_OPSET: i64 = 13;
 /// # Errors
 /// When the plan or the solution do not belong to the graph.
 pub fn emit(graph: &Graph, plan: &Plan, solution: &Solution) -> Result<Graph> {
-    let mut emitter = Emitter { graph: graph.clone(), plan, solution, weights: HashMap::new() };
+    let mut emitter = Emitter {
+        graph: graph.clone(),
+        plan,
+        solution,
+        float_layers: float_layers(graph, plan),
+        weights: HashMap::new(),
+    };
     for (activation, grid) in plan.activations.iter().zip(&solution.activations) {
         emitter.quantize_activation(activation, grid)?;
     }
@@ -42,10 +48,20 @@ pub fn emit(graph: &Graph, plan: &Plan, solution: &Solution) -> Result<Graph> {
     Ok(graph)
 }
 
+fn float_layers(graph: &Graph, plan: &Plan) -> HashSet<ValueId> {
+    let planned: HashSet<&str> = plan.layers.iter().map(|layer| layer.output.as_str()).collect();
+    let layers = graph.nodes.iter().filter(|node| LAYERS.iter().any(|op| node.is(op)));
+    let outputs = layers.filter_map(|node| node.output(0));
+    outputs.filter(|&id| !planned.contains(graph.name_of(id))).collect()
+}
+
 struct Emitter<'a> {
     graph: Graph,
     plan: &'a Plan,
     solution: &'a Solution,
+    /// Results of layers that stay float. They read floats: behind a DequantizeLinear, ONNX Runtime's default options
+    /// would quantize their weights per tensor (`WeightBiasQuantization`, seen in 1.31).
+    float_layers: HashSet<ValueId>,
     /// The dequantized value of each weight grid that was written.
     weights: HashMap<usize, ValueId>,
 }
@@ -75,7 +91,9 @@ impl Emitter<'_> {
         for name in &activation.quantized {
             let x = self.find(name)?;
             let dequantized = self.graph.add_value(&format!("{name}_dequantized"));
-            for input in self.graph.nodes.iter_mut().flat_map(|n| n.inputs.iter_mut()) {
+            let float_layers = &self.float_layers;
+            let stays_float = |n: &Node| n.output(0).is_some_and(|y| float_layers.contains(&y));
+            for input in self.graph.nodes.iter_mut().filter(|n| !stays_float(n)).flat_map(|n| n.inputs.iter_mut()) {
                 if *input == Some(x) {
                     *input = Some(dequantized);
                 }

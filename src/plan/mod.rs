@@ -15,6 +15,9 @@ pub use target::Target;
 
 use crate::quant::Scheme;
 
+/// Operators with weights.
+pub const LAYERS: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
+
 /// Why a tensor is on a grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -2,15 +2,13 @@
 
 use super::grid_preserving::preserved_inputs;
 use super::policy::{Pattern, refuse_unmatched};
-use super::{Activation, Float, Layer, Plan, Policy, Role, Weight};
+use super::{Activation, Float, LAYERS, Layer, Plan, Policy, Role, Weight};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Node, Uses, ValueId};
 use crate::quant::Scheme;
 
 /// Bits of the network input, of residual operands that no layer reads, and of tensors quantized for kernels' sake.
 const WIDE_BITS: u32 = 8;
-/// Operators with weights.
-pub(super) const LAYERS: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
 /// Operators that ONNX Runtime's CPU kernels run in integer when their inputs and their output are quantized.
 const INTEGER_KERNELS: &[&str] =
     &["Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid"];
@@ -174,6 +172,10 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let result = self.behind_activation(output);
+            let makes_logits = LAYERS.iter().any(|op| node.is(op)) && !self.before_layer[output.index()];
+            if makes_logits {
+                continue;
+            }
             if !self.uses.is_output(result) && !self.uses.consumers(result).is_empty() {
                 self.ask(result, Role::Output, WIDE_BITS);
             }

@@ -2,8 +2,7 @@
 
 use regex::Regex;
 
-use super::Target;
-use super::placement::LAYERS;
+use super::{LAYERS, Target};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Node};
 
