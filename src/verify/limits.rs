@@ -34,7 +34,7 @@ pub const NODE_BY_NODE_SAMPLES: usize = 4;
 /// Samples of the checks where the user asks for no number: as many as cost [`DEFAULT_MACS`] in one run of the model.
 pub const DEFAULT_SAMPLES: std::ops::RangeInclusive<usize> = 8..=64;
 /// See [`DEFAULT_SAMPLES`].
-pub const DEFAULT_MACS: u64 = 4_000_000_000;
+pub const DEFAULT_MACS: u64 = 2_000_000_000;
 
 /// Returns the samples to check on by default for a model of so many multiply-accumulates a sample.
 pub fn default_samples(macs: u64) -> usize {
