@@ -1,10 +1,12 @@
 //! Model files: the only place that sees protobuf types.
 
+mod draft;
 mod load;
 pub mod opset;
 mod save;
 mod tensor;
 
+pub use draft::Draft;
 pub use load::{decode, load, load_mapped, stored_bytes};
 pub use opset::upgrade;
 pub use save::{INLINE_LIMIT, Saved, constant_bytes, encode, encode_split, save};

@@ -1,6 +1,7 @@
 //! Which tensor goes onto which grid: plain data, made once, read by ranges, training and emission alike.
 
 mod cost;
+mod demand;
 mod grid_preserving;
 mod placement;
 mod policy;
@@ -78,6 +79,8 @@ pub struct Float {
     pub name: String,
     /// The operator.
     pub op_type: String,
+    /// Whether a layer stays float; else only the tensor between quantized operators does.
+    pub is_layer: bool,
     /// The reason.
     pub reason: String,
 }

@@ -1,5 +1,6 @@
 //! From a [`Policy`] to a [`Plan`]: placement, bits, and which tensors share a grid.
 
+use super::demand::Demand;
 use super::grid_preserving::preserved_inputs;
 use super::policy::{Pattern, refuse_unmatched};
 use super::{Activation, Float, LAYERS, Layer, Plan, Policy, Role, Weight};
@@ -26,29 +27,6 @@ pub fn plan(graph: &Graph, policy: &Policy) -> Result<Plan> {
         planner.place_outputs();
     }
     planner.finish()
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Demand {
-    role: Role,
-    bits: u32,
-}
-
-impl Demand {
-    /// The image keeps its bits; layer inputs outrank carriers, carriers outrank outputs; equals take the wider.
-    fn merge(self, other: Self) -> Self {
-        let rank = |d: Self| match d.role {
-            Role::Image => 3,
-            Role::LayerInput => 2,
-            Role::Carrier => 1,
-            Role::Output => 0,
-        };
-        match rank(self).cmp(&rank(other)) {
-            std::cmp::Ordering::Greater => self,
-            std::cmp::Ordering::Less => other,
-            std::cmp::Ordering::Equal => Self { bits: self.bits.max(other.bits), ..self },
-        }
-    }
 }
 
 struct PlacedLayer {
@@ -100,7 +78,12 @@ impl<'a> Planner<'a> {
                 continue;
             }
             match self.why_float(node) {
-                Some(reason) => self.float.push(Float { name: self.name(node), op_type: node.op_type.clone(), reason }),
+                Some(reason) => self.float.push(Float {
+                    name: self.name(node),
+                    op_type: node.op_type.clone(),
+                    is_layer: true,
+                    reason,
+                }),
                 None => self.place_layer(index, node),
             }
         }
@@ -278,7 +261,7 @@ impl<'a> Planner<'a> {
                     }
                 };
                 let op_type = self.graph.nodes[index].op_type.clone();
-                self.float.push(Float { name: self.graph.name_of(id).to_owned(), op_type, reason });
+                self.float.push(Float { name: self.graph.name_of(id).to_owned(), op_type, is_layer: false, reason });
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What a run did, as data with a schema version, and as tables for people.
 
 mod inspection;
+mod summary;
 mod table;
 mod warning;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use inspection::{Inspection, inspect, render_inspection};
+pub use summary::{layer_costs, ranges, warnings};
 pub use table::{render, render_verification};
 pub use warning::Warning;
 
