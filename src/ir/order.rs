@@ -58,6 +58,12 @@ impl Graph {
         uses
     }
 
+    /// Returns the node whose first output is the value called `name`.
+    pub fn maker(&self, name: &str) -> Option<&Node> {
+        let id = self.find(name)?;
+        self.nodes.iter().find(|node| node.output(0) == Some(id))
+    }
+
     /// Makes every reader of `old`, graph outputs included, read `new`.
     pub fn replace_uses(&mut self, old: ValueId, new: ValueId) {
         for id in self.nodes.iter_mut().flat_map(|n| n.inputs.iter_mut()).flatten() {

@@ -94,14 +94,6 @@ impl Tensor {
         Ok(Self::pack(dtype, shape, bytes))
     }
 
-    /// Returns a float tensor with the contents of `array`.
-    pub fn from_array(array: &ArrayD<f32>) -> Self {
-        match array.as_slice() {
-            Some(values) => Self::from_f32(array.shape(), values),
-            None => Self::from_f32(array.shape(), &array.iter().copied().collect::<Vec<_>>()),
-        }
-    }
-
     fn pack(dtype: DType, shape: &[usize], bytes: Vec<u8>) -> Self {
         Self { dtype, shape: shape.to_vec(), data: bytes.into() }
     }
@@ -129,14 +121,6 @@ impl Tensor {
     /// Returns the little-endian bytes.
     pub fn bytes(&self) -> &Bytes {
         &self.data
-    }
-
-    /// Returns the same bytes under another shape with as many elements.
-    ///
-    /// # Errors
-    /// When the element counts differ.
-    pub fn reshaped(&self, shape: &[usize]) -> Result<Self> {
-        Self::new(self.dtype, shape.to_vec(), self.data.clone())
     }
 
     /// Returns rows `range` of axis 0, without copying.

@@ -40,7 +40,7 @@ fn nearest(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Soluti
 fn fit_biases(student: &Graph, plan: &Plan, index: usize, activations: &[Grid], scale: &[f32]) -> Result<Vec<f32>> {
     let mut scale = scale.to_vec();
     for layer in plan.layers.iter().filter(|l| l.weight == Some(index)) {
-        let node = student.find(&layer.output).and_then(|id| student.nodes.iter().find(|n| n.output(0) == Some(id)));
+        let node = student.maker(&layer.output);
         let Some(bias) = node.and_then(|n| student.constant_of(n.input(2)?)) else { continue };
         let values = bias.to_f32()?;
         if bias.shape().len() == 1 && (scale.len() == 1 || scale.len() == values.len()) {

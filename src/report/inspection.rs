@@ -98,8 +98,7 @@ pub fn inspect(path: &Path, input_shapes: &[(String, Vec<usize>)], engine: &dyn 
             Err(error) => (Vec::new(), Vec::new(), Some(error.to_string())),
             Ok(plan) => {
                 let layers = plan.layers.iter().map(|layer| {
-                    let node =
-                        graph.find(&layer.output).and_then(|id| graph.nodes.iter().find(|n| n.output(0) == Some(id)));
+                    let node = graph.maker(&layer.output);
                     let weight = layer.weight.and_then(|i| graph.constant_of(graph.find(&plan.weights[i].tensor)?));
                     Quantizable {
                         name: layer.name.clone(),

@@ -26,7 +26,7 @@ pub fn ranges(plan: &Plan, solution: &Solution) -> Vec<Range> {
 pub fn layer_costs(student: &Graph, plan: &Plan, solution: &Solution) -> Result<Vec<LayerCost>> {
     let mut costs = Vec::with_capacity(plan.layers.len());
     for layer in &plan.layers {
-        let node = student.find(&layer.output).and_then(|id| student.nodes.iter().find(|n| n.output(0) == Some(id)));
+        let node = student.maker(&layer.output);
         let weight = layer.weight.map(|i| &solution.weights[i]);
         let float = layer.weight.and_then(|i| student.constant_of(student.find(&plan.weights[i].tensor)?));
         costs.push(LayerCost {
