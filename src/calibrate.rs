@@ -6,7 +6,7 @@ use crate::ir::{DType, Dim, Graph, ValueId};
 use crate::plan::{Activation, Plan, Role};
 use crate::quant::{Grid, Histogram, activation_grid};
 use crate::recipes::{RangeSource, Teacher};
-use crate::runtime::{SessionOptions, run_in_batches};
+use crate::runtime::{PIECE_BYTES, SessionOptions, run_in_batches};
 use crate::stats::{Moments, propagate};
 
 /// Inputs that are run at most; fewer where the tensors to look at would take more than [`MEMORY`].
@@ -82,7 +82,9 @@ fn observe(student: &Graph, plan: &Plan, wanted: &[usize], teacher: &Teacher) ->
     }
     let samples = samples_within(&tapped);
     let inputs = teacher.input.synthetic(student, samples, teacher.seed)?;
-    let mut session = teacher.engine.load(&tapped, &SessionOptions::default())?;
+    let mut session = teacher
+        .engine
+        .load(&tapped, &SessionOptions { piece_bytes: Some(PIECE_BYTES), ..SessionOptions::default() })?;
     let outputs = run_in_batches(session.as_mut(), &tapped, &inputs)?;
     let mut outputs = outputs.iter();
     taps.into_iter()

@@ -57,7 +57,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     let mut clock = Clock::new(progress);
 
     clock.stage("load");
-    let (original, maps) = onnx::load_mapped(&config.model)?;
+    let original = onnx::load(&config.model)?;
     let images = config.evaluation.as_ref().map(|(file, _)| Dataset::read_labelled(file)).transpose()?;
 
     clock.stage("normalise");
@@ -76,7 +76,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     let prepared = Prepared { student, norms, input, passes };
     let mut report = describe(config, engines, (&original, prepared), (plan, solution))?;
     // What the float model took of memory is the checks' from here on.
-    maps.iter().for_each(onnx::Mapped::release);
+    onnx::release_pages();
 
     let mut draft = None;
     if let Some(output) = &config.output {

@@ -11,7 +11,7 @@ use super::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto,
     attribute_proto::AttributeType,
 };
-use super::tensor::{ExternalData, Mapped, from_proto, map_file};
+use super::tensor::{ExternalData, from_proto, map_file};
 use crate::error::{Error, Result};
 use crate::ir::{Attr, Attrs, DType, Dim, Graph, Metadata, Node, OperatorSet, ValueId, check};
 
@@ -21,15 +21,6 @@ use crate::ir::{Attr, Attrs, DType, Dim, Graph, Metadata, Node, OperatorSet, Val
 /// Files that cannot be read, are no ONNX models, contradict themselves, or hold subgraphs, functions, sparse or
 /// string tensors.
 pub fn load(path: &Path) -> Result<Graph> {
-    Ok(load_mapped(path)?.0)
-}
-
-/// Returns the same as [`load`], and the maps that its weights lie in.
-///
-/// # Errors
-/// As [`load`].
-pub fn load_mapped(path: &Path) -> Result<(Graph, Vec<Mapped>)> {
-    let map = Mapped::open(path)?;
     let folder = match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
@@ -40,9 +31,7 @@ pub fn load_mapped(path: &Path) -> Result<(Graph, Vec<Mapped>)> {
         Error::Unsupported { place, message } => Error::unsupported(format!("{}: {place}", path.display()), message),
         other => other,
     };
-    let (graph, mut maps) = decode_in(map.bytes(), Some(folder)).map_err(in_file)?;
-    maps.push(map);
-    Ok((graph, maps))
+    decode_in(map_file(path)?, Some(folder)).map_err(in_file)
 }
 
 /// Returns the bytes of the model file at `path` together with its external data, each file counted once.
@@ -63,10 +52,10 @@ pub fn stored_bytes(path: &Path) -> Result<u64> {
 /// # Errors
 /// As [`load`].
 pub fn decode(bytes: Bytes) -> Result<Graph> {
-    Ok(decode_in(bytes, None)?.0)
+    decode_in(bytes, None)
 }
 
-fn decode_in(bytes: Bytes, folder: Option<&Path>) -> Result<(Graph, Vec<Mapped>)> {
+fn decode_in(bytes: Bytes, folder: Option<&Path>) -> Result<Graph> {
     let model = ModelProto::decode(bytes)
         .map_err(|e| Error::malformed("model", format!("is not an ONNX file or is cut short ({e})")))?;
     let proto =
@@ -82,13 +71,13 @@ fn decode_in(bytes: Bytes, folder: Option<&Path>) -> Result<(Graph, Vec<Mapped>)
     }
     let mut reader = Reader { graph: header(&model, proto), external: ExternalData::new(folder) };
     reader.read(proto)?;
-    let Reader { mut graph, external } = reader;
+    let mut graph = reader.graph;
     if graph.ir_version > super::NEWEST_IR_VERSION {
         tracing::warn!("file format version {} is newer than this program knows", graph.ir_version);
     }
     graph.sort()?;
     check(&graph)?;
-    Ok((graph, external.maps))
+    Ok(graph)
 }
 
 fn header(model: &ModelProto, proto: &GraphProto) -> Graph {

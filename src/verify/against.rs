@@ -79,7 +79,7 @@ fn compare_outputs(
     mode: &Mode,
     errors: &mut Errors,
 ) -> Result<()> {
-    let mut session = mode.optimised().load(original)?;
+    let mut session = mode.load_original(original)?;
     for (batch, outputs) in evidence.batches.iter().zip(evidence.outputs) {
         let float = session.run(&matches.own_inputs(batch))?;
         for (pair, &(own, other)) in matches.outputs.iter().enumerate() {
@@ -96,7 +96,7 @@ type FloatTensors = Vec<(Vec<Option<Tensor>>, Vec<Tensor>)>;
 fn float_tensors(original: &Graph, evidence: &Evidence, matches: &Matches, mode: &Mode) -> Result<FloatTensors> {
     let taps: Vec<_> = matches.tensors.iter().flatten().map(|&id| (id, DType::F32)).collect();
     let (tapped, sources) = tap(original, &taps);
-    let mut session = mode.optimised().load(&tapped)?;
+    let mut session = mode.load_original(&tapped)?;
     let run = |observed: &Observed| {
         let inputs = matches.own_inputs(&observed.inputs);
         let mut outputs = session.run(&inputs)?;

@@ -2,7 +2,7 @@
 
 use super::compare::{Comparison, numbers};
 use super::limits;
-use super::modes::{Mode, Subject};
+use super::modes::Mode;
 use super::result::{Check, IntegerAgreement};
 use super::structure::Quantizer;
 use super::tap::{cut, tap};
@@ -81,18 +81,19 @@ fn fixes_batch(graph: &Graph) -> bool {
 
 /// Returns the checks of all modes but the first (the reference), and the agreement of every quantizer in each.
 pub fn node_by_node(
-    subject: &Subject,
+    graph: &Graph,
     quantizers: &[Quantizer],
     modes: &[Mode],
     observed: &[Observed],
 ) -> Result<(Vec<Check>, Vec<IntegerAgreement>)> {
     let (mut checks, mut agreements) = (Vec::new(), Vec::new());
     let [reference, others @ ..] = modes else { return Ok((checks, agreements)) };
-    let graph = subject.for_mode(reference).map_err(Error::Verification)?;
+    let reference = reference.readable(graph)?;
     for mode in others {
-        let mut seen = Seen::new(graph, quantizers, mode);
+        let mut seen = Seen::new(&reference, quantizers, mode);
         let result = || -> Result<()> {
-            let cut = cut(subject.for_mode(mode).map_err(Error::Verification)?, quantizers);
+            let readable = mode.readable(graph)?;
+            let cut = cut(&readable, quantizers);
             let mut session = mode.load(&cut.graph)?;
             for Observed { inputs, outputs, integers } in observed {
                 let fed: Vec<Tensor> = inputs.iter().chain(integers).cloned().collect();
@@ -107,7 +108,7 @@ pub fn node_by_node(
             Ok(())
         }();
         match result {
-            Ok(()) => checks.extend(seen.checks(graph, mode)),
+            Ok(()) => checks.extend(seen.checks(&reference, mode)),
             Err(e) => checks.push(integer_check(mode, seen.limit, (None, false), e.to_string())),
         }
         agreements.append(&mut seen.agreements);

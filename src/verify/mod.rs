@@ -31,7 +31,7 @@ pub use tap::{CutGraph, Source, cut, tap};
 use crate::data::synthetic_inputs;
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor};
-use modes::{EndToEnd, Mode, Subject, end_to_end, modes};
+use modes::{EndToEnd, Mode, end_to_end, modes};
 
 /// How a verification is made.
 #[derive(Clone, Debug)]
@@ -108,16 +108,15 @@ pub fn verify(
     if let Some(path) = &options.shipped {
         result.checks.push(decode_check(&decode_shipped(path, quantized)?));
     }
-    let subject = Subject { graph: quantized, copy: shadow(quantized) };
-    let EndToEnd { ran, checks, outputs } = end_to_end(&subject, &modes, &batches, result.lowest_bits);
+    let EndToEnd { ran, checks, outputs } = end_to_end(quantized, &modes, &batches, result.lowest_bits);
     result.checks.extend(checks);
     describe_engines(&mut result, &ran);
     if let Some(reference) = ran.first() {
-        let graph = subject.for_mode(reference).map_err(Error::Verification)?;
+        let graph = &*reference.readable(quantized)?;
         let quantizers = &structure.quantizers;
         let observed = observe(graph, quantizers, reference, &batches)?;
         result.node_by_node_samples = observed.iter().map(|o| samples_of(&o.inputs)).sum();
-        let (checks, integers) = integers::node_by_node(&subject, quantizers, &ran, &observed)?;
+        let (checks, integers) = integers::node_by_node(quantized, quantizers, &ran, &observed)?;
         result.checks.extend(checks);
         result.integers = integers;
         let evidence = Evidence { graph, quantizers, batches: &batches, outputs: &outputs, observed: &observed };
