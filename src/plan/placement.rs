@@ -1,15 +1,21 @@
 //! From a [`Policy`] to a [`Plan`]: placement, bits, and which tensors share a grid.
 
+use super::container::{is_packed, refuse_unused};
 use super::demand::Demand;
 use super::grid_preserving::preserved_inputs;
-use super::policy::{Pattern, refuse_unmatched};
-use super::{Activation, Float, LAYERS, Layer, Plan, Policy, Role, Weight};
+use super::policy::{Pattern, refuse_unfit, refuse_unmatched};
+use super::residual::quantized_operands;
+use super::stays_float::{excluded, is_float, why_float};
+use super::target::Choices;
+use super::{Activation, Float, LAYERS, Layer, Plan, Policy, Role, Weight, WeightOnly};
 use crate::error::{Error, Result};
-use crate::ir::{DType, Graph, Node, Uses, ValueId};
+use crate::ir::{Graph, Node, Uses, ValueId};
 use crate::quant::Scheme;
 
 /// Bits of the network input, of residual operands that no layer reads, and of tensors quantized for kernels' sake.
 const WIDE_BITS: u32 = 8;
+/// Bits of weights in the reduced range: two products of a byte and such a weight add up to less than 16 bits hold.
+const REDUCED_BITS: u32 = 7;
 /// Operators that ONNX Runtime's CPU kernels run in integer when their inputs and their output are quantized.
 const INTEGER_KERNELS: &[&str] =
     &["Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid"];
@@ -17,13 +23,17 @@ const INTEGER_KERNELS: &[&str] =
 /// Returns the plan for `graph`, whose normalising passes have run and whose shapes are inferred.
 ///
 /// # Errors
-/// Names that match no node; a graph without a layer that can be quantized.
+/// Bits or a container that the target lacks; names that match no node; a graph without a layer that can be quantized.
 pub fn plan(graph: &Graph, policy: &Policy) -> Result<Plan> {
+    refuse_unfit(policy)?;
     let mut planner = Planner::new(graph, policy)?;
     planner.place_layers();
     planner.place_residual_sums();
     planner.unite_upwards();
-    if policy.target.quantizes_outputs() {
+    if planner.choices.concat_shares_grid {
+        planner.unite_concats();
+    }
+    if planner.choices.quantizes_outputs {
         planner.place_outputs();
     }
     planner.finish()
@@ -31,13 +41,32 @@ pub fn plan(graph: &Graph, policy: &Policy) -> Result<Plan> {
 
 struct PlacedLayer {
     node: usize,
-    input: ValueId,
-    weight: Option<(ValueId, Scheme)>,
+    /// None where the weight alone is quantized.
+    input: Option<ValueId>,
+    weight: Option<(ValueId, Scheme, bool)>,
+}
+
+/// Weight grids and the layers that read them.
+#[derive(Default)]
+struct Weights {
+    weights: Vec<Weight>,
+    layers: Vec<Layer>,
+    weight_only: Vec<WeightOnly>,
+}
+
+impl Weights {
+    fn index_of(&mut self, wanted: Weight) -> usize {
+        self.weights.iter().position(|w| *w == wanted).unwrap_or_else(|| {
+            self.weights.push(wanted);
+            self.weights.len() - 1
+        })
+    }
 }
 
 struct Planner<'a> {
     graph: &'a Graph,
     policy: &'a Policy,
+    choices: &'static Choices,
     uses: Uses,
     exclude: Vec<Pattern>,
     layer_bits: Vec<(Pattern, u32)>,
@@ -60,6 +89,7 @@ impl<'a> Planner<'a> {
         Ok(Self {
             graph,
             policy,
+            choices: policy.target.choices(),
             uses: graph.uses(),
             exclude,
             layer_bits,
@@ -77,7 +107,7 @@ impl<'a> Planner<'a> {
             if !LAYERS.iter().any(|op| node.is(op)) {
                 continue;
             }
-            match self.why_float(node) {
+            match why_float(self.graph, self.policy, &self.exclude, node) {
                 Some(reason) => self.float.push(Float {
                     name: self.name(node),
                     op_type: node.op_type.clone(),
@@ -99,28 +129,31 @@ impl<'a> Planner<'a> {
             None => asked,
         };
         let (weight_bits, input_bits) = (bits(self.policy.weight_bits), bits(self.policy.activation_bits));
+        let weight_bits = if self.policy.reduce_range { weight_bits.min(REDUCED_BITS) } else { weight_bits };
         let weight = self.graph.constant_of(other).map(|tensor| {
-            let symmetric = self.policy.symmetric;
             let axis = if self.policy.per_channel { channel_axis(node, tensor.shape().len()) } else { None };
-            (other, Scheme { bits: weight_bits, signed: symmetric, symmetric, axis })
+            let packed = is_packed(self.policy, &node.op_type, weight_bits);
+            (other, Scheme::weight(weight_bits, self.policy.symmetric, axis), packed)
         });
+        if weight.is_some_and(|(_, _, packed)| packed && self.choices.packed_weights_alone) {
+            return self.layers.push(PlacedLayer { node: index, input: None, weight });
+        }
         self.ask(input, Role::LayerInput, input_bits);
         if weight.is_none() {
             self.ask(other, Role::LayerInput, input_bits);
         }
-        self.layers.push(PlacedLayer { node: index, input, weight });
+        self.layers.push(PlacedLayer { node: index, input: Some(input), weight });
     }
 
     fn place_residual_sums(&mut self) {
         for node in &self.graph.nodes {
             let operands: Vec<ValueId> = node.inputs.iter().flatten().copied().collect();
-            let residual = node.is("Add")
-                && operands.len() == 2
-                && operands.iter().all(|id| self.behind_layer[id.index()] && self.is_float(*id));
-            if !residual || self.excluded(node).is_some() {
+            let Ok(operands) = <[ValueId; 2]>::try_from(operands) else { continue };
+            let ready = |id: &ValueId| self.behind_layer[id.index()] && is_float(self.graph, *id);
+            if !node.is("Add") || !operands.iter().all(ready) || self.excluded(node) {
                 continue;
             }
-            for id in operands {
+            for id in quantized_operands(self.graph, &self.uses, self.policy.target, node, operands) {
                 self.ask(id, Role::Carrier, WIDE_BITS);
             }
         }
@@ -131,7 +164,16 @@ impl<'a> Planner<'a> {
         for node in self.graph.nodes.iter().rev() {
             let Some(inputs) = preserved_inputs(self.graph, node) else { continue };
             let wanted = node.outputs.iter().flatten().any(|&id| self.demanded(id));
-            if wanted && inputs.iter().all(|&id| self.is_float(id)) {
+            if wanted && inputs.iter().all(|&id| is_float(self.graph, id)) {
+                self.unite(node, &inputs);
+            }
+        }
+    }
+
+    fn unite_concats(&mut self) {
+        for node in self.graph.nodes.iter().filter(|node| node.is("Concat")) {
+            let Some(inputs) = preserved_inputs(self.graph, node) else { continue };
+            if inputs.iter().all(|&id| self.demanded(id)) && !self.excluded(node) {
                 self.unite(node, &inputs);
             }
         }
@@ -143,7 +185,7 @@ impl<'a> Planner<'a> {
             let Some(output) = node.output(0) else { continue };
             if let Some(inputs) = preserved_inputs(self.graph, node) {
                 let all = inputs.iter().all(|&id| self.demanded(id));
-                if all && !self.uses.is_output(output) && self.excluded(node).is_none() {
+                if all && !self.uses.is_output(output) && !self.excluded(node) {
                     self.unite(node, &inputs);
                 }
                 continue;
@@ -151,7 +193,7 @@ impl<'a> Planner<'a> {
             let data = node.inputs.iter().take(2).flatten().filter(|&&id| self.graph.constant_of(id).is_none());
             let mut data = data.peekable();
             let ready = data.peek().is_some() && data.all(|&id| self.demanded(id));
-            if !ready || !INTEGER_KERNELS.iter().any(|op| node.is(op)) || self.excluded(node).is_some() {
+            if !ready || !INTEGER_KERNELS.iter().any(|op| node.is(op)) || self.excluded(node) {
                 continue;
             }
             let result = self.behind_activation(output);
@@ -188,7 +230,10 @@ impl<'a> Planner<'a> {
             let Some(demand) = self.demand[set] else { continue };
             let index = *slot[set].get_or_insert_with(|| {
                 activations.push(Activation {
-                    scheme: Scheme::activation(demand.bits),
+                    scheme: match self.choices.symmetric_activations {
+                        true => Scheme::symmetric_activation(demand.bits),
+                        false => Scheme::activation(demand.bits),
+                    },
                     role: demand.role,
                     roots: Vec::new(),
                     tensors: Vec::new(),
@@ -198,9 +243,10 @@ impl<'a> Planner<'a> {
             });
             self.join(&mut activations[index], set, id);
         }
-        let (weights, layers) = self.weights_and_layers(&slot);
+        let Weights { weights, layers, weight_only } = self.weights(&slot);
+        refuse_unused(self.policy, &weights)?;
         self.list_float_tensors();
-        Ok(Plan { target: self.policy.target, activations, weights, layers, float: self.float })
+        Ok(Plan { target: self.policy.target, activations, weights, layers, weight_only, float: self.float })
     }
 
     fn join(&self, activation: &mut Activation, set: usize, id: ValueId) {
@@ -211,33 +257,36 @@ impl<'a> Planner<'a> {
         if is_root {
             activation.roots.push(name.clone());
         }
-        if (is_root || self.policy.target.quantizes_outputs()) && !self.uses.consumers(id).is_empty() {
+        if (is_root || self.choices.quantizes_outputs) && !self.uses.consumers(id).is_empty() {
             activation.quantized.push(name.clone());
         }
         activation.tensors.push(name);
     }
 
-    fn weights_and_layers(&mut self, slot: &[Option<usize>]) -> (Vec<Weight>, Vec<Layer>) {
-        let mut weights: Vec<Weight> = Vec::new();
-        let mut layers = Vec::new();
+    fn weights(&mut self, slot: &[Option<usize>]) -> Weights {
+        let mut made = Weights::default();
         for placed in std::mem::take(&mut self.layers) {
             let node = &self.graph.nodes[placed.node];
-            let weight = placed.weight.map(|(id, scheme)| {
-                let wanted = Weight { tensor: self.graph.name_of(id).to_owned(), scheme };
-                weights.iter().position(|w| *w == wanted).unwrap_or_else(|| {
-                    weights.push(wanted);
-                    weights.len() - 1
-                })
+            let weight = placed.weight.map(|(id, scheme, packed)| {
+                made.index_of(Weight { tensor: self.graph.name_of(id).to_owned(), scheme, packed })
             });
-            layers.push(Layer {
-                name: self.name(node),
-                op_type: node.op_type.clone(),
-                output: node.output(0).map_or(String::new(), |id| self.graph.name_of(id).to_owned()),
-                input: slot[self.set_of(placed.input)].expect("a layer's input was asked for"),
-                weight,
-            });
+            let (name, op_type) = (self.name(node), node.op_type.clone());
+            let output = node.output(0).map_or(String::new(), |id| self.graph.name_of(id).to_owned());
+            match (placed.input, weight) {
+                (Some(input), weight) => {
+                    let input = slot[self.set_of(input)].expect("a layer's input was asked for");
+                    made.layers.push(Layer { name, op_type, output, input, weight });
+                }
+                (None, Some(weight)) => {
+                    let reason = "its weight alone is quantized, as the target reads packed weights".to_owned();
+                    let float = Float { name: name.clone(), op_type: op_type.clone(), is_layer: false, reason };
+                    self.float.push(float);
+                    made.weight_only.push(WeightOnly { name, op_type, output, weight });
+                }
+                (None, None) => {}
+            }
         }
-        (weights, layers)
+        made
     }
 
     /// Lists tensors that some operator reads in floating point, beside results that go straight into an activation
@@ -245,7 +294,7 @@ impl<'a> Planner<'a> {
     fn list_float_tensors(&mut self) {
         for (index, node) in self.graph.nodes.iter().enumerate() {
             for &id in node.outputs.iter().flatten() {
-                if self.demanded(id) || !self.is_float(id) {
+                if self.demanded(id) || !is_float(self.graph, id) {
                     continue;
                 }
                 let result = self.behind_activation(id);
@@ -266,46 +315,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn why_float(&self, node: &Node) -> Option<String> {
-        if let Some(reason) = self.excluded(node) {
-            return Some(reason);
-        }
-        let (Some(input), Some(weight)) = (node.input(0), node.input(1)) else {
-            return Some("an input is missing".to_owned());
-        };
-        if !self.is_float(input) {
-            return Some(format!("its input is {}", self.not_float32(input)));
-        }
-        match self.graph.constant_of(weight) {
-            Some(tensor) if tensor.dtype() != DType::F32 => return Some(format!("its weight is {}", tensor.dtype())),
-            Some(tensor) if tensor.is_empty() => return Some("its weight is empty".to_owned()),
-            None if !node.is("MatMul") => return Some("its weight is computed at run time".to_owned()),
-            None if !self.is_float(weight) => {
-                return Some(format!("its second operand is {}", self.not_float32(weight)));
-            }
-            _ => {}
-        }
-        let attrs = &node.attrs;
-        let plain = attrs.float("alpha", 1.0) == 1.0 && attrs.float("beta", 1.0) == 1.0 && attrs.int("transA", 0) == 0;
-        (node.is("Gemm") && !plain).then(|| "Gemm with alpha, beta or transA has no integer form".to_owned())
-    }
-
-    fn not_float32(&self, id: ValueId) -> String {
-        match self.graph.value(id) {
-            value if value.constant.is_some() => "a constant".to_owned(),
-            value => match value.dtype {
-                Some(dtype) if dtype.is_float() => format!("{dtype}; convert the model to float32 first"),
-                Some(dtype) => format!("{dtype}, only float32 is quantized"),
-                None => "of unknown type".to_owned(),
-            },
-        }
-    }
-
-    fn excluded(&self, node: &Node) -> Option<String> {
-        if let Some(pattern) = self.exclude.iter().find(|p| p.matches(self.graph, node)) {
-            return Some(format!("excluded by name \"{}\"", pattern.typed));
-        }
-        self.policy.exclude_ops.contains(&node.op_type).then(|| "excluded by operator".to_owned())
+    fn excluded(&self, node: &Node) -> bool {
+        excluded(self.graph, self.policy, &self.exclude, node).is_some()
     }
 
     fn name(&self, node: &Node) -> String {
@@ -313,11 +324,6 @@ impl<'a> Planner<'a> {
             ("", Some(output)) => self.graph.name_of(output).to_owned(),
             (name, _) => name.to_owned(),
         }
-    }
-
-    fn is_float(&self, id: ValueId) -> bool {
-        let value = self.graph.value(id);
-        value.constant.is_none() && value.dtype == Some(DType::F32)
     }
 
     fn set_of(&self, id: ValueId) -> usize {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use super::{LayerCost, Report};
+use crate::plan::ContainerChoice;
 use crate::verify::{Check, TensorError, Verification};
 
 /// Rows of the ranked tables.
@@ -100,7 +101,7 @@ fn layers(costs: &[LayerCost]) -> Table {
             [
                 cost.op_type.clone(),
                 or_dash(cost.weight_bits.map(|b| format!("{b} bit"))),
-                format!("{} bit", cost.input_bits),
+                cost.input_bits.map_or("float".to_owned(), |b| format!("{b} bit")),
                 or_dash(cost.weight_bytes.map(|b| format!("{} -> {}", b.float, b.quantized))),
                 or_dash(mega),
                 or_dash(cost.weight_sqnr.map(|db| format!("{db:.1}"))),
@@ -130,6 +131,7 @@ fn facts(report: &Report) -> String {
             input.lo, input.hi, input.scale, input.source
         ),
     ];
+    lines.extend(container(&report.container));
     let stays: Vec<String> =
         report.plan.float.iter().map(|f| format!("{} ({}; {})", f.name, f.op_type, f.reason)).collect();
     lines.push(format!(
@@ -137,6 +139,21 @@ fn facts(report: &Report) -> String {
         if stays.is_empty() { "nothing".to_owned() } else { stays.join("\n          ") }
     ));
     lines.join("\n")
+}
+
+/// What weights of 4 bits and below are stored in; nothing where there are none.
+fn container(choice: &ContainerChoice) -> Option<String> {
+    let stored = match (choice.packed, choice.unpacked) {
+        (0, 0) => return None,
+        (_, 0) => "int4".to_owned(),
+        (0, _) => "int8".to_owned(),
+        (packed, unpacked) => format!("int4 for {packed} weights of 4 bits and below, int8 for {unpacked}"),
+    };
+    let other = match choice.bytes_int4 == choice.bytes_int8 {
+        true => String::new(),
+        false => format!("; all in int8 {} bytes, int4 where it can be {}", choice.bytes_int8, choice.bytes_int4),
+    };
+    Some(format!("container {stored} ({}); weights take {} bytes{other}", choice.reason, choice.bytes))
 }
 
 fn checks<'a>(checks: impl Iterator<Item = &'a Check>) -> Table {

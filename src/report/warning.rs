@@ -84,7 +84,7 @@ impl std::fmt::Display for Warning {
             ),
             Self::PackedWeightsAreNotFaster => f.write_str(
                 "weights of 4 bits and below are stored packed: the file is small, but ONNX Runtime's CPU kernels \
-                 compute these layers in float; use --target ort-cpu for speed",
+                 compute these layers in float; use --container int8 with --target ort-cpu for speed",
             ),
             Self::SingleRuntime { reason } => write!(
                 f,

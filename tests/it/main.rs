@@ -14,4 +14,5 @@ mod round_trip;
 mod runtime;
 mod shape;
 mod support;
+mod targets;
 mod verify;
