@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 pub use container::{Container, ContainerChoice, container_choice};
 pub use cost::{macs, total_macs};
+pub use grid_preserving::preserved_inputs;
 pub use layer_shape::{FloatRule, LayerShape};
-pub use placement::plan;
+pub use placement::{channel_axis, plan};
 pub use policy::Policy;
 pub use target::{Choices, PACKED_OPSET, PER_CHANNEL_OPSET, ResidualSums, Target};
 

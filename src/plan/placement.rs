@@ -363,7 +363,8 @@ impl<'a> Planner<'a> {
     }
 }
 
-fn channel_axis(node: &Node, rank: usize) -> Option<usize> {
+/// Returns the axis of output channels of a layer's weight of so many axes, where it has one.
+pub fn channel_axis(node: &Node, rank: usize) -> Option<usize> {
     match node.op_type.as_str() {
         "Conv" => Some(0),
         "ConvTranspose" => (node.attrs.int("group", 1) == 1).then_some(1),

@@ -25,7 +25,7 @@ pub use integers::{Observed, observe};
 pub use modes::Engines;
 pub use result::{Check, IntegerAgreement, OutputAgreement, TensorError, Verification};
 pub use shadow::{shadow, widen_initializers};
-pub use structure::{QuantizedWeight, Quantizer, Structure, find_quantizers};
+pub use structure::{QuantizedWeight, Quantizer, Structure, find_quantizers, is_dequantize, is_quantize};
 pub use tap::{CutGraph, Source, cut, tap};
 
 use crate::data::synthetic_inputs;

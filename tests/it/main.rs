@@ -6,6 +6,7 @@ mod bad_input;
 mod command_line;
 mod emission;
 mod fusion;
+mod lint;
 mod normalise;
 mod opset;
 mod passes;

@@ -29,7 +29,7 @@ fn containers_follow_the_target_unless_asked_for() {
         let dtype = |name: &str| made.emitted.constant_of(made.emitted.find(name).unwrap()).unwrap().dtype();
         let found = [dtype("c2_w_quantized"), dtype("h_w_quantized")];
         let choice = report::container(&policy, &made.plan, &made.solution);
-        let packed = found.iter().any(|&d| d == DType::I4);
+        let packed = found.contains(&DType::I4);
         let sizes = [choice.bytes == choice.bytes_int8, choice.bytes == choice.bytes_int4];
         let sizes_fit = match (packed, target) {
             (true, _) => sizes == [false, true],
