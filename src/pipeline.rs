@@ -11,7 +11,7 @@ use crate::onnx::Draft;
 use crate::plan::{Plan, Policy, plan, total_macs};
 use crate::recipes::{Recipe, Solution, Teacher};
 use crate::report::{self, Bytes, Comparison, Report, SCHEMA_VERSION, Warning};
-use crate::runtime::{Engine, Engines};
+use crate::runtime::{Engine, Engines, machine::lacks_vnni};
 use crate::stats::{BatchNorm, InputStatistics, guess_input, read_batch_norms};
 use crate::verify::{self, Verification, VerifyOptions, verify};
 use crate::{onnx, passes, shape};
@@ -88,6 +88,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
         let published =
             if found.passed() { Some(output.clone()) } else { config.keep_failed.then(|| failed_name(output)) };
         draft = published.map(|name| (written, name));
+        report.warnings.extend(report::saturation_warnings(&report.plan, &found.saturation, lacks_vnni()));
         report.verification = Some(found);
     }
     if let (Some((data, preprocess)), Some(images)) = (&config.evaluation, &images) {

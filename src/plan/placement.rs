@@ -9,12 +9,13 @@ use super::stays_float::{excluded, is_float, why_float};
 use super::target::Choices;
 use super::{Activation, Float, LAYERS, Layer, Plan, Policy, Role, Weight, WeightOnly};
 use crate::error::{Error, Result};
-use crate::ir::{Graph, Node, Uses, ValueId};
+use crate::ir::{Graph, Node, Tensor, Uses, ValueId};
 use crate::quant::Scheme;
 
 /// Bits of the network input, of residual operands that no layer reads, and of tensors quantized for kernels' sake.
 const WIDE_BITS: u32 = 8;
 /// Bits of weights in the reduced range: two products of a byte and such a weight add up to less than 16 bits hold.
+/// Depthwise kernels add no products of bytes, so their weights keep all bits.
 const REDUCED_BITS: u32 = 7;
 /// Operators that ONNX Runtime's CPU kernels run in integer when their inputs and their output are quantized.
 const INTEGER_KERNELS: &[&str] =
@@ -129,7 +130,9 @@ impl<'a> Planner<'a> {
             None => asked,
         };
         let (weight_bits, input_bits) = (bits(self.policy.weight_bits), bits(self.policy.activation_bits));
-        let weight_bits = if self.policy.reduce_range { weight_bits.min(REDUCED_BITS) } else { weight_bits };
+        let adds_products = |tensor: &Tensor| !(node.is("Conv") && tensor.shape().get(1) == Some(&1));
+        let reduced = self.policy.reduce_range && self.graph.constant_of(other).is_some_and(adds_products);
+        let weight_bits = if reduced { weight_bits.min(REDUCED_BITS) } else { weight_bits };
         let weight = self.graph.constant_of(other).map(|tensor| {
             let axis = if self.policy.per_channel { channel_axis(node, tensor.shape().len()) } else { None };
             let packed = is_packed(self.policy, &node.op_type, weight_bits);

@@ -7,6 +7,7 @@ use crate::plan::{Activation, ContainerChoice, Plan, Policy, Weight, container_c
 use crate::quant::Grid;
 use crate::recipes::Solution;
 use crate::stats::{InputSource, InputStatistics};
+use crate::verify::Saturation;
 
 /// Returns the range of every activation grid and where it came from.
 pub fn ranges(plan: &Plan, solution: &Solution) -> Vec<Range> {
@@ -79,6 +80,32 @@ pub fn container(policy: &Policy, plan: &Plan, solution: &Solution) -> Container
         }
     }
     container_choice(policy, &plan.weights, &elements, &packable)
+}
+
+/// Returns what the user should know of sums that x86 processors without VNNI saturate: what the checks saw of it, and
+/// whether this machine is one (`lacks_vnni`).
+#[allow(clippy::cast_precision_loss)]
+pub fn saturation_warnings(plan: &Plan, saturation: &[Saturation], lacks_vnni: bool) -> Vec<Warning> {
+    let choices = plan.target.choices();
+    let mut warnings = Vec::new();
+    if !choices.runs_on_x86 || !choices.quantizes_outputs {
+        return warnings;
+    }
+    let wide = |w: &Weight| w.scheme.bits == 8 && w.scheme.signed;
+    if lacks_vnni && plan.weights.iter().any(wide) {
+        warnings.push(Warning::NoVnni);
+    }
+    let found = || saturation.iter().filter(|s| s.saturated > 0);
+    let total = |of: fn(&Saturation) -> u64| found().map(of).sum::<u64>() as f64;
+    if let Some(worst) = found().max_by(|a, b| a.relative_rms.total_cmp(&b.relative_rms)) {
+        warnings.push(Warning::PairSaturation {
+            layers: found().count(),
+            wrong_percent: 100.0 * total(|s| s.wrong_results) / total(|s| s.results),
+            worst: worst.layer.clone(),
+            relative_rms: worst.relative_rms,
+        });
+    }
+    warnings
 }
 
 /// Returns what the user should know of the input, of what stays float and of what the grids cost.

@@ -6,7 +6,7 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use super::{LayerCost, Report};
 use crate::plan::ContainerChoice;
-use crate::verify::{Check, TensorError, Verification};
+use crate::verify::{Check, Saturation, TensorError, Verification};
 
 /// Rows of the ranked tables.
 const RANKED: usize = 8;
@@ -58,6 +58,12 @@ pub fn render_verification(verification: &Verification) -> String {
     if !verification.blame.is_empty() {
         let _ =
             writeln!(out, "\nlayers by the error that they add alone (relative RMS)\n{}", blame(&verification.blame));
+    }
+    let saturated = verification.saturation.iter().filter(|s| s.saturated > 0);
+    let mut saturated: Vec<&Saturation> = saturated.collect();
+    saturated.sort_by(|a, b| b.relative_rms.total_cmp(&a.relative_rms));
+    if !saturated.is_empty() {
+        let _ = writeln!(out, "\nlayers that would go wrong on x86 without VNNI\n{}", saturation(&saturated));
     }
     for note in &verification.notes {
         let _ = writeln!(out, "note: {note}");
@@ -167,6 +173,24 @@ fn checks<'a>(checks: impl Iterator<Item = &'a Check>) -> Table {
         table.add_row(numbers(
             &check.name,
             [check.engine.clone(), number(check.measured), number(check.limit), verdict.to_owned(), message],
+        ));
+    }
+    table
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn saturation(saturated: &[&Saturation]) -> Table {
+    let mut table = table(&["layer", "saturated sums", "wrong results", "largest error", "relative RMS"]);
+    for layer in saturated.iter().take(RANKED) {
+        let wrong = 100.0 * layer.wrong_results as f64 / layer.results.max(1) as f64;
+        table.add_row(numbers(
+            &layer.layer,
+            [
+                layer.saturated.to_string(),
+                format!("{wrong:.3} %"),
+                format!("{:.4}", layer.largest_error),
+                format!("{:.4}", layer.relative_rms),
+            ],
         ));
     }
     table

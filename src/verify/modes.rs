@@ -100,13 +100,8 @@ pub struct EndToEnd<'a> {
     pub outputs: Vec<Vec<Tensor>>,
 }
 
-/// Runs the model on every batch in every mode, one session at a time.
-pub fn end_to_end<'a>(
-    subject: &Subject,
-    modes: &[Mode<'a>],
-    batches: &[Vec<Tensor>],
-    lowest_bits: u32,
-) -> EndToEnd<'a> {
+/// Runs the model on every batch in every mode, one session at a time; `limit` is that on relative RMS between them.
+pub fn end_to_end<'a>(subject: &Subject, modes: &[Mode<'a>], batches: &[Vec<Tensor>], limit: f64) -> EndToEnd<'a> {
     let mut found = EndToEnd { ran: Vec::new(), checks: Vec::new(), outputs: Vec::new() };
     let mut reference: Vec<Vec<Tensor>> = Vec::new();
     for mode in modes {
@@ -128,7 +123,7 @@ pub fn end_to_end<'a>(
         found.checks.push(check("loads and runs", true, String::new()));
         match found.ran.is_empty() {
             true => (found.outputs, reference) = (ran.outputs, ran.compared),
-            false => compare(&reference, &ran.compared, (subject.graph, lowest_bits), mode, &mut found.checks),
+            false => compare(&reference, &ran.compared, (subject.graph, limit), mode, &mut found.checks),
         }
         found.ran.push(*mode);
     }
@@ -169,11 +164,10 @@ fn run_all(subject: &Subject, mode: &Mode, batches: &[Vec<Tensor>]) -> Result<Ra
 fn compare(
     reference: &[Vec<Tensor>],
     found: &[Vec<Tensor>],
-    (graph, lowest_bits): (&Graph, u32),
+    (graph, limit): (&Graph, f64),
     mode: &Mode,
     checks: &mut Vec<Check>,
 ) {
-    let limit = limits::relative_rms(lowest_bits);
     for (i, (output, _)) in compared_tensors(graph).into_iter().enumerate() {
         let (mut comparison, mut top1) = (Comparison::default(), Top1::default());
         for (reference, found) in reference.iter().zip(found) {

@@ -13,6 +13,7 @@ mod passes;
 mod plan;
 mod round_trip;
 mod runtime;
+mod saturation;
 mod shape;
 mod support;
 mod targets;
