@@ -2,7 +2,7 @@
 
 use super::view::{View, is_16_bit, is_blocked, is_packed};
 use super::{Findings, Rule, Severity};
-use crate::ir::{DType, Node};
+use crate::ir::{DType, Node, Tensor};
 use crate::plan::{PACKED_OPSET, PER_CHANNEL_OPSET, Target, channel_axis};
 
 pub(super) const RULES: &[Rule] = &[
@@ -55,12 +55,11 @@ fn zero_point_type(view: &View, findings: &mut Findings) {
             let message = format!("the zero point is {}, the integers are {data}; give both one type", zero.dtype());
             findings.push(view, node, message);
         }
-        match view.scale(node).map(|scale| scale.shape()) {
-            Some(scale) if scale != zero.shape() => {
-                let message = format!("{:?} zero points for {scale:?} scales; give one for each scale", zero.shape());
-                findings.push(view, node, message);
-            }
-            _ => {}
+        // A scalar and a vector of one element are taken for the same by every runtime.
+        let differs = |scale: &&Tensor| scale.shape() != zero.shape() && (scale.len() > 1 || zero.len() > 1);
+        if let Some(scale) = view.scale(node).filter(differs) {
+            let (zeros, scales) = (zero.shape(), scale.shape());
+            findings.push(view, node, format!("{zeros:?} zero points for {scales:?} scales; give one for each scale"));
         }
     }
 }

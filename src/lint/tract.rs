@@ -2,7 +2,7 @@
 
 use super::view::{View, is_16_bit, is_blocked, is_packed};
 use super::{Findings, Rule, Severity};
-use crate::ir::{DType, Node};
+use crate::ir::{DType, Node, Tensor};
 use crate::plan::Target::{self, Portable};
 use crate::verify::is_quantize;
 
@@ -12,6 +12,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { id: "wide-integers", targets: TARGETS, severity: Severity::Error, check: wide_integers },
     Rule { id: "implied-type", targets: TARGETS, severity: Severity::Error, check: implied_type },
     Rule { id: "mixed-signs", targets: TARGETS, severity: Severity::Error, check: mixed_signs },
+    Rule { id: "half-scale", targets: TARGETS, severity: Severity::Error, check: half_scale },
     Rule { id: "computed-scale", targets: TARGETS, severity: Severity::Error, check: computed_scale },
 ];
 
@@ -89,5 +90,13 @@ fn elementwise_source(view: &View, node: &Node) -> Option<DType> {
 fn computed_scale(view: &View, findings: &mut Findings) {
     for node in view.pairs().filter(|node| view.scale(node).is_none()) {
         findings.push(view, node, "tract wants scales that are constants; fold what computes this one");
+    }
+}
+
+fn half_scale(view: &View, findings: &mut Findings) {
+    for node in view.pairs() {
+        if let Some(dtype) = view.scale(node).map(Tensor::dtype).filter(|&dtype| dtype != DType::F32) {
+            findings.push(view, node, format!("its scale is {dtype}; tract takes float32 alone"));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Which tensor goes onto which grid: plain data, made once, read by ranges, training and emission alike.
 
+mod assembly;
 mod container;
 mod cost;
 mod demand;

@@ -1,14 +1,15 @@
-//! From a [`Policy`] to a [`Plan`]: placement, bits, and which tensors share a grid.
+//! From a [`Policy`] to wishes for grids: placement, bits, and which tensors share a grid.
 
-use super::container::{is_packed, refuse_unused};
+use super::assembly::name_of;
+use super::container::is_packed;
 use super::demand::Demand;
 use super::grid_preserving::preserved_inputs;
 use super::policy::{Pattern, refuse_unfit, refuse_unmatched};
 use super::residual::quantized_operands;
 use super::stays_float::{excluded, is_float, why_float};
 use super::target::Choices;
-use super::{Activation, Float, LAYERS, Layer, Plan, Policy, Role, Weight, WeightOnly};
-use crate::error::{Error, Result};
+use super::{Float, LAYERS, Plan, Policy, Role};
+use crate::error::Result;
 use crate::ir::{Graph, Node, Tensor, Uses, ValueId};
 use crate::quant::Scheme;
 
@@ -40,44 +41,30 @@ pub fn plan(graph: &Graph, policy: &Policy) -> Result<Plan> {
     planner.finish()
 }
 
-struct PlacedLayer {
-    node: usize,
+/// A layer that is quantized.
+pub(super) struct PlacedLayer {
+    pub node: usize,
     /// None where the weight alone is quantized.
-    input: Option<ValueId>,
-    weight: Option<(ValueId, Scheme, bool)>,
+    pub input: Option<ValueId>,
+    /// Initializer, grid, and whether it is stored two to a byte.
+    pub weight: Option<(ValueId, Scheme, bool)>,
 }
 
-/// Weight grids and the layers that read them.
-#[derive(Default)]
-struct Weights {
-    weights: Vec<Weight>,
-    layers: Vec<Layer>,
-    weight_only: Vec<WeightOnly>,
-}
-
-impl Weights {
-    fn index_of(&mut self, wanted: Weight) -> usize {
-        self.weights.iter().position(|w| *w == wanted).unwrap_or_else(|| {
-            self.weights.push(wanted);
-            self.weights.len() - 1
-        })
-    }
-}
-
-struct Planner<'a> {
-    graph: &'a Graph,
-    policy: &'a Policy,
-    choices: &'static Choices,
-    uses: Uses,
+/// Wishes for grids, gathered operator by operator; [`Planner::finish`] makes the plan of them.
+pub(super) struct Planner<'a> {
+    pub graph: &'a Graph,
+    pub policy: &'a Policy,
+    pub choices: &'static Choices,
+    pub uses: Uses,
     exclude: Vec<Pattern>,
     layer_bits: Vec<(Pattern, u32)>,
     /// Whether a weighted node lies upstream, downstream, per value.
     behind_layer: Vec<bool>,
     before_layer: Vec<bool>,
-    parent: Vec<usize>,
-    demand: Vec<Option<Demand>>,
-    layers: Vec<PlacedLayer>,
-    float: Vec<Float>,
+    pub parent: Vec<usize>,
+    pub demand: Vec<Option<Demand>>,
+    pub layers: Vec<PlacedLayer>,
+    pub float: Vec<Float>,
 }
 
 impl<'a> Planner<'a> {
@@ -110,7 +97,7 @@ impl<'a> Planner<'a> {
             }
             match why_float(self.graph, self.policy, &self.exclude, node) {
                 Some(reason) => self.float.push(Float {
-                    name: self.name(node),
+                    name: name_of(self.graph, node),
                     op_type: node.op_type.clone(),
                     is_layer: true,
                     reason,
@@ -211,7 +198,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The result of a Relu or Clip that alone reads `output`: kernels take it in, so the grid belongs behind it.
-    fn behind_activation(&self, output: ValueId) -> ValueId {
+    pub fn behind_activation(&self, output: ValueId) -> ValueId {
         let reader = self.uses.only_consumer(output).map(|i| &self.graph.nodes[i]);
         match reader.filter(|n| n.is("Relu") || n.is("Clip")).and_then(|n| n.output(0)) {
             Some(result) => result,
@@ -219,117 +206,11 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn finish(mut self) -> Result<Plan> {
-        if self.layers.is_empty() {
-            let why: Vec<String> =
-                self.float.iter().map(|f| format!("{} ({}): {}", f.name, f.op_type, f.reason)).collect();
-            let why = if why.is_empty() { "it has no Conv, Gemm or MatMul".to_owned() } else { why.join("; ") };
-            return Err(Error::Plan(format!("no layer of the model can be quantized: {why}")));
-        }
-        let mut slot = vec![None; self.parent.len()];
-        let mut activations: Vec<Activation> = Vec::new();
-        for id in self.graph.value_ids() {
-            let set = self.set_of(id);
-            let Some(demand) = self.demand[set] else { continue };
-            let index = *slot[set].get_or_insert_with(|| {
-                activations.push(Activation {
-                    scheme: match self.choices.symmetric_activations {
-                        true => Scheme::symmetric_activation(demand.bits),
-                        false => Scheme::activation(demand.bits),
-                    },
-                    role: demand.role,
-                    roots: Vec::new(),
-                    tensors: Vec::new(),
-                    quantized: Vec::new(),
-                });
-                activations.len() - 1
-            });
-            self.join(&mut activations[index], set, id);
-        }
-        let Weights { weights, layers, weight_only } = self.weights(&slot);
-        refuse_unused(self.policy, &weights)?;
-        self.list_float_tensors();
-        Ok(Plan { target: self.policy.target, activations, weights, layers, weight_only, float: self.float })
-    }
-
-    fn join(&self, activation: &mut Activation, set: usize, id: ValueId) {
-        let name = self.graph.name_of(id).to_owned();
-        let maker = self.uses.producer(id).map(|i| &self.graph.nodes[i]);
-        let inputs = maker.and_then(|node| preserved_inputs(self.graph, node)).unwrap_or_default();
-        let is_root = !inputs.into_iter().any(|input| self.set_of(input) == set);
-        if is_root {
-            activation.roots.push(name.clone());
-        }
-        if (is_root || self.choices.quantizes_outputs) && !self.uses.consumers(id).is_empty() {
-            activation.quantized.push(name.clone());
-        }
-        activation.tensors.push(name);
-    }
-
-    fn weights(&mut self, slot: &[Option<usize>]) -> Weights {
-        let mut made = Weights::default();
-        for placed in std::mem::take(&mut self.layers) {
-            let node = &self.graph.nodes[placed.node];
-            let weight = placed.weight.map(|(id, scheme, packed)| {
-                made.index_of(Weight { tensor: self.graph.name_of(id).to_owned(), scheme, packed })
-            });
-            let (name, op_type) = (self.name(node), node.op_type.clone());
-            let output = node.output(0).map_or(String::new(), |id| self.graph.name_of(id).to_owned());
-            match (placed.input, weight) {
-                (Some(input), weight) => {
-                    let input = slot[self.set_of(input)].expect("a layer's input was asked for");
-                    made.layers.push(Layer { name, op_type, output, input, weight });
-                }
-                (None, Some(weight)) => {
-                    let reason = "its weight alone is quantized, as the target reads packed weights".to_owned();
-                    let float = Float { name: name.clone(), op_type: op_type.clone(), is_layer: false, reason };
-                    self.float.push(float);
-                    made.weight_only.push(WeightOnly { name, op_type, output, weight });
-                }
-                (None, None) => {}
-            }
-        }
-        made
-    }
-
-    /// Lists tensors that some operator reads in floating point, beside results that go straight into an activation
-    /// function whose result is on a grid.
-    fn list_float_tensors(&mut self) {
-        for (index, node) in self.graph.nodes.iter().enumerate() {
-            for &id in node.outputs.iter().flatten() {
-                if self.demanded(id) || !is_float(self.graph, id) {
-                    continue;
-                }
-                let result = self.behind_activation(id);
-                let reason = match (self.uses.is_output(id), self.uses.consumers(id)) {
-                    (true, _) => "graph outputs stay float".to_owned(),
-                    (false, []) => continue,
-                    (false, _) if result != id && self.demanded(result) => continue,
-                    (false, readers) => {
-                        let mut ops: Vec<&str> =
-                            readers.iter().map(|&i| self.graph.nodes[i].op_type.as_str()).collect();
-                        ops.dedup();
-                        format!("read by {} in floating point", ops.join(", "))
-                    }
-                };
-                let op_type = self.graph.nodes[index].op_type.clone();
-                self.float.push(Float { name: self.graph.name_of(id).to_owned(), op_type, is_layer: false, reason });
-            }
-        }
-    }
-
     fn excluded(&self, node: &Node) -> bool {
         excluded(self.graph, self.policy, &self.exclude, node).is_some()
     }
 
-    fn name(&self, node: &Node) -> String {
-        match (node.name.as_str(), node.output(0)) {
-            ("", Some(output)) => self.graph.name_of(output).to_owned(),
-            (name, _) => name.to_owned(),
-        }
-    }
-
-    fn set_of(&self, id: ValueId) -> usize {
+    pub fn set_of(&self, id: ValueId) -> usize {
         let mut at = id.index();
         while self.parent[at] != at {
             at = self.parent[at];
@@ -337,7 +218,7 @@ impl<'a> Planner<'a> {
         at
     }
 
-    fn demanded(&self, id: ValueId) -> bool {
+    pub fn demanded(&self, id: ValueId) -> bool {
         self.demand[self.set_of(id)].is_some()
     }
 

@@ -4,11 +4,15 @@ mod containers;
 mod tensorrt;
 
 use dfq_onnx::ir::Graph;
-use dfq_onnx::plan::{Policy, Target, plan};
+use dfq_onnx::plan::{Container, Policy, Target, plan};
+use dfq_onnx::runtime::TractEngine;
 use dfq_onnx::shape;
+use dfq_onnx::verify::{Engines, VerifyOptions, verify};
 
 use crate::support::build::Build;
 use crate::support::net::{layer, pads, with_dynamic_batch};
+use crate::support::ort;
+use crate::support::quantized::quantized;
 
 /// Returns a network whose layers have channels enough for every target: a residual block, a join and two products.
 pub fn network() -> Graph {
@@ -39,7 +43,7 @@ pub fn policy(target: Target, weight_bits: u32, activation_bits: u32) -> Policy 
 
 #[test]
 fn what_a_target_lacks_is_refused_with_advice() {
-    use dfq_onnx::plan::Container::Int4;
+    use Container::Int4;
     let mut graph = network();
     shape::infer(&mut graph).unwrap();
     let tensorrt = |w, a| policy(Target::TensorRt, w, a);
@@ -68,6 +72,34 @@ fn what_a_target_lacks_is_refused_with_advice() {
             Err(error) if error.exit_code() == 2 && error.to_string().contains(advice) => {}
             Err(error) => failed.push(format!("{name}: {error}, exit code {}", error.exit_code())),
             Ok(_) => failed.push(format!("{name}: planned")),
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn files_of_every_target_and_container_hold_every_check() {
+    let mut failed = Vec::new();
+    let float = network();
+    let engines = Engines { ort: Some(ort()), tract: Some(&TractEngine) };
+    for target in Target::ALL {
+        let choices = target.choices();
+        for (weight_bits, activation_bits) in [(8, 8), (4, 8), (2, 3)] {
+            for container in [Container::Auto, Container::Int8, Container::Int4] {
+                if container == Container::Int4 && (weight_bits > 4 || choices.packs.is_empty()) {
+                    continue;
+                }
+                let activation_bits = choices.fewest_activation_bits.max(activation_bits);
+                let policy = Policy { container, ..policy(target, weight_bits, activation_bits) };
+                let name = format!("{target:?} w{weight_bits}a{activation_bits} in {container:?}");
+                let made = quantized(&float, &policy).unwrap();
+                let verified = verify(&float, &made.emitted, &engines, None, &VerifyOptions::default()).unwrap();
+                let checks = verified.checks.iter().filter(|check| !check.passed);
+                failed.extend(checks.map(|check| format!("{name}: {check:?}")));
+                if !verified.second_runtime || made.plan.layers.len() < 4 {
+                    failed.push(format!("{name}: {:?} ran {} layers", verified.engines, made.plan.layers.len()));
+                }
+            }
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");

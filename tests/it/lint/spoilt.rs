@@ -47,6 +47,7 @@ pub fn cases() -> Vec<Case> {
         case("wide-integers", Portable, |g| retype_grid(g, "r1", DType::U16), "r1_quantized"),
         case("implied-type", Portable, imply_type, "x_quantized"),
         case("mixed-signs", Portable, sign_behind_relu, "again_quantized"),
+        case("half-scale", Portable, half_scale, "r1_quantized"),
         case("computed-scale", Portable, compute_scale, "r1_quantized"),
         case("blocked-axis", OpenVino, block_scales, "h_w_dequantized"),
         case("affine-weight", OpenVino, |g| shift(g, "h_w_zero_point"), "\"h\""),
@@ -217,6 +218,12 @@ fn sign_behind_relu(graph: &mut Graph) {
     quantize_before(graph, "relu_again", "again");
     let output = id(graph, "again_dequantized");
     *graph.outputs.last_mut().unwrap() = output;
+}
+
+fn half_scale(graph: &mut Graph) {
+    let scale = input_name(graph, "r1_quantized", 1);
+    let values = tensor(graph, &scale).to_f32().unwrap();
+    put(graph, &scale, Tensor::from_floats(DType::F16, &[], &values).unwrap());
 }
 
 fn compute_scale(graph: &mut Graph) {
