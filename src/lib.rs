@@ -8,6 +8,7 @@ pub mod data;
 pub mod emit;
 pub mod error;
 pub mod ir;
+pub mod lint;
 pub mod onnx;
 pub mod passes;
 pub mod pipeline;

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::data::{Dataset, Preprocess, evaluate};
-use crate::emit::{PACKED_OPSET, PER_CHANNEL_OPSET, emit};
+use crate::emit::emit;
 use crate::error::Result;
 use crate::ir::Graph;
 use crate::onnx::Draft;
 use crate::plan::{Plan, Policy, plan, total_macs};
 use crate::recipes::{Recipe, Solution, Teacher};
 use crate::report::{self, Bytes, Comparison, Report, SCHEMA_VERSION, Warning};
-use crate::runtime::{Engine, Engines};
+use crate::runtime::{Engine, Engines, machine::lacks_vnni};
 use crate::stats::{BatchNorm, InputStatistics, guess_input, read_batch_norms};
 use crate::verify::{self, Verification, VerifyOptions, verify};
 use crate::{onnx, passes, shape};
@@ -65,6 +65,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
 
     clock.stage("plan");
     let plan = plan(&student, &config.policy)?;
+    raise_opset(&mut student, plan.opset())?;
 
     clock.stage(config.recipe.name);
     let teacher = Teacher { norms: &norms, input: &input, engine: engines.main(), seed: config.seed };
@@ -87,6 +88,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
         let published =
             if found.passed() { Some(output.clone()) } else { config.keep_failed.then(|| failed_name(output)) };
         draft = published.map(|name| (written, name));
+        report.warnings.extend(report::saturation_warnings(&report.plan, &found.saturation, lacks_vnni()));
         report.verification = Some(found);
     }
     if let (Some((data, preprocess)), Some(images)) = (&config.evaluation, &images) {
@@ -117,8 +119,7 @@ fn prepare(original: &Graph, config: &Config, engines: &Engines) -> Result<Prepa
     let input = config.input.clone().unwrap_or_else(|| guess_input(&student, &norms));
     input.check_channels(&student)?;
     passes.extend(passes::fold(&mut student)?);
-    onnx::upgrade(&mut student, needed_opset(&config.policy))?;
-    shape::infer(&mut student)?;
+    raise_opset(&mut student, config.policy.target.choices().opset)?;
     Ok(Prepared { student, norms, input, passes })
 }
 
@@ -153,6 +154,7 @@ fn describe(
         passes,
         ranges: report::ranges(&plan, &solution),
         layers: report::layer_costs(&student, &plan, &solution)?,
+        container: report::container(&config.policy, &plan, &solution),
         bytes: Bytes { float: onnx::stored_bytes(&config.model)?, quantized: 0 },
         warnings,
         input,
@@ -168,9 +170,9 @@ pub fn checkers(engines: &Engines) -> verify::Engines<'_> {
     verify::Engines { ort: engines.ort.as_ref().map(|ort| ort as &dyn Engine), tract: Some(&engines.tract) }
 }
 
-fn needed_opset(policy: &Policy) -> i64 {
-    let fewest = policy.layer_bits.iter().map(|l| l.1).chain([policy.weight_bits]).min().unwrap_or(8);
-    if policy.target.packs_weights() && fewest <= 4 { PACKED_OPSET } else { PER_CHANNEL_OPSET }
+fn raise_opset(student: &mut Graph, opset: i64) -> Result<()> {
+    onnx::upgrade(student, opset)?;
+    shape::infer(student)
 }
 
 fn check(

@@ -9,7 +9,7 @@ use super::destination::{destinations, write_whole};
 use super::{Format, print, say, show_stage};
 use crate::error::Result;
 use crate::pipeline::{Config, quantize};
-use crate::plan::{Policy, Target};
+use crate::plan::{Container, Policy, Target};
 use crate::recipes::{self, RECIPES, Recipe};
 use crate::report::{Report, render};
 use crate::stats::InputStatistics;
@@ -30,6 +30,12 @@ pub(super) struct Arguments {
     /// Whom the file is for
     #[arg(long, default_value = "onnx")]
     target: Target,
+    /// What weights of 4 bits and below are stored in: int8 runs fast, int4 is small, auto follows the target
+    #[arg(long, default_value = "auto")]
+    container: Container,
+    /// Weights of 7 bits at most, for x86 processors without VNNI, whose kernels saturate at 8
+    #[arg(long)]
+    reduce_range: bool,
     /// How much work to spend; fast needs no training
     #[arg(long, default_value = "fast")]
     effort: Effort,
@@ -174,6 +180,8 @@ fn policy(arguments: &Arguments, weight_bits: u32, activation_bits: u32) -> Poli
         exclude: arguments.exclude.clone(),
         exclude_ops: arguments.exclude_op.clone(),
         layer_bits: arguments.layer_bits.clone(),
+        container: arguments.container,
+        reduce_range: arguments.reduce_range,
     }
 }
 

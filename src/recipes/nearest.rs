@@ -25,7 +25,10 @@ fn nearest(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Soluti
         })?;
         let values = tensor.to_f32()?;
         let mut grid = weight_grid(weight.scheme, &values, ChannelLayout::along(tensor.shape(), weight.scheme.axis));
-        let fitting = fit_biases(student, plan, index, &activations, &grid.scale)?;
+        let fitting = match plan.target.choices().quantizes_biases {
+            true => fit_biases(student, plan, index, &activations, &grid.scale)?,
+            false => grid.scale.clone(),
+        };
         let changed = fitting.iter().zip(&grid.scale).filter(|(new, old)| new != old).count();
         if changed > 0 {
             enlarged.push((weight.tensor.clone(), changed));

@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use inspection::{Inspection, inspect, render_inspection};
-pub use summary::{layer_costs, ranges, warnings};
+pub use summary::{container, layer_costs, ranges, saturation_warnings, warnings};
 pub use table::{render, render_verification};
 pub use warning::Warning;
 
-use crate::plan::Plan;
+use crate::plan::{ContainerChoice, Plan};
 use crate::recipes::RangeSource;
 use crate::stats::InputStatistics;
 use crate::verify::Verification;
@@ -55,6 +55,8 @@ pub struct Report {
     pub ranges: Vec<Range>,
     /// One entry per quantized layer of the plan.
     pub layers: Vec<LayerCost>,
+    /// What weights are stored in, and what the other container would take.
+    pub container: ContainerChoice,
     /// Bytes of the float file and of the quantized one.
     pub bytes: Bytes,
     /// The checks.
@@ -91,8 +93,8 @@ pub struct LayerCost {
     pub op_type: String,
     /// Bits of its weight; none where both operands are activations.
     pub weight_bits: Option<u32>,
-    /// Bits of its input.
-    pub input_bits: u32,
+    /// Bits of its input; none where the weight alone is quantized.
+    pub input_bits: Option<u32>,
     /// Bytes of the float weight and of the quantized one.
     pub weight_bytes: Option<Bytes>,
     /// Multiply-accumulates per sample, where shapes are known.

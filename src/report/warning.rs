@@ -49,6 +49,19 @@ pub enum Warning {
         /// How many grids it is on.
         copies: usize,
     },
+    /// Sums of two products exceed 16 bits, which x86 processors without VNNI saturate.
+    PairSaturation {
+        /// Layers in which it happened on the inputs of the checks.
+        layers: usize,
+        /// Elements of their results that would be wrong, in percent.
+        wrong_percent: f64,
+        /// The layer with the largest error.
+        worst: String,
+        /// Its error: RMS over RMS of its result.
+        relative_rms: f64,
+    },
+    /// This machine has no VNNI, and the file is for machines such as this.
+    NoVnni,
     /// A recipe does not reach the bits asked for without loss.
     FewBits {
         /// The fewest bits of any grid.
@@ -84,7 +97,7 @@ impl std::fmt::Display for Warning {
             ),
             Self::PackedWeightsAreNotFaster => f.write_str(
                 "weights of 4 bits and below are stored packed: the file is small, but ONNX Runtime's CPU kernels \
-                 compute these layers in float; use --target ort-cpu for speed",
+                 compute these layers in float; use --container int8 with --target ort-cpu for speed",
             ),
             Self::SingleRuntime { reason } => write!(
                 f,
@@ -93,6 +106,16 @@ impl std::fmt::Display for Warning {
             Self::DuplicatedWeight { weight, copies } => write!(
                 f,
                 "\"{weight}\" is used in {copies} ways and stored once for each; give those layers the same bits to share it"
+            ),
+            Self::PairSaturation { layers, wrong_percent, worst, relative_rms } => write!(
+                f,
+                "on x86 processors without VNNI, sums of two 8-bit products exceed 16 bits in {layers} layer(s): \
+                 {wrong_percent:.2} % of their results would be wrong, worst in {worst} (relative error \
+                 {relative_rms:.4}); use --reduce-range for such machines"
+            ),
+            Self::NoVnni => f.write_str(
+                "this processor has no VNNI: its integer kernels saturate sums of two 8-bit products, so 8-bit weights \
+                 may answer otherwise here than elsewhere; use --reduce-range",
             ),
             Self::FewBits { bits } => write!(
                 f,

@@ -9,7 +9,9 @@ mod grid;
 mod integers;
 pub mod limits;
 mod modes;
+mod operands;
 mod result;
+mod saturation;
 mod scores;
 mod shadow;
 mod structure;
@@ -24,8 +26,9 @@ pub use grid::Grid;
 pub use integers::{Observed, observe};
 pub use modes::Engines;
 pub use result::{Check, IntegerAgreement, OutputAgreement, TensorError, Verification};
+pub use saturation::Saturation;
 pub use shadow::{shadow, widen_initializers};
-pub use structure::{QuantizedWeight, Quantizer, Structure, find_quantizers};
+pub use structure::{QuantizedWeight, Quantizer, Structure, find_quantizers, is_dequantize, is_quantize};
 pub use tap::{CutGraph, Source, cut, tap};
 
 use crate::data::synthetic_inputs;
@@ -108,7 +111,8 @@ pub fn verify(
     if let Some(path) = &options.shipped {
         result.checks.push(decode_check(&decode_shipped(path, quantized)?));
     }
-    let EndToEnd { ran, checks, outputs } = end_to_end(quantized, &modes, &batches, result.lowest_bits);
+    let limit = limits::relative_rms(result.lowest_bits, structure.is_symmetric());
+    let EndToEnd { ran, checks, outputs } = end_to_end(quantized, &modes, &batches, limit);
     result.checks.extend(checks);
     describe_engines(&mut result, &ran);
     if let Some(reference) = ran.first() {
@@ -119,6 +123,7 @@ pub fn verify(
         let (checks, integers) = integers::node_by_node(quantized, quantizers, &ran, &observed)?;
         result.checks.extend(checks);
         result.integers = integers;
+        result.saturation = saturation::saturation(graph, quantizers, reference, &observed)?;
         let evidence = Evidence { graph, quantizers, batches: &batches, outputs: &outputs, observed: &observed };
         let against = against_float(original, &evidence, reference)?;
         result.outputs = against.outputs;

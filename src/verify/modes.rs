@@ -98,8 +98,8 @@ pub struct EndToEnd<'a> {
     pub outputs: Vec<Vec<Tensor>>,
 }
 
-/// Runs the model on every batch in every mode, one session at a time.
-pub fn end_to_end<'a>(graph: &Graph, modes: &[Mode<'a>], batches: &[Vec<Tensor>], lowest_bits: u32) -> EndToEnd<'a> {
+/// Runs the model on every batch in every mode, one session at a time; `limit` is that on relative RMS between them.
+pub fn end_to_end<'a>(graph: &Graph, modes: &[Mode<'a>], batches: &[Vec<Tensor>], limit: f64) -> EndToEnd<'a> {
     let mut found = EndToEnd { ran: Vec::new(), checks: Vec::new(), outputs: Vec::new() };
     let mut reference: Vec<Vec<Tensor>> = Vec::new();
     for mode in modes {
@@ -124,7 +124,7 @@ pub fn end_to_end<'a>(graph: &Graph, modes: &[Mode<'a>], batches: &[Vec<Tensor>]
             false => {
                 let both = reference.iter().zip(&ran.compared).zip(batches.iter().map(|b| samples_of(b)));
                 let both: Vec<Compared> = both.map(|((a, b), samples)| (a.as_slice(), b.as_slice(), samples)).collect();
-                found.checks.extend(compare(&both, (graph, lowest_bits), mode));
+                found.checks.extend(compare(&both, (graph, limit), mode));
             }
         }
         found.ran.push(*mode);
@@ -166,9 +166,8 @@ fn run_all(graph: &Graph, mode: &Mode, batches: &[Vec<Tensor>]) -> Result<Ran, S
 /// One batch: the reference's tensors, those of another mode, and the number of samples.
 type Compared<'a> = (&'a [Tensor], &'a [Tensor], usize);
 
-fn compare(batches: &[Compared], (graph, lowest_bits): (&Graph, u32), mode: &Mode) -> Vec<Check> {
+fn compare(batches: &[Compared], (graph, limit): (&Graph, f64), mode: &Mode) -> Vec<Check> {
     let mut checks = Vec::new();
-    let limit = limits::relative_rms(lowest_bits);
     for (i, (output, _)) in compared_tensors(graph).into_iter().enumerate() {
         let (mut comparison, mut top1) = (PerSample::default(), Top1::default());
         for &(reference, found, samples) in batches {
