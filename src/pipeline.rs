@@ -153,6 +153,7 @@ fn describe(
         passes,
         ranges: report::ranges(&plan, &solution),
         layers: report::layer_costs(&student, &plan, &solution)?,
+        steps: solution.steps.clone(),
         bytes: Bytes { float: onnx::stored_bytes(&config.model)?, quantized: 0 },
         warnings,
         input,

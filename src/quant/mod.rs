@@ -1,12 +1,18 @@
 //! Grids, ranges and rounding: everything about a quantizer that needs no graph.
 
+mod absorb;
 mod bias;
+mod equalise;
+mod flip;
 mod grid;
 mod histogram;
 mod range;
 mod round;
 
+pub use absorb::absorbed;
 pub use bias::{GuardedBias, quantize_bias};
+pub use equalise::equalising_factors;
+pub use flip::{FlipLayout, flip};
 pub use grid::{Grid, Scheme};
 pub use histogram::Histogram;
 pub use range::{activation_grid, weight_grid};

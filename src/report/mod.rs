@@ -14,6 +14,7 @@ pub use summary::{layer_costs, ranges, warnings};
 pub use table::{render, render_verification};
 pub use warning::Warning;
 
+use crate::layers::Step;
 use crate::plan::Plan;
 use crate::recipes::RangeSource;
 use crate::stats::InputStatistics;
@@ -55,6 +56,8 @@ pub struct Report {
     pub ranges: Vec<Range>,
     /// One entry per quantized layer of the plan.
     pub layers: Vec<LayerCost>,
+    /// What the recipe did to single layers beside rounding, and what it could not do and why.
+    pub steps: Vec<Step>,
     /// Bytes of the float file and of the quantized one.
     pub bytes: Bytes,
     /// The checks.

@@ -1,0 +1,42 @@
+//! Factors of cross-layer equalisation (Nagel et al. 2019, equation 11).
+
+/// Factors outside of this are cut off: what lies beyond is a channel that is nearly dead.
+const LARGEST: f64 = 1e6;
+
+/// Returns `s` per channel so that ranges become equal: `first / s = second · s = sqrt(first · second)`.
+///
+/// Channels that are dead on either side (range 0), or whose range is no finite number, keep factor 1.
+pub fn equalising_factors(first: &[f64], second: &[f64]) -> Vec<f64> {
+    let alive = |r: f64| r.is_finite() && r > 0.0;
+    let factor = |(&r1, &r2): (&f64, &f64)| match alive(r1) && alive(r2) {
+        true => (r1 / r2).sqrt().clamp(1.0 / LARGEST, LARGEST),
+        false => 1.0,
+    };
+    first.iter().zip(second).map(factor).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_meet_in_their_geometric_mean_and_dead_channels_are_left_alone() {
+        let cases: [(&str, f64, f64, f64); 6] = [
+            ("wide before narrow", 8.0, 2.0, 2.0),
+            ("narrow before wide", 1.0, 9.0, 1.0 / 3.0),
+            ("dead before", 0.0, 3.0, 1.0),
+            ("dead behind", 3.0, 0.0, 1.0),
+            ("infinite", f64::INFINITY, 1.0, 1.0),
+            ("no number", f64::NAN, 1.0, 1.0),
+        ];
+        let mut failed = Vec::new();
+        for (name, r1, r2, expected) in cases {
+            let s = equalising_factors(&[r1], &[r2])[0];
+            if (s - expected).abs() > 1e-12 {
+                failed.push((name, s, expected));
+            }
+        }
+        assert!(failed.is_empty(), "{failed:?}");
+        assert_eq!(equalising_factors(&[1e30], &[1e-30]), [LARGEST]);
+    }
+}
