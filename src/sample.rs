@@ -3,7 +3,7 @@
 //!
 //! Synthetic inputs lack what real ones have, and the deeper a tensor lies, the more its mean and deviation drift away.
 //! Where batch-normalisation statistics are known, every normalised tensor is standardised over the batch and given
-//! its `beta` and `gamma` again, so that each layer is fed channels of the right mean and deviation.
+//! its mean and deviation again, so that each layer is fed channels of the right mean and deviation.
 
 use std::collections::HashMap;
 
@@ -98,7 +98,7 @@ fn samples_within(graph: &Graph, taps: &[ValueId]) -> usize {
     (MEMORY / per_sample.max(1)).clamp(1, SAMPLES)
 }
 
-/// Puts `y' = (y - mean(y)) / std(y) · |gamma| + beta` behind every normalised tensor `y` of known rank and returns
+/// Puts `y' = (y - mean(y)) / std(y) · deviation + beta` behind every normalised tensor `y` of known rank and returns
 /// which tensor stands for which.
 fn renormalise(graph: &mut Graph, norms: &[BatchNorm]) -> HashMap<ValueId, ValueId> {
     let mut renamed = HashMap::new();
@@ -128,9 +128,10 @@ const RENORMALISE: &str = "renormalise";
 fn standardised(graph: &mut Graph, y: ValueId, rank: usize, norm: &BatchNorm) -> ValueId {
     let mut dims = vec![1; rank];
     dims[1] = norm.beta.len();
-    let gamma: Vec<f32> = norm.gamma.iter().map(|g| g.abs()).collect();
-    let constants = [("gamma", gamma), ("beta", norm.beta.clone())];
-    let [gamma, beta] = constants.map(|(name, v)| graph.add_constant(name, Tensor::from_f32(&dims, &v)));
+    #[allow(clippy::cast_possible_truncation)]
+    let deviation: Vec<f32> = norm.deviation().into_iter().map(|d| d as f32).collect();
+    let constants = [("deviation", deviation), ("beta", norm.beta.clone())];
+    let [trained, beta] = constants.map(|(name, v)| graph.add_constant(name, Tensor::from_f32(&dims, &v)));
     let least = graph.add_constant("no_variance", Tensor::from_f32(&[], &[NO_VARIANCE]));
     let mean = reduce_mean(graph, y, rank);
     let centred = push(graph, "Sub", &[y, mean]);
@@ -139,7 +140,7 @@ fn standardised(graph: &mut Graph, y: ValueId, rank: usize, norm: &BatchNorm) ->
     let variance = push(graph, "Max", &[variance, least]);
     let deviation = push(graph, "Sqrt", &[variance]);
     let standard = push(graph, "Div", &[centred, deviation]);
-    let scaled = push(graph, "Mul", &[standard, gamma]);
+    let scaled = push(graph, "Mul", &[standard, trained]);
     push(graph, "Add", &[scaled, beta])
 }
 

@@ -1,7 +1,7 @@
 //! High-bias absorption (Nagel et al. 2019, section 4.1.3): what a rectified channel practically always exceeds moves
 //! from the bias of a layer into the bias of the next.
 //!
-//! `relu(x) = relu(x - c) + c` for `x > c`, with `c = max(0, beta - 3·|gamma|)` (99.87 % of a normal distribution).
+//! `relu(x) = relu(x - c) + c` for `x > c`, with `c = max(0, mean - 3·deviation)` (99.87 % of a normal distribution).
 //! Refused behind zero padding, where the `c` that is taken away is not there to be added, and below caps.
 
 use super::bias::{read_bias, subtract_from_bias};
@@ -48,7 +48,7 @@ fn absorb_link(
     let Some(norm) = norms.iter_mut().find(|n| Some(&n.output) == made.as_ref()) else {
         return Ok(Err("no statistics tell its mean"));
     };
-    let c = absorbed(&norm.beta, &norm.gamma);
+    let c = absorbed(&norm.beta, &norm.deviation());
     if c.iter().all(|&c| c == 0.0) {
         return Ok(Err("no channel is high enough"));
     }

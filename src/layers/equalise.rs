@@ -9,23 +9,43 @@ use super::rows::Rows;
 use super::scale::scale_channels;
 use super::step::Step;
 use crate::error::Result;
-use crate::ir::Graph;
+use crate::ir::{Graph, ValueId};
 use crate::plan::Plan;
-use crate::quant::equalising_factors;
-use crate::stats::BatchNorm;
+use crate::quant::{equalising_factors, within_reach};
+use crate::stats::{BatchNorm, Moments};
 
 /// Sweeps over all links at most, and the factor below which one is no change.
 const SWEEPS: usize = 50;
 const SETTLED: f64 = 1e-4;
+/// Standard deviations within which a channel practically stays.
+const DEVIATIONS: f64 = 6.0;
+
+/// Which links are equalised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them.
+    All,
+    /// Those at a weight with one scale for all its channels, which alone gains by it.
+    SharedScales,
+}
 
 /// Equalises the weight ranges of linked layers, adjusts `norms`, and returns what was done to each planned layer.
 ///
 /// # Errors
 /// When weights cannot be read.
-pub fn equalise(graph: &mut Graph, plan: &Plan, norms: &mut [BatchNorm]) -> Result<Vec<Step>> {
+pub fn equalise(
+    graph: &mut Graph,
+    plan: &Plan,
+    norms: &mut [BatchNorm],
+    (scope, moments): (Scope, &HashMap<ValueId, Moments>),
+) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let mut linked: Vec<Link> = Vec::new();
     for (layer, found) in links(graph, plan)? {
+        let found = found.and_then(|link| match scope == Scope::All || shares_a_scale(graph, plan, &link) {
+            true => Ok(link),
+            false => Err("each channel of both weights has its own scale".to_owned()),
+        });
         steps.push(Step::new("equalise", layer, found.as_ref().err().cloned()));
         linked.extend(found.ok());
     }
@@ -36,10 +56,15 @@ pub fn equalise(graph: &mut Graph, plan: &Plan, norms: &mut [BatchNorm]) -> Resu
         }
     }
     let mut factors: Vec<Vec<f64>> = linked.iter().map(|l| vec![1.0; ranges[&l.first].rows]).collect();
+    let reach = linked.iter().map(|link| reach(graph, moments, link)).collect::<Vec<_>>();
     for _ in 0..SWEEPS {
         let mut largest = 0.0f64;
-        for (link, total) in linked.iter().zip(&mut factors) {
-            let own = equalising_factors(&ranges[&link.first].of_rows(), &ranges[&link.second].of_columns(link.repeat));
+        for ((link, total), reach) in linked.iter().zip(&mut factors).zip(&reach) {
+            let mut own =
+                equalising_factors(&ranges[&link.first].of_rows(), &ranges[&link.second].of_columns(link.repeat));
+            if let Some(reach) = reach {
+                own = within_reach(&own, total, reach);
+            }
             for (t, s) in total.iter_mut().zip(&own) {
                 *t *= s;
                 largest = largest.max(s.ln().abs());
@@ -56,6 +81,25 @@ pub fn equalise(graph: &mut Graph, plan: &Plan, norms: &mut [BatchNorm]) -> Resu
     }
     graph.sort()?;
     Ok(steps)
+}
+
+fn shares_a_scale(graph: &Graph, plan: &Plan, link: &Link) -> bool {
+    let weight = |index: usize| {
+        let output = graph.nodes[index].output(0).map(|id| graph.name_of(id));
+        plan.layers.iter().find(|l| Some(l.output.as_str()) == output).and_then(|l| l.weight)
+    };
+    [link.first, link.second].into_iter().filter_map(weight).any(|w| plan.weights[w].scheme.axis.is_none())
+}
+
+/// Returns how far from 0 each channel between two layers goes, where its distribution is known.
+fn reach(graph: &Graph, moments: &HashMap<ValueId, Moments>, link: &Link) -> Option<Vec<f64>> {
+    let between = graph.nodes[link.second].input(0).and_then(|id| moments.get(&id))?;
+    let made = graph.nodes[link.first].output(0).and_then(|id| moments.get(&id))?;
+    let channel = |c: &crate::stats::ClippedNormal| {
+        let ends = [c.mean - DEVIATIONS * c.std, c.mean + DEVIATIONS * c.std];
+        ends.map(|end| end.clamp(c.lo, c.hi).abs()).into_iter().fold(0.0, f64::max)
+    };
+    (between.0.len() == made.0.len() && link.repeat == 1).then(|| between.0.iter().map(channel).collect())
 }
 
 /// Largest absolute element of each kernel of a weight.

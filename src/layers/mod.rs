@@ -5,14 +5,16 @@ mod absorb;
 mod bias;
 mod equalise;
 mod link;
+mod patches;
 mod rows;
 mod scale;
 mod step;
 
 pub use absorb::absorb;
 pub use bias::{read_bias, subtract_from_bias, write_bias};
-pub use equalise::equalise;
+pub use equalise::{Scope, equalise};
 pub use link::{Found, Link, links};
+pub use patches::patches;
 pub use rows::Rows;
 pub use scale::scale_channels;
 pub use step::Step;

@@ -3,10 +3,10 @@
 /// Standard deviations below the mean that a normal distribution stays above with probability 0.99865.
 const DEVIATIONS: f64 = 3.0;
 
-/// Returns `max(0, beta - 3·|gamma|)` per channel.
-pub fn absorbed(beta: &[f32], gamma: &[f32]) -> Vec<f64> {
-    let channel = |(&b, &g): (&f32, &f32)| (f64::from(b) - DEVIATIONS * f64::from(g).abs()).max(0.0);
-    beta.iter().zip(gamma).map(channel).collect()
+/// Returns `max(0, mean - 3·deviation)` per channel.
+pub fn absorbed(mean: &[f32], deviation: &[f64]) -> Vec<f64> {
+    let channel = |(&m, &d): (&f32, &f64)| (f64::from(m) - DEVIATIONS * d).max(0.0);
+    mean.iter().zip(deviation).map(channel).collect()
 }
 
 #[cfg(test)]
@@ -15,6 +15,6 @@ mod tests {
 
     #[test]
     fn only_channels_that_stay_above_zero_lose_what_they_exceed() {
-        assert_eq!(absorbed(&[5.0, 2.0, -4.0, 5.0], &[1.0, 1.0, 1.0, -1.5]), [2.0, 0.0, 0.0, 0.5]);
+        assert_eq!(absorbed(&[5.0, 2.0, -4.0, 5.0], &[1.0, 1.0, 1.0, 1.5]), [2.0, 0.0, 0.0, 0.5]);
     }
 }

@@ -15,6 +15,23 @@ pub fn equalising_factors(first: &[f64], second: &[f64]) -> Vec<f64> {
     first.iter().zip(second).map(factor).collect()
 }
 
+/// Returns `factors` changed so that no channel becomes wider than the widest one is now, common factors of all channels
+/// left out; `total` is what was divided by before, `reach` how far channels went from 0 before that.
+///
+/// A channel of tiny weights beside an ordinary bias would otherwise take the whole activation grid to itself.
+pub fn within_reach(factors: &[f64], total: &[f64], reach: &[f64]) -> Vec<f64> {
+    #[allow(clippy::cast_precision_loss)]
+    let n = factors.len().max(1) as f64;
+    let product: Vec<f64> = factors.iter().zip(total).map(|(f, t)| f * t).collect();
+    let common = (product.iter().map(|p| p.ln()).sum::<f64>() / n).exp();
+    let widest = reach.iter().copied().fold(0.0, f64::max);
+    if widest <= 0.0 {
+        return factors.to_vec();
+    }
+    let limited = |((p, t), r): ((&f64, &f64), &f64)| p.max(common * r / widest) / t;
+    product.iter().zip(total).zip(reach).map(limited).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

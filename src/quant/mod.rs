@@ -2,6 +2,7 @@
 
 mod absorb;
 mod bias;
+mod compensate;
 mod equalise;
 mod flip;
 mod grid;
@@ -11,7 +12,8 @@ mod round;
 
 pub use absorb::absorbed;
 pub use bias::{GuardedBias, quantize_bias};
-pub use equalise::equalising_factors;
+pub use compensate::{Compensated, Metric, RowGrid, compensate, scale_terms};
+pub use equalise::{equalising_factors, within_reach};
 pub use flip::{FlipLayout, flip};
 pub use grid::{Grid, Scheme};
 pub use histogram::Histogram;

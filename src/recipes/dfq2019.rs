@@ -8,7 +8,7 @@ use super::{Recipe, Solution, Teacher};
 use crate::calibrate::calibrate;
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
-use crate::layers::{Step, absorb, equalise, subtract_from_bias};
+use crate::layers::{Scope, Step, absorb, equalise, subtract_from_bias};
 use crate::plan::Plan;
 use crate::quant::QuantizedTensor;
 use crate::sample::sample;
@@ -23,7 +23,8 @@ pub(super) const RECIPE: Recipe = Recipe {
 
 fn dfq2019(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {
     let mut norms = teacher.norms.to_vec();
-    let mut steps = equalise(student, plan, &mut norms)?;
+    let moments = propagate(student, &norms, &teacher.input.moments());
+    let mut steps = equalise(student, plan, &mut norms, (Scope::All, &moments))?;
     steps.extend(absorb(student, plan, &mut norms)?);
     let teacher = Teacher { norms: &norms, ..*teacher };
     let (activations, sources) = calibrate(student, plan, &teacher)?;

@@ -1,7 +1,9 @@
 //! Recipes: how a plan's grids and integers are found. One recipe = one file + one row of [`RECIPES`].
 
 mod dfq2019;
+mod fast;
 mod nearest;
+mod seen;
 mod squant;
 mod weights;
 
@@ -68,7 +70,7 @@ pub struct Recipe {
 }
 
 /// Every recipe, the best without training first.
-pub const RECIPES: &[Recipe] = &[nearest::RECIPE, dfq2019::RECIPE, squant::RECIPE];
+pub const RECIPES: &[Recipe] = &[fast::RECIPE, nearest::RECIPE, dfq2019::RECIPE, squant::RECIPE];
 
 /// Returns the recipe called `name`.
 ///

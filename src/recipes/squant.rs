@@ -34,7 +34,7 @@ fn squant(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solutio
     Ok(Solution { activations, sources, weights: weights.tensors, enlarged: weights.enlarged, steps })
 }
 
-fn flipped(rows: &Rows, nearest: &QuantizedTensor) -> QuantizedTensor {
+pub(super) fn flipped(rows: &Rows, nearest: &QuantizedTensor) -> QuantizedTensor {
     let grid = nearest.grid.clone();
     let mut integers = rows.gather(&(0..rows.values.len()).map(|i| nearest.integer(i)).collect::<Vec<i32>>());
     let layout = FlipLayout { taps: rows.taps, range: grid.scheme.int_range() };

@@ -63,7 +63,13 @@ fn constant<'a>(student: &'a Graph, name: &str) -> Result<&'a Tensor> {
 }
 
 /// Returns the scales of weight `index`, enlarged where a bias of one of its layers would overflow int32.
-fn fit_biases(student: &Graph, plan: &Plan, index: usize, activations: &[Grid], scale: &[f32]) -> Result<Vec<f32>> {
+pub(super) fn fit_biases(
+    student: &Graph,
+    plan: &Plan,
+    index: usize,
+    activations: &[Grid],
+    scale: &[f32],
+) -> Result<Vec<f32>> {
     let mut scale = scale.to_vec();
     for layer in plan.layers.iter().filter(|l| l.weight == Some(index)) {
         let node: Option<&Node> = student.maker(&layer.output);

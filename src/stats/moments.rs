@@ -1,6 +1,6 @@
 //! Moments of every tensor that follow from batch-normalisation statistics (Nagel et al. 2019, section 4.2, appendix C).
 //!
-//! Each channel is a normal distribution clipped to an interval. Normalised tensors are `N(beta, gamma²)`; ReLU and
+//! Each channel is a normal distribution clipped to an interval. Normalised tensors are normal around `beta`; ReLU and
 //! Clip narrow the interval; sums add moments as if independent; other operators go through their first two moments.
 //! What no rule covers has no moments, and ranges then come from inputs that are run.
 
@@ -52,8 +52,8 @@ pub fn propagate(graph: &Graph, norms: &[BatchNorm], input: &Moments) -> HashMap
 }
 
 fn normalised(norm: &BatchNorm) -> Moments {
-    let channel = |(&beta, &gamma): (&f32, &f32)| ClippedNormal::new(f64::from(beta), f64::from(gamma).abs());
-    Moments(norm.beta.iter().zip(&norm.gamma).map(channel).collect())
+    let deviation = norm.deviation();
+    Moments(norm.beta.iter().zip(deviation).map(|(&beta, std)| ClippedNormal::new(f64::from(beta), std)).collect())
 }
 
 fn rule(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Option<Moments> {

@@ -1,0 +1,70 @@
+//! What recipes make of whole nets.
+
+use dfq_onnx::ir::{Graph, Tensor};
+use dfq_onnx::plan::Policy;
+use dfq_onnx::recipes::RECIPES;
+
+use crate::support::graph::Build;
+use crate::support::net::{layer, norm, pads, run};
+use crate::support::quantized::quantized_by;
+use crate::support::{random_inputs, relative_rms};
+
+/// A small convolutional net with normalisations, a depthwise layer, a residual sum and a ConvTranspose.
+fn net() -> Graph {
+    let mut g = Build::at(17);
+    g.input("x", &[8, 3, 8, 8]);
+    layer(&mut g, "Conv", "x", "a", &[8, 3, 3, 3], 0, pads(1));
+    norm(&mut g, "a", "an", 8);
+    g.node("Relu", "an", "ar", []);
+    layer(&mut g, "Conv", "ar", "b", &[8, 1, 3, 3], 0, [("group", 8i64.into()), pads(1)[0].clone()]);
+    norm(&mut g, "b", "bn", 8);
+    g.node("Relu", "bn", "br", []);
+    layer(&mut g, "Conv", "br", "c", &[8, 8, 1, 1], 8, []);
+    g.node("Add", "c ar", "s", []);
+    g.node("Relu", "s", "sr", []);
+    layer(&mut g, "ConvTranspose", "sr", "t", &[8, 4, 2, 2], 4, [("strides", vec![2i64, 2].into())]);
+    g.node("Relu", "t", "tr", []);
+    layer(&mut g, "Conv", "tr", "y", &[2, 4, 3, 3], 2, []);
+    g.outputs("y")
+}
+
+fn error(graph: &Graph, policy: &Policy, recipe: &str) -> f64 {
+    let made = quantized_by(graph, policy, recipe).unwrap();
+    let inputs: Vec<Tensor> = random_inputs(graph, 8, 21);
+    let (expected, found) = (run(graph, &inputs).unwrap(), run(&made.emitted, &inputs).unwrap());
+    relative_rms(&found[0], &expected[0])
+}
+
+#[test]
+fn every_recipe_stays_near_the_float_model_on_every_kind_of_grid() {
+    let graph = net();
+    let mut failed = Vec::new();
+    for recipe in RECIPES {
+        for (name, per_channel, symmetric) in
+            [("per channel", true, true), ("per tensor", false, true), ("affine", true, false)]
+        {
+            let policy = Policy { per_channel, symmetric, ..Policy::default() };
+            let found = error(&graph, &policy, recipe.name);
+            // 8 bits leave below 1 % a layer; a wrong scale or bias leaves tens of percent.
+            if found > 0.05 {
+                failed.push((recipe.name, name, found));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[test]
+fn rounding_against_covariances_beats_rounding_to_nearest_at_four_bits() {
+    let policy = Policy { weight_bits: 4, all_layers: true, ..Policy::default() };
+    let (fast, nearest) = (error(&net(), &policy, "fast"), error(&net(), &policy, "nearest"));
+    assert!(fast < 0.9 * nearest, "fast {fast}, nearest {nearest}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_integers() {
+    let policy = Policy { weight_bits: 4, ..Policy::default() };
+    let make = || quantized_by(&net(), &policy, "fast").unwrap().solution;
+    let (a, b) = (make(), make());
+    assert_eq!((a.weights, a.activations), (b.weights, b.activations));
+}
