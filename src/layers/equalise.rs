@@ -56,12 +56,12 @@ pub fn equalise(
         }
     }
     let mut factors: Vec<Vec<f64>> = linked.iter().map(|l| vec![1.0; ranges[&l.first].rows]).collect();
-    let reach = linked.iter().map(|link| reach(graph, moments, link)).collect::<Vec<_>>();
+    let reaches = linked.iter().map(|link| reach(graph, moments, link)).collect::<Vec<_>>();
     for _ in 0..SWEEPS {
         let mut largest = 0.0f64;
-        for ((link, total), reach) in linked.iter().zip(&mut factors).zip(&reach) {
-            let mut own =
-                equalising_factors(&ranges[&link.first].of_rows(), &ranges[&link.second].of_columns(link.repeat));
+        for ((link, total), reach) in linked.iter().zip(&mut factors).zip(&reaches) {
+            let rows = ranges[&link.first].of_rows();
+            let mut own = equalising_factors(&rows, &ranges[&link.second].of_columns(link.repeat));
             if let Some(reach) = reach {
                 own = within_reach(&own, total, reach);
             }
