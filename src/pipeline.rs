@@ -155,6 +155,7 @@ fn describe(
         ranges: report::ranges(&plan, &solution),
         layers: report::layer_costs(&student, &plan, &solution)?,
         container: report::container(&config.policy, &plan, &solution),
+        steps: solution.steps.clone(),
         bytes: Bytes { float: onnx::stored_bytes(&config.model)?, quantized: 0 },
         warnings,
         input,

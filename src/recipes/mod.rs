@@ -1,9 +1,15 @@
 //! Recipes: how a plan's grids and integers are found. One recipe = one file + one row of [`RECIPES`].
 
+mod dfq2019;
+mod fast;
 mod nearest;
+mod seen;
+mod squant;
+mod weights;
 
 use crate::error::{Error, Result};
 use crate::ir::Graph;
+use crate::layers::Step;
 use crate::plan::Plan;
 use crate::quant::{Grid, QuantizedTensor};
 use crate::runtime::Engine;
@@ -44,6 +50,8 @@ pub struct Solution {
     pub weights: Vec<QuantizedTensor>,
     /// Output channels whose weight scale was enlarged so that the bias fits int32, by weight.
     pub enlarged: Vec<(String, usize)>,
+    /// What was done to single layers beside rounding, and what could not be done and why.
+    pub steps: Vec<Step>,
 }
 
 /// A recipe. It may change the student's float weights and biases; outputs must stay equal but for rounding.
@@ -62,7 +70,7 @@ pub struct Recipe {
 }
 
 /// Every recipe, the best without training first.
-pub const RECIPES: &[Recipe] = &[nearest::RECIPE];
+pub const RECIPES: &[Recipe] = &[fast::RECIPE, nearest::RECIPE, dfq2019::RECIPE, squant::RECIPE];
 
 /// Returns the recipe called `name`.
 ///

@@ -14,6 +14,7 @@ pub use summary::{container, layer_costs, ranges, saturation_warnings, warnings}
 pub use table::{render, render_verification};
 pub use warning::Warning;
 
+use crate::layers::Step;
 use crate::plan::{ContainerChoice, Plan};
 use crate::recipes::RangeSource;
 use crate::stats::InputStatistics;
@@ -57,6 +58,8 @@ pub struct Report {
     pub layers: Vec<LayerCost>,
     /// What weights are stored in, and what the other container would take.
     pub container: ContainerChoice,
+    /// What the recipe did to single layers beside rounding, and what it could not do and why.
+    pub steps: Vec<Step>,
     /// Bytes of the float file and of the quantized one.
     pub bytes: Bytes,
     /// The checks.

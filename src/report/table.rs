@@ -1,10 +1,12 @@
 //! The report as text for a terminal.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use super::{LayerCost, Report};
+use crate::layers::Step;
 use crate::plan::ContainerChoice;
 use crate::verify::{Check, Saturation, TensorError, Verification};
 
@@ -138,6 +140,7 @@ fn facts(report: &Report) -> String {
         ),
     ];
     lines.extend(container(&report.container));
+    lines.extend(steps(&report.steps));
     let stays: Vec<String> =
         report.plan.float.iter().map(|f| format!("{} ({}; {})", f.name, f.op_type, f.reason)).collect();
     lines.push(format!(
@@ -160,6 +163,22 @@ fn container(choice: &ContainerChoice) -> Option<String> {
         false => format!("; all in int8 {} bytes, int4 where it can be {}", choice.bytes_int8, choice.bytes_int4),
     };
     Some(format!("container {stored} ({}); weights take {} bytes{other}", choice.reason, choice.bytes))
+}
+
+/// One line a step: at how many layers it was applied, and the reasons where it was not.
+fn steps(steps: &[Step]) -> Vec<String> {
+    let mut names: Vec<&str> = steps.iter().map(|s| s.step).collect();
+    names.dedup();
+    let line = |name: &&str| {
+        let all: Vec<&Step> = steps.iter().filter(|s| s.step == *name).collect();
+        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+        all.iter().filter_map(|s| s.refused.as_deref()).for_each(|reason| *reasons.entry(reason).or_default() += 1);
+        let not: usize = reasons.values().sum();
+        let why: Vec<String> = reasons.iter().map(|(reason, n)| format!("{n}: {reason}")).collect();
+        let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) };
+        format!("{name:<9} {} layer(s), not at {not}{why}", all.len() - not)
+    };
+    names.iter().map(line).collect()
 }
 
 fn checks<'a>(checks: impl Iterator<Item = &'a Check>) -> Table {

@@ -11,6 +11,7 @@ mod normalise;
 mod opset;
 mod passes;
 mod plan;
+mod recipes;
 mod round_trip;
 mod runtime;
 mod saturation;

@@ -23,6 +23,11 @@ pub struct Quantized {
 
 /// Returns `graph` quantized by the recipe `nearest`.
 pub fn quantized(graph: &Graph, policy: &Policy) -> dfq_onnx::Result<Quantized> {
+    quantized_by(graph, policy, "nearest")
+}
+
+/// Returns `graph` quantized by a recipe.
+pub fn quantized_by(graph: &Graph, policy: &Policy, recipe: &str) -> dfq_onnx::Result<Quantized> {
     let mut student = graph.clone();
     passes::normalise(&mut student, ort())?;
     let norms = read_batch_norms(&student);
@@ -34,7 +39,7 @@ pub fn quantized(graph: &Graph, policy: &Policy) -> dfq_onnx::Result<Quantized> 
     onnx::upgrade(&mut student, plan.opset())?;
     shape::infer(&mut student)?;
     let teacher = Teacher { norms: &norms, input: &input, engine: ort(), seed: 3 };
-    let solution = (recipes::find("nearest")?.run)(&mut student, &plan, &teacher)?;
+    let solution = (recipes::find(recipe)?.run)(&mut student, &plan, &teacher)?;
     let emitted = emit(&student, &plan, &solution)?;
     Ok(Quantized { student, plan, solution, emitted })
 }
