@@ -1,5 +1,6 @@
 //! The whole of `quantize`, stage by stage.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use crate::onnx::Draft;
 use crate::plan::{Plan, Policy, plan, total_macs};
 use crate::recipes::{Recipe, Solution, Teacher};
 use crate::report::{self, Bytes, Comparison, Report, SCHEMA_VERSION, Warning};
-use crate::runtime::{Engine, Engines};
+use crate::runtime::{Engine, Engines, SessionOptions};
 use crate::stats::{BatchNorm, InputStatistics, guess_input, read_batch_norms};
 use crate::verify::{self, Verification, VerifyOptions, verify};
 use crate::{onnx, passes, shape};
@@ -75,6 +76,8 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     let samples = config.samples.unwrap_or_else(|| verify::limits::default_samples(total_macs(&student)));
     let prepared = Prepared { student, norms, input, passes };
     let mut report = describe(config, engines, (&original, prepared), (plan, solution))?;
+    let (reference, unrunnable) = reference(&original, engines)?;
+    report.warnings.extend(unrunnable);
     // What the float model took of memory is the checks' from here on.
     maps.iter().for_each(onnx::Mapped::release);
 
@@ -83,7 +86,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
         let written = Draft::write(&quantized, output, config.external_data)?;
         report.bytes.quantized = written.saved.bytes;
         clock.stage("verify");
-        let found = check(&original, (&quantized, samples), &written.saved.model, &report.input, config, engines)?;
+        let found = check(&reference, (&quantized, samples), &written.saved.model, &report.input, config, engines)?;
         let published =
             if found.passed() { Some(output.clone()) } else { config.keep_failed.then(|| failed_name(output)) };
         draft = published.map(|name| (written, name));
@@ -91,7 +94,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     }
     if let (Some((data, preprocess)), Some(images)) = (&config.evaluation, &images) {
         clock.stage("evaluate");
-        report.evaluation = Some(compare(&original, &quantized, (data, images), preprocess, engines)?);
+        report.evaluation = Some(compare(&reference, &quantized, (data, images), preprocess, engines)?);
     }
     if let Some((draft, name)) = draft {
         report.output = Some(draft.publish(&name)?);
@@ -133,6 +136,7 @@ fn describe(
     if norms.is_empty() {
         warnings.insert(0, Warning::NoStatistics);
     }
+    warnings.extend(report::conversion(original));
     if student.opset() > original.opset() {
         warnings.push(Warning::OpsetRaised { from: original.opset(), to: student.opset() });
     }
@@ -161,6 +165,23 @@ fn describe(
         evaluation: None,
         seconds: Vec::new(),
     })
+}
+
+/// Returns what the quantized model is compared with: the original, or its float32 form where the main engine lacks
+/// kernels for the original's types.
+fn reference<'a>(original: &'a Graph, engines: &Engines) -> Result<(Cow<'a, Graph>, Option<Warning>)> {
+    if report::conversion(original).is_none() {
+        return Ok((Cow::Borrowed(original), None));
+    }
+    let engine = engines.main();
+    let Err(refused) = engine.load(original, &SessionOptions::default()) else {
+        return Ok((Cow::Borrowed(original), None));
+    };
+    let mut converted = original.clone();
+    passes::lift_constants(&mut converted)?;
+    passes::convert_floats(&mut converted)?;
+    let warning = Warning::OriginalNotRun { engine: engine.name(), reason: refused.to_string() };
+    Ok((Cow::Owned(converted), Some(warning)))
 }
 
 /// Returns the engines as the checks want them.

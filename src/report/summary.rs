@@ -2,7 +2,8 @@
 
 use super::{Bytes, LayerCost, Range, Warning};
 use crate::error::Result;
-use crate::ir::Graph;
+use crate::ir::{Attr, DType, Graph};
+use crate::passes::is_converted;
 use crate::plan::{Activation, Plan, Weight, macs};
 use crate::quant::Grid;
 use crate::recipes::Solution;
@@ -47,6 +48,27 @@ pub fn layer_costs(student: &Graph, plan: &Plan, solution: &Solution) -> Result<
         });
     }
     Ok(costs)
+}
+
+/// Returns what the user should know of a model that was not in float32; nothing where it was.
+pub fn conversion(original: &Graph) -> Option<Warning> {
+    let values = original.value_ids().map(|id| original.value(id));
+    let mut types: Vec<DType> = values.filter_map(|v| v.dtype).filter(|&dtype| is_converted(dtype)).collect();
+    let initializers = original.value_ids().filter_map(|id| original.constant_of(id));
+    let attributes = original.nodes.iter().flat_map(|n| n.attrs.iter()).filter_map(|(_, attr)| match attr {
+        Attr::Tensor(tensor) => Some(tensor),
+        _ => None,
+    });
+    let (mut stored, mut float32) = (0, 0);
+    for tensor in initializers.chain(attributes).filter(|t| is_converted(t.dtype())) {
+        types.push(tensor.dtype());
+        stored += tensor.bytes().len();
+        float32 += tensor.len() * size_of::<f32>();
+    }
+    types.sort_unstable();
+    types.dedup();
+    let from: Vec<String> = types.iter().map(ToString::to_string).collect();
+    (!from.is_empty()).then_some(Warning::FloatsConverted { from, stored, float32 })
 }
 
 /// Returns what the user should know of the input, of what stays float and of what the grids cost.

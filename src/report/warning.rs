@@ -16,6 +16,22 @@ pub enum Warning {
         /// Its upper end.
         hi: f64,
     },
+    /// The model computed in other floating-point types.
+    FloatsConverted {
+        /// Those types.
+        from: Vec<String>,
+        /// Bytes of the tensors in the file that were of them.
+        stored: usize,
+        /// Bytes of the same tensors in float32.
+        float32: usize,
+    },
+    /// The original could not be run in its own types.
+    OriginalNotRun {
+        /// The engine that refused it.
+        engine: String,
+        /// What it said.
+        reason: String,
+    },
     /// The operator set had to be raised.
     OpsetRaised {
         /// The version of the file.
@@ -68,6 +84,17 @@ impl std::fmt::Display for Warning {
                 f,
                 "nothing in the file tells how inputs are scaled: {lo} to {hi} (normalised) is assumed; \
                  give --mean and --std, or --input-range LO:HI"
+            ),
+            Self::FloatsConverted { from, stored, float32 } => write!(
+                f,
+                "the model was converted from {} to float32, which grids need: {stored} bytes of constants became \
+                 {float32} before quantization; inputs and outputs keep their types, what stays float is float32",
+                from.join(" and ")
+            ),
+            Self::OriginalNotRun { engine, reason } => write!(
+                f,
+                "{engine} cannot run the original in its own types, so the comparisons are with its float32 form; \
+                 compare on a device that runs it with `dfq-onnx verify` ({reason})"
             ),
             Self::OpsetRaised { from, to } => write!(
                 f,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{BatchNorm, ClippedNormal, Moments};
 use crate::data::synthetic_inputs;
 use crate::error::{Error, Result};
-use crate::ir::{Dim, Graph, Node, Tensor};
+use crate::ir::{DType, Dim, Graph, Node, Tensor, ValueId};
 
 /// Correlation of neighbouring pixels of natural images, per pixel of distance, and of colour channels.
 const PIXEL_CORRELATION: f64 = 0.95;
@@ -149,6 +149,15 @@ impl InputStatistics {
     }
 }
 
+/// Returns whether `id` is what the network is fed, or a Cast of it: floats, or the bytes of images.
+pub fn is_network_input(graph: &Graph, id: ValueId) -> bool {
+    let cast = graph.nodes.iter().find(|n| n.is("Cast") && n.output(0) == Some(id));
+    let source = cast.and_then(|n| n.input(0)).unwrap_or(id);
+    let value = graph.value(source);
+    let bytes = value.dtype == Some(DType::U8) && value.shape.as_ref().is_some_and(|s| s.len() == 4);
+    graph.fed_inputs().contains(&source) && (bytes || value.dtype.is_none_or(DType::is_float))
+}
+
 /// Returns the input's statistics as the first convolution and the normalisation behind it imply them.
 ///
 /// With weight `w`, bias `b` and running moments `m`, `v` of the convolution's result: `m = Σ w·μ + b` is solved for
@@ -182,7 +191,7 @@ fn nearest_scale(mean: &[f64], std: f64) -> InputScale {
 }
 
 fn first_layer(graph: &Graph, node: &Node, norms: &[BatchNorm]) -> Option<(Vec<f64>, f64)> {
-    if !node.is("Conv") || node.attrs.int("group", 1) != 1 || !graph.fed_inputs().contains(&node.input(0)?) {
+    if !node.is("Conv") || node.attrs.int("group", 1) != 1 || !is_network_input(graph, node.input(0)?) {
         return None;
     }
     let output = graph.name_of(node.output(0)?);

@@ -8,5 +8,5 @@ mod moments;
 
 pub use batch_norm::{BatchNorm, batch_norm_of, read_batch_norms};
 pub use clipped_normal::ClippedNormal;
-pub use input::{InputScale, InputSource, InputStatistics, guess_input};
+pub use input::{InputScale, InputSource, InputStatistics, guess_input, is_network_input};
 pub use moments::{Moments, propagate};

@@ -67,7 +67,7 @@ fn rule(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Option
         "Add" | "Sub" | "Mul" | "Div" => binary(graph, node, known),
         "Conv" | "ConvTranspose" | "Gemm" | "MatMul" => weighted(graph, node, x()?),
         "AveragePool" | "GlobalAveragePool" | "ReduceMean" => average(graph, node, x()?),
-        "MaxPool" | "Identity" | "Dropout" | "Resize" | "GlobalMaxPool" => Some(x()?.clone()),
+        "MaxPool" | "Identity" | "Cast" | "Dropout" | "Resize" | "GlobalMaxPool" => Some(x()?.clone()),
         "Slice" | "Transpose" | "Squeeze" | "Unsqueeze" | "Reshape" | "Flatten" => rearranged(graph, node, x()?),
         "Pad" => padded(graph, node, x()?),
         "Concat" => concat(graph, node, known),

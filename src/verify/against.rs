@@ -10,6 +10,7 @@ use super::structure::{Quantizer, is_dequantize};
 use super::tap::{Source, cut, tap};
 use crate::error::Result;
 use crate::ir::{DType, Graph, Tensor, Uses, ValueId};
+use crate::shape;
 
 /// Operators that carry weights; a layer is named after them.
 const WEIGHTED: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
@@ -94,7 +95,9 @@ fn compare_outputs(
 type FloatTensors = Vec<(Vec<Option<Tensor>>, Vec<Tensor>)>;
 
 fn float_tensors(original: &Graph, evidence: &Evidence, matches: &Matches, mode: &Mode) -> Result<FloatTensors> {
-    let taps: Vec<_> = matches.tensors.iter().flatten().map(|&id| (id, DType::F32)).collect();
+    let facts = shape::facts(original).unwrap_or_default();
+    let dtype = |id: ValueId| facts.get(id.index()).and_then(|fact| fact.dtype).unwrap_or(DType::F32);
+    let taps: Vec<_> = matches.tensors.iter().flatten().map(|&id| (id, dtype(id))).collect();
     let (tapped, sources) = tap(original, &taps);
     let mut session = mode.optimised().load(&tapped)?;
     let run = |observed: &Observed| {
@@ -156,8 +159,14 @@ impl Matches {
         let uses = original.uses();
         let own_inputs = original.fed_inputs();
         let exists = |id: &ValueId| uses.producer(*id).is_some() || own_inputs.contains(id);
+        let quantized_uses = quantized.uses();
+        let before_cast = |id: ValueId| {
+            let maker = &quantized.nodes[quantized_uses.producer(id)?];
+            maker.input(0).filter(|_| maker.is("Cast"))
+        };
         let tensor = |q: &Quantizer| {
-            let names = std::iter::once(&q.input).chain(&q.dequantized).map(|&id| quantized.name_of(id));
+            let ids = std::iter::once(q.input).chain(q.dequantized.iter().copied()).chain(before_cast(q.input));
+            let names = ids.map(|id| quantized.name_of(id));
             names.filter_map(|name| original.find(name)).find(exists)
         };
         Self {

@@ -17,7 +17,7 @@ pub fn compared_tensors(graph: &Graph) -> Vec<(ValueId, DType)> {
             if node.is("Softmax") || node.is("LogSoftmax") {
                 return Some(input);
             }
-            if !(is_quantize(node) || is_dequantize(node) || node.is("Identity")) {
+            if !(is_quantize(node) || is_dequantize(node) || node.is("Identity") || node.is("Cast")) {
                 return None;
             }
             at = input;

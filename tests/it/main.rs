@@ -5,6 +5,7 @@
 mod bad_input;
 mod command_line;
 mod emission;
+mod floats;
 mod fusion;
 mod normalise;
 mod opset;
