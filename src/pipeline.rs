@@ -1,6 +1,7 @@
 //! The whole of `quantize`, stage by stage.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -13,7 +14,10 @@ use crate::plan::{Plan, Policy, plan, total_macs};
 use crate::recipes::{Recipe, Solution, Teacher};
 use crate::report::{self, Bytes, Comparison, Report, SCHEMA_VERSION, Warning};
 use crate::runtime::{Engine, Engines, SessionOptions};
-use crate::stats::{BatchNorm, InputStatistics, guess_input, read_batch_norms};
+use crate::stats::{
+    BatchNorm, InputSource, InputStatistics, TensorStatistics, guess_input, place_statistics, read_batch_norms,
+    read_statistics,
+};
 use crate::verify::{self, Verification, VerifyOptions, verify};
 use crate::{onnx, passes, shape};
 
@@ -31,6 +35,8 @@ pub struct Config {
     pub input_shapes: Vec<(String, Vec<usize>)>,
     /// The network's input, where the user described it.
     pub input: Option<InputStatistics>,
+    /// A file of statistics beside the model (see [`crate::stats::read_statistics`]).
+    pub statistics: Option<PathBuf>,
     /// Everything random follows from it.
     pub seed: u64,
     /// Samples of the checks; none for as many as the model's work allows ([`verify::limits::default_samples`]).
@@ -59,10 +65,11 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
 
     clock.stage("load");
     let (original, maps) = onnx::load_mapped(&config.model)?;
+    let given = config.statistics.as_deref().map(read_statistics).transpose()?.unwrap_or_default();
     let images = config.evaluation.as_ref().map(|(file, _)| Dataset::read_labelled(file)).transpose()?;
 
     clock.stage("normalise");
-    let Prepared { mut student, norms, input, passes } = prepare(&original, config, engines)?;
+    let Prepared { mut student, norms, counts, input, passes } = prepare(&original, given, config, engines)?;
 
     clock.stage("plan");
     let plan = plan(&student, &config.policy)?;
@@ -74,7 +81,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     clock.stage("emit");
     let quantized = emit(&student, &plan, &solution)?;
     let samples = config.samples.unwrap_or_else(|| verify::limits::default_samples(total_macs(&student)));
-    let prepared = Prepared { student, norms, input, passes };
+    let prepared = Prepared { student, norms, counts, input, passes };
     let mut report = describe(config, engines, (&original, prepared), (plan, solution))?;
     let (reference, unrunnable) = reference(&original, engines)?;
     report.warnings.extend(unrunnable);
@@ -107,22 +114,38 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
 struct Prepared {
     student: Graph,
     norms: Vec<BatchNorm>,
+    /// How many normalisations the model holds, and how many tensors' statistics came in a file of their own.
+    counts: [usize; 2],
     input: InputStatistics,
     passes: Vec<(&'static str, usize)>,
 }
 
-fn prepare(original: &Graph, config: &Config, engines: &Engines) -> Result<Prepared> {
+fn prepare(
+    original: &Graph,
+    given: BTreeMap<String, TensorStatistics>,
+    config: &Config,
+    engines: &Engines,
+) -> Result<Prepared> {
     let mut student = original.clone();
     passes::fix_shapes(&mut student, &config.input_shapes)?;
     let mut passes = passes::normalise(&mut student, engines.main())?;
     passes::refuse_unfit(&student)?;
-    let norms = read_batch_norms(&student);
-    let input = config.input.clone().unwrap_or_else(|| guess_input(&student, &norms));
-    input.check_channels(&student)?;
+    let mut norms = read_batch_norms(&student);
+    let mut guess = guess_input(&student, &norms);
     passes.extend(passes::fold(&mut student)?);
     onnx::upgrade(&mut student, needed_opset(&config.policy))?;
     shape::infer(&mut student)?;
-    Ok(Prepared { student, norms, input, passes })
+    let place = config.statistics.as_ref().map_or(String::new(), |path| path.display().to_string());
+    let given = place_statistics(&student, &given, &place)?;
+    if guess.source == InputSource::Assumed {
+        guess = guess_input(&student, &given);
+    }
+    let input = config.input.clone().unwrap_or(guess);
+    input.check_channels(&student)?;
+    let counts = [norms.len(), given.len()];
+    norms.retain(|norm| given.iter().all(|g| g.output != norm.output));
+    norms.extend(given);
+    Ok(Prepared { student, norms, counts, input, passes })
 }
 
 fn describe(
@@ -131,7 +154,7 @@ fn describe(
     (original, prepared): (&Graph, Prepared),
     (plan, solution): (Plan, Solution),
 ) -> Result<Report> {
-    let Prepared { student, norms, input, passes } = prepared;
+    let Prepared { student, norms, counts: [batch_norms, given], input, passes } = prepared;
     let mut warnings = report::warnings(&plan, &solution, &input);
     if norms.is_empty() {
         warnings.insert(0, Warning::NoStatistics);
@@ -152,8 +175,9 @@ fn describe(
         seed: config.seed,
         device: engines.device().to_string(),
         engines: engines.names(),
-        batch_norms: norms.len(),
-        batch_norms_folded: norms.len() - read_batch_norms(&student).len(),
+        batch_norms,
+        statistics_given: given,
+        batch_norms_folded: batch_norms - read_batch_norms(&student).len(),
         passes,
         ranges: report::ranges(&plan, &solution),
         layers: report::layer_costs(&student, &plan, &solution)?,

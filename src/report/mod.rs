@@ -45,6 +45,8 @@ pub struct Report {
     pub passes: Vec<(&'static str, usize)>,
     /// BatchNormalization nodes with statistics, and how many of them were folded.
     pub batch_norms: usize,
+    /// Tensors whose statistics came in a file of their own; they are not counted as BatchNormalization.
+    pub statistics_given: usize,
     /// See [`Report::batch_norms`].
     pub batch_norms_folded: usize,
     /// The network's input.

@@ -78,7 +78,8 @@ impl std::fmt::Display for Warning {
             Self::NoStatistics => f.write_str(
                 "the file holds no batch-normalisation statistics (folded by the exporter, or the network has none): \
                  activation ranges come from synthetic inputs; export with BatchNormalization kept for better ones \
-                 (PyTorch: training=TrainingMode.PRESERVE, do_constant_folding=False)",
+                 (PyTorch: training=TrainingMode.PRESERVE, do_constant_folding=False), or hand the statistics over with \
+                 --bn-stats",
             ),
             Self::InputAssumed { lo, hi } => write!(
                 f,

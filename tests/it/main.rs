@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod bn_stats;
 mod command_line;
 mod emission;
 mod floats;
