@@ -140,7 +140,7 @@ fn prepare(
     if guess.source == InputSource::Assumed {
         guess = guess_input(&student, &given);
     }
-    let input = config.input.clone().unwrap_or(guess);
+    let input = config.input.clone().filter(|_| guess.source != InputSource::Bytes).unwrap_or(guess);
     input.check_channels(&student)?;
     let counts = [norms.len(), given.len()];
     norms.retain(|norm| given.iter().all(|g| g.output != norm.output));
@@ -159,6 +159,7 @@ fn describe(
     if norms.is_empty() {
         warnings.insert(0, Warning::NoStatistics);
     }
+    warnings.extend(report::float_copies(&student, &plan));
     warnings.extend(report::conversion(original));
     if student.opset() > original.opset() {
         warnings.push(Warning::OpsetRaised { from: original.opset(), to: student.opset() });

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use inspection::{Inspection, inspect, render_inspection};
-pub use summary::{conversion, layer_costs, ranges, warnings};
+pub use summary::{conversion, float_copies, layer_costs, ranges, warnings};
 pub use table::{render, render_verification};
 pub use warning::Warning;
 

@@ -2,7 +2,7 @@
 
 use super::{Bytes, LayerCost, Range, Warning};
 use crate::error::Result;
-use crate::ir::{Attr, DType, Graph};
+use crate::ir::{Attr, DType, Graph, Node};
 use crate::passes::is_converted;
 use crate::plan::{Activation, Plan, Weight, macs};
 use crate::quant::Grid;
@@ -48,6 +48,24 @@ pub fn layer_costs(student: &Graph, plan: &Plan, solution: &Solution) -> Result<
         });
     }
     Ok(costs)
+}
+
+/// Returns the weights that quantized layers share with nodes that stay float.
+pub fn float_copies(student: &Graph, plan: &Plan) -> Vec<Warning> {
+    let quantized = |node: &Node| {
+        let name = node.output(0).map(|id| student.name_of(id));
+        plan.layers.iter().any(|layer| Some(layer.output.as_str()) == name)
+    };
+    let mut weights: Vec<&str> = plan.weights.iter().map(|w| w.tensor.as_str()).collect();
+    weights.sort_unstable();
+    weights.dedup();
+    let warning = |weight: &str| {
+        let id = student.find(weight)?;
+        let readers = student.nodes.iter().filter(|n| n.inputs.contains(&Some(id)) && !quantized(n));
+        let readers: Vec<String> = readers.map(|n| student.describe(n)).collect();
+        (!readers.is_empty()).then(|| Warning::WeightStaysFloatToo { weight: weight.to_owned(), readers })
+    };
+    weights.into_iter().filter_map(warning).collect()
 }
 
 /// Returns what the user should know of a model that was not in float32; nothing where it was.

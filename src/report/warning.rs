@@ -65,6 +65,13 @@ pub enum Warning {
         /// How many grids it is on.
         copies: usize,
     },
+    /// A quantized weight is stored in floating point too.
+    WeightStaysFloatToo {
+        /// The initializer.
+        weight: String,
+        /// The nodes that read it in floating point.
+        readers: Vec<String>,
+    },
     /// A recipe does not reach the bits asked for without loss.
     FewBits {
         /// The fewest bits of any grid.
@@ -121,6 +128,12 @@ impl std::fmt::Display for Warning {
             Self::DuplicatedWeight { weight, copies } => write!(
                 f,
                 "\"{weight}\" is used in {copies} ways and stored once for each; give those layers the same bits to share it"
+            ),
+            Self::WeightStaysFloatToo { weight, readers } => write!(
+                f,
+                "\"{weight}\" is stored twice, quantized and in float32, which {} read(s); \
+                 exclude the layers that quantize it (--exclude) where the size of the file matters",
+                readers.join(", ")
             ),
             Self::FewBits { bits } => write!(
                 f,

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::compare::{Comparison, Top1, numbers};
 use super::integers::Observed;
 use super::modes::Mode;
+use super::outputs::{is_of_variable_size, may_hold_scores};
 use super::result::{OutputAgreement, TensorError};
 use super::structure::{Quantizer, is_dequantize};
 use super::tap::{Source, cut, tap};
@@ -70,7 +71,12 @@ pub fn against_float(original: &Graph, evidence: &Evidence, mode: &Mode) -> Resu
             errors.outputs_local[pair].add(&numbers(&float_outputs[own]), &numbers(&results[other]));
         }
     }
-    Ok(report(quantized, quantizers, &matches, &errors))
+    let mut against = report(quantized, quantizers, &matches, &errors);
+    against.notes.extend(matches.variable.iter().map(|&id| {
+        let name = original.name_of(id);
+        format!("output \"{name}\" has a size that depends on the data: it is not compared with the float model's")
+    }));
+    Ok(against)
 }
 
 fn compare_outputs(
@@ -85,7 +91,10 @@ fn compare_outputs(
         let float = session.run(&matches.own_inputs(batch))?;
         for (pair, &(own, other)) in matches.outputs.iter().enumerate() {
             errors.outputs[pair].add(&numbers(&float[own]), &numbers(&outputs[other]));
-            errors.top1[pair].add(&float[own], &outputs[other]);
+            errors.labels[pair] |= !float[own].dtype().is_float();
+            if errors.labels[pair] || matches.scores[pair] {
+                errors.top1[pair].add(&float[own], &outputs[other]);
+            }
         }
     }
     Ok(())
@@ -138,6 +147,10 @@ struct Matches {
     inputs: Vec<usize>,
     /// Places of outputs in the original and in the quantized model.
     outputs: Vec<(usize, usize)>,
+    /// For each of those whether it may hold class scores.
+    scores: Vec<bool>,
+    /// Outputs of the original that are not compared, since samples have results of their own size.
+    variable: Vec<ValueId>,
     /// For each quantizer the original's tensor.
     tensors: Vec<Option<ValueId>>,
 }
@@ -169,9 +182,15 @@ impl Matches {
             let names = ids.map(|id| quantized.name_of(id));
             names.filter_map(|name| original.find(name)).find(exists)
         };
+        let mut outputs = paired(&original.outputs, &quantized.outputs);
+        let variable = original.outputs.iter().copied().filter(|&id| is_of_variable_size(original, id));
+        let variable: Vec<ValueId> = variable.collect();
+        outputs.retain(|&(own, _)| !variable.contains(&original.outputs[own]));
         Self {
             inputs: paired(&own_inputs, &quantized.fed_inputs()).into_iter().map(|(_, other)| other).collect(),
-            outputs: paired(&original.outputs, &quantized.outputs),
+            scores: outputs.iter().map(|&(own, _)| may_hold_scores(original, original.outputs[own])).collect(),
+            outputs,
+            variable,
             tensors: quantizers.iter().map(tensor).collect(),
         }
     }
@@ -184,6 +203,7 @@ struct Errors {
     accumulated: Vec<Comparison>,
     outputs: Vec<Comparison>,
     outputs_local: Vec<Comparison>,
+    labels: Vec<bool>,
     top1: Vec<Top1>,
 }
 
@@ -196,6 +216,7 @@ impl Errors {
             accumulated: vec![Comparison::default(); quantizers],
             outputs: vec![Comparison::default(); outputs],
             outputs_local: vec![Comparison::default(); outputs],
+            labels: vec![false; outputs],
             top1: vec![Top1::default(); outputs],
         }
     }
@@ -230,9 +251,10 @@ fn report(quantized: &Graph, quantizers: &[Quantizer], matches: &Matches, errors
             sqnr_db: comparison.sqnr_db(),
             cosine: comparison.cosine(),
             max_abs: comparison.max_abs(),
+            labels: errors.labels[pair],
             top1_agreement: errors.top1[pair].agreement(),
         });
-        if !before.layers.is_empty() {
+        if !before.layers.is_empty() && !errors.labels[pair] {
             against.blame.push(TensorError {
                 tensor: output,
                 layers: before.layers,
