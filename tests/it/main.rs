@@ -10,7 +10,6 @@ mod fixed_batch;
 mod floats;
 mod fusion;
 mod heads;
-mod normalise;
 mod opset;
 mod passes;
 mod plan;
