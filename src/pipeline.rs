@@ -1,5 +1,7 @@
 //! The whole of `quantize`, stage by stage.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -11,8 +13,11 @@ use crate::onnx::Draft;
 use crate::plan::{Plan, Policy, plan, total_macs};
 use crate::recipes::{Recipe, Solution, Teacher};
 use crate::report::{self, Bytes, Comparison, Report, SCHEMA_VERSION, Warning};
-use crate::runtime::{Engine, Engines, machine::lacks_vnni};
-use crate::stats::{BatchNorm, InputStatistics, guess_input, read_batch_norms};
+use crate::runtime::{Engine, Engines, SessionOptions, machine::lacks_vnni};
+use crate::stats::{
+    BatchNorm, InputSource, InputStatistics, TensorStatistics, guess_input, place_statistics, read_batch_norms,
+    read_statistics,
+};
 use crate::verify::{self, Verification, VerifyOptions, verify};
 use crate::{onnx, passes, shape};
 
@@ -30,6 +35,8 @@ pub struct Config {
     pub input_shapes: Vec<(String, Vec<usize>)>,
     /// The network's input, where the user described it.
     pub input: Option<InputStatistics>,
+    /// A file of statistics beside the model (see [`crate::stats::read_statistics`]).
+    pub statistics: Option<PathBuf>,
     /// Everything random follows from it.
     pub seed: u64,
     /// Samples of the checks; none for as many as the model's work allows ([`verify::limits::default_samples`]).
@@ -58,10 +65,11 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
 
     clock.stage("load");
     let original = onnx::load(&config.model)?;
+    let given = config.statistics.as_deref().map(read_statistics).transpose()?.unwrap_or_default();
     let images = config.evaluation.as_ref().map(|(file, _)| Dataset::read_labelled(file)).transpose()?;
 
     clock.stage("normalise");
-    let Prepared { mut student, norms, input, passes } = prepare(&original, config, engines)?;
+    let Prepared { mut student, norms, counts, input, passes } = prepare(&original, given, config, engines)?;
 
     clock.stage("plan");
     let plan = plan(&student, &config.policy)?;
@@ -74,8 +82,10 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     clock.stage("emit");
     let quantized = emit(&student, &plan, &solution)?;
     let samples = config.samples.unwrap_or_else(|| verify::limits::default_samples(total_macs(&student)));
-    let prepared = Prepared { student, norms, input, passes };
+    let prepared = Prepared { student, norms, counts, input, passes };
     let mut report = describe(config, engines, (&original, prepared), (plan, solution))?;
+    let (reference, unrunnable) = reference(&original, engines)?;
+    report.warnings.extend(unrunnable);
     // What the float model took of memory is the checks' from here on.
     onnx::release_pages();
 
@@ -84,7 +94,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
         let written = Draft::write(&quantized, output, config.external_data)?;
         report.bytes.quantized = written.saved.bytes;
         clock.stage("verify");
-        let found = check(&original, (&quantized, samples), &written.saved.model, &report.input, config, engines)?;
+        let found = check(&reference, (&quantized, samples), &written.saved.model, &report.input, config, engines)?;
         let published =
             if found.passed() { Some(output.clone()) } else { config.keep_failed.then(|| failed_name(output)) };
         draft = published.map(|name| (written, name));
@@ -93,7 +103,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     }
     if let (Some((data, preprocess)), Some(images)) = (&config.evaluation, &images) {
         clock.stage("evaluate");
-        report.evaluation = Some(compare(&original, &quantized, (data, images), preprocess, engines)?);
+        report.evaluation = Some(compare(&reference, &quantized, (data, images), preprocess, engines)?);
     }
     if let Some((draft, name)) = draft {
         report.output = Some(draft.publish(&name)?);
@@ -106,21 +116,37 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
 struct Prepared {
     student: Graph,
     norms: Vec<BatchNorm>,
+    /// How many normalisations the model holds, and how many tensors' statistics came in a file of their own.
+    counts: [usize; 2],
     input: InputStatistics,
     passes: Vec<(&'static str, usize)>,
 }
 
-fn prepare(original: &Graph, config: &Config, engines: &Engines) -> Result<Prepared> {
+fn prepare(
+    original: &Graph,
+    given: BTreeMap<String, TensorStatistics>,
+    config: &Config,
+    engines: &Engines,
+) -> Result<Prepared> {
     let mut student = original.clone();
     passes::fix_shapes(&mut student, &config.input_shapes)?;
     let mut passes = passes::normalise(&mut student, engines.main())?;
     passes::refuse_unfit(&student)?;
-    let norms = read_batch_norms(&student);
-    let input = config.input.clone().unwrap_or_else(|| guess_input(&student, &norms));
-    input.check_channels(&student)?;
+    let mut norms = read_batch_norms(&student);
+    let mut guess = guess_input(&student, &norms);
     passes.extend(passes::fold(&mut student)?);
     raise_opset(&mut student, config.policy.target.choices().opset)?;
-    Ok(Prepared { student, norms, input, passes })
+    let place = config.statistics.as_ref().map_or(String::new(), |path| path.display().to_string());
+    let given = place_statistics(&student, &given, &place)?;
+    if guess.source == InputSource::Assumed {
+        guess = guess_input(&student, &given);
+    }
+    let input = config.input.clone().filter(|_| guess.source != InputSource::Bytes).unwrap_or(guess);
+    input.check_channels(&student)?;
+    let counts = [norms.len(), given.len()];
+    norms.retain(|norm| given.iter().all(|g| g.output != norm.output));
+    norms.extend(given);
+    Ok(Prepared { student, norms, counts, input, passes })
 }
 
 fn describe(
@@ -129,11 +155,13 @@ fn describe(
     (original, prepared): (&Graph, Prepared),
     (plan, solution): (Plan, Solution),
 ) -> Result<Report> {
-    let Prepared { student, norms, input, passes } = prepared;
+    let Prepared { student, norms, counts: [batch_norms, given], input, passes } = prepared;
     let mut warnings = report::warnings(&plan, &solution, &input);
     if norms.is_empty() {
         warnings.insert(0, Warning::NoStatistics);
     }
+    warnings.extend(report::float_copies(&student, &plan));
+    warnings.extend(report::conversion(original));
     if student.opset() > original.opset() {
         warnings.push(Warning::OpsetRaised { from: original.opset(), to: student.opset() });
     }
@@ -149,8 +177,9 @@ fn describe(
         seed: config.seed,
         device: engines.device().to_string(),
         engines: engines.names(),
-        batch_norms: norms.len(),
-        batch_norms_folded: norms.len() - read_batch_norms(&student).len(),
+        batch_norms,
+        statistics_given: given,
+        batch_norms_folded: batch_norms - read_batch_norms(&student).len(),
         passes,
         ranges: report::ranges(&plan, &solution),
         layers: report::layer_costs(&student, &plan, &solution)?,
@@ -164,6 +193,23 @@ fn describe(
         evaluation: None,
         seconds: Vec::new(),
     })
+}
+
+/// Returns what the quantized model is compared with: the original, or its float32 form where the main engine lacks
+/// kernels for the original's types.
+fn reference<'a>(original: &'a Graph, engines: &Engines) -> Result<(Cow<'a, Graph>, Option<Warning>)> {
+    if report::conversion(original).is_none() {
+        return Ok((Cow::Borrowed(original), None));
+    }
+    let engine = engines.main();
+    let Err(refused) = engine.load(original, &SessionOptions::default()) else {
+        return Ok((Cow::Borrowed(original), None));
+    };
+    let mut converted = original.clone();
+    passes::lift_constants(&mut converted)?;
+    passes::convert_floats(&mut converted)?;
+    let warning = Warning::OriginalNotRun { engine: engine.name(), reason: refused.to_string() };
+    Ok((Cow::Owned(converted), Some(warning)))
 }
 
 /// Returns the engines as the checks want them.

@@ -1,6 +1,6 @@
 //! Reading: file to [`Graph`]; refuses what the toolchain could not carry through unchanged.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use prost::Message;
@@ -39,12 +39,23 @@ pub fn load(path: &Path) -> Result<Graph> {
 /// # Errors
 /// As [`load`].
 pub fn stored_bytes(path: &Path) -> Result<u64> {
-    let size = |path: &Path| Ok(std::fs::metadata(path).map_err(Error::read(path))?.len());
+    let size = |path: &PathBuf| Ok(std::fs::metadata(path).map_err(Error::read(path))?.len());
+    files_of(path)?.iter().try_fold(0, |total, path| Ok(total + size(path)?))
+}
+
+/// Returns the model file at `path` and the files that it keeps data in.
+///
+/// # Errors
+/// As [`load`].
+pub fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     let model = ModelProto::decode(map_file(path)?).map_err(|e| Error::malformed("model", e.to_string()))?;
-    let initializers = model.graph.iter().flat_map(|g| &g.initializer);
-    let locations: std::collections::BTreeSet<&str> =
-        initializers.flat_map(|t| &t.external_data).filter(|e| e.key() == "location").map(|e| e.value()).collect();
-    locations.iter().try_fold(size(path)?, |total, location| Ok(total + size(&path.with_file_name(location))?))
+    let graph = || model.graph.iter();
+    let attributes = graph().flat_map(|g| &g.node).flat_map(|n| &n.attribute).filter_map(|a| a.t.as_ref());
+    let tensors = graph().flat_map(|g| &g.initializer).chain(attributes);
+    let entries = tensors.flat_map(|t| &t.external_data).filter(|e| e.key() == "location");
+    let locations: std::collections::BTreeSet<&str> = entries.map(|e| e.value()).collect();
+    let beside = locations.into_iter().map(|location| path.with_file_name(location));
+    Ok(std::iter::once(path.to_owned()).chain(beside).collect())
 }
 
 /// Returns the model in `bytes`, which must hold all of its data.

@@ -7,7 +7,7 @@ mod save;
 mod tensor;
 
 pub use draft::Draft;
-pub use load::{decode, load, stored_bytes};
+pub use load::{decode, files_of, load, stored_bytes};
 pub use opset::upgrade;
 pub use save::{INLINE_LIMIT, Saved, constant_bytes, encode, encode_split, save};
 pub use tensor::release_pages;

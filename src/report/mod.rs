@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use inspection::{Inspection, inspect, render_inspection};
-pub use summary::{container, layer_costs, ranges, saturation_warnings, warnings};
+pub use summary::{container, conversion, float_copies, layer_costs, ranges, saturation_warnings, warnings};
 pub use table::{render, render_verification};
 pub use warning::Warning;
 
@@ -46,6 +46,8 @@ pub struct Report {
     pub passes: Vec<(&'static str, usize)>,
     /// BatchNormalization nodes with statistics, and how many of them were folded.
     pub batch_norms: usize,
+    /// Tensors whose statistics came in a file of their own; they are not counted as BatchNormalization.
+    pub statistics_given: usize,
     /// See [`Report::batch_norms`].
     pub batch_norms_folded: usize,
     /// The network's input.

@@ -2,7 +2,8 @@
 
 use super::{Bytes, LayerCost, Range, Warning};
 use crate::error::Result;
-use crate::ir::Graph;
+use crate::ir::{Attr, DType, Graph, Node};
+use crate::passes::is_converted;
 use crate::plan::{Activation, ContainerChoice, Plan, Policy, Weight, container_choice, macs};
 use crate::quant::Grid;
 use crate::recipes::Solution;
@@ -106,6 +107,45 @@ pub fn saturation_warnings(plan: &Plan, saturation: &[Saturation], lacks_vnni: b
         });
     }
     warnings
+}
+
+/// Returns the weights that quantized layers share with nodes that stay float.
+pub fn float_copies(student: &Graph, plan: &Plan) -> Vec<Warning> {
+    let quantized = |node: &Node| {
+        let name = node.output(0).map(|id| student.name_of(id));
+        plan.layers.iter().any(|layer| Some(layer.output.as_str()) == name)
+    };
+    let mut weights: Vec<&str> = plan.weights.iter().map(|w| w.tensor.as_str()).collect();
+    weights.sort_unstable();
+    weights.dedup();
+    let warning = |weight: &str| {
+        let id = student.find(weight)?;
+        let readers = student.nodes.iter().filter(|n| n.inputs.contains(&Some(id)) && !quantized(n));
+        let readers: Vec<String> = readers.map(|n| student.describe(n)).collect();
+        (!readers.is_empty()).then(|| Warning::WeightStaysFloatToo { weight: weight.to_owned(), readers })
+    };
+    weights.into_iter().filter_map(warning).collect()
+}
+
+/// Returns what the user should know of a model that was not in float32; nothing where it was.
+pub fn conversion(original: &Graph) -> Option<Warning> {
+    let values = original.value_ids().map(|id| original.value(id));
+    let mut types: Vec<DType> = values.filter_map(|v| v.dtype).filter(|&dtype| is_converted(dtype)).collect();
+    let initializers = original.value_ids().filter_map(|id| original.constant_of(id));
+    let attributes = original.nodes.iter().flat_map(|n| n.attrs.iter()).filter_map(|(_, attr)| match attr {
+        Attr::Tensor(tensor) => Some(tensor),
+        _ => None,
+    });
+    let (mut stored, mut float32) = (0, 0);
+    for tensor in initializers.chain(attributes).filter(|t| is_converted(t.dtype())) {
+        types.push(tensor.dtype());
+        stored += tensor.bytes().len();
+        float32 += tensor.len() * size_of::<f32>();
+    }
+    types.sort_unstable();
+    types.dedup();
+    let from: Vec<String> = types.iter().map(ToString::to_string).collect();
+    (!from.is_empty()).then_some(Warning::FloatsConverted { from, stored, float32 })
 }
 
 /// Returns what the user should know of the input, of what stays float and of what the grids cost.

@@ -53,7 +53,15 @@ pub fn render_verification(verification: &Verification) -> String {
         let top1 = output.top1_agreement.map_or("-".to_owned(), |share| format!("{:.1} %", 100.0 * share));
         table.add_row(numbers(
             &output.output,
-            [format!("{:.1}", output.sqnr_db), format!("{:.5}", output.cosine), format!("{:.4}", output.max_abs), top1],
+            match output.labels {
+                true => ["-".to_owned(), "-".to_owned(), "-".to_owned(), top1],
+                false => [
+                    format!("{:.1}", output.sqnr_db),
+                    format!("{:.5}", output.cosine),
+                    format!("{:.4}", output.max_abs),
+                    top1,
+                ],
+            },
         ));
     }
     let _ = writeln!(out, "{table}");

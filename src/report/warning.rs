@@ -16,6 +16,22 @@ pub enum Warning {
         /// Its upper end.
         hi: f64,
     },
+    /// The model computed in other floating-point types.
+    FloatsConverted {
+        /// Those types.
+        from: Vec<String>,
+        /// Bytes of the tensors in the file that were of them.
+        stored: usize,
+        /// Bytes of the same tensors in float32.
+        float32: usize,
+    },
+    /// The original could not be run in its own types.
+    OriginalNotRun {
+        /// The engine that refused it.
+        engine: String,
+        /// What it said.
+        reason: String,
+    },
     /// The operator set had to be raised.
     OpsetRaised {
         /// The version of the file.
@@ -62,6 +78,13 @@ pub enum Warning {
     },
     /// This machine has no VNNI, and the file is for machines such as this.
     NoVnni,
+    /// A quantized weight is stored in floating point too.
+    WeightStaysFloatToo {
+        /// The initializer.
+        weight: String,
+        /// The nodes that read it in floating point.
+        readers: Vec<String>,
+    },
     /// A recipe does not reach the bits asked for without loss.
     FewBits {
         /// The fewest bits of any grid.
@@ -75,12 +98,24 @@ impl std::fmt::Display for Warning {
             Self::NoStatistics => f.write_str(
                 "the file holds no batch-normalisation statistics (folded by the exporter, or the network has none): \
                  activation ranges come from synthetic inputs; export with BatchNormalization kept for better ones \
-                 (PyTorch: training=TrainingMode.PRESERVE, do_constant_folding=False)",
+                 (PyTorch: training=TrainingMode.PRESERVE, do_constant_folding=False), or hand the statistics over with \
+                 --bn-stats",
             ),
             Self::InputAssumed { lo, hi } => write!(
                 f,
                 "nothing in the file tells how inputs are scaled: {lo} to {hi} (normalised) is assumed; \
                  give --mean and --std, or --input-range LO:HI"
+            ),
+            Self::FloatsConverted { from, stored, float32 } => write!(
+                f,
+                "the model was converted from {} to float32, which grids need: {stored} bytes of constants became \
+                 {float32} before quantization; inputs and outputs keep their types, what stays float is float32",
+                from.join(" and ")
+            ),
+            Self::OriginalNotRun { engine, reason } => write!(
+                f,
+                "{engine} cannot run the original in its own types, so the comparisons are with its float32 form; \
+                 compare on a device that runs it with `dfq-onnx verify` ({reason})"
             ),
             Self::OpsetRaised { from, to } => write!(
                 f,
@@ -116,6 +151,12 @@ impl std::fmt::Display for Warning {
             Self::NoVnni => f.write_str(
                 "this processor has no VNNI: its integer kernels saturate sums of two 8-bit products, so 8-bit weights \
                  may answer otherwise here than elsewhere; use --reduce-range",
+            ),
+            Self::WeightStaysFloatToo { weight, readers } => write!(
+                f,
+                "\"{weight}\" is stored twice, quantized and in float32, which {} read(s); \
+                 exclude the layers that quantize it (--exclude) where the size of the file matters",
+                readers.join(", ")
             ),
             Self::FewBits { bits } => write!(
                 f,

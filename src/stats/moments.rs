@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::{BatchNorm, ClippedNormal};
+use super::{BatchNorm, ClippedNormal, is_network_input};
 use crate::ir::{Dim, Graph, Node, ValueId};
 
 /// Correlation assumed between neighbouring pixels of one channel, where a rule sums or averages over them.
@@ -37,7 +37,12 @@ impl Moments {
 /// `input` describes the graph's inputs. Shapes must have been inferred.
 pub fn propagate(graph: &Graph, norms: &[BatchNorm], input: &Moments) -> HashMap<ValueId, Moments> {
     let by_output: HashMap<&str, &BatchNorm> = norms.iter().map(|n| (n.output.as_str(), n)).collect();
-    let mut known: HashMap<ValueId, Moments> = graph.fed_inputs().iter().map(|&id| (id, input.clone())).collect();
+    let mut known: HashMap<ValueId, Moments> = graph
+        .fed_inputs()
+        .into_iter()
+        .filter(|&id| is_network_input(graph, id))
+        .map(|id| (id, input.clone()))
+        .collect();
     for node in &graph.nodes {
         let Some(output) = node.output(0) else { continue };
         let moments = match by_output.get(graph.name_of(output)) {
@@ -68,7 +73,7 @@ fn rule(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Option
         "Add" | "Sub" | "Mul" | "Div" => binary(graph, node, known),
         "Conv" | "ConvTranspose" | "Gemm" | "MatMul" => weighted(graph, node, x()?),
         "AveragePool" | "GlobalAveragePool" | "ReduceMean" => average(graph, node, x()?),
-        "MaxPool" | "Identity" | "Dropout" | "Resize" | "GlobalMaxPool" => Some(x()?.clone()),
+        "MaxPool" | "Identity" | "Cast" | "Dropout" | "Resize" | "GlobalMaxPool" => Some(x()?.clone()),
         "Slice" | "Transpose" | "Squeeze" | "Unsqueeze" | "Reshape" | "Flatten" => rearranged(graph, node, x()?),
         "Pad" => padded(graph, node, x()?),
         "Concat" => concat(graph, node, known),

@@ -125,8 +125,15 @@ pub struct Top1 {
 }
 
 impl Top1 {
-    /// Adds the rows of two outputs that hold class scores; others are left out.
+    /// Adds the rows of two outputs that hold class scores, or the labels of two that hold integers; others are left out.
     pub fn add(&mut self, reference: &Tensor, found: &Tensor) {
+        if let (Ok(a), Ok(b)) = (reference.to_i64(), found.to_i64())
+            && a.len() == b.len()
+        {
+            self.images += a.len();
+            self.margins.extend(a.iter().zip(&b).filter(|(a, b)| a != b).map(|_| f64::INFINITY));
+            return;
+        }
         let (Some((rows, classes, a)), Some((_, _, b))) = (class_scores(reference), class_scores(found)) else {
             return;
         };

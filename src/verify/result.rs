@@ -33,7 +33,9 @@ pub struct OutputAgreement {
     pub cosine: f64,
     /// Largest difference.
     pub max_abs: f64,
-    /// Share of images with the same highest class, for class scores.
+    /// Whether the output holds integers, of which only the share of equal ones says something.
+    pub labels: bool,
+    /// Share of images with the same highest class, for class scores; share of equal labels, for integers.
     pub top1_agreement: Option<f64>,
 }
 

@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod bn_stats;
 mod command_line;
 mod emission;
+mod fixed_batch;
+mod floats;
 mod fusion;
+mod heads;
 mod lint;
-mod normalise;
 mod opset;
 mod passes;
 mod plan;
@@ -18,4 +21,5 @@ mod saturation;
 mod shape;
 mod support;
 mod targets;
+mod tied;
 mod verify;
