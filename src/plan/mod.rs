@@ -2,6 +2,7 @@
 
 mod cost;
 mod demand;
+mod few_channels;
 mod grid_preserving;
 mod placement;
 mod policy;
@@ -10,6 +11,7 @@ mod target;
 use serde::{Deserialize, Serialize};
 
 pub use cost::{macs, total_macs};
+pub use few_channels::{Slow, slower_in_integers};
 pub use placement::plan;
 pub use policy::Policy;
 pub use target::Target;

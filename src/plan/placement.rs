@@ -1,6 +1,9 @@
 //! From a [`Policy`] to a [`Plan`]: placement, bits, and which tensors share a grid.
 
+use std::collections::HashMap;
+
 use super::demand::Demand;
+use super::few_channels::kept_float;
 use super::grid_preserving::preserved_inputs;
 use super::policy::{Pattern, refuse_unmatched};
 use super::{Activation, Float, LAYERS, Layer, Plan, Policy, Role, Weight};
@@ -73,11 +76,15 @@ impl<'a> Planner<'a> {
     }
 
     fn place_layers(&mut self) {
+        let slow = match self.policy.target.keeps_slow_layers_float() {
+            true => kept_float(self.graph, |n| self.excluded(n).is_some(), |n| self.own_bits(n).is_some()),
+            false => HashMap::new(),
+        };
         for (index, node) in self.graph.nodes.iter().enumerate() {
             if !LAYERS.iter().any(|op| node.is(op)) {
                 continue;
             }
-            match self.why_float(node) {
+            match self.why_float(node).or_else(|| slow.get(&index).map(|slow| slow.why_kept())) {
                 Some(reason) => self.float.push(Float {
                     name: self.name(node),
                     op_type: node.op_type.clone(),
@@ -89,10 +96,14 @@ impl<'a> Planner<'a> {
         }
     }
 
+    fn own_bits(&self, node: &Node) -> Option<u32> {
+        self.layer_bits.iter().find(|(p, _)| p.matches(self.graph, node)).map(|(_, bits)| *bits)
+    }
+
     fn place_layer(&mut self, index: usize, node: &Node) {
         let (Some(input), Some(other), Some(output)) = (node.input(0), node.input(1), node.output(0)) else { return };
         let at_the_end = !self.behind_layer[input.index()] || !self.before_layer[output.index()];
-        let own = self.layer_bits.iter().find(|(p, _)| p.matches(self.graph, node)).map(|(_, bits)| *bits);
+        let own = self.own_bits(node);
         let bits = |asked: u32| match own {
             Some(bits) => bits,
             None if at_the_end && !self.policy.all_layers => WIDE_BITS,

@@ -23,6 +23,14 @@ impl Target {
         }
     }
 
+    /// Returns whether layers that ONNX Runtime's CPU kernels compute more slowly in integers stay float.
+    pub fn keeps_slow_layers_float(self) -> bool {
+        match self {
+            Self::Onnx => false,
+            Self::OrtCpu => true,
+        }
+    }
+
     /// Returns whether every tensor between integer kernels gets its Q/DQ pair, not only the inputs of layers.
     pub fn quantizes_outputs(self) -> bool {
         match self {

@@ -6,6 +6,7 @@ pub mod build;
 pub mod graph;
 pub mod net;
 pub mod nets;
+pub mod optimised;
 pub mod program;
 pub mod quantized;
 pub mod wire;
