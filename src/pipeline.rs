@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::audit::{audit, coverage_gate};
 use crate::data::{Dataset, Preprocess, evaluate};
 use crate::emit::{PACKED_OPSET, PER_CHANNEL_OPSET, emit};
 use crate::error::Result;
@@ -40,6 +41,8 @@ pub struct Config {
     pub min_agreement: Option<f64>,
     /// Smallest signal-to-noise ratio of any output against the float model, in dB.
     pub min_sqnr: Option<f64>,
+    /// Smallest share of the multiply-accumulates that the target computes in integers, 0 to 1.
+    pub min_coverage: Option<f64>,
     /// Whether a file that fails a hard check is kept, under another name.
     pub keep_failed: bool,
     /// Whether weights go to a file of their own whatever their size.
@@ -74,7 +77,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     let quantized = emit(&student, &plan, &solution)?;
     let samples = config.samples.unwrap_or_else(|| verify::limits::default_samples(total_macs(&student)));
     let prepared = Prepared { student, norms, input, passes };
-    let mut report = describe(config, engines, (&original, prepared), (plan, solution))?;
+    let mut report = describe(config, engines, (&original, prepared), (plan, solution, &quantized))?;
     // What the float model took of memory is the checks' from here on.
     maps.iter().for_each(onnx::Mapped::release);
 
@@ -83,7 +86,8 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
         let written = Draft::write(&quantized, output, config.external_data)?;
         report.bytes.quantized = written.saved.bytes;
         clock.stage("verify");
-        let found = check(&original, (&quantized, samples), &written.saved.model, &report.input, config, engines)?;
+        let mut found = check(&original, (&quantized, samples), &written.saved.model, &report.input, config, engines)?;
+        found.gates.extend(config.min_coverage.map(|limit| coverage_gate(&report.audit, limit)));
         let published =
             if found.passed() { Some(output.clone()) } else { config.keep_failed.then(|| failed_name(output)) };
         draft = published.map(|name| (written, name));
@@ -126,7 +130,7 @@ fn describe(
     config: &Config,
     engines: &Engines,
     (original, prepared): (&Graph, Prepared),
-    (plan, solution): (Plan, Solution),
+    (plan, solution, quantized): (Plan, Solution, &Graph),
 ) -> Result<Report> {
     let Prepared { student, norms, input, passes } = prepared;
     let mut warnings = report::warnings(&plan, &solution, &input);
@@ -153,6 +157,7 @@ fn describe(
         passes,
         ranges: report::ranges(&plan, &solution),
         layers: report::layer_costs(&student, &plan, &solution)?,
+        audit: report::with_plan(audit(quantized, plan.target)?, &plan),
         bytes: Bytes { float: onnx::stored_bytes(&config.model)?, quantized: 0 },
         warnings,
         input,

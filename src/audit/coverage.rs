@@ -56,11 +56,6 @@ impl Coverage {
             _ => Some(self.integer_layers as f64 / self.layers as f64),
         }
     }
-
-    /// Returns whether `limit` is reached; a graph without layers reaches none.
-    pub fn reaches(&self, limit: f64) -> bool {
-        self.share().is_some_and(|share| share >= limit)
-    }
 }
 
 impl std::fmt::Display for Coverage {

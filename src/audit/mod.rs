@@ -22,6 +22,7 @@ use crate::error::Result;
 use crate::ir::{Graph, Node};
 use crate::plan::{Target, macs};
 use crate::shape;
+use crate::verify::Check;
 use view::View;
 
 /// What becomes of one node.
@@ -98,5 +99,22 @@ fn describe(view: &View, node: &Node, kernels: Kernels) -> NodeAudit {
         text: reason.as_ref().map(ToString::to_string),
         runs,
         reason,
+    }
+}
+
+/// Returns whether the coverage reaches the user's `limit`, 0 to 1; a graph without layers reaches none.
+pub fn coverage_gate(audit: &Audit, limit: f64) -> Check {
+    let measured = audit.coverage.share();
+    let share = |value: f64| format!("{:.1} %", 100.0 * value);
+    Check {
+        name: "share computed in integers".to_owned(),
+        engine: audit.kernels.to_string(),
+        measured,
+        limit: Some(limit),
+        passed: measured.is_some_and(|value| value >= limit),
+        message: match measured {
+            Some(value) => format!("{} of at least {}; `dfq-onnx audit` tells why", share(value), share(limit)),
+            None => "the model has no layers".to_owned(),
+        },
     }
 }

@@ -6,10 +6,8 @@ use super::view::View;
 use crate::ir::{DType, Node};
 
 /// One row per operator family; nothing is known of the others.
-pub(super) const RULES: &[Row] = &[
-    Row { ops: &["Conv", "Gemm", "MatMul"], judge: layer },
-    Row { ops: &["Relu", "Clip"], judge: activation },
-];
+pub(super) const RULES: &[Row] =
+    &[Row { ops: &["Conv", "Gemm", "MatMul"], judge: layer }, Row { ops: &["Relu", "Clip"], judge: activation }];
 
 fn layer(view: &View, node: &Node) -> Result<Runs, Reason> {
     let (Some(x), Some(w)) = (node.input(0), node.input(1)) else { return Err(Reason::NotQuantized) };

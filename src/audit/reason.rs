@@ -104,7 +104,7 @@ pub enum Reason {
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::NotQuantized => f.write_str("nothing around it is quantized (excluded, or kept float for speed)"),
+            Self::NotQuantized => f.write_str("nothing around it is quantized"),
             Self::FloatOperand { tensor } => {
                 write!(f, "its operand \"{tensor}\" comes in floating point; quantize it (--target ort-cpu does)")
             }
@@ -121,7 +121,8 @@ impl std::fmt::Display for Reason {
             ),
             Self::FloatResult { tensor } => write!(
                 f,
-                "no QuantizeLinear reads its result \"{tensor}\" directly; add a Q/DQ pair there (--target ort-cpu does)"
+                "no QuantizeLinear reads its result \"{tensor}\" directly; add a Q/DQ pair there (--target ort-cpu does, but \
+                 for logits)"
             ),
             Self::BranchedResult { tensor, readers } => write!(
                 f,
@@ -147,10 +148,9 @@ impl std::fmt::Display for Reason {
             Self::TypeWithoutKernel { tensor, found } => {
                 write!(f, "\"{tensor}\" is {found}, for which there is no kernel; hold the same values in 8 bits")
             }
-            Self::DifferentGrids { input, result } => write!(
-                f,
-                "\"{input}\" and \"{result}\" are on different grids; give both one scale and zero point"
-            ),
+            Self::DifferentGrids { input, result } => {
+                write!(f, "\"{input}\" and \"{result}\" are on different grids; give both one scale and zero point")
+            }
             Self::GridForm { tensor } => write!(
                 f,
                 "the scale or zero point of \"{tensor}\" is missing, computed at run time or not a scalar; store one \

@@ -1,8 +1,8 @@
 //! TensorRT's stated rules for explicit quantization: signed, symmetric 8 bits before weighted operators.
 
+use super::Reason;
 use super::rule::{Row, Runs};
 use super::view::{Grid, View};
-use super::Reason;
 use crate::ir::{DType, Node, ValueId};
 
 /// One row per operator family; nothing is known of the others.

@@ -87,8 +87,9 @@ impl<'a> View<'a> {
 
     /// Returns whether a dequantized tensor is stored, not computed.
     pub fn is_stored(&self, id: ValueId) -> bool {
-        let integers = self.maker(id).filter(|n| dequantizes(n)).and_then(|n| n.input(0));
-        integers.is_some_and(|id| self.graph.constant_of(id).is_some())
+        let source = self.maker(id).filter(|n| dequantizes(n)).and_then(|n| n.input(0));
+        let quantized = source.and_then(|id| self.maker(id)).filter(|n| quantizes(n)).and_then(|n| n.input(0));
+        quantized.or(source).is_some_and(|id| self.graph.constant_of(id).is_some())
     }
 
     /// Returns whether quantizers are moved over the node.
@@ -115,11 +116,9 @@ impl<'a> View<'a> {
             return Err(Reason::GraphOutput { tensor: self.name(id) });
         }
         let readers: Vec<&Node> = self.readers(id).collect();
-        let mut grids = readers.iter().filter(|n| quantizes(n)).map(|n| self.grid(n)).collect::<Vec<_>>();
-        if !grids.is_empty() {
-            grids.dedup();
-            return match (grids.len(), readers.iter().all(|n| quantizes(n))) {
-                (1, true) => grids.remove(0).ok_or_else(|| Reason::GridForm { tensor: self.name(id) }),
+        if readers.iter().any(|n| quantizes(n)) {
+            return match readers.as_slice() {
+                [only] => self.grid(only).ok_or_else(|| Reason::GridForm { tensor: self.name(id) }),
                 _ => Err(Reason::BranchedResult { tensor: self.name(id), readers: op_types(&readers) }),
             };
         }
@@ -188,14 +187,15 @@ impl<'a> View<'a> {
         Some(Grid { dtype, stored, scale: constant(1), zero_point })
     }
 
-    /// ONNX Runtime on x86-64 turns an int8 Q/DQ pair into uint8 where one node alone reads it.
+    /// Whether an int8 pair becomes uint8: ONNX Runtime on x86-64 does that where one node alone reads it.
     fn becomes_unsigned(&self, integers: ValueId) -> bool {
         let made = self.maker(integers).is_some_and(quantizes);
         let mut readers = self.readers(integers);
         let (first, second) = (readers.next(), readers.next());
         let pair = first.filter(|n| dequantizes(n) && second.is_none() && !self.uses.is_output(integers));
         let float = pair.and_then(|n| n.output(0));
-        made && float.is_some_and(|id| self.is_read_once(id))
+        let uses = |id: ValueId| self.uses.consumers(id).len() + usize::from(self.uses.is_output(id));
+        made && float.is_some_and(|id| uses(id) <= 1)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a run did, as data with a schema version, and as tables for people.
 
+mod coverage;
 mod inspection;
 mod summary;
 mod table;
@@ -9,11 +10,13 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+pub use coverage::{render_audit, with_plan};
 pub use inspection::{Inspection, inspect, render_inspection};
 pub use summary::{layer_costs, ranges, warnings};
 pub use table::{render, render_verification};
 pub use warning::Warning;
 
+use crate::audit::Audit;
 use crate::plan::Plan;
 use crate::recipes::RangeSource;
 use crate::stats::InputStatistics;
@@ -55,6 +58,8 @@ pub struct Report {
     pub ranges: Vec<Range>,
     /// One entry per quantized layer of the plan.
     pub layers: Vec<LayerCost>,
+    /// What runs in integers, and why the rest does not.
+    pub audit: Audit,
     /// Bytes of the float file and of the quantized one.
     pub bytes: Bytes,
     /// The checks.

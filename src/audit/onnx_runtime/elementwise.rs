@@ -37,6 +37,7 @@ pub(super) fn activation(view: &View, node: &Node) -> Result<Runs, Reason> {
     match view.result(output) {
         Ok(grid) if view.is_needless(node, &grid) => Ok(Runs::Absorbed),
         Ok(_) => Err(Reason::ActivationStays { op: node.op_type.clone(), tensor: view.name(output) }),
+        Err(_) if node.input(0).is_none_or(|x| view.operand(x).is_none()) => Err(Reason::NotQuantized),
         Err(_) => Err(Reason::NoIntegerKernel { op: node.op_type.clone() }),
     }
 }

@@ -24,7 +24,7 @@ pub(super) const RULES: &[Row] = &[
     Row { ops: &["MaxPool"], judge: moving::max_pool },
     Row { ops: &["ReduceMax", "ReduceMin", "Resize"], judge: moving::same_grid },
     Row { ops: &["Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"], judge: moving::same_grid },
-    Row { ops: &["Slice", "Gather", "GatherElements", "Tile", "Expand"], judge: moving::same_grid },
+    Row { ops: &["Slice", "Gather", "GatherElements", "Tile", "Expand", "DepthToSpace"], judge: moving::same_grid },
     Row { ops: &["Split"], judge: moving::split },
     Row { ops: &["ArgMax"], judge: moving::arg_max },
 ];
@@ -41,9 +41,7 @@ fn required_result(view: &View, node: &Node) -> Result<Grid, Reason> {
 /// Refuses types of other than 8 bits; `ids` runs beside `types`.
 fn eight_bits(view: &View, operands: &[(ValueId, DType)]) -> Result<(), Reason> {
     match operands.iter().find(|(_, dtype)| !matches!(dtype, DType::U8 | DType::I8)) {
-        Some((id, dtype)) => {
-            Err(Reason::TypeWithoutKernel { tensor: view.name(*id), found: dtype.to_string() })
-        }
+        Some((id, dtype)) => Err(Reason::TypeWithoutKernel { tensor: view.name(*id), found: dtype.to_string() }),
         None => Ok(()),
     }
 }

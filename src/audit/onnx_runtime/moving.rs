@@ -42,10 +42,9 @@ pub(super) fn arg_max(view: &View, node: &Node) -> Result<Runs, Reason> {
 
 fn dequantized(view: &View, node: &Node) -> Result<(ValueId, Grid), Reason> {
     let input = node.input(0).ok_or(Reason::NotQuantized)?;
-    match view.operand(input) {
-        Some(grid) => Ok((input, grid)),
-        None => Err(Reason::NotQuantized),
-    }
+    // A quantizer behind the node is moved before it where that is possible.
+    let moved = || view.moved_over(node).then(|| view.result(input).ok()).flatten();
+    view.operand(input).or_else(moved).map(|grid| (input, grid)).ok_or(Reason::NotQuantized)
 }
 
 /// The grid behind the node; where ONNX Runtime moves quantizers over it and nothing quantizes the result, the one

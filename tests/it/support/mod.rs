@@ -8,6 +8,7 @@ pub mod net;
 pub mod nets;
 pub mod optimised;
 pub mod program;
+pub mod qdq;
 pub mod quantized;
 pub mod wire;
 

@@ -1,6 +1,6 @@
 //! What ONNX Runtime really runs: its optimised graph, and what each node of the file became in it.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use dfq_onnx::ir::{DType, Graph, Node, ValueId};
 use dfq_onnx::onnx;
@@ -39,7 +39,8 @@ pub fn became(graph: &Graph) -> Vec<Became> {
     let mut found = vec![Became::Gone; graph.nodes.len()];
     for node in &optimised.nodes {
         let Some(i) = origin(&named, node) else { continue };
-        let takes_integers = node.input(0).is_some_and(|id| integer.contains_key(&id));
+        let first = node.input(0).is_some_and(|id| integer.contains(&id));
+        let takes_integers = first || ["QLinearConcat", "QLinearWhere"].contains(&node.op_type.as_str());
         // A node that was split counts as what is worst of it.
         if found[i] != Became::Float {
             found[i] = if takes_integers { Became::Integer } else { Became::Float };
@@ -69,25 +70,24 @@ fn origin(graph: &Graph, node: &Node) -> Option<usize> {
 }
 
 /// Values of 8 bits: dtypes follow from quantizers, and operators that do not change them.
-fn integers(graph: &Graph) -> HashMap<ValueId, ()> {
+fn integers(graph: &Graph) -> HashSet<ValueId> {
     let is_integer = |dtype: Option<DType>| matches!(dtype, Some(DType::U8 | DType::I8));
     let known = graph.value_ids().filter(|&id| {
-        graph.constant_of(id).map_or(graph.inputs.contains(&id) && is_integer(graph.value(id).dtype), |t| {
-            is_integer(Some(t.dtype()))
-        })
+        graph
+            .constant_of(id)
+            .map_or(graph.inputs.contains(&id) && is_integer(graph.value(id).dtype), |t| is_integer(Some(t.dtype())))
     });
-    let mut integer: HashMap<ValueId, ()> = known.map(|id| (id, ())).collect();
+    let mut integer: HashSet<ValueId> = known.collect();
     for node in &graph.nodes {
-        let takes = node.input(0).is_some_and(|id| integer.contains_key(&id));
+        let takes = node.input(0).is_some_and(|id| integer.contains(&id));
         let makes = match node.op_type.as_str() {
-            "QuantizeLinear" => true,
+            "QuantizeLinear" | "QLinearConcat" | "QLinearWhere" => true,
             "DequantizeLinear" | "MatMulIntegerToFloat" | "ArgMax" => false,
-            "QLinearConcat" | "QLinearWhere" => true,
             "QGemm" => node.input(7).is_some(),
             _ => takes,
         };
         if makes {
-            integer.extend(node.outputs.iter().flatten().map(|&id| (id, ())));
+            integer.extend(node.outputs.iter().flatten());
         }
     }
     integer

@@ -1,5 +1,8 @@
 //! The fusion audit, held against the graphs that ONNX Runtime makes of the same files.
 
+mod cases;
+mod command;
+
 use dfq_onnx::audit::{Runs, audit};
 use dfq_onnx::ir::Graph;
 use dfq_onnx::onnx;
@@ -25,7 +28,10 @@ pub fn wrong(graph: &Graph, target: Target) -> (Vec<String>, usize) {
             _ => false,
         };
         if !right {
-            wrong.push(format!("{} ({}): {:?} predicted, {:?} found; {:?}", node.name, node.op_type, node.runs, became[at], node.text));
+            wrong.push(format!(
+                "{} ({}): {:?} predicted, {:?} found; {:?}",
+                node.name, node.op_type, node.runs, became[at], node.text
+            ));
         }
     }
     let right = found.nodes.len() - wrong.len();
