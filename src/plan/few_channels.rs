@@ -9,6 +9,8 @@ use crate::ir::{Graph, Node, ValueId};
 
 /// Widest first layer and depthwise layer that are kept float. Wider first layers lose at the border what they gain.
 const FEW_CHANNELS: usize = 32;
+/// Largest side of a kernel of a first layer that is kept float; beyond it the copies count less than the products.
+const LARGEST_KERNEL: usize = 5;
 /// Integer kernels read input channels by fours; other numbers are copied pixel by pixel first.
 const CHANNELS_AT_ONCE: usize = 4;
 
@@ -55,7 +57,9 @@ pub fn slower_in_integers(graph: &Graph, node: &Node) -> Option<Slow> {
         return None;
     }
     match (groups, inputs) {
-        (1, inputs) if !inputs.is_multiple_of(CHANNELS_AT_ONCE) => Some(Slow::OddInput),
+        (1, inputs) if !inputs.is_multiple_of(CHANNELS_AT_ONCE) => {
+            kernel.iter().all(|&k| k <= LARGEST_KERNEL).then_some(Slow::OddInput)
+        }
         (2.., 1) if groups == *outputs => Some(Slow::Depthwise),
         _ => None,
     }
@@ -123,6 +127,7 @@ mod tests {
         let cases: &[Case] = &[
             ("narrow first", &[(&[8, 3, 3, 3], 1), (&[16, 8, 1, 1], 1)], &[0]),
             ("wide first", &[(&[64, 3, 7, 7], 1), (&[16, 64, 1, 1], 1)], &[]),
+            ("large kernel first", &[(&[8, 3, 7, 7], 1), (&[16, 8, 1, 1], 1)], &[]),
             ("first and depthwise", &[(&[8, 3, 3, 3], 1), (&[8, 1, 3, 3], 8), (&[16, 8, 1, 1], 1)], &[0, 1]),
             ("depthwise between integers", &[(&[64, 3, 3, 3], 1), (&[8, 64, 1, 1], 1), (&[8, 1, 3, 3], 8)], &[]),
             ("odd inputs further on", &[(&[8, 4, 3, 3], 1), (&[8, 7, 3, 3], 1)], &[]),

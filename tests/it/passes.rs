@@ -2,6 +2,7 @@
 
 mod batch_norm;
 mod fusing;
+mod heads;
 
 use std::collections::BTreeMap;
 

@@ -2,6 +2,7 @@
 
 mod cases;
 mod command;
+mod other_runtimes;
 
 use dfq_onnx::audit::{Runs, audit};
 use dfq_onnx::ir::Graph;
