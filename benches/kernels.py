@@ -107,6 +107,8 @@ def layers():
     for size in (112, 56, 28):
         for channels in (16, 32, 64, 128):
             yield "depthwise", (channels, channels, size, 3, 2, channels)
+    for channels in (40, 72, 120, 200):
+        yield "depthwise", (channels, channels, 28, 3, 1, channels)
     for inputs, outputs, size in ((8, 16, 112), (16, 32, 56), (32, 64, 56), (64, 128, 28), (128, 256, 14), (256, 512, 7)):
         yield "pointwise", (inputs, outputs, size, 1, 1, 1)
     for inputs, outputs, size in ((8, 8, 32), (10, 20, 32), (16, 16, 32), (32, 32, 16), (64, 64, 8), (64, 64, 56)):

@@ -53,6 +53,8 @@ pub struct Audit {
     pub kernels: Kernels,
     /// What the rules rest on.
     pub basis: &'static str,
+    /// [`Coverage::share`].
+    pub share: Option<f64>,
     /// How much is computed in integers.
     pub coverage: Coverage,
     /// The nodes in graph order; quantizers and nodes that only compute shapes or indices are left out.
@@ -77,7 +79,8 @@ pub fn audit_for(graph: &Graph, kernels: Kernels) -> Result<Audit> {
     let view = View::new(&graph);
     let nodes: Vec<NodeAudit> =
         graph.nodes.iter().filter(|node| view.computes(node)).map(|node| describe(&view, node, kernels)).collect();
-    Ok(Audit { kernels, basis: kernels.basis(), coverage: Coverage::of(&nodes), nodes })
+    let coverage = Coverage::of(&nodes);
+    Ok(Audit { kernels, basis: kernels.basis(), share: coverage.share(), coverage, nodes })
 }
 
 fn describe(view: &View, node: &Node, kernels: Kernels) -> NodeAudit {
@@ -104,7 +107,7 @@ fn describe(view: &View, node: &Node, kernels: Kernels) -> NodeAudit {
 
 /// Returns whether the coverage reaches the user's `limit`, 0 to 1; a graph without layers reaches none.
 pub fn coverage_gate(audit: &Audit, limit: f64) -> Check {
-    let measured = audit.coverage.share();
+    let measured = audit.share;
     let share = |value: f64| format!("{:.1} %", 100.0 * value);
     Check {
         name: "share computed in integers".to_owned(),

@@ -31,8 +31,6 @@ pub(super) struct Arguments {
 #[derive(Serialize)]
 struct Audited<'a> {
     model: &'a PathBuf,
-    /// The share that the gate is held against.
-    share: Option<f64>,
     #[serde(flatten)]
     audit: &'a Audit,
     gates: &'a [Check],
@@ -41,9 +39,8 @@ struct Audited<'a> {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let audit = audit(&onnx::load(&arguments.model)?, arguments.target)?;
     let gates: Vec<Check> = arguments.min_coverage.map(|limit| coverage_gate(&audit, limit)).into_iter().collect();
-    let share = audit.coverage.share();
     match arguments.format {
-        Format::Json => print_document(&Audited { model: &arguments.model, share, audit: &audit, gates: &gates })?,
+        Format::Json => print_document(&Audited { model: &arguments.model, audit: &audit, gates: &gates })?,
         Format::Table => print(&render_audit(&audit, usize::MAX))?,
     }
     let missed: Vec<&Check> = gates.iter().filter(|gate| !gate.passed).collect();

@@ -13,6 +13,8 @@ const FEW_CHANNELS: usize = 32;
 const LARGEST_KERNEL: usize = 5;
 /// Integer kernels read input channels by fours; other numbers are copied pixel by pixel first.
 const CHANNELS_AT_ONCE: usize = 4;
+/// Channels of depthwise layers that the fast integer kernel takes at once; other numbers go to one a third as fast.
+const LANES: usize = 16;
 
 /// A form of convolution that is slower in integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub enum Slow {
     OddInput,
     /// A depthwise convolution of few channels.
     Depthwise,
+    /// A depthwise convolution whose channels do not fill the kernel's lanes.
+    UnevenDepthwise,
 }
 
 impl Slow {
@@ -43,6 +47,11 @@ impl std::fmt::Display for Slow {
                 "ONNX Runtime's integer kernel is slower than its float one for depthwise convolutions of up to \
                  {FEW_CHANNELS} channels"
             ),
+            Self::UnevenDepthwise => write!(
+                f,
+                "ONNX Runtime's integer kernel is slower than its float one for depthwise convolutions whose channels are \
+                 no multiple of {LANES}"
+            ),
         }
     }
 }
@@ -53,14 +62,14 @@ pub fn slower_in_integers(graph: &Graph, node: &Node) -> Option<Slow> {
     let [outputs, inputs, kernel @ ..] = shape.as_slice() else { return None };
     let groups = usize::try_from(node.attrs.int("group", 1)).ok()?;
     let pointwise = kernel.iter().all(|&k| k == 1);
-    if pointwise || *outputs > FEW_CHANNELS {
-        return None;
-    }
+    let few = *outputs <= FEW_CHANNELS;
     match (groups, inputs) {
-        (1, inputs) if !inputs.is_multiple_of(CHANNELS_AT_ONCE) => {
+        _ if pointwise => None,
+        (1, inputs) if few && !inputs.is_multiple_of(CHANNELS_AT_ONCE) => {
             kernel.iter().all(|&k| k <= LARGEST_KERNEL).then_some(Slow::OddInput)
         }
-        (2.., 1) if groups == *outputs => Some(Slow::Depthwise),
+        (2.., 1) if groups == *outputs && few => Some(Slow::Depthwise),
+        (2.., 1) if groups == *outputs && !outputs.is_multiple_of(LANES) => Some(Slow::UnevenDepthwise),
         _ => None,
     }
 }
@@ -129,6 +138,8 @@ mod tests {
             ("wide first", &[(&[64, 3, 7, 7], 1), (&[16, 64, 1, 1], 1)], &[]),
             ("large kernel first", &[(&[8, 3, 7, 7], 1), (&[16, 8, 1, 1], 1)], &[]),
             ("first and depthwise", &[(&[8, 3, 3, 3], 1), (&[8, 1, 3, 3], 8), (&[16, 8, 1, 1], 1)], &[0, 1]),
+            ("wide depthwise", &[(&[8, 3, 3, 3], 1), (&[64, 1, 3, 3], 64), (&[16, 64, 1, 1], 1)], &[0]),
+            ("uneven depthwise", &[(&[8, 3, 3, 3], 1), (&[72, 1, 3, 3], 72), (&[16, 72, 1, 1], 1)], &[0, 1]),
             ("depthwise between integers", &[(&[64, 3, 3, 3], 1), (&[8, 64, 1, 1], 1), (&[8, 1, 3, 3], 8)], &[]),
             ("odd inputs further on", &[(&[8, 4, 3, 3], 1), (&[8, 7, 3, 3], 1)], &[]),
             ("pointwise first", &[(&[8, 3, 1, 1], 1), (&[16, 8, 1, 1], 1)], &[]),

@@ -371,7 +371,7 @@ const PACKED: &[Case] = &[
 #[test]
 fn every_rule_says_what_onnx_runtime_does() {
     let mut failed = Vec::new();
-    let cases = [(13, CASES), (17, CASES), (21, CASES), (21, PACKED)];
+    let cases = [(13, CASES), (17, CASES), (21, CASES), (21, PACKED), (23, CASES), (24, CASES)];
     for (opset, (name, runs, reason, build)) in cases.iter().flat_map(|(o, cases)| cases.iter().map(move |c| (*o, c))) {
         if *name == "hard swish" && opset < 14 {
             continue;
