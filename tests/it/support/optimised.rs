@@ -52,7 +52,8 @@ pub fn became(graph: &Graph) -> Vec<Became> {
 /// The node that `node` was made of: fused and moved ones keep its name before a suffix, blocked ones are called after
 /// the tensor that they make.
 fn origin(graph: &Graph, node: &Node) -> Option<usize> {
-    let number = node.name.strip_prefix("node").and_then(|rest| rest.split_once('x'));
+    let name = node.name.strip_prefix("fused ").unwrap_or(&node.name);
+    let number = name.strip_prefix("node").and_then(|rest| rest.split_once('x'));
     if let Some((number, _)) = number {
         return number.parse().ok();
     }
