@@ -2,6 +2,7 @@
 //!
 //! [`pipeline`] reads as the list of stages; every stage is a module of its own.
 
+pub mod audit;
 pub mod calibrate;
 pub mod cli;
 pub mod data;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::audit::{audit, coverage_gate};
 use crate::data::{Dataset, Preprocess, evaluate};
 use crate::emit::emit;
 use crate::error::Result;
@@ -47,6 +48,8 @@ pub struct Config {
     pub min_agreement: Option<f64>,
     /// Smallest signal-to-noise ratio of any output against the float model, in dB.
     pub min_sqnr: Option<f64>,
+    /// Smallest share of the multiply-accumulates that the target computes in integers, 0 to 1.
+    pub min_coverage: Option<f64>,
     /// Whether a file that fails a hard check is kept, under another name.
     pub keep_failed: bool,
     /// Whether weights go to a file of their own whatever their size.
@@ -83,7 +86,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     let quantized = emit(&student, &plan, &solution)?;
     let samples = config.samples.unwrap_or_else(|| verify::limits::default_samples(total_macs(&student)));
     let prepared = Prepared { student, norms, counts, input, passes };
-    let mut report = describe(config, engines, (&original, prepared), (plan, solution))?;
+    let mut report = describe(config, engines, (&original, prepared), (plan, solution, &quantized))?;
     let (reference, unrunnable) = reference(&original, engines)?;
     report.warnings.extend(unrunnable);
     // What the float model took of memory is the checks' from here on.
@@ -94,7 +97,8 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
         let written = Draft::write(&quantized, output, config.external_data)?;
         report.bytes.quantized = written.saved.bytes;
         clock.stage("verify");
-        let found = check(&reference, (&quantized, samples), &written.saved.model, &report.input, config, engines)?;
+        let mut found = check(&reference, (&quantized, samples), &written.saved.model, &report.input, config, engines)?;
+        found.gates.extend(config.min_coverage.map(|limit| coverage_gate(&report.audit, limit)));
         let published =
             if found.passed() { Some(output.clone()) } else { config.keep_failed.then(|| failed_name(output)) };
         draft = published.map(|name| (written, name));
@@ -153,7 +157,7 @@ fn describe(
     config: &Config,
     engines: &Engines,
     (original, prepared): (&Graph, Prepared),
-    (plan, solution): (Plan, Solution),
+    (plan, solution, quantized): (Plan, Solution, &Graph),
 ) -> Result<Report> {
     let Prepared { student, norms, counts: [batch_norms, given], input, passes } = prepared;
     let mut warnings = report::warnings(&plan, &solution, &input);
@@ -185,6 +189,7 @@ fn describe(
         layers: report::layer_costs(&student, &plan, &solution)?,
         container: report::container(&config.policy, &plan, &solution),
         steps: solution.steps.clone(),
+        audit: report::with_plan(audit(quantized, plan.target)?, &plan),
         bytes: Bytes { float: onnx::stored_bytes(&config.model)?, quantized: 0 },
         warnings,
         input,

@@ -1,6 +1,7 @@
 //! The command line: what was typed becomes a resolved configuration; results go to stdout, everything else to stderr.
 
 mod arguments;
+mod audit;
 mod bench;
 mod destination;
 mod doctor;
@@ -41,6 +42,9 @@ enum Command {
     Quantize(Box<quantize::Arguments>),
     /// Check a quantized model against its float original, in both runtimes
     Verify(verify::Arguments),
+    /// Tell which nodes of a Q/DQ model a runtime computes in integers, and why not the others; exit code 4 below
+    /// --min-coverage
+    Audit(audit::Arguments),
     /// Show statistics, layers and sizes of a model, and what quantizing it would refuse
     Inspect(inspect::Arguments),
     /// Check a quantized model against what a target refuses, gets wrong or runs slowly; runs nothing
@@ -76,6 +80,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match cli.command {
         Command::Quantize(arguments) => quantize::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Audit(arguments) => audit::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),

@@ -94,6 +94,9 @@ pub(super) struct Arguments {
     /// Exit with 4 when an output's signal-to-noise ratio against the float model is below this
     #[arg(long, value_name = "DB", allow_negative_numbers = true, value_parser = limit)]
     min_sqnr: Option<f64>,
+    /// Exit with 4 when the target computes less than this share of the multiply-accumulates in integers
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    min_coverage: Option<f64>,
     /// Exit with 4 when top-1 on --eval drops by more than this many points
     #[arg(long, value_name = "POINTS", requires = "eval", allow_negative_numbers = true, value_parser = limit)]
     max_drop: Option<f64>,
@@ -104,7 +107,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     external_data: bool,
     /// Print the plan and write nothing
-    #[arg(long, conflicts_with_all = ["min_agreement", "min_sqnr", "keep_failed", "report"])]
+    #[arg(long, conflicts_with_all = ["min_agreement", "min_sqnr", "min_coverage", "keep_failed", "report"])]
     dry_run: bool,
     /// How the report is printed
     #[arg(long, default_value = "table")]
@@ -152,6 +155,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         evaluation: arguments.eval.clone().map(|file| (file, arguments.preprocess.preprocess())),
         min_agreement: arguments.min_agreement,
         min_sqnr: arguments.min_sqnr,
+        min_coverage: arguments.min_coverage,
         keep_failed: arguments.keep_failed,
         external_data: arguments.external_data,
     };

@@ -6,10 +6,11 @@ use clap::Args;
 
 use super::arguments::{EngineArguments, PreprocessArguments, interval, limit, share};
 use super::{Format, print, print_document, say};
+use crate::audit::{audit, coverage_gate};
 use crate::data::Dataset;
 use crate::ir::Graph;
 use crate::pipeline::checkers;
-use crate::plan::total_macs;
+use crate::plan::{Target, total_macs};
 use crate::report::render_verification;
 use crate::stats::{InputStatistics, guess_input, read_batch_norms};
 use crate::verify::{VerifyOptions, limits::default_samples, verify};
@@ -41,6 +42,12 @@ pub(super) struct Arguments {
     /// Exit with 4 when an output's signal-to-noise ratio against the float model is below this
     #[arg(long, value_name = "DB", allow_negative_numbers = true, value_parser = limit)]
     min_sqnr: Option<f64>,
+    /// Exit with 4 when --target computes less than this share of the multiply-accumulates in integers
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    min_coverage: Option<f64>,
+    /// Whose kernels --min-coverage is about
+    #[arg(long, default_value = "ort-cpu", requires = "min_coverage")]
+    target: Target,
     /// How results are printed
     #[arg(long, default_value = "table")]
     format: Format,
@@ -74,6 +81,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     };
     let mut result = verify(&original, &quantized, &checkers(&engines), Some(&inputs), &options)?;
     result.synthetic_inputs = arguments.data.is_none();
+    if let Some(limit) = arguments.min_coverage {
+        result.gates.push(coverage_gate(&audit(&quantized, arguments.target)?, limit));
+    }
     match arguments.format {
         Format::Json => print_document(&result)?,
         Format::Table => print(&render_verification(&result))?,

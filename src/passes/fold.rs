@@ -1,6 +1,7 @@
-//! The ordered list of passes that move operators into the layers beside them.
+//! The ordered list of passes that move operators into the layers beside them, and give layers the form that integer
+//! kernels want.
 
-use super::{fold_batch_norm, fuse_pad};
+use super::{conv_to_gemm, fold_batch_norm, fuse_pad};
 use crate::error::Result;
 use crate::ir::Graph;
 
@@ -10,9 +11,11 @@ const FOLD: &[(&str, Fold)] = &[
     // First: a Pad makes a normalisation before it unfoldable, so it must still be seen where it is.
     ("fold_batch_norm", fold_batch_norm),
     ("fuse_pad", fuse_pad),
+    // Last: a normalisation behind the Conv must be in its weight.
+    ("conv_to_gemm", conv_to_gemm),
 ];
 
-/// Returns the passes that ran with the number of nodes that each moved. Statistics must have been read before.
+/// Returns the passes that ran with the number of nodes that each moved or rewrote. Statistics must have been read before.
 ///
 /// # Errors
 /// Those of the passes.

@@ -1,6 +1,7 @@
 //! Graph passes: one file, one function each; it changes the graph and returns how many changes it made.
 
 mod clip_in_integers;
+mod conv_to_gemm;
 mod convert_floats;
 mod drop_identity;
 mod fix_shapes;
@@ -14,6 +15,7 @@ mod normalise;
 mod refuse_unfit;
 
 pub use clip_in_integers::clip_in_integers;
+pub use conv_to_gemm::conv_to_gemm;
 pub use convert_floats::{convert_floats, is_converted};
 pub use drop_identity::drop_identity;
 pub use fix_shapes::fix_shapes;

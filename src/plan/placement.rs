@@ -1,11 +1,14 @@
 //! From a [`Policy`] to wishes for grids: placement, bits, and which tensors share a grid.
 
+use std::collections::HashMap;
+
 use super::assembly::name_of;
 use super::container::is_packed;
 use super::demand::Demand;
 use super::grid_preserving::preserved_inputs;
 use super::policy::{Pattern, refuse_unfit, refuse_unmatched};
 use super::residual::quantized_operands;
+use super::slow_in_integers::kept_float;
 use super::stays_float::{excluded, is_float, why_float};
 use super::target::Choices;
 use super::{Float, LAYERS, Plan, Policy, Role};
@@ -91,11 +94,16 @@ impl<'a> Planner<'a> {
     }
 
     fn place_layers(&mut self) {
+        let slow = match self.choices.keeps_slow_head_float {
+            true => kept_float(self.graph, |n| self.excluded(n), |n| self.own_bits(n).is_some()),
+            false => HashMap::new(),
+        };
         for (index, node) in self.graph.nodes.iter().enumerate() {
             if !LAYERS.iter().any(|op| node.is(op)) {
                 continue;
             }
-            match why_float(self.graph, self.policy, &self.exclude, node) {
+            let reason = why_float(self.graph, self.policy, &self.exclude, node);
+            match reason.or_else(|| slow.get(&index).map(|slow| slow.why_kept())) {
                 Some(reason) => self.float.push(Float {
                     name: name_of(self.graph, node),
                     op_type: node.op_type.clone(),
@@ -107,10 +115,14 @@ impl<'a> Planner<'a> {
         }
     }
 
+    fn own_bits(&self, node: &Node) -> Option<u32> {
+        self.layer_bits.iter().find(|(p, _)| p.matches(self.graph, node)).map(|(_, bits)| *bits)
+    }
+
     fn place_layer(&mut self, index: usize, node: &Node) {
         let (Some(input), Some(other), Some(output)) = (node.input(0), node.input(1), node.output(0)) else { return };
         let at_the_end = !self.behind_layer[input.index()] || !self.before_layer[output.index()];
-        let own = self.layer_bits.iter().find(|(p, _)| p.matches(self.graph, node)).map(|(_, bits)| *bits);
+        let own = self.own_bits(node);
         let bits = |asked: u32| match own {
             Some(bits) => bits,
             None if at_the_end && !self.policy.all_layers => WIDE_BITS,

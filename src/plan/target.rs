@@ -14,7 +14,7 @@ pub enum Target {
     /// True to the bits asked for: the smallest file, any runtime that follows the specification.
     #[default]
     Onnx,
-    /// Everything that ONNX Runtime's CPU kernels can run in integer does; weights live in 8 bits.
+    /// Everything that ONNX Runtime's CPU kernels run faster in integer does; weights live in 8 bits.
     OrtCpu,
     /// NVIDIA TensorRT: signed symmetric activations of 8 bits, float biases, sums fused with the convolution before.
     #[value(name = "tensorrt")]
@@ -56,6 +56,8 @@ pub struct Choices {
     pub residual_sums: ResidualSums,
     /// Whether the inputs of a Concat share a grid even where nothing quantized reads its result.
     pub concat_shares_grid: bool,
+    /// Whether layers at the front of the network that ONNX Runtime computes more slowly in integers stay float.
+    pub keeps_slow_head_float: bool,
     /// Layers that are slower in integers than in float.
     pub keeps_float: &'static [FloatRule],
     /// Operators whose weights of 4 bits and below can be stored two to a byte.
@@ -84,6 +86,7 @@ const ONNX: Choices = Choices {
     clips_in_integers: false,
     residual_sums: ResidualSums::BothOperands,
     concat_shares_grid: false,
+    keeps_slow_head_float: false,
     keeps_float: &[],
     packs: LAYERS,
     packs_by_default: (true, "the smallest file; --container int8 with --target ort-cpu is the fast one"),
@@ -95,6 +98,7 @@ const ONNX: Choices = Choices {
 const ORT_CPU: Choices = Choices {
     quantizes_outputs: true,
     clips_in_integers: true,
+    keeps_slow_head_float: true,
     packs_by_default: (false, "ONNX Runtime's integer kernels read 8-bit weights alone"),
     ..ONNX
 };
@@ -118,12 +122,18 @@ const TENSORRT: Choices = Choices {
 const OPENVINO: Choices = Choices {
     affine_weights: false,
     clips_in_integers: false,
+    keeps_slow_head_float: false,
     packs_by_default: (false, "OpenVINO's integer kernels read 8-bit weights alone"),
     ..ORT_CPU
 };
 
-const PORTABLE: Choices =
-    Choices { affine_weights: false, packs: &[], packs_by_default: (false, "tract reads no 4-bit types"), ..ORT_CPU };
+const PORTABLE: Choices = Choices {
+    affine_weights: false,
+    keeps_slow_head_float: false,
+    packs: &[],
+    packs_by_default: (false, "tract reads no 4-bit types"),
+    ..ORT_CPU
+};
 
 impl Target {
     /// Every target.

@@ -1,5 +1,6 @@
 //! What a run did, as data with a schema version, and as tables for people.
 
+mod coverage;
 mod inspection;
 mod summary;
 mod table;
@@ -9,11 +10,13 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+pub use coverage::{render_audit, with_plan};
 pub use inspection::{Inspection, inspect, render_inspection};
 pub use summary::{container, conversion, float_copies, layer_costs, ranges, saturation_warnings, warnings};
 pub use table::{render, render_verification};
 pub use warning::Warning;
 
+use crate::audit::Audit;
 use crate::layers::Step;
 use crate::plan::{ContainerChoice, Plan};
 use crate::recipes::RangeSource;
@@ -62,6 +65,8 @@ pub struct Report {
     pub container: ContainerChoice,
     /// What the recipe did to single layers beside rounding, and what it could not do and why.
     pub steps: Vec<Step>,
+    /// What runs in integers, and why the rest does not.
+    pub audit: Audit,
     /// Bytes of the float file and of the quantized one.
     pub bytes: Bytes,
     /// The checks.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
-use super::{LayerCost, Report};
+use super::{LayerCost, Report, render_audit};
 use crate::layers::Step;
 use crate::plan::ContainerChoice;
 use crate::verify::{Check, Saturation, TensorError, Verification};
@@ -20,6 +20,7 @@ pub fn render(report: &Report) -> String {
     let _ = writeln!(out, "recipe {}, seed {}, engines: {}\n", report.recipe, report.seed, report.engines.join(", "));
     let _ = writeln!(out, "{}\n", layers(&report.layers));
     let _ = writeln!(out, "{}", facts(report));
+    let _ = writeln!(out, "\n{}", render_audit(&report.audit, RANKED));
     if let Some(verification) = &report.verification {
         let _ = writeln!(out, "\n{}", render_verification(verification));
     }

@@ -5,7 +5,9 @@ pub mod qdq_net;
 pub mod build;
 pub mod net;
 pub mod nets;
+pub mod optimised;
 pub mod program;
+pub mod qdq;
 pub mod quantized;
 pub mod wire;
 

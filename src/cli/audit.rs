@@ -1,0 +1,51 @@
+//! `dfq-onnx audit`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::arguments::share;
+use super::{Format, print, print_document, say};
+use crate::audit::{Audit, audit, coverage_gate};
+use crate::onnx;
+use crate::plan::Target;
+use crate::report::render_audit;
+use crate::verify::Check;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// The Q/DQ model, ours or another tool's
+    model: PathBuf,
+    /// Whose kernels it is judged by; onnx is judged by ONNX Runtime's CPU kernels too
+    #[arg(long, default_value = "ort-cpu")]
+    target: Target,
+    /// Exit with 4 when less than this share of the multiply-accumulates runs in integers
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    min_coverage: Option<f64>,
+    /// How results are printed
+    #[arg(long, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Serialize)]
+struct Audited<'a> {
+    model: &'a PathBuf,
+    #[serde(flatten)]
+    audit: &'a Audit,
+    gates: &'a [Check],
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    let audit = audit(&onnx::load(&arguments.model)?, arguments.target)?;
+    let gates: Vec<Check> = arguments.min_coverage.map(|limit| coverage_gate(&audit, limit)).into_iter().collect();
+    match arguments.format {
+        Format::Json => print_document(&Audited { model: &arguments.model, audit: &audit, gates: &gates })?,
+        Format::Table => print(&render_audit(&audit, usize::MAX))?,
+    }
+    let missed: Vec<&Check> = gates.iter().filter(|gate| !gate.passed).collect();
+    for gate in &missed {
+        say(&format!("missed: {} ({}): {}", gate.name, gate.engine, gate.message));
+    }
+    Ok(if missed.is_empty() { 0 } else { 4 })
+}
