@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{Format, print, print_document};
 use crate::lint::{Finding, Severity, lint};
 use crate::plan::Target;
+use crate::verify::{is_dequantize, is_quantize};
 use crate::{onnx, shape};
 
 #[derive(Args)]
@@ -43,6 +44,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     match arguments.format {
         Format::Json => print_document(&linted)?,
         Format::Table => print(&text(&linted))?,
+    }
+    if !graph.nodes.iter().any(|node| is_quantize(node) || is_dequantize(node)) {
+        super::say("warning: the file has no QuantizeLinear and no DequantizeLinear: it is not quantized");
     }
     if let Err(error) = inferred {
         super::say(&format!("warning: rules that need shapes were not fully checked: {error}"));

@@ -72,7 +72,7 @@ fn scale_axis(view: &View, findings: &mut Findings) {
         let size = shape_at(&shape, axis);
         if size != Some(scales) {
             let message = format!(
-                "{scales} scales along axis {axis} of a tensor {shape:?}; set axis to that of {scales} (it is 1 where left out)"
+                "{scales} scales along axis {axis} of a tensor {shape:?}; set axis to that of {scales} (left out, it is 1)"
             );
             findings.push(view, node, message);
         }
@@ -116,7 +116,7 @@ fn weight_axis(view: &View, findings: &mut Findings) {
         if let Some(expected) = channel_axis(layer.node, rank).filter(|&expected| axis != Some(expected)) {
             let op = &layer.node.op_type;
             let message = format!(
-                "scales lie along axis {axis:?}; integer kernels of {op} take them along output channels, axis {expected}",
+                "scales lie along axis {axis}; integer kernels of {op} take them along output channels, axis {expected}",
                 axis = axis.unwrap_or(0)
             );
             findings.push(view, weight.dequantize, message);

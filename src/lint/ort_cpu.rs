@@ -190,7 +190,7 @@ fn between<'a>(view: &View<'a>) -> impl Iterator<Item = (&'a Node, &'a Node, Vec
 fn missing_quantizer(view: &View, findings: &mut Findings) {
     for (node, _, readers) in between(view) {
         if !readers.iter().any(|reader| is_quantize(reader)) && readers.iter().any(|reader| is_layer(reader)) {
-            let message = "no QuantizeLinear follows, so it and the layer behind it run in float; put Q/DQ with the same \
+            let message = "no QuantizeLinear follows, so it and the layer behind it run in float; put Q/DQ of the same \
                            scale and zero point behind it";
             findings.push(view, node, message);
         }
@@ -201,7 +201,7 @@ fn changed_grid(view: &View, findings: &mut Findings) {
     for (node, dequantize, readers) in between(view) {
         for quantize in readers.into_iter().filter(|reader| is_quantize(reader)) {
             if !view.same_grid(dequantize, quantize) {
-                let message = "the scale or zero point behind it is another than before it, so it runs in float; use one \
+                let message = "the scale or zero point behind it differs from that before it, so it runs in float; use one \
                                grid for both";
                 findings.push(view, node, message);
             }

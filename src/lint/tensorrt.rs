@@ -14,6 +14,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { id: "packed-convolution", targets: TARGETS, severity: Severity::Error, check: packed_convolution },
     Rule { id: "packed-product", targets: TARGETS, severity: Severity::Error, check: packed_product },
     Rule { id: "narrow-activations", targets: TARGETS, severity: Severity::Error, check: narrow_activations },
+    Rule { id: "integer-operator", targets: TARGETS, severity: Severity::Error, check: integer_operator },
     Rule { id: "old-operator-set", targets: TARGETS, severity: Severity::Warning, check: old_operator_set },
     Rule { id: "quantizer-before-sum", targets: TARGETS, severity: Severity::Warning, check: quantizer_before_sum },
     Rule { id: "quantizer-before-relu", targets: TARGETS, severity: Severity::Warning, check: quantizer_before_relu },
@@ -76,6 +77,14 @@ fn narrow_activations(view: &View, findings: &mut Findings) {
             let message = "a Clip on integers (a grid below 8 bits) is not taken in; use all 8 bits of activations";
             findings.push(view, quantize, message);
         }
+    }
+}
+
+fn integer_operator(view: &View, findings: &mut Findings) {
+    const OPERATORS: &[&str] =
+        &["QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"];
+    for node in view.graph.nodes.iter().filter(|node| OPERATORS.iter().any(|op| node.is(op))) {
+        findings.push(view, node, "an operator on integers is not read; use the float one with Q/DQ around it");
     }
 }
 

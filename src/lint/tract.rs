@@ -3,7 +3,7 @@
 use super::view::{View, is_16_bit, is_blocked, is_packed};
 use super::{Findings, Rule, Severity};
 use crate::ir::{DType, Node, Tensor};
-use crate::plan::Target::{self, Portable};
+use crate::plan::Target::{self, Portable, TensorRt};
 use crate::verify::is_quantize;
 
 pub(super) const RULES: &[Rule] = &[
@@ -12,6 +12,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { id: "wide-integers", targets: TARGETS, severity: Severity::Error, check: wide_integers },
     Rule { id: "implied-type", targets: TARGETS, severity: Severity::Error, check: implied_type },
     Rule { id: "mixed-signs", targets: TARGETS, severity: Severity::Error, check: mixed_signs },
+    Rule { id: "foreign-operator", targets: &[Portable, TensorRt], severity: Severity::Error, check: foreign_operator },
     Rule { id: "half-scale", targets: TARGETS, severity: Severity::Error, check: half_scale },
     Rule { id: "computed-scale", targets: TARGETS, severity: Severity::Error, check: computed_scale },
 ];
@@ -98,5 +99,13 @@ fn half_scale(view: &View, findings: &mut Findings) {
         if let Some(dtype) = view.scale(node).map(Tensor::dtype).filter(|&dtype| dtype != DType::F32) {
             findings.push(view, node, format!("its scale is {dtype}; tract takes float32 alone"));
         }
+    }
+}
+
+fn foreign_operator(view: &View, findings: &mut Findings) {
+    for node in view.graph.nodes.iter().filter(|node| node.domain == "com.microsoft") {
+        let message = "an operator of ONNX Runtime's own domain, unknown elsewhere; use the standard ones, with Q/DQ around \
+                       them";
+        findings.push(view, node, message);
     }
 }

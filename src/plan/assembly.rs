@@ -1,4 +1,5 @@
-//! From placed layers and grids to a [`Plan`]: which tensors are on each grid, which weights are shared, what stays float.
+//! From placed layers and grids to a [`Plan`]: which tensors are on each grid, which weights are shared, what stays
+//! float.
 
 use super::container::refuse_unused;
 use super::grid_preserving::preserved_inputs;

@@ -1,7 +1,7 @@
 //! Layers that are slower in integers than in float, by their dimensions alone.
 //!
-//! The limits are those that TensorRT's own quantizer (Model Optimizer) applies: its int8 kernels want 16 channels a side,
-//! and matrix products of 16 by 16 or more.
+//! The limits are those that TensorRT's own quantizer (Model Optimizer) applies: its int8 kernels want 16 channels a
+//! side, and matrix products of 16 by 16 or more.
 
 use crate::ir::{Dim, Graph, Node, ValueId};
 

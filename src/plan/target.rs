@@ -68,6 +68,8 @@ pub struct Choices {
     pub packed_weights_alone: bool,
     /// The least operator set.
     pub opset: i64,
+    /// The runtime that the file is for and that no check runs.
+    pub unchecked_runtime: Option<&'static str>,
     /// Whether the file is run on x86 processors, some of which saturate sums of two products at 16 bits.
     pub runs_on_x86: bool,
 }
@@ -92,6 +94,7 @@ const ONNX: Choices = Choices {
     packs_by_default: (true, "the smallest file; --container int8 with --target ort-cpu is the fast one"),
     packed_weights_alone: false,
     opset: PER_CHANNEL_OPSET,
+    unchecked_runtime: None,
     runs_on_x86: true,
 };
 
@@ -115,6 +118,7 @@ const TENSORRT: Choices = Choices {
     packs_by_default: (true, "TensorRT reads INT4 weights of matrix products, with float inputs; not of convolutions"),
     packed_weights_alone: true,
     opset: 19,
+    unchecked_runtime: Some("TensorRT"),
     runs_on_x86: false,
     ..ONNX
 };
@@ -123,6 +127,7 @@ const OPENVINO: Choices = Choices {
     affine_weights: false,
     clips_in_integers: false,
     keeps_slow_head_float: false,
+    unchecked_runtime: Some("OpenVINO"),
     packs_by_default: (false, "OpenVINO's integer kernels read 8-bit weights alone"),
     ..ORT_CPU
 };

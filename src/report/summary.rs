@@ -172,6 +172,9 @@ pub fn warnings(plan: &Plan, solution: &Solution, input: &InputStatistics) -> Ve
     if plan.weights.iter().any(|w| w.packed) && plan.weight_only.is_empty() {
         warnings.push(Warning::PackedWeightsAreNotFaster);
     }
+    if let Some(runtime) = plan.target.choices().unchecked_runtime {
+        warnings.push(Warning::RuntimeNotRun { runtime });
+    }
     let bits = plan.fewest_bits();
     if bits <= 4 {
         warnings.push(Warning::FewBits { bits });

@@ -74,7 +74,11 @@ pub fn render_verification(verification: &Verification) -> String {
     let mut saturated: Vec<&Saturation> = saturated.collect();
     saturated.sort_by(|a, b| b.relative_rms.total_cmp(&a.relative_rms));
     if !saturated.is_empty() {
-        let _ = writeln!(out, "\nlayers that would go wrong on x86 without VNNI\n{}", saturation(&saturated));
+        let _ = writeln!(
+            out,
+            "\nlayers that would go wrong in integer kernels of x86 without VNNI\n{}",
+            saturation(&saturated)
+        );
     }
     for note in &verification.notes {
         let _ = writeln!(out, "note: {note}");

@@ -65,6 +65,11 @@ pub enum Warning {
         /// How many grids it is on.
         copies: usize,
     },
+    /// The runtime that the file is for is none of those that checked it.
+    RuntimeNotRun {
+        /// Its name.
+        runtime: &'static str,
+    },
     /// Sums of two products exceed 16 bits, which x86 processors without VNNI saturate.
     PairSaturation {
         /// Layers in which it happened on the inputs of the checks.
@@ -141,6 +146,11 @@ impl std::fmt::Display for Warning {
             Self::DuplicatedWeight { weight, copies } => write!(
                 f,
                 "\"{weight}\" is used in {copies} ways and stored once for each; give those layers the same bits to share it"
+            ),
+            Self::RuntimeNotRun { runtime } => write!(
+                f,
+                "the file keeps to the rules of {runtime}, which was not run here: what was checked is its arithmetic; \
+                 compare a few results there too"
             ),
             Self::PairSaturation { layers, wrong_percent, worst, relative_rms } => write!(
                 f,

@@ -39,7 +39,8 @@ impl Machine {
     }
 }
 
-/// Returns whether this is an x86 processor without VNNI, whose integer kernels saturate sums of two products at 16 bits.
+/// Returns whether this is an x86 processor without VNNI, whose integer kernels saturate sums of two products at 16
+/// bits.
 pub fn lacks_vnni() -> bool {
     features().contains(&("VNNI", false))
 }

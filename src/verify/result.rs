@@ -101,7 +101,8 @@ pub struct Verification {
     pub blame: Vec<TensorError>,
     /// Between engines, per quantizer.
     pub integers: Vec<IntegerAgreement>,
-    /// Layers that can go wrong on x86 processors without VNNI, with what the inputs of this check would have made of it.
+    /// Layers that can go wrong on x86 processors without VNNI, with what the inputs of this check would have made of
+    /// it.
     pub saturation: Vec<Saturation>,
     /// What could not be compared, and why.
     pub notes: Vec<String>,

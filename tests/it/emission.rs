@@ -65,20 +65,24 @@ fn scale_channel(graph: &mut Graph, weight: &str, channel: usize, by: f32) {
 /// Every precision, granularity and target with unsigned activations that files differ by.
 fn policies() -> Vec<(String, Policy)> {
     let mut policies = Vec::new();
-    for target in [Target::Onnx, Target::OrtCpu, Target::OpenVino, Target::Portable] {
-        for (weight_bits, activation_bits) in [(8, 8), (4, 4), (2, 3), (3, 5), (8, 4)] {
-            let policy = Policy { target, weight_bits, activation_bits, ..Policy::default() };
-            policies.push((format!("w{weight_bits}a{activation_bits} {target:?}"), policy));
+    let named = |kind: &str, policy: Policy| {
+        let Policy { target, weight_bits, activation_bits, .. } = policy;
+        (format!("w{weight_bits}a{activation_bits} {target:?}{kind}"), policy)
+    };
+    let at =
+        |target, (weight_bits, activation_bits)| Policy { target, weight_bits, activation_bits, ..Policy::default() };
+    for target in [Target::Onnx, Target::OrtCpu] {
+        for bits in [(8, 8), (4, 4), (2, 3), (3, 5), (8, 4)] {
+            policies.push(named("", at(target, bits)));
         }
-        for (weight_bits, activation_bits) in [(8, 8), (4, 4)] {
-            let policy = Policy { target, weight_bits, activation_bits, ..Policy::default() };
-            let name = |kind: &str| format!("w{weight_bits}a{activation_bits} {target:?} {kind}");
-            policies.push((name("per tensor"), Policy { per_channel: false, ..policy.clone() }));
-            policies.push((name("reduced range"), Policy { reduce_range: true, ..policy.clone() }));
-            if target.choices().affine_weights {
-                policies.push((name("affine"), Policy { symmetric: false, ..policy }));
-            }
+        for bits in [(8, 8), (4, 4)] {
+            policies.push(named(" per tensor", Policy { per_channel: false, ..at(target, bits) }));
+            policies.push(named(" affine", Policy { symmetric: false, ..at(target, bits) }));
         }
+    }
+    for target in [Target::OpenVino, Target::Portable] {
+        policies.push(named("", at(target, (4, 4))));
+        policies.push(named(" in a reduced range", Policy { reduce_range: true, ..at(target, (8, 8)) }));
     }
     policies
 }

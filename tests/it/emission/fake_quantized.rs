@@ -1,11 +1,13 @@
 //! The emitted graph against the float graph with Div, Round, Clip and Mul where it has Q/DQ.
 
 use dfq_onnx::ir::{Graph, Node, Tensor, ValueId};
+use dfq_onnx::plan::Target;
 use dfq_onnx::quant::Grid;
 
 use super::{Quantized, network, policies, quantized};
 use crate::support::net::{run, same_outputs};
 use crate::support::random_inputs;
+use crate::targets;
 
 /// Returns `clip(round(x / s) + z, lo, hi) * s - z * s` of the student's tensor `name`, read by all that read it.
 fn fake_quantize(graph: &mut Graph, name: &str, grid: &Grid) {
@@ -45,7 +47,7 @@ fn reference(made: &Quantized) -> Graph {
         let id = graph.add_constant("weight", values);
         let bias: Option<ValueId> = graph.nodes[node].input(2);
         graph.nodes[node].inputs[1] = Some(id);
-        let Some(bias) = bias else { continue };
+        let Some(bias) = bias.filter(|_| made.plan.target.choices().quantizes_biases) else { continue };
         let values = graph.constant_of(bias).unwrap().to_f32().unwrap();
         let x_scale = made.solution.activations[layer.input].scale[0];
         let scale = |c: usize| x_scale * weight.grid.scale[if weight.grid.scale.len() == 1 { 0 } else { c }];
@@ -54,6 +56,13 @@ fn reference(made: &Quantized) -> Graph {
         let id = graph.add_constant("bias", Tensor::from_f32(&[rounded.len()], &rounded));
         graph.nodes[node].inputs[2] = Some(id);
     }
+    for layer in &made.plan.weight_only {
+        let output = graph.find(&layer.output);
+        let node = graph.nodes.iter().position(|n| n.output(0) == output).unwrap();
+        let weight = &made.solution.weights[layer.weight];
+        let id = graph.add_constant("weight", Tensor::from_f32(&weight.shape, &weight.dequantize()));
+        graph.nodes[node].inputs[1] = Some(id);
+    }
     graph.sort().unwrap();
     graph
 }
@@ -61,8 +70,12 @@ fn reference(made: &Quantized) -> Graph {
 #[test]
 fn emitted_graphs_compute_what_their_grids_say() {
     let mut failed = Vec::new();
-    let graph = network();
-    for (name, policy) in policies() {
+    let mut cases: Vec<_> = policies().into_iter().map(|(name, policy)| (name, policy, network())).collect();
+    for weight_bits in [8, 4] {
+        let policy = targets::policy(Target::TensorRt, weight_bits, 8);
+        cases.push((format!("w{weight_bits}a8 TensorRt"), policy, targets::network()));
+    }
+    for (name, policy, graph) in cases {
         let made = quantized(&graph, &policy).unwrap();
         let inputs = random_inputs(&graph, 4, 9);
         let expected = run(&reference(&made), &inputs).unwrap()[0].to_f32().unwrap();
