@@ -6,11 +6,8 @@ mod fusing;
 mod heads;
 mod models;
 
-use std::collections::BTreeMap;
-
 use dfq_onnx::ir::{Attr, DType, Dim, Graph, Tensor, check};
-use dfq_onnx::runtime::Engine;
-use dfq_onnx::{Result, onnx, passes, shape};
+use dfq_onnx::{Result, passes, shape};
 
 use crate::support::build::Build;
 use crate::support::net::{nodes, same_outputs};
