@@ -2,17 +2,13 @@
 //! reach, from smooth synthetic inputs run through the float network.
 
 use crate::error::{Error, Result};
-use crate::ir::{DType, Dim, Graph, ValueId};
+use crate::ir::{DType, Graph, ValueId};
 use crate::plan::{Activation, Plan, Role};
 use crate::quant::{Grid, Histogram, activation_grid};
 use crate::recipes::{RangeSource, Teacher};
 use crate::runtime::{PIECE_BYTES, SessionOptions, run_in_batches};
+use crate::sample::samples_within;
 use crate::stats::{self, Moments, propagate};
-
-/// Inputs that are run at most; fewer where the tensors to look at would take more than [`MEMORY`].
-const SAMPLES: usize = 32;
-/// Bytes that looked-at tensors may take in one run.
-const MEMORY: usize = 256 << 20;
 
 /// Returns one grid per activation of the plan and where each range came from.
 ///
@@ -79,7 +75,7 @@ fn observe(student: &Graph, plan: &Plan, wanted: &[usize], teacher: &Teacher) ->
             tapped.outputs.push(id);
         }
     }
-    let samples = samples_within(&tapped);
+    let samples = samples_within(&tapped, &tapped.outputs);
     let inputs = teacher.input.synthetic(student, samples, teacher.seed)?;
     let mut session = teacher
         .engine
@@ -103,13 +99,4 @@ fn observe(student: &Graph, plan: &Plan, wanted: &[usize], teacher: &Teacher) ->
             Ok(Histogram::of_values(&values))
         })
         .collect()
-}
-
-fn samples_within(tapped: &Graph) -> usize {
-    let elements = |id: &ValueId| {
-        let shape = tapped.value(*id).shape.as_ref();
-        shape.map_or(0, |s| s.iter().skip(1).filter_map(Dim::known).product::<usize>())
-    };
-    let per_sample: usize = tapped.outputs.iter().map(elements).sum::<usize>() * 4;
-    (MEMORY / per_sample.max(1)).clamp(1, SAMPLES)
 }

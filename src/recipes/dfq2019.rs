@@ -68,7 +68,7 @@ fn correct_biases(
             }
             _ => Some("the mean of its input is not known".to_owned()),
         };
-        steps.push(Step::new("correct bias", name, refused));
+        steps.push(Step::new("bias", name, refused));
     }
     Ok(steps)
 }

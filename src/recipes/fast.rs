@@ -44,9 +44,13 @@ fn fast(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution>
         let (name, grid) = (&plan.layers[layer].name, &activations[plan.layers[layer].input]);
         let rows = Rows::read(student, &student.nodes[node])?;
         let input = student.nodes[node].input(0).and_then(|id| sampled.get(&id));
-        let (Some(rows), Some(input)) = (rows, input) else {
-            steps.push(Step::new("compensate", name.clone(), Some("its weight is of an unknown form".to_owned())));
-            continue;
+        let (rows, input) = match (rows, input) {
+            (Some(rows), Some(input)) => (rows, input),
+            (rows, _) => {
+                let why = if rows.is_none() { "its weight is of an unknown form" } else { "its input is not finite" };
+                steps.push(Step::new("rounding", name.clone(), Some(why.to_owned())));
+                continue;
+            }
         };
         let seen = Seen::of(&student.nodes[node], &rows, input, grid);
         if !std::mem::replace(&mut rounded[weight], true) {
@@ -59,7 +63,7 @@ fn fast(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution>
                 None => flipped(&rows, &tensors[weight]),
             };
             let refused = seen.is_none().then(|| "its input patches are not known, roundings are flipped".to_owned());
-            steps.push(Step::new("compensate", name.clone(), refused));
+            steps.push(Step::new("rounding", name.clone(), refused));
         }
         let shift = match &seen {
             Some(seen) => shift(&rows, &tensors[weight], seen),
@@ -67,9 +71,9 @@ fn fast(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution>
         };
         let corrected = subtract_from_bias(student, node, &shift)?;
         let refused = (!corrected).then(|| "it has no bias, or one of an unknown form".to_owned());
-        steps.push(Step::new("correct bias", name.clone(), refused));
+        steps.push(Step::new("bias", name.clone(), refused));
     }
-    steps.sort_by_key(|s| s.step == "correct bias");
+    steps.sort_by_key(|s| s.step == "bias");
     Ok(Solution { activations, sources, weights: tensors, enlarged, steps })
 }
 
@@ -186,7 +190,11 @@ fn shift(rows: &Rows, tensor: &QuantizedTensor, seen: &[Seen]) -> Vec<f64> {
         .collect()
 }
 
+/// Returns the same where only channel means are known: `(Ŵ - W) E[x]`, or nothing where they do not fit.
 fn mean_shift(rows: &Rows, tensor: &QuantizedTensor, means: &[f64]) -> Vec<f64> {
+    if means.len() != 1 && means.len() != rows.input_channels() {
+        return vec![0.0; rows.outputs];
+    }
     let quantized = rows.gather(&tensor.dequantize());
     let error: Vec<f32> = quantized.iter().zip(&rows.values).map(|(q, w)| q - w).collect();
     rows.times(&error, means)

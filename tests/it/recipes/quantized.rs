@@ -79,3 +79,17 @@ fn the_same_seed_gives_the_same_integers() {
     let (a, b) = (make(), make());
     assert_eq!((a.weights, a.activations), (b.weights, b.activations));
 }
+
+#[test]
+fn every_layer_is_told_how_it_was_rounded_and_whether_its_bias_was_corrected() {
+    let made = quantized_by(&net(), &Policy::default(), "fast").unwrap();
+    let told = |step: &str| -> Vec<(String, bool)> {
+        let steps = made.solution.steps.iter().filter(|s| s.step == step);
+        steps.map(|s| (s.layer.clone(), s.refused.is_none())).collect()
+    };
+    let expected = |refused: &str| -> Vec<(String, bool)> {
+        made.plan.layers.iter().map(|l| (l.name.clone(), l.output != refused)).collect()
+    };
+    assert_eq!(told("rounding"), expected("t"));
+    assert_eq!(told("bias"), expected(""));
+}
