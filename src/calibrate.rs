@@ -1,5 +1,5 @@
 //! Activation grids of a whole plan: from the moments that batch-normalisation statistics imply, and where those do not
-//! reach, from smooth synthetic inputs run through the float network.
+//! reach, from synthetic inputs run through the float network.
 
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, ValueId};
@@ -59,7 +59,7 @@ fn roots(student: &Graph, activation: &Activation) -> Result<Vec<ValueId>> {
     activation.roots.iter().map(find).collect()
 }
 
-/// Returns the histogram of each wanted activation over smooth synthetic inputs.
+/// Returns the histogram of each wanted activation over synthetic inputs.
 fn observe(student: &Graph, plan: &Plan, wanted: &[usize], teacher: &Teacher) -> Result<Vec<Histogram>> {
     if wanted.is_empty() {
         return Ok(Vec::new());

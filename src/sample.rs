@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use crate::error::Result;
 use crate::ir::{Attr, DType, Dim, Graph, Node, Tensor, ValueId};
 use crate::recipes::Teacher;
-use crate::runtime::{SessionOptions, run_in_batches};
+use crate::runtime::{PIECE_BYTES, SessionOptions, run_in_batches};
 use crate::stats::BatchNorm;
 
 /// Inputs that are run at most; fewer where the tensors to look at would take more than [`MEMORY`].
@@ -69,7 +69,8 @@ pub fn sample(student: &Graph, wanted: &[ValueId], teacher: &Teacher) -> Result<
     graph.sort()?;
     graph.sweep();
     let inputs = teacher.input.synthetic(student, samples_within(student, &taps), teacher.seed)?;
-    let mut session = teacher.engine.load(&graph, &SessionOptions::default())?;
+    let options = SessionOptions { piece_bytes: Some(PIECE_BYTES), ..SessionOptions::default() };
+    let mut session = teacher.engine.load(&graph, &options)?;
     let outputs = run_in_batches(session.as_mut(), &graph, &inputs)?;
     let mut found = HashMap::new();
     for (id, tensor) in taps.into_iter().zip(outputs) {

@@ -3,6 +3,8 @@
 
 mod eval;
 mod images;
+mod leaves;
+mod natural;
 mod npz;
 mod smooth;
 mod synthetic;
@@ -10,6 +12,6 @@ mod synthetic;
 pub(crate) use eval::argmax;
 pub use eval::{Evaluation, class_scores, evaluate};
 pub use images::{Dataset, Layout, Preprocess};
+pub use natural::natural_images;
 pub use npz::{Array, find_array, read_arrays};
-pub use smooth::smooth_images;
 pub use synthetic::{image_channels, synthetic_inputs};

@@ -3,7 +3,8 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::smooth::{normal, smooth_images, uniform};
+use super::natural::natural_images;
+use super::smooth::{normal, uniform};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Dim, Graph, Tensor, ValueId, element_count};
 
@@ -46,7 +47,7 @@ pub fn image_channels(dims: &[Dim]) -> Option<usize> {
 
 /// Returns `samples` inputs for each input that the graph must be fed, batch axis first.
 ///
-/// Rank 4: [`smooth_images`] (bytes from 0 to 255). Integers that pick rows of a constant table: any of its rows. Pairs
+/// Rank 4: [`natural_images`] (bytes from 0 to 255). Integers that pick rows of a constant table: any of its rows. Pairs
 /// called a size or shape: height and width of the images. Other integers: zeros and ones. Other floats: normal noise,
 /// with `mean` and `std` where the model takes no images.
 ///
@@ -150,7 +151,7 @@ fn images(
             return Err(Error::shape(place(graph, id), message));
         }
     }
-    let images = smooth_images(&[n, c, h, w], mean, std, seed);
+    let images = natural_images(&[n, c, h, w], mean, std, seed);
     if !channels_last {
         return Ok(images);
     }

@@ -112,24 +112,10 @@ pub fn inspect(
     if input.source == InputSource::Assumed {
         input = guess_input(&graph, &given);
     }
-    let (quantizable, float, refused) =
-        match passes::refuse_unfit(&graph).and_then(|()| plan(&graph, &Policy::default())) {
-            Err(error) => (Vec::new(), Vec::new(), Some(error.to_string())),
-            Ok(plan) => {
-                let layers = plan.layers.iter().map(|layer| {
-                    let node = graph.maker(&layer.output);
-                    let weight = layer.weight.and_then(|i| graph.constant_of(graph.find(&plan.weights[i].tensor)?));
-                    Quantizable {
-                        name: layer.name.clone(),
-                        op_type: layer.op_type.clone(),
-                        weight: weight.map_or(Vec::new(), |w| w.shape().to_vec()),
-                        input: plan.activations[layer.input].tensors.first().cloned().unwrap_or_default(),
-                        macs: node.and_then(|n| macs(&graph, n)),
-                    }
-                });
-                (layers.collect(), plan.float.clone(), None)
-            }
-        };
+    let (quantizable, float, refused) = match layers(&graph) {
+        Ok((quantizable, float)) => (quantizable, float, None),
+        Err(error) => (Vec::new(), Vec::new(), Some(error.to_string())),
+    };
     Ok(Inspection {
         schema_version: super::SCHEMA_VERSION,
         model: path.to_owned(),
@@ -153,6 +139,23 @@ pub fn inspect(
         float,
         refused,
     })
+}
+
+fn layers(graph: &Graph) -> Result<(Vec<Quantizable>, Vec<Float>)> {
+    passes::refuse_unfit(graph)?;
+    let plan = plan(graph, &Policy::default())?;
+    let layers = plan.layers.iter().map(|layer| {
+        let node = graph.maker(&layer.output);
+        let weight = layer.weight.and_then(|i| graph.constant_of(graph.find(&plan.weights[i].tensor)?));
+        Quantizable {
+            name: layer.name.clone(),
+            op_type: layer.op_type.clone(),
+            weight: weight.map_or(Vec::new(), |w| w.shape().to_vec()),
+            input: plan.activations[layer.input].tensors.first().cloned().unwrap_or_default(),
+            macs: node.and_then(|n| macs(graph, n)),
+        }
+    });
+    Ok((layers.collect(), plan.float.clone()))
 }
 
 fn ports(graph: &Graph, ids: &[ValueId]) -> Vec<Port> {

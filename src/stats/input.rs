@@ -132,7 +132,7 @@ impl InputStatistics {
         Ok(())
     }
 
-    /// Returns `samples` smooth synthetic inputs with these statistics for every input that `graph` must be fed.
+    /// Returns `samples` synthetic inputs with these statistics for every input that `graph` must be fed.
     ///
     /// # Errors
     /// When an input's shape is not known, or [`InputStatistics::check_channels`] fails.

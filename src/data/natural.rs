@@ -1,0 +1,87 @@
+//! Random images with the statistics of photographs that matter to a first layer: correlated colours, about the spectrum
+//! of photographs, and sharp edges between areas that cover one another.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::leaves::paint_leaves;
+use super::smooth::{normal, pattern, uniform};
+
+/// Share of a channel's pattern that all channels have in common; photographs are mostly grey.
+const SHARED: f32 = 0.8;
+/// The own share: shared and own together have variance 1.
+const OWN: f32 = 0.6;
+/// Deviation of the texture on every leaf, that of the leaves' colours being 1.
+const TEXTURE: f32 = 0.3;
+
+/// Returns images of `shape` `[n, c, h, w]`: leaves of one colour each over a smooth pattern and with a smooth texture,
+/// with random contrast and brightness per image.
+///
+/// `shape` must have rank 4. `mean` and `std` (one value or one per channel) hold over many images; one image differs from
+/// them.
+pub fn natural_images(shape: &[usize], mean: &[f32], std: &[f32], seed: u64) -> Vec<f32> {
+    let &[n, c, h, w] = shape else { panic!("images have rank 4") };
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let of = |values: &[f32], channel: usize, default| match values {
+        [] => default,
+        [one] => *one,
+        many => many[channel],
+    };
+    let mut out = Vec::with_capacity(n * c * h * w);
+    for _ in 0..n {
+        // 0.67 is the mean square of a contrast between 0.5 and 1.1; brightness adds what is missing to 1.
+        let contrast = 0.5 + 0.6 * uniform(&mut rng);
+        let brightness = 0.57 * normal(&mut rng);
+        let texture = coloured_pattern(c, (h, w), &mut rng);
+        let mut planes = texture.clone();
+        paint_leaves(&mut planes, (h, w), &mut rng, |rng| {
+            let shared = normal(rng);
+            (0..c).map(|_| SHARED * shared + OWN * normal(rng)).collect()
+        });
+        let contrast = contrast / (1.0 + TEXTURE * TEXTURE).sqrt();
+        for (channel, (plane, texture)) in planes.iter().zip(&texture).enumerate() {
+            let (mean, std) = (of(mean, channel, 0.0), of(std, channel, 1.0));
+            let value = |(leaf, t): (&f32, &f32)| mean + std * (contrast * (leaf + TEXTURE * t) + brightness);
+            out.extend(plane.iter().zip(texture).map(value));
+        }
+    }
+    out
+}
+
+fn coloured_pattern(channels: usize, (h, w): (usize, usize), rng: &mut ChaCha8Rng) -> Vec<Vec<f32>> {
+    let shared = pattern(h, w, rng);
+    let mut one = || -> Vec<f32> {
+        let own = pattern(h, w, rng);
+        shared.iter().zip(&own).map(|(s, o)| SHARED * s + OWN * o).collect()
+    };
+    (0..channels).map(|_| one()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_bits_and_another_seed_others() {
+        let images = natural_images(&[1, 1, 4, 4], &[0.0], &[1.0], 7);
+        assert_eq!(images, natural_images(&[1, 1, 4, 4], &[0.0], &[1.0], 7));
+        assert_ne!(images, natural_images(&[1, 1, 4, 4], &[0.0], &[1.0], 8));
+    }
+
+    #[test]
+    fn mean_and_variance_are_the_asked_ones_over_many_images_and_neighbours_are_alike() {
+        let images = natural_images(&[400, 2, 16, 16], &[0.5, -2.0], &[0.25, 3.0], 1);
+        for (channel, (mean, std)) in [(0.5f32, 0.25f32), (-2.0, 3.0)].into_iter().enumerate() {
+            let values: Vec<f32> =
+                images.chunks(256).skip(channel).step_by(2).flat_map(|plane| plane.iter().copied()).collect();
+            let n = values.len() as f32;
+            let found = values.iter().sum::<f32>() / n;
+            let centred: Vec<f32> = values.iter().map(|v| v - found).collect();
+            let spread = (centred.iter().map(|v| v * v).sum::<f32>() / n).sqrt();
+            let alike = centred.windows(2).map(|p| p[0] * p[1]).sum::<f32>() / n / (spread * spread);
+            assert!((found - mean).abs() < 0.1 * std, "channel {channel}: mean {found}");
+            assert!((spread / std - 1.0).abs() < 0.1, "channel {channel}: std {spread}");
+            assert!(alike > 0.6, "channel {channel}: neighbours correlate {alike}");
+        }
+    }
+}
