@@ -16,6 +16,7 @@ pub mod quant;
 pub mod recipes;
 pub mod report;
 pub mod runtime;
+pub mod sensitivity;
 pub mod shape;
 pub mod stats;
 pub mod verify;

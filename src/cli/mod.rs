@@ -6,7 +6,9 @@ mod destination;
 mod doctor;
 mod eval;
 mod inspect;
+mod plan;
 mod quantize;
+mod sensitivity;
 mod verify;
 
 use std::ffi::OsString;
@@ -38,6 +40,8 @@ const EXIT_CODES: &str = "Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad or 
 enum Command {
     /// Quantize a float model without data; checks the result before writing it
     Quantize(Box<quantize::Arguments>),
+    /// Rank layers by what quantizing them costs: each quantized alone, each left float alone
+    Sensitivity(Box<sensitivity::Arguments>),
     /// Check a quantized model against its float original, in both runtimes
     Verify(verify::Arguments),
     /// Show statistics, layers and sizes of a model, and what quantizing it would refuse
@@ -72,6 +76,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     start_log(cli.verbose);
     let result = match cli.command {
         Command::Quantize(arguments) => quantize::run(&arguments),
+        Command::Sensitivity(arguments) => sensitivity::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),

@@ -10,8 +10,9 @@ mod target;
 use serde::{Deserialize, Serialize};
 
 pub use cost::{macs, total_macs};
+pub(crate) use grid_preserving::preserved_inputs;
 pub use placement::plan;
-pub use policy::Policy;
+pub use policy::{LayerBits, Policy};
 pub use target::Target;
 
 use crate::quant::Scheme;

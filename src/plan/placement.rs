@@ -2,8 +2,8 @@
 
 use super::demand::Demand;
 use super::grid_preserving::preserved_inputs;
-use super::policy::{Pattern, refuse_unmatched};
-use super::{Activation, Float, LAYERS, Layer, Plan, Policy, Role, Weight};
+use super::policy::{Pattern, own_bits, refuse_unmatched};
+use super::{Activation, Float, LAYERS, Layer, LayerBits, Plan, Policy, Role, Weight};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Node, Uses, ValueId};
 use crate::quant::Scheme;
@@ -40,7 +40,7 @@ struct Planner<'a> {
     policy: &'a Policy,
     uses: Uses,
     exclude: Vec<Pattern>,
-    layer_bits: Vec<(Pattern, u32)>,
+    layer_bits: Vec<(Pattern, LayerBits)>,
     /// Whether a weighted node lies upstream, downstream, per value.
     behind_layer: Vec<bool>,
     before_layer: Vec<bool>,
@@ -54,7 +54,8 @@ impl<'a> Planner<'a> {
     fn new(graph: &'a Graph, policy: &'a Policy) -> Result<Self> {
         let values = graph.value_ids().count();
         let exclude: Vec<Pattern> = policy.exclude.iter().map(|p| Pattern::new(p)).collect();
-        let layer_bits: Vec<(Pattern, u32)> = policy.layer_bits.iter().map(|(p, b)| (Pattern::new(p), *b)).collect();
+        let layer_bits: Vec<(Pattern, LayerBits)> =
+            policy.layer_bits.iter().map(|(p, b)| (Pattern::new(p), *b)).collect();
         refuse_unmatched(graph, &exclude, &layer_bits, &policy.exclude_ops)?;
         let (behind_layer, before_layer) = around_layers(graph, values);
         Ok(Self {
@@ -92,13 +93,14 @@ impl<'a> Planner<'a> {
     fn place_layer(&mut self, index: usize, node: &Node) {
         let (Some(input), Some(other), Some(output)) = (node.input(0), node.input(1), node.output(0)) else { return };
         let at_the_end = !self.behind_layer[input.index()] || !self.before_layer[output.index()];
-        let own = self.layer_bits.iter().find(|(p, _)| p.matches(self.graph, node)).map(|(_, bits)| *bits);
-        let bits = |asked: u32| match own {
+        let bits = |asked: u32, own: Option<u32>| match own {
             Some(bits) => bits,
             None if at_the_end && !self.policy.all_layers => WIDE_BITS,
             None => asked,
         };
-        let (weight_bits, input_bits) = (bits(self.policy.weight_bits), bits(self.policy.activation_bits));
+        let own = |part: fn(&LayerBits) -> Option<u32>| own_bits(self.graph, node, &self.layer_bits, part);
+        let weight_bits = bits(self.policy.weight_bits, own(|bits| bits.weight));
+        let input_bits = bits(self.policy.activation_bits, own(|bits| bits.input));
         let weight = self.graph.constant_of(other).map(|tensor| {
             let symmetric = self.policy.symmetric;
             let axis = if self.policy.per_channel { channel_axis(node, tensor.shape().len()) } else { None };

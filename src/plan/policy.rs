@@ -25,8 +25,30 @@ pub struct Policy {
     pub exclude: Vec<String>,
     /// Operators that stay float.
     pub exclude_ops: Vec<String>,
-    /// Bits of single layers, weights and input, by name or pattern.
-    pub layer_bits: Vec<(String, u32)>,
+    /// Bits of single layers by name or pattern; for each of weight and input a full name wins over patterns, else the
+    /// first that gives it.
+    pub layer_bits: Vec<(String, LayerBits)>,
+}
+
+/// Bits of one layer where they differ from the others'.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LayerBits {
+    /// Bits of its weight.
+    pub weight: Option<u32>,
+    /// Bits of its input.
+    pub input: Option<u32>,
+}
+
+impl LayerBits {
+    /// Returns the same bits for weight and input.
+    pub fn both(bits: u32) -> Self {
+        Self { weight: Some(bits), input: Some(bits) }
+    }
+
+    /// Returns bits for the weight alone.
+    pub fn weight(bits: u32) -> Self {
+        Self { weight: Some(bits), input: None }
+    }
 }
 
 impl Default for Policy {
@@ -57,11 +79,31 @@ impl Pattern {
     }
 
     pub(super) fn matches(&self, graph: &Graph, node: &Node) -> bool {
-        let outputs = node.outputs.iter().flatten().map(|&id| graph.name_of(id));
-        std::iter::once(node.name.as_str()).chain(outputs).any(|name| {
-            !name.is_empty() && (name == self.typed || self.regex.as_ref().is_some_and(|r| r.is_match(name)))
-        })
+        let fits = |name: &str| name == self.typed || self.regex.as_ref().is_some_and(|r| r.is_match(name));
+        names(graph, node).any(fits)
     }
+
+    /// Returns whether this is a full name of the node or of its result.
+    pub(super) fn is_name_of(&self, graph: &Graph, node: &Node) -> bool {
+        names(graph, node).any(|name| name == self.typed)
+    }
+}
+
+fn names<'a>(graph: &'a Graph, node: &'a Node) -> impl Iterator<Item = &'a str> {
+    let outputs = node.outputs.iter().flatten().map(|&id| graph.name_of(id));
+    std::iter::once(node.name.as_str()).chain(outputs).filter(|name| !name.is_empty())
+}
+
+/// Returns the bits that are given to one part of a layer.
+pub(super) fn own_bits(
+    graph: &Graph,
+    node: &Node,
+    layer_bits: &[(Pattern, LayerBits)],
+    part: impl Fn(&LayerBits) -> Option<u32>,
+) -> Option<u32> {
+    let given = || layer_bits.iter().filter_map(|(pattern, bits)| Some((pattern, part(bits)?)));
+    let by_name = given().find(|(pattern, _)| pattern.is_name_of(graph, node));
+    by_name.or_else(|| given().find(|(pattern, _)| pattern.matches(graph, node))).map(|(_, bits)| bits)
 }
 
 /// Checks that every name that was typed picks a node, or a layer where bits are given to it.
@@ -71,7 +113,7 @@ impl Pattern {
 pub(super) fn refuse_unmatched(
     graph: &Graph,
     exclude: &[Pattern],
-    layer_bits: &[(Pattern, u32)],
+    layer_bits: &[(Pattern, LayerBits)],
     exclude_ops: &[String],
 ) -> Result<()> {
     let is_layer = |node: &&Node| LAYERS.iter().any(|op| node.is(op));

@@ -1,6 +1,7 @@
 //! What a run did, as data with a schema version, and as tables for people.
 
 mod inspection;
+mod ranking;
 mod summary;
 mod table;
 mod warning;
@@ -10,17 +11,24 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use inspection::{Inspection, inspect, render_inspection};
+pub use ranking::{Ranking, render_auto_bits, render_ranking, render_sensitivity};
 pub use summary::{layer_costs, ranges, warnings};
 pub use table::{render, render_verification};
 pub use warning::Warning;
 
 use crate::plan::Plan;
 use crate::recipes::RangeSource;
+use crate::sensitivity::{AutoBits, Sensitivity};
 use crate::stats::InputStatistics;
 use crate::verify::Verification;
 
 /// The version of the JSON's form; raised when a field changes its meaning or goes away.
 pub const SCHEMA_VERSION: u32 = 1;
+
+/// Returns name and version of this program.
+pub fn tool() -> String {
+    format!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+}
 
 /// The report of `quantize`.
 #[derive(Clone, Debug, Serialize)]
@@ -55,6 +63,10 @@ pub struct Report {
     pub ranges: Vec<Range>,
     /// One entry per quantized layer of the plan.
     pub layers: Vec<LayerCost>,
+    /// How bits were chosen, where that was asked for.
+    pub auto_bits: Option<AutoBits>,
+    /// What quantizing each layer costs, where that was asked for.
+    pub sensitivity: Option<Sensitivity>,
     /// Bytes of the float file and of the quantized one.
     pub bytes: Bytes,
     /// The checks.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
-use super::{LayerCost, Report};
+use super::{LayerCost, Report, render_auto_bits, render_sensitivity};
 use crate::verify::{Check, TensorError, Verification};
 
 /// Rows of the ranked tables.
@@ -17,6 +17,12 @@ pub fn render(report: &Report) -> String {
     let _ = writeln!(out, "recipe {}, seed {}, engines: {}\n", report.recipe, report.seed, report.engines.join(", "));
     let _ = writeln!(out, "{}\n", layers(&report.layers));
     let _ = writeln!(out, "{}", facts(report));
+    if let Some(auto_bits) = &report.auto_bits {
+        let _ = writeln!(out, "\n{}", render_auto_bits(auto_bits));
+    }
+    if let Some(sensitivity) = &report.sensitivity {
+        let _ = writeln!(out, "\n{}", render_sensitivity(sensitivity));
+    }
     if let Some(verification) = &report.verification {
         let _ = writeln!(out, "\n{}", render_verification(verification));
     }
