@@ -89,6 +89,9 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
         ranking = Some(rank(&solved, &reference(&prepared, config, engines)?, None)?);
     }
     let mut report = describe(config, engines, (&original, prepared), solved)?;
+    if let Some(chosen) = &mut auto_bits {
+        chosen.stored = report::stored_bits(&report.layers);
+    }
     (report.auto_bits, report.sensitivity) = (auto_bits, ranking);
     // What the float model took of memory is the checks' from here on.
     maps.iter().for_each(onnx::Mapped::release);

@@ -2,6 +2,8 @@
 
 mod nearest;
 
+use std::collections::HashMap;
+
 use crate::error::{Error, Result};
 use crate::ir::Graph;
 use crate::plan::Plan;
@@ -44,6 +46,9 @@ pub struct Solution {
     pub weights: Vec<QuantizedTensor>,
     /// Output channels whose weight scale was enlarged so that the bias fits int32, by weight.
     pub enlarged: Vec<(String, usize)>,
+    /// What was subtracted from a layer's bias to make up for the error of its weight, by the layer's result: a layer
+    /// that is left float while others are quantized takes it back.
+    pub corrections: HashMap<String, Vec<f32>>,
 }
 
 /// A recipe. It may change the student's float weights and biases; outputs must stay equal but for rounding.

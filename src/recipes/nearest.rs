@@ -1,5 +1,7 @@
 //! `nearest`: rounding to nearest on grids with the least squared error, ranges from the teacher's own statistics.
 
+use std::collections::HashMap;
+
 use super::{Recipe, Solution, Teacher};
 use crate::calibrate::calibrate;
 use crate::error::{Error, Result};
@@ -33,7 +35,7 @@ fn nearest(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Soluti
         grid.scale = fitting;
         weights.push(round_to_nearest(grid, tensor.shape(), &values));
     }
-    Ok(Solution { activations, sources, weights, enlarged })
+    Ok(Solution { activations, sources, weights, enlarged, corrections: HashMap::new() })
 }
 
 /// Returns the scales of weight `index`, enlarged where a bias of one of its layers would overflow int32.

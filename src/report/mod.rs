@@ -12,7 +12,7 @@ use serde::Serialize;
 
 pub use inspection::{Inspection, inspect, render_inspection};
 pub use ranking::{Ranking, render_auto_bits, render_ranking, render_sensitivity};
-pub use summary::{layer_costs, ranges, warnings};
+pub use summary::{layer_costs, ranges, stored_bits, warnings};
 pub use table::{render, render_verification};
 pub use warning::Warning;
 

@@ -9,6 +9,9 @@ use super::table::{numbers, table};
 use crate::sensitivity::{AutoBits, Cost, Measure, Sensitivity};
 use crate::stats::InputStatistics;
 
+/// Bits by which what is stored exceeds what was chosen.
+const WORTH_A_WORD: f64 = 0.05;
+
 /// The report of `sensitivity`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ranking {
@@ -100,8 +103,16 @@ pub fn render_auto_bits(auto_bits: &AutoBits) -> String {
         "bits chosen: {:.4} on average over weight elements, at most {} asked for ({:.2} to {:.2} can be had)",
         auto_bits.average, auto_bits.asked, auto_bits.reachable.0, auto_bits.reachable.1
     );
+    if auto_bits.stored > auto_bits.average + WORTH_A_WORD {
+        let _ = writeln!(
+            out,
+            "stored: {:.2} bits on average, since a file holds integers in 4 or 8 bits; with --target onnx, \
+             --bit-candidates 4,8 chooses among what is stored",
+            auto_bits.stored
+        );
+    }
     let widths: Vec<u32> =
-        auto_bits.weights.iter().find(|w| !w.fixed).map_or(Vec::new(), |w| w.costs.iter().map(|c| c.0).collect());
+        auto_bits.weights.iter().find(|w| !w.fixed).map_or(Vec::new(), |w| w.costs.iter().map(|c| c.bits).collect());
     let columns: Vec<String> = widths.iter().map(|width| format!("cost w{width}")).collect();
     let header: Vec<&str> =
         ["layer", "elements", "bits"].into_iter().chain(columns.iter().map(String::as_str)).collect();
@@ -109,10 +120,10 @@ pub fn render_auto_bits(auto_bits: &AutoBits) -> String {
     for weight in &auto_bits.weights {
         let bits = if weight.fixed { format!("{} (fixed)", weight.bits) } else { weight.bits.to_string() };
         let mut row = numbers(&weight.layers.join(", "), [weight.elements.to_string(), bits]);
-        row.extend(weight.costs.iter().map(|(_, cost)| comfy_table::Cell::new(short(*cost))));
+        row.extend(weight.costs.iter().map(|width| comfy_table::Cell::new(short(width.cost))));
         table.add_row(row);
     }
-    let _ = writeln!(out, "{table}\nthe same again: {}", auto_bits.flags.join(" "));
+    let _ = writeln!(out, "{table}\nthe same again, in place of --auto-bits: {}", auto_bits.flags.join(" "));
     out.trim_end().to_owned()
 }
 

@@ -49,6 +49,15 @@ pub fn layer_costs(student: &Graph, plan: &Plan, solution: &Solution) -> Result<
     Ok(costs)
 }
 
+/// Returns how many bits the file takes for an element of a weight, on average.
+#[allow(clippy::cast_precision_loss)]
+pub fn stored_bits(layers: &[LayerCost]) -> f64 {
+    let bytes =
+        |of: fn(&Bytes) -> u64| layers.iter().filter_map(|l| l.weight_bytes.as_ref()).map(of).sum::<u64>() as f64;
+    // Weights are float32 before.
+    32.0 * bytes(|b| b.quantized) / bytes(|b| b.float).max(1.0)
+}
+
 /// Returns what the user should know of the input, of what stays float and of what the grids cost.
 pub fn warnings(plan: &Plan, solution: &Solution, input: &InputStatistics) -> Vec<Warning> {
     let mut warnings = Vec::new();

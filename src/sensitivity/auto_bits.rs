@@ -3,13 +3,16 @@
 
 use serde::Serialize;
 
-use super::{Choice, Part, Reference, Solved, allot, partly_quantized};
+use super::weights::{Weight, weights};
+use super::{Allotted, Choice, Part, Reference, Solved, WidthCost, allot, partly_quantized};
 use crate::error::{Error, Result};
-use crate::ir::{Graph, Node};
-use crate::plan::{LAYERS, LayerBits, Plan, Policy};
+use crate::plan::{LayerBits, Policy};
 
 /// The widths that are tried where the user names none.
 pub const CANDIDATES: &[u32] = &[2, 3, 4, 5, 6, 8];
+
+/// Fixed weights that a message names.
+const NAMED: usize = 3;
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -27,6 +30,8 @@ pub struct AutoBits {
     pub asked: f64,
     /// The average of what was chosen, over all elements of weights; layers that stay float count with their own width.
     pub average: f64,
+    /// The average of the bits that the file takes for a weight: an integer of 5 bits is stored in 8.
+    pub stored: f64,
     /// The averages that this model and these flags allow.
     pub reachable: (f64, f64),
     /// Sum of the measured costs of the chosen widths.
@@ -35,21 +40,6 @@ pub struct AutoBits {
     pub weights: Vec<Allotted>,
     /// The flags that give the same bits again.
     pub flags: Vec<String>,
-}
-
-/// The bits of one weight.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Allotted {
-    /// The layers that read it.
-    pub layers: Vec<String>,
-    /// Its elements.
-    pub elements: u64,
-    /// Its bits.
-    pub bits: u32,
-    /// Whether something else fixed them: the place in the network, `--layer-bits`, or staying float.
-    pub fixed: bool,
-    /// Width and what it costs with all else float; empty where the bits are fixed.
-    pub costs: Vec<(u32, f64)>,
 }
 
 impl AutoBits {
@@ -74,27 +64,31 @@ pub fn choose_bits(
     let mut widths = request.candidates.clone();
     widths.sort_unstable();
     widths.dedup();
+    if widths.len() < 2 {
+        return Err(Error::Usage(
+            "--bit-candidates needs two widths to choose from; --bits gives all layers one".to_owned(),
+        ));
+    }
     let solved: Vec<Solved> =
         widths.iter().map(|&bits| solve(&Policy { weight_bits: bits, ..policy.clone() })).collect::<Result<_>>()?;
-    let mut weights = weights(&solved, &widths);
+    let mut weights = weights(&solved);
     let fixed: u64 = weights.iter().filter(|w| w.allotted.fixed).map(Weight::size).sum();
     let free: Vec<usize> = (0..weights.len()).filter(|&i| !weights[i].allotted.fixed).collect();
     let (elements, reachable) = reachable(&weights, &widths);
-    refuse_unreachable(request, &weights, reachable)?;
+    let out_of_reach = |weights: &[Weight]| out_of_reach(request.average, weights, reachable, policy);
+    if request.average < reachable.0 {
+        return Err(out_of_reach(&weights));
+    }
 
     let mut choices = Vec::with_capacity(free.len());
     for &i in &free {
-        let mut costs = Vec::with_capacity(widths.len());
-        for candidate in &solved {
-            let mut part = Part::of(&candidate.plan, false);
-            weights[i].layers.iter().for_each(|&layer| part.weights[layer] = true);
-            costs.push(reference.cost(&partly_quantized(candidate, &part)?)?.cost);
-        }
-        weights[i].allotted.costs = widths.iter().copied().zip(costs.iter().copied()).collect();
+        let costs = costs(&solved, &weights[i].layers, reference)?;
+        let of_widths = widths.iter().zip(&costs).map(|(&bits, &cost)| WidthCost { bits, cost });
+        weights[i].allotted.costs = of_widths.collect();
         choices.push(Choice { elements: weights[i].allotted.elements, costs });
     }
     let budget = budget(request.average, elements).saturating_sub(fixed);
-    let chosen = allot(&choices, &widths, budget).expect("an average within reach has an assignment");
+    let chosen = allot(&choices, &widths, budget).ok_or_else(|| out_of_reach(&weights))?;
     for (&i, &k) in free.iter().zip(&chosen) {
         weights[i].allotted.bits = widths[k];
     }
@@ -102,6 +96,7 @@ pub fn choose_bits(
     let mut found = AutoBits {
         asked: request.average,
         average: ratio(total, elements),
+        stored: 0.0,
         reachable,
         predicted_cost: choices.iter().zip(&chosen).map(|(choice, &k)| choice.costs[k]).sum(),
         weights: weights.into_iter().map(|w| w.allotted).collect(),
@@ -109,71 +104,18 @@ pub fn choose_bits(
     };
     let mut policy = policy.clone();
     policy.layer_bits.splice(0..0, found.layer_bits());
-    found.flags =
-        found.layer_bits().map(|(name, b)| format!("--layer-bits {name}=w{}", b.weight.unwrap_or(8))).collect();
+    found.flags = found.layer_bits().map(|(name, bits)| flag(&name, bits)).collect();
     Ok((found, policy))
 }
 
-/// A weight and the layers of the plan that read it.
-struct Weight {
-    layers: Vec<usize>,
-    allotted: Allotted,
-}
-
-impl Weight {
-    fn size(&self) -> u64 {
-        self.allotted.elements * u64::from(self.allotted.bits)
-    }
-}
-
-/// Returns all weights, quantized and float. Those whose bits follow the policy's own are free.
-fn weights(solved: &[Solved], widths: &[u32]) -> Vec<Weight> {
-    let Some(first) = solved.first() else { return Vec::new() };
-    let bits =
-        |solved: &Solved, layer: usize| solved.plan.layers[layer].weight.map(|w| solved.plan.weights[w].scheme.bits);
-    let mut found: Vec<(usize, Weight)> = Vec::new();
-    for (index, layer) in first.plan.layers.iter().enumerate() {
-        let Some(weight) = layer.weight else { continue };
-        let free = solved.iter().zip(widths).all(|(s, &width)| bits(s, index) == Some(width));
-        let name = name_of_one(&first.student, &first.plan, index);
-        if let Some((_, known)) = found.iter_mut().find(|(w, known)| *w == weight && known.allotted.fixed != free) {
-            known.layers.push(index);
-            known.allotted.layers.push(name);
-            continue;
-        }
-        let tensor = &first.solution.weights[weight];
-        let allotted = Allotted {
-            layers: vec![name],
-            elements: count(tensor.bytes.len()),
-            bits: tensor.grid.scheme.bits,
-            fixed: !free,
-            costs: Vec::new(),
-        };
-        found.push((weight, Weight { layers: vec![index], allotted }));
-    }
-    found.into_iter().map(|(_, weight)| weight).chain(float_weights(first)).collect()
-}
-
-/// Weights of layers that stay float.
-fn float_weights(solved: &Solved) -> Vec<Weight> {
-    let Solved { student, plan, .. } = solved;
-    let planned = |node: &Node| {
-        let output = node.output(0).map(|id| student.name_of(id));
-        plan.layers.iter().any(|layer| Some(layer.output.as_str()) == output)
+/// Returns what the weight of `layers` costs at each width.
+fn costs(solved: &[Solved], layers: &[usize], reference: &Reference) -> Result<Vec<f64>> {
+    let cost = |candidate: &Solved| {
+        let mut part = Part::of(&candidate.plan, false);
+        layers.iter().for_each(|&layer| part.weights[layer] = true);
+        Ok(reference.cost(&partly_quantized(candidate, &part)?)?.cost)
     };
-    let layers = student.nodes.iter().filter(|node| LAYERS.iter().any(|op| node.is(op)) && !planned(node));
-    let weight = |node: &Node| {
-        let tensor = student.constant_of(node.input(1)?)?;
-        let allotted = Allotted {
-            layers: vec![student.name_of(node.output(0)?).to_owned()],
-            elements: count(tensor.len()),
-            bits: u32::try_from(tensor.dtype().bits()).ok()?,
-            fixed: true,
-            costs: Vec::new(),
-        };
-        Some(Weight { layers: Vec::new(), allotted })
-    };
-    layers.filter_map(weight).collect()
+    solved.iter().map(cost).collect()
 }
 
 /// Returns the elements of all weights, and the averages that the narrowest and the widest candidate give.
@@ -186,28 +128,22 @@ fn reachable(weights: &[Weight], widths: &[u32]) -> (u64, (f64, f64)) {
     (elements, (ratio(total(widths.first()), elements), ratio(total(widths.last()), elements)))
 }
 
-fn refuse_unreachable(request: &Request, weights: &[Weight], (lowest, highest): (f64, f64)) -> Result<()> {
-    if request.average >= lowest {
-        return Ok(());
-    }
-    let fixed = weights.iter().filter(|w| w.allotted.fixed);
-    let mut fixed: Vec<&Allotted> = fixed.map(|w| &w.allotted).collect();
+fn out_of_reach(average: f64, weights: &[Weight], (lowest, highest): (f64, f64), policy: &Policy) -> Error {
+    let mut fixed: Vec<&Allotted> = weights.iter().map(|w| &w.allotted).filter(|w| w.fixed).collect();
     fixed.sort_by_key(|w| std::cmp::Reverse(w.elements * u64::from(w.bits)));
-    let named: Vec<String> = fixed
-        .iter()
-        .take(3)
-        .map(|w| format!("{} ({} bits, {} elements)", w.layers.join(", "), w.bits, w.elements))
-        .collect();
-    let why = match named.as_slice() {
-        [] => String::new(),
-        named => format!("; fixed are {}: --all-layers frees the first and the last layer", named.join(", ")),
-    };
-    let message = format!(
-        "an average of {} weight bits is out of reach: from {:.2} to {highest:.2} can be had{why}",
-        request.average,
+    let name = |w: &&Allotted| format!("{} ({} elements of {} bits)", w.layers.join(", "), w.elements, w.bits);
+    let fixed: Vec<String> = fixed.iter().take(NAMED).map(name).collect();
+    let mut message = format!(
+        "an average of {average} weight bits is out of reach: from {:.2} to {highest:.2} can be had",
         (lowest * 100.0).ceil() / 100.0
     );
-    Err(Error::Usage(message))
+    if !fixed.is_empty() {
+        message += &format!("; fixed are {}", fixed.join(", "));
+    }
+    if !policy.all_layers {
+        message += "; --all-layers frees the first and the last layer";
+    }
+    Error::Usage(message)
 }
 
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -220,16 +156,27 @@ fn ratio(bits: u64, elements: u64) -> f64 {
     bits as f64 / elements.max(1) as f64
 }
 
-/// Returns the layer's name where it names no other layer, else its result's.
-fn name_of_one(graph: &Graph, plan: &Plan, layer: usize) -> String {
-    let layer = &plan.layers[layer];
-    let named = |node: &&Node| {
-        let result = node.output(0).map(|id| graph.name_of(id));
-        LAYERS.iter().any(|op| node.is(op)) && (node.name == layer.name || result == Some(layer.name.as_str()))
-    };
-    if graph.nodes.iter().filter(named).count() == 1 { layer.name.clone() } else { layer.output.clone() }
+/// Returns the flag that gives a layer's weight these bits, quoted for a shell where it needs to be.
+fn flag(name: &str, bits: LayerBits) -> String {
+    let value = format!("{name}=w{}", bits.weight.unwrap_or_default());
+    let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || "/._-:=,+@%".contains(c));
+    if plain { format!("--layer-bits {value}") } else { format!("--layer-bits '{}'", value.replace('\'', "'\\''")) }
 }
 
-fn count(elements: usize) -> u64 {
-    u64::try_from(elements).unwrap_or(u64::MAX)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_a_shell_would_take_apart_are_quoted() {
+        let typed = |name| flag(name, LayerBits::weight(3));
+        assert_eq!(typed("/layer1.0/conv1/Conv"), "--layer-bits /layer1.0/conv1/Conv=w3");
+        assert_eq!(typed("conv (1)"), "--layer-bits 'conv (1)=w3'");
+        assert_eq!(typed("it's"), "--layer-bits 'it'\\''s=w3'");
+    }
+
+    #[test]
+    fn a_budget_holds_the_average_that_was_printed() {
+        assert_eq!([budget(4.0, 10), budget(2.5, 3), budget(ratio(7, 3), 3)], [40, 7, 7]);
+    }
 }

@@ -6,12 +6,14 @@ mod auto_bits;
 mod cost;
 mod partial;
 mod ranking;
+mod weights;
 
 pub use allot::{Choice, allot};
-pub use auto_bits::{Allotted, AutoBits, CANDIDATES, Request, choose_bits};
+pub use auto_bits::{AutoBits, CANDIDATES, Request, choose_bits};
 pub use cost::{Cost, Labelled, Measure, Reference};
 pub use partial::{Part, Reader, partly_quantized, readers};
 pub use ranking::{Accuracy, Sensitivity, Share, rank};
+pub use weights::{Allotted, WidthCost};
 
 use crate::ir::Graph;
 use crate::plan::Plan;

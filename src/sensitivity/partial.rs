@@ -7,7 +7,7 @@ use super::Solved;
 use crate::error::{Error, Result};
 use crate::ir::{Attrs, Graph, Node, Tensor, ValueId};
 use crate::plan::{LAYERS, Plan, preserved_inputs};
-use crate::quant::Grid;
+use crate::quant::{Grid, quantize_bias};
 
 /// What is quantized; everything else stays float.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,8 @@ pub fn readers(graph: &Graph, plan: &Plan) -> Vec<Reader> {
     readers
 }
 
-/// Returns the student with `part` of the solution in it. Biases stay float: their int32 grid is finer than any other.
+/// Returns the student with `part` of the solution in it. A bias is on its int32 grid where both
+/// weight and input are quantized; a correction of it goes with the weight that it was made for.
 ///
 /// # Errors
 /// When the plan or the solution do not belong to the student.
@@ -73,18 +74,30 @@ pub fn partly_quantized(solved: &Solved, part: &Part) -> Result<Graph> {
     let Solved { student, plan, solution } = solved;
     let mut graph = student.clone();
     let mut weights: HashMap<usize, ValueId> = HashMap::new();
-    for (layer, _) in plan.layers.iter().zip(&part.weights).filter(|(_, quantized)| **quantized) {
+    for (place, layer) in plan.layers.iter().enumerate() {
         let Some(index) = layer.weight else { continue };
-        let id = *weights.entry(index).or_insert_with(|| {
-            let weight = &solution.weights[index];
-            let values = Tensor::from_f32(&weight.shape, &weight.dequantize());
-            graph.add_constant(&format!("{}_quantized", plan.weights[index].tensor), values)
-        });
         let output = graph.find(&layer.output);
-        let node = graph.nodes.iter_mut().find(|node| node.output(0) == output);
+        let node = graph.nodes.iter().position(|node| node.output(0) == output);
         let node =
             node.ok_or_else(|| Error::Plan(format!("no node makes \"{}\", which the plan names", layer.output)))?;
-        node.inputs[1] = Some(id);
+        let weight = &solution.weights[index];
+        if part.weights[place] {
+            let id = *weights.entry(index).or_insert_with(|| {
+                let values = Tensor::from_f32(&weight.shape, &weight.dequantize());
+                graph.add_constant(&format!("{}_quantized", plan.weights[index].tensor), values)
+            });
+            graph.nodes[node].inputs[1] = Some(id);
+        }
+        match (part.weights[place], part.inputs[place], solution.corrections.get(&layer.output)) {
+            (true, true, _) => {
+                let input = solution.activations[layer.input].scale[0];
+                change_bias(&mut graph, node, |bias| quantized_bias(bias, input, &weight.grid.scale))?;
+            }
+            (false, _, Some(correction)) => {
+                change_bias(&mut graph, node, |bias| bias.iter().zip(correction).map(|(b, c)| b + c).collect())?;
+            }
+            _ => {}
+        }
     }
     let mut quantized: HashMap<ValueId, ValueId> = HashMap::new();
     for reader in readers(student, plan) {
@@ -103,6 +116,27 @@ pub fn partly_quantized(solved: &Solved, part: &Part) -> Result<Graph> {
     graph.sort()?;
     graph.sweep();
     Ok(graph)
+}
+
+/// Gives a layer another bias where it has one vector of constants.
+fn change_bias(graph: &mut Graph, node: usize, change: impl Fn(&[f32]) -> Vec<f32>) -> Result<()> {
+    let Some(bias) = graph.nodes[node].input(2) else { return Ok(()) };
+    let Some(tensor) = graph.constant_of(bias).filter(|tensor| tensor.shape().len() == 1) else { return Ok(()) };
+    let values = Tensor::from_f32(tensor.shape(), &change(&tensor.to_f32()?));
+    let name = format!("{}_changed", graph.name_of(bias));
+    graph.nodes[node].inputs[2] = Some(graph.add_constant(&name, values));
+    Ok(())
+}
+
+/// Returns a bias on the int32 grid that it has in the file, or as it is where it has none.
+#[allow(clippy::cast_precision_loss)]
+fn quantized_bias(bias: &[f32], input_scale: f32, weight_scale: &[f32]) -> Vec<f32> {
+    if weight_scale.len() != 1 && weight_scale.len() != bias.len() {
+        return bias.to_vec();
+    }
+    let guarded = quantize_bias(bias, input_scale, weight_scale);
+    let scale = |channel: usize| guarded.scale[if guarded.scale.len() == 1 { 0 } else { channel }];
+    guarded.integers.iter().enumerate().map(|(channel, &q)| q as f32 * scale(channel)).collect()
 }
 
 /// Adds `clip(round(x / scale), lo, hi) * scale`, which is what QuantizeLinear and DequantizeLinear make of `x`.

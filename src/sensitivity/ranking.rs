@@ -27,6 +27,8 @@ pub struct Sensitivity {
 pub struct Share {
     /// The layer, or the first tensor on the grid.
     pub name: String,
+    /// The tensor that the layer makes; none for a grid.
+    pub output: Option<String>,
     /// The operator, or those that read the grid.
     pub op_type: String,
     /// Bits of the weight; none where there is no constant one.
@@ -87,6 +89,7 @@ pub fn rank(solved: &Solved, reference: &Reference, images: Option<Labelled>) ->
             left_float: left,
             accuracy: images.map(accuracy).transpose()?,
             name: unit.name,
+            output: unit.output,
             op_type: unit.op_type,
             weight_bits: unit.weight_bits,
             input_bits: unit.input_bits,
@@ -109,6 +112,7 @@ fn ranked(mut shares: Vec<Share>) -> Vec<Share> {
 /// What is quantized together: a layer, or the readers of a grid that are none.
 struct Unit {
     name: String,
+    output: Option<String>,
     op_type: String,
     weight_bits: Option<u32>,
     input_bits: u32,
@@ -131,6 +135,7 @@ fn units(solved: &Solved) -> Vec<Unit> {
     let Solved { student, plan, .. } = solved;
     let layers = plan.layers.iter().enumerate().map(|(i, layer)| Unit {
         name: layer.name.clone(),
+        output: Some(layer.output.clone()),
         op_type: layer.op_type.clone(),
         weight_bits: layer.weight.map(|weight| plan.weights[weight].scheme.bits),
         input_bits: plan.activations[layer.input].scheme.bits,
@@ -144,6 +149,7 @@ fn units(solved: &Solved) -> Vec<Unit> {
             readers.iter().filter(own).map(|r| student.nodes[r.node].op_type.as_str()).collect();
         (!operators.is_empty()).then(|| Unit {
             name: activation.tensors.first().cloned().unwrap_or_default(),
+            output: None,
             op_type: operators.into_iter().collect::<Vec<_>>().join(", "),
             weight_bits: None,
             input_bits: activation.scheme.bits,

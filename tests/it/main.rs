@@ -12,6 +12,7 @@ mod passes;
 mod plan;
 mod round_trip;
 mod runtime;
+mod sensitivity;
 mod shape;
 mod support;
 mod verify;
