@@ -12,6 +12,9 @@ use crate::stats::InputStatistics;
 /// Bits by which what is stored exceeds what was chosen.
 const WORTH_A_WORD: f64 = 0.05;
 
+/// Share of the whole cost below which what the recipe changed in floating point is not shown.
+const NEGLIGIBLE: f64 = 0.001;
+
 /// The report of `sensitivity`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ranking {
@@ -63,7 +66,11 @@ pub fn render_sensitivity(sensitivity: &Sensitivity) -> String {
         let top1 = cost.top1_agreement.map_or(String::new(), |share| format!(", same top-1 on {:.1} %", 100.0 * share));
         format!("{}, SQNR {:.1} dB{top1}", short(cost.cost), cost.sqnr_db)
     };
-    let _ = writeln!(out, "everything quantized: {}\n", whole(&sensitivity.quantized));
+    let _ = writeln!(out, "everything quantized: {}", whole(&sensitivity.quantized));
+    if sensitivity.float.cost > NEGLIGIBLE * sensitivity.quantized.cost {
+        let _ = writeln!(out, "nothing quantized (the recipe's own changes): {}", whole(&sensitivity.float));
+    }
+    let _ = writeln!(out);
     let mut header = vec!["layer", "op", "bits", "alone", "weight", "input", "dB alone", "saved when float", "(rank)"];
     let labelled = sensitivity.shares.iter().any(|share| share.accuracy.is_some());
     if labelled {
