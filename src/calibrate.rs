@@ -6,8 +6,8 @@ use crate::ir::{DType, Dim, Graph, ValueId};
 use crate::plan::{Activation, Plan, Role};
 use crate::quant::{Grid, Histogram, activation_grid};
 use crate::recipes::{RangeSource, Teacher};
-use crate::runtime::{SessionOptions, run_in_batches};
-use crate::stats::{Moments, propagate};
+use crate::runtime::{PIECE_BYTES, SessionOptions, run_in_batches};
+use crate::stats::{self, Moments, propagate};
 
 /// Inputs that are run at most; fewer where the tensors to look at would take more than [`MEMORY`].
 const SAMPLES: usize = 32;
@@ -32,7 +32,7 @@ pub fn calibrate(student: &Graph, plan: &Plan, teacher: &Teacher) -> Result<(Vec
     for activation in &plan.activations {
         let input = teacher.input;
         grids.push(match known(activation) {
-            _ if is_network_input(student, activation) => {
+            _ if is_input(student, activation) => {
                 #[allow(clippy::cast_possible_truncation)]
                 let grid = Grid::per_tensor(activation.scheme, input.lo as f32, input.hi as f32);
                 Some((grid, RangeSource::Input))
@@ -49,9 +49,8 @@ pub fn calibrate(student: &Graph, plan: &Plan, teacher: &Teacher) -> Result<(Vec
     Ok(grids.into_iter().flatten().unzip())
 }
 
-fn is_network_input(student: &Graph, activation: &Activation) -> bool {
-    let inputs = student.fed_inputs();
-    let from_input = |name: &String| student.find(name).is_some_and(|id| inputs.contains(&id));
+fn is_input(student: &Graph, activation: &Activation) -> bool {
+    let from_input = |name: &String| student.find(name).is_some_and(|id| stats::is_network_input(student, id));
     activation.role == Role::Image && activation.roots.iter().all(from_input)
 }
 
@@ -82,7 +81,9 @@ fn observe(student: &Graph, plan: &Plan, wanted: &[usize], teacher: &Teacher) ->
     }
     let samples = samples_within(&tapped);
     let inputs = teacher.input.synthetic(student, samples, teacher.seed)?;
-    let mut session = teacher.engine.load(&tapped, &SessionOptions::default())?;
+    let mut session = teacher
+        .engine
+        .load(&tapped, &SessionOptions { piece_bytes: Some(PIECE_BYTES), ..SessionOptions::default() })?;
     let outputs = run_in_batches(session.as_mut(), &tapped, &inputs)?;
     let mut outputs = outputs.iter();
     taps.into_iter()

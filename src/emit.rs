@@ -2,7 +2,7 @@
 //!
 //! Activations: `x -> QuantizeLinear -> [integer Clip below 8 bits] -> DequantizeLinear`, read by every node that read
 //! `x`; graph outputs stay float. Weights: an integer initializer behind DequantizeLinear. Biases: int32 with scale
-//! `x·w`. Grids that tensors share are one scale and one zero-point initializer.
+//! `x·w`, or float where the target wants it. Grids that tensors share are one scale and one zero-point initializer.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,11 +12,6 @@ use crate::passes::clip_in_integers;
 use crate::plan::{Activation, LAYERS, Plan};
 use crate::quant::{Grid, QuantizedTensor, quantize_bias};
 use crate::recipes::Solution;
-
-/// The operator set and file format that packed 4-bit weights need.
-pub const PACKED_OPSET: i64 = 21;
-/// The operator set that per-channel scales need.
-pub const PER_CHANNEL_OPSET: i64 = 13;
 
 /// Returns the Q/DQ graph. `graph` is the float student; its operator set must be at least what the plan needs.
 ///
@@ -36,10 +31,13 @@ pub fn emit(graph: &Graph, plan: &Plan, solution: &Solution) -> Result<Graph> {
     for index in 0..plan.layers.len() {
         emitter.quantize_layer(index)?;
     }
+    for layer in &plan.weight_only {
+        emitter.replace_weight(&layer.output, layer.weight)?;
+    }
     let mut graph = emitter.graph;
     graph.sort()?;
     graph.sweep();
-    if plan.target.quantizes_outputs() {
+    if plan.target.choices().clips_in_integers {
         clip_in_integers(&mut graph)?;
     }
     graph.metadata.producer_name = env!("CARGO_PKG_NAME").to_owned();
@@ -122,16 +120,8 @@ impl Emitter<'_> {
     fn quantize_layer(&mut self, index: usize) -> Result<()> {
         let layer = &self.plan.layers[index];
         let Some(weight) = layer.weight else { return Ok(()) };
-        let output = self.find(&layer.output)?;
-        let node = self.graph.nodes.iter().position(|n| n.output(0) == Some(output));
-        let node =
-            node.ok_or_else(|| Error::Plan(format!("no node makes \"{}\", which the plan names", layer.output)))?;
-        let dequantized = match self.weights.get(&weight) {
-            Some(id) => *id,
-            None => self.write_weight(weight)?,
-        };
-        let bias = self.graph.nodes[node].input(2);
-        self.graph.nodes[node].inputs[1] = Some(dequantized);
+        let node = self.replace_weight(&layer.output, weight)?;
+        let bias = self.graph.nodes[node].input(2).filter(|_| self.plan.target.choices().quantizes_biases);
         if let Some(bias) = bias {
             let grid = &self.solution.activations[layer.input];
             if let Some(written) = self.write_bias(bias, grid.scale[0], &self.solution.weights[weight].grid.scale)? {
@@ -141,11 +131,26 @@ impl Emitter<'_> {
         Ok(())
     }
 
+    /// Lets the layer that makes `output` read its quantized weight, and returns its place.
+    fn replace_weight(&mut self, output: &str, weight: usize) -> Result<usize> {
+        let id = self.find(output)?;
+        let node = self.graph.nodes.iter().position(|n| n.output(0) == Some(id));
+        let node = node.ok_or_else(|| Error::Plan(format!("no node makes \"{output}\", which the plan names")))?;
+        let dequantized = match self.weights.get(&weight) {
+            Some(id) => *id,
+            None => self.write_weight(weight)?,
+        };
+        self.graph.nodes[node].inputs[1] = Some(dequantized);
+        Ok(node)
+    }
+
     fn write_weight(&mut self, index: usize) -> Result<ValueId> {
         let QuantizedTensor { grid, shape, bytes } = &self.solution.weights[index];
         let name = &self.plan.weights[index].tensor;
-        let packed = grid.scheme.packed_type();
-        let dtype = if self.plan.target.packs_weights() { packed } else { grid.scheme.byte_type() };
+        let dtype = match self.plan.weights[index].packed {
+            true => grid.scheme.packed_type(),
+            false => grid.scheme.byte_type(),
+        };
         let integers = match dtype.bits() {
             8 => Tensor::new(dtype, shape.clone(), bytes.clone())?,
             _ => {

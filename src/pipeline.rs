@@ -1,19 +1,24 @@
 //! The whole of `quantize`, stage by stage.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::data::{Dataset, Preprocess, evaluate};
-use crate::emit::{PACKED_OPSET, PER_CHANNEL_OPSET, emit};
+use crate::emit::emit;
 use crate::error::Result;
 use crate::ir::Graph;
 use crate::onnx::Draft;
 use crate::plan::{Policy, plan, total_macs};
 use crate::recipes::{Recipe, Teacher};
 use crate::report::{self, Bytes, Comparison, Ranking, Report, SCHEMA_VERSION, Warning};
-use crate::runtime::{Engine, Engines};
+use crate::runtime::{Engine, Engines, SessionOptions, machine::lacks_vnni};
 use crate::sensitivity::{self, Labelled, Reference, Solved, choose_bits, rank};
-use crate::stats::{BatchNorm, InputStatistics, guess_input, read_batch_norms};
+use crate::stats::{
+    BatchNorm, InputSource, InputStatistics, TensorStatistics, guess_input, place_statistics, read_batch_norms,
+    read_statistics,
+};
 use crate::verify::{self, Verification, VerifyOptions, verify};
 use crate::{onnx, passes, shape};
 
@@ -35,6 +40,8 @@ pub struct Config {
     pub input_shapes: Vec<(String, Vec<usize>)>,
     /// The network's input, where the user described it.
     pub input: Option<InputStatistics>,
+    /// A file of statistics beside the model (see [`crate::stats::read_statistics`]).
+    pub statistics: Option<PathBuf>,
     /// Everything random follows from it.
     pub seed: u64,
     /// Samples of the checks; none for as many as the model's work allows ([`verify::limits::default_samples`]).
@@ -62,17 +69,18 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     let mut clock = Clock::new(progress);
 
     clock.stage("load");
-    let (original, maps) = onnx::load_mapped(&config.model)?;
+    let original = onnx::load(&config.model)?;
+    let given = config.statistics.as_deref().map(read_statistics).transpose()?.unwrap_or_default();
     let images = config.evaluation.as_ref().map(|(file, _)| Dataset::read_labelled(file)).transpose()?;
 
     clock.stage("normalise");
-    let prepared = prepare(&original, config, engines)?;
+    let prepared = prepare(&original, given, config, engines)?;
 
     let (mut policy, mut auto_bits) = (config.policy.clone(), None);
     if let Some(request) = &config.auto_bits {
         clock.stage("auto-bits");
         let solve = |policy: &Policy| solve(&prepared, policy, config, engines);
-        let (chosen, with_them) = choose_bits(&policy, request, &solve, &reference(&prepared, config, engines)?)?;
+        let (chosen, with_them) = choose_bits(&policy, request, &solve, &float_answers(&prepared, config, engines)?)?;
         (policy, auto_bits) = (with_them, Some(chosen));
     }
 
@@ -86,30 +94,33 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     let mut ranking = None;
     if config.sensitivity {
         clock.stage("sensitivity");
-        ranking = Some(rank(&solved, &reference(&prepared, config, engines)?, None)?);
+        ranking = Some(rank(&solved, &float_answers(&prepared, config, engines)?, None)?);
     }
     let mut report = describe(config, engines, (&original, prepared), solved)?;
     if let Some(chosen) = &mut auto_bits {
         chosen.stored = report::stored_bits(&report.layers);
     }
     (report.auto_bits, report.sensitivity) = (auto_bits, ranking);
+    let (reference, unrunnable) = reference(&original, engines)?;
+    report.warnings.extend(unrunnable);
     // What the float model took of memory is the checks' from here on.
-    maps.iter().for_each(onnx::Mapped::release);
+    onnx::release_pages();
 
     let mut draft = None;
     if let Some(output) = &config.output {
         let written = Draft::write(&quantized, output, config.external_data)?;
         report.bytes.quantized = written.saved.bytes;
         clock.stage("verify");
-        let found = check(&original, (&quantized, samples), &written.saved.model, &report.input, config, engines)?;
+        let found = check(&reference, (&quantized, samples), &written.saved.model, &report.input, config, engines)?;
         let published =
             if found.passed() { Some(output.clone()) } else { config.keep_failed.then(|| failed_name(output)) };
         draft = published.map(|name| (written, name));
+        report.warnings.extend(report::saturation_warnings(&report.plan, &found.saturation, lacks_vnni()));
         report.verification = Some(found);
     }
     if let (Some((data, preprocess)), Some(images)) = (&config.evaluation, &images) {
         clock.stage("evaluate");
-        report.evaluation = Some(compare(&original, &quantized, (data, images), preprocess, engines)?);
+        report.evaluation = Some(compare(&reference, &quantized, (data, images), preprocess, engines)?);
     }
     if let Some((draft, name)) = draft {
         report.output = Some(draft.publish(&name)?);
@@ -129,8 +140,10 @@ pub fn rank_layers(config: &Config, engines: &Engines, progress: &mut dyn FnMut(
     let original = onnx::load(&config.model)?;
     let images = config.evaluation.as_ref().map(|(file, _)| Dataset::read_labelled(file)).transpose()?;
 
+    let given = config.statistics.as_deref().map(read_statistics).transpose()?.unwrap_or_default();
+
     clock.stage("normalise");
-    let prepared = prepare(&original, config, engines)?;
+    let prepared = prepare(&original, given, config, engines)?;
 
     clock.stage(config.recipe.name);
     let solved = solve(&prepared, &config.policy, config, engines)?;
@@ -138,7 +151,7 @@ pub fn rank_layers(config: &Config, engines: &Engines, progress: &mut dyn FnMut(
     clock.stage("sensitivity");
     let labelled = config.evaluation.as_ref().zip(images.as_ref());
     let labelled = labelled.map(|((_, preprocess), data)| Labelled { data, preprocess });
-    let sensitivity = rank(&solved, &reference(&prepared, config, engines)?, labelled)?;
+    let sensitivity = rank(&solved, &float_answers(&prepared, config, engines)?, labelled)?;
     Ok(Ranking {
         schema_version: SCHEMA_VERSION,
         tool: report::tool(),
@@ -156,21 +169,37 @@ pub fn rank_layers(config: &Config, engines: &Engines, progress: &mut dyn FnMut(
 struct Prepared {
     student: Graph,
     norms: Vec<BatchNorm>,
+    /// How many normalisations the model holds, and how many tensors' statistics came in a file of their own.
+    counts: [usize; 2],
     input: InputStatistics,
     passes: Vec<(&'static str, usize)>,
 }
 
-fn prepare(original: &Graph, config: &Config, engines: &Engines) -> Result<Prepared> {
+fn prepare(
+    original: &Graph,
+    given: BTreeMap<String, TensorStatistics>,
+    config: &Config,
+    engines: &Engines,
+) -> Result<Prepared> {
     let mut student = original.clone();
     passes::fix_shapes(&mut student, &config.input_shapes)?;
     let mut passes = passes::normalise(&mut student, engines.main())?;
     passes::refuse_unfit(&student)?;
-    let norms = read_batch_norms(&student);
-    let input = config.input.clone().unwrap_or_else(|| guess_input(&student, &norms));
-    input.check_channels(&student)?;
+    let mut norms = read_batch_norms(&student);
+    let mut guess = guess_input(&student, &norms);
     passes.extend(passes::fold(&mut student)?);
-    raise_opset(&mut student, PER_CHANNEL_OPSET)?;
-    Ok(Prepared { student, norms, input, passes })
+    raise_opset(&mut student, config.policy.target.choices().opset)?;
+    let place = config.statistics.as_ref().map_or(String::new(), |path| path.display().to_string());
+    let given = place_statistics(&student, &given, &place)?;
+    if guess.source == InputSource::Assumed {
+        guess = guess_input(&student, &given);
+    }
+    let input = config.input.clone().filter(|_| guess.source != InputSource::Bytes).unwrap_or(guess);
+    input.check_channels(&student)?;
+    let counts = [norms.len(), given.len()];
+    norms.retain(|norm| given.iter().all(|g| g.output != norm.output));
+    norms.extend(given);
+    Ok(Prepared { student, norms, counts, input, passes })
 }
 
 /// Plans for `policy` and runs the recipe on a student of its own.
@@ -178,14 +207,14 @@ fn solve(prepared: &Prepared, policy: &Policy, config: &Config, engines: &Engine
     let Prepared { student, norms, input, .. } = prepared;
     let mut student = student.clone();
     let plan = plan(&student, policy)?;
-    raise_opset(&mut student, needed_opset(policy))?;
+    raise_opset(&mut student, plan.opset())?;
     let teacher = Teacher { norms, input, engine: engines.main(), seed: config.seed };
     let solution = (config.recipe.run)(&mut student, &plan, &teacher)?;
     Ok(Solved { student, plan, solution })
 }
 
 /// Returns what the float student makes of synthetic inputs.
-fn reference<'a>(prepared: &Prepared, config: &Config, engines: &'a Engines) -> Result<Reference<'a>> {
+fn float_answers<'a>(prepared: &Prepared, config: &Config, engines: &'a Engines) -> Result<Reference<'a>> {
     let Prepared { student, input, .. } = prepared;
     let samples = config.samples.unwrap_or_else(|| verify::limits::default_samples(total_macs(student)));
     Reference::new(engines.main(), student, &input.synthetic(student, samples, config.seed)?)
@@ -197,12 +226,14 @@ fn describe(
     (original, prepared): (&Graph, Prepared),
     solved: Solved,
 ) -> Result<Report> {
-    let Prepared { norms, input, passes, .. } = prepared;
+    let Prepared { norms, counts: [batch_norms, given], input, passes, .. } = prepared;
     let Solved { student, plan, solution } = solved;
     let mut warnings = report::warnings(&plan, &solution, &input);
     if norms.is_empty() {
         warnings.insert(0, Warning::NoStatistics);
     }
+    warnings.extend(report::float_copies(&student, &plan));
+    warnings.extend(report::conversion(original));
     if student.opset() > original.opset() {
         warnings.push(Warning::OpsetRaised { from: original.opset(), to: student.opset() });
     }
@@ -218,11 +249,14 @@ fn describe(
         seed: config.seed,
         device: engines.device().to_string(),
         engines: engines.names(),
-        batch_norms: norms.len(),
-        batch_norms_folded: norms.len() - read_batch_norms(&student).len(),
+        batch_norms,
+        statistics_given: given,
+        batch_norms_folded: batch_norms - read_batch_norms(&student).len(),
         passes,
         ranges: report::ranges(&plan, &solution),
         layers: report::layer_costs(&student, &plan, &solution)?,
+        container: report::container(&config.policy, &plan, &solution),
+        steps: solution.steps.clone(),
         bytes: Bytes { float: onnx::stored_bytes(&config.model)?, quantized: 0 },
         warnings,
         input,
@@ -235,6 +269,23 @@ fn describe(
     })
 }
 
+/// Returns what the quantized model is compared with: the original, or its float32 form where the main engine lacks
+/// kernels for the original's types.
+fn reference<'a>(original: &'a Graph, engines: &Engines) -> Result<(Cow<'a, Graph>, Option<Warning>)> {
+    if report::conversion(original).is_none() {
+        return Ok((Cow::Borrowed(original), None));
+    }
+    let engine = engines.main();
+    let Err(refused) = engine.load(original, &SessionOptions::default()) else {
+        return Ok((Cow::Borrowed(original), None));
+    };
+    let mut converted = original.clone();
+    passes::lift_constants(&mut converted)?;
+    passes::convert_floats(&mut converted)?;
+    let warning = Warning::OriginalNotRun { engine: engine.name(), reason: refused.to_string() };
+    Ok((Cow::Owned(converted), Some(warning)))
+}
+
 /// Returns the engines as the checks want them.
 pub fn checkers(engines: &Engines) -> verify::Engines<'_> {
     verify::Engines { ort: engines.ort.as_ref().map(|ort| ort as &dyn Engine), tract: Some(&engines.tract) }
@@ -243,12 +294,6 @@ pub fn checkers(engines: &Engines) -> verify::Engines<'_> {
 fn raise_opset(student: &mut Graph, opset: i64) -> Result<()> {
     onnx::upgrade(student, opset)?;
     shape::infer(student)
-}
-
-fn needed_opset(policy: &Policy) -> i64 {
-    let own = policy.layer_bits.iter().filter_map(|(_, bits)| bits.weight);
-    let fewest = own.chain([policy.weight_bits]).min().unwrap_or(8);
-    if policy.target.packs_weights() && fewest <= 4 { PACKED_OPSET } else { PER_CHANNEL_OPSET }
 }
 
 fn check(

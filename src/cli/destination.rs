@@ -4,28 +4,51 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::onnx::files_of;
 
-/// Returns where the model and the report go, symbolic links followed.
+/// Returns where files go, symbolic links followed; `model` is what is read, and stays as it is.
 ///
 /// # Errors
-/// [`Error::Usage`] for a path that is the model itself, a directory, a device or the other of the two;
-/// [`Error::Write`] where the folder takes no new file.
-pub(super) fn destinations(model: &Path, output: &Path, report: &Path) -> Result<[PathBuf; 2]> {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let (from, output, report) = (real(model), real(output), real(report));
-    for path in [&output, &report] {
+/// [`Error::Usage`] for a path that is the model itself or holds its weights, a directory, a device or another one of
+/// `paths`; [`Error::Write`] where the folder takes no new file.
+pub(super) fn destinations<const N: usize>(model: &Path, paths: [&Path; N]) -> Result<[PathBuf; N]> {
+    // A model that cannot be read is refused with its reason when it is loaded.
+    let kept = files_of(model).unwrap_or_else(|_| vec![model.to_owned()]);
+    let kept: Vec<PathBuf> = kept.iter().map(|path| real(path)).collect();
+    let paths = paths.map(real);
+    for (i, path) in paths.iter().enumerate() {
         refuse_other_than_files(path)?;
-        if *path == from {
-            return Err(Error::Usage(format!("{} is the model itself; name another file", path.display())));
+        refuse_kept(path, &kept)?;
+        if paths[..i].contains(path) {
+            return Err(Error::Usage(format!("{} is named for two outputs; name two files", path.display())));
         }
     }
-    if output == report {
-        return Err(Error::Usage(format!("{} is both --output and --report; name two files", output.display())));
-    }
-    for path in [&output, &report] {
+    for path in &paths {
         tempfile::NamedTempFile::new_in(folder_of(path)).map_err(|e| Error::write(path)(plain(&e)))?;
     }
-    Ok([output, report])
+    Ok(paths)
+}
+
+/// Returns where the weights of a model at `output` go when they do not fit into it.
+pub(super) fn weights_beside(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".data");
+    name.into()
+}
+
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+fn refuse_kept(path: &Path, kept: &[PathBuf]) -> Result<()> {
+    match kept.iter().position(|known| known == path) {
+        Some(0) => Err(Error::Usage(format!("{} is the model itself; name another file", path.display()))),
+        Some(_) => {
+            let place = path.display();
+            Err(Error::Usage(format!("{place} holds the model's own weights; name another output")))
+        }
+        None => Ok(()),
+    }
 }
 
 fn refuse_other_than_files(path: &Path) -> Result<()> {

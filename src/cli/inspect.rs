@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::arguments::{EngineArguments, input_shape};
+use super::destination::{destinations, write_whole};
 use super::{Format, print};
+use crate::error::Error;
 use crate::report::{inspect, render_inspection};
 
 #[derive(Args)]
@@ -15,6 +17,12 @@ pub(super) struct Arguments {
     /// Fix the shape of an input (repeatable)
     #[arg(long, value_name = "NAME:1x3x224x224", value_parser = input_shape)]
     input_shape: Vec<(String, Vec<usize>)>,
+    /// Statistics beside the model, as `quantize --bn-stats` takes them
+    #[arg(long, value_name = "FILE")]
+    bn_stats: Option<PathBuf>,
+    /// Write the statistics of every normalised tensor as JSON, for `--bn-stats` with a model that lost them
+    #[arg(long, value_name = "FILE")]
+    bn_stats_out: Option<PathBuf>,
     /// How results are printed
     #[arg(long, default_value = "table")]
     format: Format,
@@ -24,7 +32,15 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let engines = arguments.engine.start()?;
-    let inspection = inspect(&arguments.model, &arguments.input_shape, engines.main())?;
+    let inspection = inspect(&arguments.model, &arguments.input_shape, arguments.bn_stats.as_deref(), engines.main())?;
+    if let Some(path) = &arguments.bn_stats_out {
+        if inspection.statistics.is_empty() {
+            let place = arguments.model.display().to_string();
+            return Err(Error::unsupported(place, "holds no statistics that could be written").into());
+        }
+        let [path] = destinations(&arguments.model, [path])?;
+        write_whole(&path, serde_json::to_string_pretty(&inspection.statistics)?.as_bytes())?;
+    }
     match arguments.format {
         Format::Json => print(&serde_json::to_string_pretty(&inspection)?)?,
         Format::Table => print(&render_inspection(&inspection))?,

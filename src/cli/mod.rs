@@ -6,6 +6,7 @@ mod destination;
 mod doctor;
 mod eval;
 mod inspect;
+mod lint;
 mod plan;
 mod quantize;
 mod sensitivity;
@@ -46,6 +47,8 @@ enum Command {
     Verify(verify::Arguments),
     /// Show statistics, layers and sizes of a model, and what quantizing it would refuse
     Inspect(inspect::Arguments),
+    /// Check a quantized model against what a target refuses, gets wrong or runs slowly; runs nothing
+    Lint(lint::Arguments),
     /// Count right answers of a model on labelled images
     Eval(eval::Arguments),
     /// Time models side by side in ONNX Runtime or tract
@@ -79,6 +82,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Sensitivity(arguments) => sensitivity::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Lint(arguments) => lint::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

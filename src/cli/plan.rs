@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use crate::error::Result;
-use crate::plan::{LayerBits, Policy, Target};
+use crate::plan::{Container, LayerBits, Policy, Target};
 use crate::recipes::{self, RECIPES, Recipe};
 
 #[derive(Args)]
@@ -20,6 +20,12 @@ pub(super) struct PlanArguments {
     /// Whom the file is for
     #[arg(long, default_value = "onnx")]
     target: Target,
+    /// What weights of 4 bits and below are stored in: int8 runs fast, int4 is small, auto follows the target
+    #[arg(long, default_value = "auto")]
+    container: Container,
+    /// Weights of 7 bits at most, for x86 processors without VNNI, whose kernels saturate at 8
+    #[arg(long)]
+    reduce_range: bool,
     /// How much work to spend; fast needs no training
     #[arg(long, default_value = "fast")]
     effort: Effort,
@@ -91,6 +97,8 @@ impl PlanArguments {
             exclude: self.exclude.clone(),
             exclude_ops: self.exclude_op.clone(),
             layer_bits: self.layer_bits.clone(),
+            container: self.container,
+            reduce_range: self.reduce_range,
         }
     }
 }

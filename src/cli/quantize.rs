@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::arguments::{EngineArguments, PreprocessArguments, input_shape, interval, limit, share};
-use super::destination::{destinations, write_whole};
+use super::destination::{destinations, weights_beside, write_whole};
 use super::plan::PlanArguments;
 use super::{Format, print, say, show_stage};
 use crate::error::Result;
@@ -39,6 +39,11 @@ pub(super) struct Arguments {
     /// Smallest and largest value that the model is fed
     #[arg(long, value_name = "LO:HI", value_parser = interval, allow_hyphen_values = true)]
     input_range: Option<(f64, f64)>,
+    /// Mean and variance per channel of tensors behind folded normalisations: JSON {"TENSOR": {"mean": [..], "var": [..]}}
+    /// or .npz with TENSOR.mean and TENSOR.var. TENSOR is the output of a layer with its bias, before its activation
+    /// function, or the layer's node; `inspect --bn-stats-out` writes such a file
+    #[arg(long, value_name = "FILE")]
+    bn_stats: Option<PathBuf>,
     /// Labelled images (.npz with "images" and "labels") to count accuracy on; they change nothing else
     #[arg(long, value_name = "FILE")]
     eval: Option<PathBuf>,
@@ -89,9 +94,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         None => arguments.model.with_extension(format!("{precision}.onnx")),
     };
     let report_path = arguments.report.clone().unwrap_or_else(|| output.with_extension("report.json"));
-    let [output, report_path] = match arguments.dry_run {
-        true => [output, report_path],
-        false => destinations(&arguments.model, &output, &report_path)?,
+    let [output, report_path, _] = match arguments.dry_run {
+        true => [output, report_path, PathBuf::new()],
+        false => destinations(&arguments.model, [&output, &report_path, &weights_beside(&output)])?,
     };
     let config = Config {
         model: arguments.model.clone(),
@@ -105,6 +110,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             Some((lo, hi)) => Some(InputStatistics::of_interval(lo, hi)),
             None => arguments.preprocess.input(),
         },
+        statistics: arguments.bn_stats.clone(),
         seed: arguments.seed,
         samples: arguments.samples.map(usize::try_from).transpose()?,
         evaluation: arguments.eval.clone().map(|file| (file, arguments.preprocess.preprocess())),

@@ -58,6 +58,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             None => arguments.preprocess.input(),
         },
         seed: arguments.seed,
+        statistics: None,
         samples: arguments.samples.map(usize::try_from).transpose()?,
         evaluation: arguments.eval.clone().map(|file| (file, arguments.preprocess.preprocess())),
         min_agreement: None,

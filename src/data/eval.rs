@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::images::no_labels;
 use super::{Dataset, Preprocess};
 use crate::error::{Error, Result};
-use crate::ir::{Graph, Tensor};
+use crate::ir::{DType, Graph, Tensor};
 use crate::runtime::{Engine, SessionOptions};
 
 /// Top-5 is counted from this many classes up.
@@ -62,6 +62,10 @@ pub fn evaluate(
     let &[input] = graph.fed_inputs().as_slice() else {
         return Err(Error::unsupported("model", format!("{} inputs, expected one", graph.fed_inputs().len())));
     };
+    let dtype = graph.value(input).dtype.unwrap_or(DType::F32);
+    // What takes integers takes pixels as they are.
+    let raw = !dtype.is_float() && preprocess.scale.is_none();
+    let preprocess = Preprocess { scale: if raw { Some(1.0) } else { preprocess.scale }, ..preprocess.clone() };
     let shape = graph.value(input).shape.clone();
     let shape = shape.ok_or_else(|| Error::unsupported("model", "the shape of its input is not declared"))?;
     let fixed = shape.first().and_then(crate::ir::Dim::known);
@@ -72,7 +76,7 @@ pub fn evaluate(
         // A fixed batch is filled up with images before these, and their results are dropped.
         let end = (start + batch).min(data.len());
         let first = if fixed.is_some() { (end.max(batch)) - batch } else { start };
-        let images = data.batch(first..end, preprocess, &shape)?;
+        let images = as_type(&data.batch(first..end, &preprocess, &shape)?, dtype)?;
         let outputs = session.run(&[images])?;
         let (rows, classes, scores) = outputs.iter().find_map(class_scores).ok_or_else(|| {
             let shapes: Vec<&[usize]> = outputs.iter().map(Tensor::shape).collect();
@@ -86,6 +90,18 @@ pub fn evaluate(
         }
     }
     Ok(result)
+}
+
+fn as_type(images: &Tensor, dtype: DType) -> Result<Tensor> {
+    let values = images.to_f32()?;
+    match dtype.int_range() {
+        None => Tensor::from_floats(dtype, images.shape(), &values),
+        Some(_) => {
+            #[allow(clippy::cast_possible_truncation)]
+            let integers: Vec<i32> = values.iter().map(|v| v.round_ties_even() as i32).collect();
+            Tensor::from_ints(dtype, images.shape(), &integers)
+        }
+    }
 }
 
 fn count(result: &mut Evaluation, scores: &[f32], label: usize, place: &str) -> Result<()> {

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::npz::{Array, read_arrays};
+use super::synthetic::image_channels;
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Shape, Tensor};
 
@@ -102,12 +103,16 @@ impl Dataset {
         self.len() == 0
     }
 
-    /// Returns the images of `range` as float32 `[n, c, h, w]` for a model input of shape `expected`.
+    /// Returns the images of `range` as float32 `[n, c, h, w]`, or `[n, h, w, c]` where `expected`, the shape of the
+    /// model's input, has its channels last.
     ///
     /// # Errors
     /// [`Error::Shape`] when the images do not fit `expected`, or mean and std the channels.
     pub fn batch(&self, range: Range<usize>, preprocess: &Preprocess, expected: &Shape) -> Result<Tensor> {
-        let [c, h, w, channels_last] = self.dimensions(preprocess.layout, expected)?;
+        let wants_last = image_channels(expected) == Some(3);
+        let channels_first = |s: &Shape| vec![s[0].clone(), s[3].clone(), s[1].clone(), s[2].clone()];
+        let planes = if wants_last { &channels_first(expected) } else { expected };
+        let [c, h, w, channels_last] = self.dimensions(preprocess.layout, planes)?;
         let pixels = self.pixels(range.clone())?;
         let scale = preprocess.scale.unwrap_or(match self.images.dtype() {
             crate::ir::DType::U8 => 1.0 / 255.0,
@@ -131,7 +136,13 @@ impl Dataset {
                 values.extend((0..h * w).map(|p| (value(p) * scale - mean[channel]) / std[channel]));
             }
         }
-        Ok(Tensor::from_f32(&[range.len(), c, h, w], &values))
+        let n = range.len();
+        if !wants_last {
+            return Ok(Tensor::from_f32(&[n, c, h, w], &values));
+        }
+        let at = |i: usize| i / (c * h * w) * c * h * w + i % c * h * w + i % (c * h * w) / c;
+        let values: Vec<f32> = (0..values.len()).map(|i| values[at(i)]).collect();
+        Ok(Tensor::from_f32(&[n, h, w, c], &values))
     }
 
     fn pixels(&self, range: Range<usize>) -> Result<Vec<f32>> {
@@ -249,6 +260,16 @@ mod tests {
         assert_eq!(batch.shape(), [1, 3, 1, 2]);
         let second = data.batch(1..2, &Preprocess::default(), &known(&[1, 3, 1, 2])).unwrap();
         assert_eq!(second.to_f32().unwrap(), [1.0, 0.0, 1.0, 0.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn channels_stay_last_where_the_model_takes_them_so() {
+        let pixels: Vec<i32> = (0..2 * 5 * 6 * 3).collect();
+        let options = Preprocess { scale: Some(1.0), ..Preprocess::default() };
+        let data = dataset(DType::I16, &[2, 5, 6, 3], &pixels);
+        let batch = data.batch(0..2, &options, &known(&[2, 5, 6, 3])).unwrap();
+        assert_eq!(batch.shape(), [2, 5, 6, 3]);
+        assert_eq!(batch.to_f32().unwrap(), (0u8..180).map(f32::from).collect::<Vec<f32>>());
     }
 
     #[test]

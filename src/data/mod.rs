@@ -4,10 +4,12 @@
 mod eval;
 mod images;
 mod npz;
+mod smooth;
 mod synthetic;
 
 pub(crate) use eval::argmax;
 pub use eval::{Evaluation, class_scores, evaluate};
 pub use images::{Dataset, Layout, Preprocess};
 pub use npz::{Array, find_array, read_arrays};
-pub use synthetic::{smooth_images, synthetic_inputs};
+pub use smooth::smooth_images;
+pub use synthetic::{image_channels, synthetic_inputs};

@@ -1,6 +1,6 @@
 //! Reading: file to [`Graph`]; refuses what the toolchain could not carry through unchanged.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use prost::Message;
@@ -11,7 +11,7 @@ use super::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto,
     attribute_proto::AttributeType,
 };
-use super::tensor::{ExternalData, Mapped, from_proto, map_file};
+use super::tensor::{ExternalData, from_proto, map_file};
 use crate::error::{Error, Result};
 use crate::ir::{Attr, Attrs, DType, Dim, Graph, Metadata, Node, OperatorSet, ValueId, check};
 
@@ -21,15 +21,6 @@ use crate::ir::{Attr, Attrs, DType, Dim, Graph, Metadata, Node, OperatorSet, Val
 /// Files that cannot be read, are no ONNX models, contradict themselves, or hold subgraphs, functions, sparse or
 /// string tensors.
 pub fn load(path: &Path) -> Result<Graph> {
-    Ok(load_mapped(path)?.0)
-}
-
-/// Returns the same as [`load`], and the maps that its weights lie in.
-///
-/// # Errors
-/// As [`load`].
-pub fn load_mapped(path: &Path) -> Result<(Graph, Vec<Mapped>)> {
-    let map = Mapped::open(path)?;
     let folder = match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
@@ -40,9 +31,7 @@ pub fn load_mapped(path: &Path) -> Result<(Graph, Vec<Mapped>)> {
         Error::Unsupported { place, message } => Error::unsupported(format!("{}: {place}", path.display()), message),
         other => other,
     };
-    let (graph, mut maps) = decode_in(map.bytes(), Some(folder)).map_err(in_file)?;
-    maps.push(map);
-    Ok((graph, maps))
+    decode_in(map_file(path)?, Some(folder)).map_err(in_file)
 }
 
 /// Returns the bytes of the model file at `path` together with its external data, each file counted once.
@@ -50,12 +39,23 @@ pub fn load_mapped(path: &Path) -> Result<(Graph, Vec<Mapped>)> {
 /// # Errors
 /// As [`load`].
 pub fn stored_bytes(path: &Path) -> Result<u64> {
-    let size = |path: &Path| Ok(std::fs::metadata(path).map_err(Error::read(path))?.len());
+    let size = |path: &PathBuf| Ok(std::fs::metadata(path).map_err(Error::read(path))?.len());
+    files_of(path)?.iter().try_fold(0, |total, path| Ok(total + size(path)?))
+}
+
+/// Returns the model file at `path` and the files that it keeps data in.
+///
+/// # Errors
+/// As [`load`].
+pub fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     let model = ModelProto::decode(map_file(path)?).map_err(|e| Error::malformed("model", e.to_string()))?;
-    let initializers = model.graph.iter().flat_map(|g| &g.initializer);
-    let locations: std::collections::BTreeSet<&str> =
-        initializers.flat_map(|t| &t.external_data).filter(|e| e.key() == "location").map(|e| e.value()).collect();
-    locations.iter().try_fold(size(path)?, |total, location| Ok(total + size(&path.with_file_name(location))?))
+    let graph = || model.graph.iter();
+    let attributes = graph().flat_map(|g| &g.node).flat_map(|n| &n.attribute).filter_map(|a| a.t.as_ref());
+    let tensors = graph().flat_map(|g| &g.initializer).chain(attributes);
+    let entries = tensors.flat_map(|t| &t.external_data).filter(|e| e.key() == "location");
+    let locations: std::collections::BTreeSet<&str> = entries.map(|e| e.value()).collect();
+    let beside = locations.into_iter().map(|location| path.with_file_name(location));
+    Ok(std::iter::once(path.to_owned()).chain(beside).collect())
 }
 
 /// Returns the model in `bytes`, which must hold all of its data.
@@ -63,10 +63,10 @@ pub fn stored_bytes(path: &Path) -> Result<u64> {
 /// # Errors
 /// As [`load`].
 pub fn decode(bytes: Bytes) -> Result<Graph> {
-    Ok(decode_in(bytes, None)?.0)
+    decode_in(bytes, None)
 }
 
-fn decode_in(bytes: Bytes, folder: Option<&Path>) -> Result<(Graph, Vec<Mapped>)> {
+fn decode_in(bytes: Bytes, folder: Option<&Path>) -> Result<Graph> {
     let model = ModelProto::decode(bytes)
         .map_err(|e| Error::malformed("model", format!("is not an ONNX file or is cut short ({e})")))?;
     let proto =
@@ -82,13 +82,13 @@ fn decode_in(bytes: Bytes, folder: Option<&Path>) -> Result<(Graph, Vec<Mapped>)
     }
     let mut reader = Reader { graph: header(&model, proto), external: ExternalData::new(folder) };
     reader.read(proto)?;
-    let Reader { mut graph, external } = reader;
+    let mut graph = reader.graph;
     if graph.ir_version > super::NEWEST_IR_VERSION {
         tracing::warn!("file format version {} is newer than this program knows", graph.ir_version);
     }
     graph.sort()?;
     check(&graph)?;
-    Ok((graph, external.maps))
+    Ok(graph)
 }
 
 fn header(model: &ModelProto, proto: &GraphProto) -> Graph {

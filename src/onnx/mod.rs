@@ -7,10 +7,10 @@ mod save;
 mod tensor;
 
 pub use draft::Draft;
-pub use load::{decode, load, load_mapped, stored_bytes};
+pub use load::{decode, files_of, load, stored_bytes};
 pub use opset::upgrade;
 pub use save::{INLINE_LIMIT, Saved, constant_bytes, encode, encode_split, save};
-pub use tensor::Mapped;
+pub use tensor::release_pages;
 
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 mod proto {

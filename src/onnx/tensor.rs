@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 
@@ -15,14 +15,12 @@ use crate::ir::{DType, Tensor, element_count};
 pub struct ExternalData {
     folder: Option<PathBuf>,
     files: HashMap<String, Bytes>,
-    /// The maps behind `files`.
-    pub maps: Vec<Mapped>,
 }
 
 impl ExternalData {
     /// Returns an empty set for a model that lies in `folder`, or nowhere (`None`: external data is refused).
     pub fn new(folder: Option<&Path>) -> Self {
-        Self { folder: folder.map(Path::to_owned), files: HashMap::new(), maps: Vec::new() }
+        Self { folder: folder.map(Path::to_owned), files: HashMap::new() }
     }
 
     fn slice(&mut self, place: &str, proto: &TensorProto, byte_len: usize) -> Result<Bytes> {
@@ -88,14 +86,39 @@ impl ExternalData {
         if !real.starts_with(&real_folder) {
             return Err(refused());
         }
-        let map = Mapped::open(&real).map_err(|error| match error {
+        let bytes = map_file(&real).map_err(|error| match error {
             Error::Read { source, .. } => unreadable(source),
             other => other,
         })?;
-        let bytes = map.bytes();
-        self.maps.push(map);
         self.files.insert(location.to_owned(), bytes.clone());
         Ok(bytes)
+    }
+}
+
+/// Every file that is mapped, for [`release_pages`].
+static MAPS: Mutex<Vec<Weak<memmap2::Mmap>>> = Mutex::new(Vec::new());
+
+/// Gives the memory of all pages of mapped model files that were read back to the system; the next use reads them again.
+pub fn release_pages() {
+    let mut maps = MAPS.lock().unwrap_or_else(PoisonError::into_inner);
+    maps.retain(|map| match map.upgrade() {
+        Some(map) => {
+            // SAFETY: the map is read-only and backed by its file, so a dropped page comes back with the same contents.
+            #[cfg(unix)]
+            #[allow(unsafe_code)]
+            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+            true
+        }
+        None => false,
+    });
+}
+
+/// A mapped file; tensors over it keep it mapped.
+struct Mapped(Arc<memmap2::Mmap>);
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -104,43 +127,6 @@ impl ExternalData {
 /// # Errors
 /// [`Error::Read`].
 pub fn map_file(path: &Path) -> Result<Bytes> {
-    Ok(Mapped::open(path)?.bytes())
-}
-
-/// A mapped file; tensors over it keep it mapped.
-#[derive(Clone, Debug)]
-pub struct Mapped(Arc<memmap2::Mmap>);
-
-impl AsRef<[u8]> for Mapped {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Mapped {
-    /// Returns the map of the file at `path`.
-    ///
-    /// # Errors
-    /// [`Error::Read`].
-    pub fn open(path: &Path) -> Result<Self> {
-        map(path)
-    }
-
-    /// Returns the contents.
-    pub fn bytes(&self) -> Bytes {
-        Bytes::from_owner(self.clone())
-    }
-
-    /// Gives the memory of pages that were read back to the system; the next use reads them again.
-    pub fn release(&self) {
-        // SAFETY: the map is read-only and backed by its file, so a dropped page comes back with the same contents.
-        #[cfg(unix)]
-        #[allow(unsafe_code)]
-        let _ = unsafe { self.0.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
-    }
-}
-
-fn map(path: &Path) -> Result<Mapped> {
     // Before opening, which waits for a writer where the path is a pipe.
     let kind = std::fs::metadata(path).map_err(Error::read(path))?.file_type();
     if !kind.is_file() {
@@ -152,7 +138,9 @@ fn map(path: &Path) -> Result<Mapped> {
     // file meanwhile can end ours with SIGBUS, which is documented behaviour and not memory unsafety of ours.
     #[allow(unsafe_code)]
     let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::read(path))?;
-    Ok(Mapped(Arc::new(map)))
+    let map = Arc::new(map);
+    MAPS.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&map));
+    Ok(Bytes::from_owner(Mapped(map)))
 }
 
 /// Returns the tensor behind `proto`; `place` names it in errors.

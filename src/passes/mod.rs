@@ -1,6 +1,7 @@
 //! Graph passes: one file, one function each; it changes the graph and returns how many changes it made.
 
 mod clip_in_integers;
+mod convert_floats;
 mod drop_identity;
 mod fix_shapes;
 mod fold;
@@ -13,6 +14,7 @@ mod normalise;
 mod refuse_unfit;
 
 pub use clip_in_integers::clip_in_integers;
+pub use convert_floats::{convert_floats, is_converted};
 pub use drop_identity::drop_identity;
 pub use fix_shapes::fix_shapes;
 pub use fold::fold;

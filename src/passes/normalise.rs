@@ -1,6 +1,6 @@
 //! The ordered list of passes that clear a graph of what exporters leave behind.
 
-use super::{drop_identity, fold_constants, freeze_initializer_inputs, lift_constants};
+use super::{convert_floats, drop_identity, fold_constants, freeze_initializer_inputs, lift_constants};
 use crate::error::Result;
 use crate::ir::{Graph, check};
 use crate::runtime::Engine;
@@ -15,6 +15,8 @@ pub const NORMALISE: &[(&str, Pass)] = &[
     ("freeze_initializer_inputs", |graph, _| freeze_initializer_inputs(graph)),
     // Before all that asks whether an operand is constant.
     ("lift_constants", |graph, _| lift_constants(graph)),
+    // Before types are inferred from those that it changes.
+    ("convert_floats", |graph, _| convert_floats(graph)),
     // Before drop_identity, which compares the element types that a Cast stands between.
     ("infer", |graph, _| infer(graph)),
     // Before fold_constants, so that nothing is run only to be copied.

@@ -18,7 +18,8 @@ const QUANTIZED: &[&str] = &[
 
 const WEIGHTED: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"];
 
-/// Checks that a model is a float model with finite weights and something in every tensor that a layer needs.
+/// Checks that a model is a float model with edges that can be fed, finite weights and something in every tensor that a
+/// layer needs.
 ///
 /// # Errors
 /// [`Error::Malformed`] naming the tensor, [`Error::Unsupported`] naming the node.
@@ -27,6 +28,13 @@ pub fn refuse_unfit(graph: &Graph) -> Result<()> {
         return Err(Error::unsupported(
             graph.describe(node),
             "the model is quantized already; give the float original, or check this one with `dfq-onnx verify`",
+        ));
+    }
+    let edges = graph.inputs.iter().chain(&graph.outputs);
+    if let Some(id) = edges.copied().find(|&id| graph.value(id).dtype == Some(DType::BF16)) {
+        return Err(Error::unsupported(
+            format!("tensor \"{}\"", graph.name_of(id)),
+            "inputs and outputs in bfloat16 are read by no second runtime; put a Cast to float32 at the edge of the model",
         ));
     }
     for node in graph.nodes.iter().filter(|n| WEIGHTED.iter().any(|op| n.is(op))) {

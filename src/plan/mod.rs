@@ -1,19 +1,26 @@
 //! Which tensor goes onto which grid: plain data, made once, read by ranges, training and emission alike.
 
+mod assembly;
+mod container;
 mod cost;
 mod demand;
 mod grid_preserving;
+mod layer_shape;
 mod placement;
 mod policy;
+mod residual;
+mod stays_float;
 mod target;
 
 use serde::{Deserialize, Serialize};
 
+pub use container::{Container, ContainerChoice, container_choice};
 pub use cost::{macs, total_macs};
-pub(crate) use grid_preserving::preserved_inputs;
-pub use placement::plan;
+pub use grid_preserving::preserved_inputs;
+pub use layer_shape::{FloatRule, LayerShape};
+pub use placement::{channel_axis, plan};
 pub use policy::{LayerBits, Policy};
-pub use target::Target;
+pub use target::{Choices, PACKED_OPSET, PER_CHANNEL_OPSET, ResidualSums, Target};
 
 use crate::quant::Scheme;
 
@@ -56,6 +63,8 @@ pub struct Weight {
     pub tensor: String,
     /// The form of the grid.
     pub scheme: Scheme,
+    /// Whether its integers are stored two to a byte.
+    pub packed: bool,
 }
 
 /// One quantized Conv, ConvTranspose, Gemm or MatMul.
@@ -71,6 +80,19 @@ pub struct Layer {
     pub input: usize,
     /// Index into [`Plan::weights`]; `None` where both operands are activations.
     pub weight: Option<usize>,
+}
+
+/// A layer that computes in floating point with a quantized weight.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WeightOnly {
+    /// The node's name, or its output's where it has none.
+    pub name: String,
+    /// The operator.
+    pub op_type: String,
+    /// The tensor that the node makes.
+    pub output: String,
+    /// Index into [`Plan::weights`].
+    pub weight: usize,
 }
 
 /// Something that stays in floating point, and why.
@@ -97,11 +119,19 @@ pub struct Plan {
     pub weights: Vec<Weight>,
     /// Quantized layers in graph order.
     pub layers: Vec<Layer>,
+    /// Layers of which the weight alone is quantized, in graph order.
+    pub weight_only: Vec<WeightOnly>,
     /// What stays float.
     pub float: Vec<Float>,
 }
 
 impl Plan {
+    /// Returns the operator set that the file needs.
+    pub fn opset(&self) -> i64 {
+        let least = self.target.choices().opset;
+        if self.weights.iter().any(|w| w.packed) { least.max(PACKED_OPSET) } else { least }
+    }
+
     /// Returns the fewest bits of any grid.
     pub fn fewest_bits(&self) -> u32 {
         let weights = self.weights.iter().map(|w| w.scheme.bits);

@@ -1,15 +1,23 @@
-//! From a [`Policy`] to a [`Plan`]: placement, bits, and which tensors share a grid.
+//! From a [`Policy`] to wishes for grids: placement, bits, and which tensors share a grid.
 
+use super::assembly::name_of;
+use super::container::is_packed;
 use super::demand::Demand;
 use super::grid_preserving::preserved_inputs;
-use super::policy::{Pattern, own_bits, refuse_unmatched};
-use super::{Activation, Float, LAYERS, Layer, LayerBits, Plan, Policy, Role, Weight};
-use crate::error::{Error, Result};
-use crate::ir::{DType, Graph, Node, Uses, ValueId};
+use super::policy::{Pattern, own_bits, refuse_unfit, refuse_unmatched};
+use super::residual::quantized_operands;
+use super::stays_float::{excluded, is_float, why_float};
+use super::target::Choices;
+use super::{Float, LAYERS, LayerBits, Plan, Policy, Role};
+use crate::error::Result;
+use crate::ir::{Graph, Node, Tensor, Uses, ValueId};
 use crate::quant::Scheme;
 
 /// Bits of the network input, of residual operands that no layer reads, and of tensors quantized for kernels' sake.
 const WIDE_BITS: u32 = 8;
+/// Bits of weights in the reduced range: two products of a byte and such a weight add up to less than 16 bits hold.
+/// Depthwise kernels add no products of bytes, so their weights keep all bits.
+const REDUCED_BITS: u32 = 7;
 /// Operators that ONNX Runtime's CPU kernels run in integer when their inputs and their output are quantized.
 const INTEGER_KERNELS: &[&str] =
     &["Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid"];
@@ -17,37 +25,46 @@ const INTEGER_KERNELS: &[&str] =
 /// Returns the plan for `graph`, whose normalising passes have run and whose shapes are inferred.
 ///
 /// # Errors
-/// Names that match no node; a graph without a layer that can be quantized.
+/// Bits or a container that the target lacks; names that match no node; a graph without a layer that can be quantized.
 pub fn plan(graph: &Graph, policy: &Policy) -> Result<Plan> {
+    refuse_unfit(policy)?;
     let mut planner = Planner::new(graph, policy)?;
     planner.place_layers();
     planner.place_residual_sums();
     planner.unite_upwards();
-    if policy.target.quantizes_outputs() {
+    if planner.choices.concat_shares_grid {
+        planner.unite_concats();
+    }
+    if planner.choices.quantizes_outputs {
         planner.place_outputs();
     }
     planner.finish()
 }
 
-struct PlacedLayer {
-    node: usize,
-    input: ValueId,
-    weight: Option<(ValueId, Scheme)>,
+/// A layer that is quantized.
+pub(super) struct PlacedLayer {
+    pub node: usize,
+    /// None where the weight alone is quantized.
+    pub input: Option<ValueId>,
+    /// Initializer, grid, and whether it is stored two to a byte.
+    pub weight: Option<(ValueId, Scheme, bool)>,
 }
 
-struct Planner<'a> {
-    graph: &'a Graph,
-    policy: &'a Policy,
-    uses: Uses,
+/// Wishes for grids, gathered operator by operator; [`Planner::finish`] makes the plan of them.
+pub(super) struct Planner<'a> {
+    pub graph: &'a Graph,
+    pub policy: &'a Policy,
+    pub choices: &'static Choices,
+    pub uses: Uses,
     exclude: Vec<Pattern>,
     layer_bits: Vec<(Pattern, LayerBits)>,
     /// Whether a weighted node lies upstream, downstream, per value.
     behind_layer: Vec<bool>,
     before_layer: Vec<bool>,
-    parent: Vec<usize>,
-    demand: Vec<Option<Demand>>,
-    layers: Vec<PlacedLayer>,
-    float: Vec<Float>,
+    pub parent: Vec<usize>,
+    pub demand: Vec<Option<Demand>>,
+    pub layers: Vec<PlacedLayer>,
+    pub float: Vec<Float>,
 }
 
 impl<'a> Planner<'a> {
@@ -61,6 +78,7 @@ impl<'a> Planner<'a> {
         Ok(Self {
             graph,
             policy,
+            choices: policy.target.choices(),
             uses: graph.uses(),
             exclude,
             layer_bits,
@@ -78,9 +96,9 @@ impl<'a> Planner<'a> {
             if !LAYERS.iter().any(|op| node.is(op)) {
                 continue;
             }
-            match self.why_float(node) {
+            match why_float(self.graph, self.policy, &self.exclude, node) {
                 Some(reason) => self.float.push(Float {
-                    name: self.name(node),
+                    name: name_of(self.graph, node),
                     op_type: node.op_type.clone(),
                     is_layer: true,
                     reason,
@@ -101,28 +119,33 @@ impl<'a> Planner<'a> {
         let own = |part: fn(&LayerBits) -> Option<u32>| own_bits(self.graph, node, &self.layer_bits, part);
         let weight_bits = bits(self.policy.weight_bits, own(|bits| bits.weight));
         let input_bits = bits(self.policy.activation_bits, own(|bits| bits.input));
+        let adds_products = |tensor: &Tensor| !(node.is("Conv") && tensor.shape().get(1) == Some(&1));
+        let reduced = self.policy.reduce_range && self.graph.constant_of(other).is_some_and(adds_products);
+        let weight_bits = if reduced { weight_bits.min(REDUCED_BITS) } else { weight_bits };
         let weight = self.graph.constant_of(other).map(|tensor| {
-            let symmetric = self.policy.symmetric;
             let axis = if self.policy.per_channel { channel_axis(node, tensor.shape().len()) } else { None };
-            (other, Scheme { bits: weight_bits, signed: symmetric, symmetric, axis })
+            let packed = is_packed(self.policy, &node.op_type, weight_bits);
+            (other, Scheme::weight(weight_bits, self.policy.symmetric, axis), packed)
         });
+        if weight.is_some_and(|(_, _, packed)| packed && self.choices.packed_weights_alone) {
+            return self.layers.push(PlacedLayer { node: index, input: None, weight });
+        }
         self.ask(input, Role::LayerInput, input_bits);
         if weight.is_none() {
             self.ask(other, Role::LayerInput, input_bits);
         }
-        self.layers.push(PlacedLayer { node: index, input, weight });
+        self.layers.push(PlacedLayer { node: index, input: Some(input), weight });
     }
 
     fn place_residual_sums(&mut self) {
         for node in &self.graph.nodes {
             let operands: Vec<ValueId> = node.inputs.iter().flatten().copied().collect();
-            let residual = node.is("Add")
-                && operands.len() == 2
-                && operands.iter().all(|id| self.behind_layer[id.index()] && self.is_float(*id));
-            if !residual || self.excluded(node).is_some() {
+            let Ok(operands) = <[ValueId; 2]>::try_from(operands) else { continue };
+            let ready = |id: &ValueId| self.behind_layer[id.index()] && is_float(self.graph, *id);
+            if !node.is("Add") || !operands.iter().all(ready) || self.excluded(node) {
                 continue;
             }
-            for id in operands {
+            for id in quantized_operands(self.graph, &self.uses, self.policy.target, node, operands) {
                 self.ask(id, Role::Carrier, WIDE_BITS);
             }
         }
@@ -133,7 +156,16 @@ impl<'a> Planner<'a> {
         for node in self.graph.nodes.iter().rev() {
             let Some(inputs) = preserved_inputs(self.graph, node) else { continue };
             let wanted = node.outputs.iter().flatten().any(|&id| self.demanded(id));
-            if wanted && inputs.iter().all(|&id| self.is_float(id)) {
+            if wanted && inputs.iter().all(|&id| is_float(self.graph, id)) {
+                self.unite(node, &inputs);
+            }
+        }
+    }
+
+    fn unite_concats(&mut self) {
+        for node in self.graph.nodes.iter().filter(|node| node.is("Concat")) {
+            let Some(inputs) = preserved_inputs(self.graph, node) else { continue };
+            if inputs.iter().all(|&id| self.demanded(id)) && !self.excluded(node) {
                 self.unite(node, &inputs);
             }
         }
@@ -145,7 +177,7 @@ impl<'a> Planner<'a> {
             let Some(output) = node.output(0) else { continue };
             if let Some(inputs) = preserved_inputs(self.graph, node) {
                 let all = inputs.iter().all(|&id| self.demanded(id));
-                if all && !self.uses.is_output(output) && self.excluded(node).is_none() {
+                if all && !self.uses.is_output(output) && !self.excluded(node) {
                     self.unite(node, &inputs);
                 }
                 continue;
@@ -153,7 +185,7 @@ impl<'a> Planner<'a> {
             let data = node.inputs.iter().take(2).flatten().filter(|&&id| self.graph.constant_of(id).is_none());
             let mut data = data.peekable();
             let ready = data.peek().is_some() && data.all(|&id| self.demanded(id));
-            if !ready || !INTEGER_KERNELS.iter().any(|op| node.is(op)) || self.excluded(node).is_some() {
+            if !ready || !INTEGER_KERNELS.iter().any(|op| node.is(op)) || self.excluded(node) {
                 continue;
             }
             let result = self.behind_activation(output);
@@ -168,7 +200,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The result of a Relu or Clip that alone reads `output`: kernels take it in, so the grid belongs behind it.
-    fn behind_activation(&self, output: ValueId) -> ValueId {
+    pub fn behind_activation(&self, output: ValueId) -> ValueId {
         let reader = self.uses.only_consumer(output).map(|i| &self.graph.nodes[i]);
         match reader.filter(|n| n.is("Relu") || n.is("Clip")).and_then(|n| n.output(0)) {
             Some(result) => result,
@@ -176,153 +208,11 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn finish(mut self) -> Result<Plan> {
-        if self.layers.is_empty() {
-            let why: Vec<String> =
-                self.float.iter().map(|f| format!("{} ({}): {}", f.name, f.op_type, f.reason)).collect();
-            let why = if why.is_empty() { "it has no Conv, Gemm or MatMul".to_owned() } else { why.join("; ") };
-            return Err(Error::Plan(format!("no layer of the model can be quantized: {why}")));
-        }
-        let mut slot = vec![None; self.parent.len()];
-        let mut activations: Vec<Activation> = Vec::new();
-        for id in self.graph.value_ids() {
-            let set = self.set_of(id);
-            let Some(demand) = self.demand[set] else { continue };
-            let index = *slot[set].get_or_insert_with(|| {
-                activations.push(Activation {
-                    scheme: Scheme::activation(demand.bits),
-                    role: demand.role,
-                    roots: Vec::new(),
-                    tensors: Vec::new(),
-                    quantized: Vec::new(),
-                });
-                activations.len() - 1
-            });
-            self.join(&mut activations[index], set, id);
-        }
-        let (weights, layers) = self.weights_and_layers(&slot);
-        self.list_float_tensors();
-        Ok(Plan { target: self.policy.target, activations, weights, layers, float: self.float })
+    fn excluded(&self, node: &Node) -> bool {
+        excluded(self.graph, self.policy, &self.exclude, node).is_some()
     }
 
-    fn join(&self, activation: &mut Activation, set: usize, id: ValueId) {
-        let name = self.graph.name_of(id).to_owned();
-        let maker = self.uses.producer(id).map(|i| &self.graph.nodes[i]);
-        let inputs = maker.and_then(|node| preserved_inputs(self.graph, node)).unwrap_or_default();
-        let is_root = !inputs.into_iter().any(|input| self.set_of(input) == set);
-        if is_root {
-            activation.roots.push(name.clone());
-        }
-        if (is_root || self.policy.target.quantizes_outputs()) && !self.uses.consumers(id).is_empty() {
-            activation.quantized.push(name.clone());
-        }
-        activation.tensors.push(name);
-    }
-
-    fn weights_and_layers(&mut self, slot: &[Option<usize>]) -> (Vec<Weight>, Vec<Layer>) {
-        let mut weights: Vec<Weight> = Vec::new();
-        let mut layers = Vec::new();
-        for placed in std::mem::take(&mut self.layers) {
-            let node = &self.graph.nodes[placed.node];
-            let weight = placed.weight.map(|(id, scheme)| {
-                let wanted = Weight { tensor: self.graph.name_of(id).to_owned(), scheme };
-                weights.iter().position(|w| *w == wanted).unwrap_or_else(|| {
-                    weights.push(wanted);
-                    weights.len() - 1
-                })
-            });
-            layers.push(Layer {
-                name: self.name(node),
-                op_type: node.op_type.clone(),
-                output: node.output(0).map_or(String::new(), |id| self.graph.name_of(id).to_owned()),
-                input: slot[self.set_of(placed.input)].expect("a layer's input was asked for"),
-                weight,
-            });
-        }
-        (weights, layers)
-    }
-
-    /// Lists tensors that some operator reads in floating point, beside results that go straight into an activation
-    /// function whose result is on a grid.
-    fn list_float_tensors(&mut self) {
-        for (index, node) in self.graph.nodes.iter().enumerate() {
-            for &id in node.outputs.iter().flatten() {
-                if self.demanded(id) || !self.is_float(id) {
-                    continue;
-                }
-                let result = self.behind_activation(id);
-                let reason = match (self.uses.is_output(id), self.uses.consumers(id)) {
-                    (true, _) => "graph outputs stay float".to_owned(),
-                    (false, []) => continue,
-                    (false, _) if result != id && self.demanded(result) => continue,
-                    (false, readers) => {
-                        let mut ops: Vec<&str> =
-                            readers.iter().map(|&i| self.graph.nodes[i].op_type.as_str()).collect();
-                        ops.dedup();
-                        format!("read by {} in floating point", ops.join(", "))
-                    }
-                };
-                let op_type = self.graph.nodes[index].op_type.clone();
-                self.float.push(Float { name: self.graph.name_of(id).to_owned(), op_type, is_layer: false, reason });
-            }
-        }
-    }
-
-    fn why_float(&self, node: &Node) -> Option<String> {
-        if let Some(reason) = self.excluded(node) {
-            return Some(reason);
-        }
-        let (Some(input), Some(weight)) = (node.input(0), node.input(1)) else {
-            return Some("an input is missing".to_owned());
-        };
-        if !self.is_float(input) {
-            return Some(format!("its input is {}", self.not_float32(input)));
-        }
-        match self.graph.constant_of(weight) {
-            Some(tensor) if tensor.dtype() != DType::F32 => return Some(format!("its weight is {}", tensor.dtype())),
-            Some(tensor) if tensor.is_empty() => return Some("its weight is empty".to_owned()),
-            None if !node.is("MatMul") => return Some("its weight is computed at run time".to_owned()),
-            None if !self.is_float(weight) => {
-                return Some(format!("its second operand is {}", self.not_float32(weight)));
-            }
-            _ => {}
-        }
-        let attrs = &node.attrs;
-        let plain = attrs.float("alpha", 1.0) == 1.0 && attrs.float("beta", 1.0) == 1.0 && attrs.int("transA", 0) == 0;
-        (node.is("Gemm") && !plain).then(|| "Gemm with alpha, beta or transA has no integer form".to_owned())
-    }
-
-    fn not_float32(&self, id: ValueId) -> String {
-        match self.graph.value(id) {
-            value if value.constant.is_some() => "a constant".to_owned(),
-            value => match value.dtype {
-                Some(dtype) if dtype.is_float() => format!("{dtype}; convert the model to float32 first"),
-                Some(dtype) => format!("{dtype}, only float32 is quantized"),
-                None => "of unknown type".to_owned(),
-            },
-        }
-    }
-
-    fn excluded(&self, node: &Node) -> Option<String> {
-        if let Some(pattern) = self.exclude.iter().find(|p| p.matches(self.graph, node)) {
-            return Some(format!("excluded by name \"{}\"", pattern.typed));
-        }
-        self.policy.exclude_ops.contains(&node.op_type).then(|| "excluded by operator".to_owned())
-    }
-
-    fn name(&self, node: &Node) -> String {
-        match (node.name.as_str(), node.output(0)) {
-            ("", Some(output)) => self.graph.name_of(output).to_owned(),
-            (name, _) => name.to_owned(),
-        }
-    }
-
-    fn is_float(&self, id: ValueId) -> bool {
-        let value = self.graph.value(id);
-        value.constant.is_none() && value.dtype == Some(DType::F32)
-    }
-
-    fn set_of(&self, id: ValueId) -> usize {
+    pub fn set_of(&self, id: ValueId) -> usize {
         let mut at = id.index();
         while self.parent[at] != at {
             at = self.parent[at];
@@ -330,7 +220,7 @@ impl<'a> Planner<'a> {
         at
     }
 
-    fn demanded(&self, id: ValueId) -> bool {
+    pub fn demanded(&self, id: ValueId) -> bool {
         self.demand[self.set_of(id)].is_some()
     }
 
@@ -359,7 +249,8 @@ impl<'a> Planner<'a> {
     }
 }
 
-fn channel_axis(node: &Node, rank: usize) -> Option<usize> {
+/// Returns the axis of output channels of a layer's weight of so many axes, where it has one.
+pub fn channel_axis(node: &Node, rank: usize) -> Option<usize> {
     match node.op_type.as_str() {
         "Conv" => Some(0),
         "ConvTranspose" => (node.attrs.int("group", 1) == 1).then_some(1),

@@ -2,7 +2,7 @@
 
 use regex::Regex;
 
-use super::{LAYERS, Target};
+use super::{Container, LAYERS, Target};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Node};
 
@@ -28,6 +28,10 @@ pub struct Policy {
     /// Bits of single layers by name or pattern; for each of weight and input a full name wins over patterns, else the
     /// first that gives it.
     pub layer_bits: Vec<(String, LayerBits)>,
+    /// What weights of 4 bits and below are stored in.
+    pub container: Container,
+    /// Whether weights have 7 bits at most, so that x86 processors without VNNI do not saturate.
+    pub reduce_range: bool,
 }
 
 /// Bits of one layer where they differ from the others'.
@@ -63,8 +67,44 @@ impl Default for Policy {
             exclude: Vec::new(),
             exclude_ops: Vec::new(),
             layer_bits: Vec::new(),
+            container: Container::Auto,
+            reduce_range: false,
         }
     }
+}
+
+/// Checks that the target has what is asked for.
+///
+/// # Errors
+/// [`Error::Usage`] naming what it lacks and what to type instead.
+pub(super) fn refuse_unfit(policy: &Policy) -> Result<()> {
+    let (name, choices) = (policy.target.name(), policy.target.choices());
+    let refused = |message: String| Err(Error::Usage(format!("--target {name}: {message}")));
+    let fewest = choices.fewest_activation_bits;
+    if policy.activation_bits < fewest {
+        let (w, a) = (policy.weight_bits, policy.activation_bits);
+        return refused(format!(
+            "{a}-bit activations are asked for, the target has none below {fewest} bits; use --precision w{w}a{fewest}, \
+             or --target onnx"
+        ));
+    }
+    let mut own = policy.layer_bits.iter().filter_map(|(layer, bits)| Some((layer, bits.input?)));
+    if let Some((layer, bits)) = own.find(|(_, bits)| *bits < fewest) {
+        return refused(format!(
+            "--layer-bits {layer}={bits} asks for {bits}-bit activations, the target has none below {fewest} bits; use \
+             --precision w{bits}a{fewest} for the weights of all layers, or --target onnx"
+        ));
+    }
+    if !policy.symmetric && !choices.affine_weights {
+        return refused("weights have zero point 0 there; leave --affine out".to_owned());
+    }
+    if policy.reduce_range && !choices.runs_on_x86 {
+        return refused("--reduce-range helps x86 processors without VNNI alone; leave it out".to_owned());
+    }
+    if policy.container == Container::Int4 && choices.packs.is_empty() {
+        return refused("it has no 4-bit type; use --container int8, or --target onnx".to_owned());
+    }
+    Ok(())
 }
 
 /// A pattern of the user's, by exact name or as a regular expression over the whole name.

@@ -13,6 +13,8 @@ pub struct Scheme {
     pub signed: bool,
     /// Whether the zero point is fixed at 0.
     pub symmetric: bool,
+    /// Whether the lowest integer is left out, as integer kernels and TensorRT want it of symmetric 8-bit weights.
+    pub narrow: bool,
     /// The axis with one scale per index; `None` for one scale in all.
     pub axis: Option<usize>,
 }
@@ -20,15 +22,23 @@ pub struct Scheme {
 impl Scheme {
     /// Returns the affine unsigned per-tensor scheme of activations.
     pub fn activation(bits: u32) -> Self {
-        Self { bits, signed: false, symmetric: false, axis: None }
+        Self { bits, signed: false, symmetric: false, narrow: false, axis: None }
+    }
+
+    /// Returns the symmetric signed per-tensor scheme of activations; QuantizeLinear saturates at the lowest integer.
+    pub fn symmetric_activation(bits: u32) -> Self {
+        Self { signed: true, symmetric: true, ..Self::activation(bits) }
+    }
+
+    /// Returns the scheme of weights: signed where symmetric, without -128 at 8 bits; narrower ones use all integers.
+    pub fn weight(bits: u32, symmetric: bool, axis: Option<usize>) -> Self {
+        Self { bits, signed: symmetric, symmetric, narrow: symmetric && bits == 8, axis }
     }
 
     /// Returns the smallest and largest integer.
-    ///
-    /// Symmetric 8-bit grids leave out -128, as integer kernels and TensorRT want it; narrower ones use all integers.
     pub fn int_range(&self) -> (i32, i32) {
         let half = 1i32 << (self.bits - 1);
-        match (self.signed, self.symmetric && self.bits == 8) {
+        match (self.signed, self.narrow) {
             (false, _) => (0, 2 * half - 1),
             (true, true) => (1 - half, half - 1),
             (true, false) => (-half, half - 1),
@@ -124,7 +134,7 @@ mod tests {
         for bits in 2..=8 {
             for (signed, symmetric) in [(false, false), (true, true), (true, false)] {
                 for (lo, hi) in [(0.0, 6.0), (-1.0, 3.0), (-2.5, 0.0), (-1e-3, 1e3), (0.5, 1.0)] {
-                    let scheme = Scheme { bits, signed, symmetric, axis: None };
+                    let scheme = Scheme { bits, signed, symmetric, narrow: symmetric && bits == 8, axis: None };
                     let grid = Grid::per_tensor(scheme, lo, hi);
                     let zero = grid.dequantize(grid.quantize(0.0, 0), 0);
                     let step = grid.scale[0];

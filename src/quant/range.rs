@@ -111,7 +111,7 @@ mod tests {
         let histogram = Histogram { lo: -6.0, hi: 6.0, mass: (0..1200).map(density).collect(), zeros: 0.0 };
         let mut failed = Vec::new();
         for (bits, expected) in [(2, 1.71), (3, 2.15), (4, 2.55)] {
-            let scheme = Scheme { bits, signed: true, symmetric: false, axis: None };
+            let scheme = Scheme { signed: true, ..Scheme::activation(bits) };
             let (lo, hi) = activation_grid(scheme, &histogram).range(0);
             if ((hi - lo) / 2.0 - expected).abs() > 0.3 {
                 failed.push((bits, lo, hi, expected));
@@ -126,7 +126,7 @@ mod tests {
             (0..64).map(|i| ((i * 37 % 64) as f32 - 32.0) * if i < 32 { 1.0 } else { 0.01 }).collect();
         let mut outlier = values.clone();
         outlier[0] = 400.0;
-        let scheme = Scheme { bits: 4, signed: true, symmetric: true, axis: Some(0) };
+        let scheme = Scheme::weight(4, true, Some(0));
         let layout = ChannelLayout::along(&[2, 32], Some(0));
         let grid = weight_grid(scheme, &values, layout);
         assert!(grid.scale[0] > 50.0 * grid.scale[1], "{grid:?}");
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_channel_of_zeros_gets_scale_one() {
-        let scheme = Scheme { bits: 8, signed: true, symmetric: true, axis: Some(0) };
+        let scheme = Scheme::weight(8, true, Some(0));
         assert_eq!(weight_grid(scheme, &[0.0; 8], ChannelLayout::along(&[2, 4], Some(0))).scale, [1.0, 1.0]);
     }
 }

@@ -1,11 +1,17 @@
 //! Recipes: how a plan's grids and integers are found. One recipe = one file + one row of [`RECIPES`].
 
+mod dfq2019;
+mod fast;
 mod nearest;
+mod seen;
+mod squant;
+mod weights;
 
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
 use crate::ir::Graph;
+use crate::layers::Step;
 use crate::plan::Plan;
 use crate::quant::{Grid, QuantizedTensor};
 use crate::runtime::Engine;
@@ -35,6 +41,15 @@ pub enum RangeSource {
     SyntheticInputs,
 }
 
+/// What was subtracted from biases, by the result of the layer, one value per output channel.
+pub type Corrections = HashMap<String, Vec<f32>>;
+
+/// Returns values rounded to float32.
+#[allow(clippy::cast_possible_truncation)]
+fn narrow(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&v| v as f32).collect()
+}
+
 /// Grids and integers for a plan, in its order.
 #[derive(Clone, Debug)]
 pub struct Solution {
@@ -48,7 +63,9 @@ pub struct Solution {
     pub enlarged: Vec<(String, usize)>,
     /// What was subtracted from a layer's bias to make up for the error of its weight, by the layer's result: a layer
     /// that is left float while others are quantized takes it back.
-    pub corrections: HashMap<String, Vec<f32>>,
+    pub corrections: Corrections,
+    /// What was done to single layers beside rounding, and what could not be done and why.
+    pub steps: Vec<Step>,
 }
 
 /// A recipe. It may change the student's float weights and biases; outputs must stay equal but for rounding.
@@ -67,7 +84,7 @@ pub struct Recipe {
 }
 
 /// Every recipe, the best without training first.
-pub const RECIPES: &[Recipe] = &[nearest::RECIPE];
+pub const RECIPES: &[Recipe] = &[fast::RECIPE, nearest::RECIPE, dfq2019::RECIPE, squant::RECIPE];
 
 /// Returns the recipe called `name`.
 ///

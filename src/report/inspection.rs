@@ -11,7 +11,10 @@ use crate::error::Result;
 use crate::ir::{Graph, ValueId};
 use crate::plan::{Float, Policy, macs, plan};
 use crate::runtime::Engine;
-use crate::stats::{BatchNorm, InputStatistics, guess_input, read_batch_norms};
+use crate::stats::{
+    BatchNorm, InputSource, InputStatistics, TensorStatistics, guess_input, place_statistics, read_batch_norms,
+    read_statistics, statistics_to_write,
+};
 use crate::{onnx, passes, shape};
 
 /// The result of `inspect`.
@@ -41,6 +44,11 @@ pub struct Inspection {
     pub batch_norms: Vec<BatchNorm>,
     /// How many of them fold into a layer.
     pub batch_norms_folded: usize,
+    /// Tensors whose statistics came in a file of their own.
+    pub statistics_given: usize,
+    /// The statistics of tensors of the folded graph, in the form that [`read_statistics`] reads.
+    #[serde(skip)]
+    pub statistics: BTreeMap<String, TensorStatistics>,
     /// What follows where there are none.
     pub without_statistics: Option<String>,
     /// What the statistics tell of the network's input.
@@ -82,17 +90,28 @@ pub struct Quantizable {
 /// Returns what the model at `path` holds and what quantizing it would do.
 ///
 /// # Errors
-/// Models that cannot be read.
-pub fn inspect(path: &Path, input_shapes: &[(String, Vec<usize>)], engine: &dyn Engine) -> Result<Inspection> {
+/// Models that cannot be read; those of [`read_statistics`] and [`place_statistics`].
+pub fn inspect(
+    path: &Path,
+    input_shapes: &[(String, Vec<usize>)],
+    statistics: Option<&Path>,
+    engine: &dyn Engine,
+) -> Result<Inspection> {
+    let given = statistics.map(read_statistics).transpose()?.unwrap_or_default();
     let original = onnx::load(path)?;
     let mut graph = original.clone();
     passes::fix_shapes(&mut graph, input_shapes)?;
     passes::normalise(&mut graph, engine)?;
     let norms = read_batch_norms(&graph);
-    let input = guess_input(&graph, &norms);
+    let mut input = guess_input(&graph, &norms);
     passes::fold(&mut graph)?;
     shape::infer(&mut graph)?;
     let left = read_batch_norms(&graph).len();
+    let place = statistics.map_or(String::new(), |path| path.display().to_string());
+    let given = place_statistics(&graph, &given, &place)?;
+    if input.source == InputSource::Assumed {
+        input = guess_input(&graph, &given);
+    }
     let (quantizable, float, refused) =
         match passes::refuse_unfit(&graph).and_then(|()| plan(&graph, &Policy::default())) {
             Err(error) => (Vec::new(), Vec::new(), Some(error.to_string())),
@@ -125,7 +144,9 @@ pub fn inspect(path: &Path, input_shapes: &[(String, Vec<usize>)], engine: &dyn 
         parameters: original.value_ids().filter_map(|id| original.constant_of(id)).map(crate::ir::Tensor::len).sum(),
         macs: graph.nodes.iter().filter_map(|n| macs(&graph, n)).sum(),
         batch_norms_folded: norms.len() - left,
-        without_statistics: norms.is_empty().then(|| super::Warning::NoStatistics.to_string()),
+        statistics_given: given.len(),
+        statistics: statistics_to_write(&graph, norms.iter().chain(&given)),
+        without_statistics: (norms.is_empty() && given.is_empty()).then(|| super::Warning::NoStatistics.to_string()),
         batch_norms: norms,
         input,
         quantizable,
@@ -178,9 +199,10 @@ pub fn render_inspection(inspection: &Inspection) -> String {
     } else {
         let _ = writeln!(
             out,
-            "statistics  {} BatchNormalization, {} fold into a layer",
+            "statistics  {} BatchNormalization, {} fold into a layer; {} tensor(s) from --bn-stats",
             i.batch_norms.len(),
-            i.batch_norms_folded
+            i.batch_norms_folded,
+            i.statistics_given
         );
         let _ = writeln!(out, "\n{}", norms(&i.batch_norms));
     }

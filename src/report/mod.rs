@@ -12,11 +12,14 @@ use serde::Serialize;
 
 pub use inspection::{Inspection, inspect, render_inspection};
 pub use ranking::{Ranking, render_auto_bits, render_ranking, render_sensitivity};
-pub use summary::{layer_costs, ranges, stored_bits, warnings};
+pub use summary::{
+    container, conversion, float_copies, layer_costs, ranges, saturation_warnings, stored_bits, warnings,
+};
 pub use table::{render, render_verification};
 pub use warning::Warning;
 
-use crate::plan::Plan;
+use crate::layers::Step;
+use crate::plan::{ContainerChoice, Plan};
 use crate::recipes::RangeSource;
 use crate::sensitivity::{AutoBits, Sensitivity};
 use crate::stats::InputStatistics;
@@ -53,6 +56,8 @@ pub struct Report {
     pub passes: Vec<(&'static str, usize)>,
     /// BatchNormalization nodes with statistics, and how many of them were folded.
     pub batch_norms: usize,
+    /// Tensors whose statistics came in a file of their own; they are not counted as BatchNormalization.
+    pub statistics_given: usize,
     /// See [`Report::batch_norms`].
     pub batch_norms_folded: usize,
     /// The network's input.
@@ -63,6 +68,10 @@ pub struct Report {
     pub ranges: Vec<Range>,
     /// One entry per quantized layer of the plan.
     pub layers: Vec<LayerCost>,
+    /// What weights are stored in, and what the other container would take.
+    pub container: ContainerChoice,
+    /// What the recipe did to single layers beside rounding, and what it could not do and why.
+    pub steps: Vec<Step>,
     /// How bits were chosen, where that was asked for.
     pub auto_bits: Option<AutoBits>,
     /// What quantizing each layer costs, where that was asked for.
@@ -103,8 +112,8 @@ pub struct LayerCost {
     pub op_type: String,
     /// Bits of its weight; none where both operands are activations.
     pub weight_bits: Option<u32>,
-    /// Bits of its input.
-    pub input_bits: u32,
+    /// Bits of its input; none where the weight alone is quantized.
+    pub input_bits: Option<u32>,
     /// Bytes of the float weight and of the quantized one.
     pub weight_bytes: Option<Bytes>,
     /// Multiply-accumulates per sample, where shapes are known.

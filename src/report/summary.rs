@@ -2,11 +2,13 @@
 
 use super::{Bytes, LayerCost, Range, Warning};
 use crate::error::Result;
-use crate::ir::Graph;
-use crate::plan::{Activation, Plan, Weight, macs};
+use crate::ir::{Attr, DType, Graph, Node};
+use crate::passes::is_converted;
+use crate::plan::{Activation, ContainerChoice, Plan, Policy, Weight, container_choice, macs};
 use crate::quant::Grid;
 use crate::recipes::Solution;
 use crate::stats::{InputSource, InputStatistics};
+use crate::verify::Saturation;
 
 /// Returns the range of every activation grid and where it came from.
 pub fn ranges(plan: &Plan, solution: &Solution) -> Vec<Range> {
@@ -24,27 +26,15 @@ pub fn ranges(plan: &Plan, solution: &Solution) -> Vec<Range> {
 /// # Errors
 /// When a weight is not floating-point.
 pub fn layer_costs(student: &Graph, plan: &Plan, solution: &Solution) -> Result<Vec<LayerCost>> {
-    let mut costs = Vec::with_capacity(plan.layers.len());
+    let mut costs = Vec::with_capacity(plan.layers.len() + plan.weight_only.len());
     for layer in &plan.layers {
-        let node = student.maker(&layer.output);
-        let weight = layer.weight.map(|i| &solution.weights[i]);
-        let float = layer.weight.and_then(|i| student.constant_of(student.find(&plan.weights[i].tensor)?));
-        costs.push(LayerCost {
-            name: layer.name.clone(),
-            op_type: layer.op_type.clone(),
-            weight_bits: weight.map(|w| w.grid.scheme.bits),
-            input_bits: plan.activations[layer.input].scheme.bits,
-            weight_bytes: weight.zip(float).map(|(w, f)| {
-                let bits = if plan.target.packs_weights() { w.grid.scheme.packed_type().bits() } else { 8 };
-                let bytes = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-                Bytes { float: bytes(f.bytes().len()), quantized: bytes((w.bytes.len() * bits).div_ceil(8)) }
-            }),
-            macs: node.and_then(|n| macs(student, n)),
-            weight_sqnr: match weight.zip(float) {
-                Some((weight, float)) => weight.sqnr(&float.to_f32()?),
-                None => None,
-            },
-        });
+        let input_bits = Some(plan.activations[layer.input].scheme.bits);
+        let found = (&layer.name, &layer.op_type, &layer.output, input_bits, layer.weight);
+        costs.push(layer_cost(student, plan, solution, found)?);
+    }
+    for layer in &plan.weight_only {
+        let found = (&layer.name, &layer.op_type, &layer.output, None, Some(layer.weight));
+        costs.push(layer_cost(student, plan, solution, found)?);
     }
     Ok(costs)
 }
@@ -56,6 +46,115 @@ pub fn stored_bits(layers: &[LayerCost]) -> f64 {
         |of: fn(&Bytes) -> u64| layers.iter().filter_map(|l| l.weight_bytes.as_ref()).map(of).sum::<u64>() as f64;
     // Weights are float32 before.
     32.0 * bytes(|b| b.quantized) / bytes(|b| b.float).max(1.0)
+}
+
+/// Name, operator, result, bits of the input and weight of a layer.
+type Found<'a> = (&'a String, &'a String, &'a String, Option<u32>, Option<usize>);
+
+fn layer_cost(
+    student: &Graph,
+    plan: &Plan,
+    solution: &Solution,
+    (name, op_type, output, input_bits, index): Found,
+) -> Result<LayerCost> {
+    let weight = index.map(|i| &solution.weights[i]);
+    let float = index.and_then(|i| student.constant_of(student.find(&plan.weights[i].tensor)?));
+    let bytes = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    Ok(LayerCost {
+        name: name.clone(),
+        op_type: op_type.clone(),
+        weight_bits: weight.map(|w| w.grid.scheme.bits),
+        input_bits,
+        weight_bytes: index.zip(weight).zip(float).map(|((i, w), f)| {
+            let bits = if plan.weights[i].packed { w.grid.scheme.packed_type().bits() } else { 8 };
+            Bytes { float: bytes(f.bytes().len()), quantized: bytes((w.bytes.len() * bits).div_ceil(8)) }
+        }),
+        macs: student.maker(output).and_then(|n| macs(student, n)),
+        weight_sqnr: match weight.zip(float) {
+            Some((weight, float)) => weight.sqnr(&float.to_f32()?),
+            None => None,
+        },
+    })
+}
+
+/// Returns what weights are stored in, why, and what the other container would take.
+pub fn container(policy: &Policy, plan: &Plan, solution: &Solution) -> ContainerChoice {
+    let elements: Vec<usize> = solution.weights.iter().map(|w| w.bytes.len()).collect();
+    let packs = policy.target.choices().packs;
+    let readers = plan.layers.iter().map(|l| (l.weight, &l.op_type));
+    let readers = readers.chain(plan.weight_only.iter().map(|l| (Some(l.weight), &l.op_type)));
+    let mut packable = vec![false; plan.weights.len()];
+    for (weight, op_type) in readers {
+        if let Some(i) = weight {
+            packable[i] |= plan.weights[i].scheme.bits <= 4 && packs.contains(&op_type.as_str());
+        }
+    }
+    container_choice(policy, &plan.weights, &elements, &packable)
+}
+
+/// Returns what the user should know of sums that x86 processors without VNNI saturate: what the checks saw of it, and
+/// whether this machine is one (`lacks_vnni`).
+#[allow(clippy::cast_precision_loss)]
+pub fn saturation_warnings(plan: &Plan, saturation: &[Saturation], lacks_vnni: bool) -> Vec<Warning> {
+    let choices = plan.target.choices();
+    let mut warnings = Vec::new();
+    if !choices.runs_on_x86 || !choices.quantizes_outputs {
+        return warnings;
+    }
+    let wide = |w: &Weight| w.scheme.bits == 8 && w.scheme.signed;
+    if lacks_vnni && plan.weights.iter().any(wide) {
+        warnings.push(Warning::NoVnni);
+    }
+    let found = || saturation.iter().filter(|s| s.saturated > 0);
+    let total = |of: fn(&Saturation) -> u64| found().map(of).sum::<u64>() as f64;
+    if let Some(worst) = found().max_by(|a, b| a.relative_rms.total_cmp(&b.relative_rms)) {
+        warnings.push(Warning::PairSaturation {
+            layers: found().count(),
+            wrong_percent: 100.0 * total(|s| s.wrong_results) / total(|s| s.results),
+            worst: worst.layer.clone(),
+            relative_rms: worst.relative_rms,
+        });
+    }
+    warnings
+}
+
+/// Returns the weights that quantized layers share with nodes that stay float.
+pub fn float_copies(student: &Graph, plan: &Plan) -> Vec<Warning> {
+    let quantized = |node: &Node| {
+        let name = node.output(0).map(|id| student.name_of(id));
+        plan.layers.iter().any(|layer| Some(layer.output.as_str()) == name)
+    };
+    let mut weights: Vec<&str> = plan.weights.iter().map(|w| w.tensor.as_str()).collect();
+    weights.sort_unstable();
+    weights.dedup();
+    let warning = |weight: &str| {
+        let id = student.find(weight)?;
+        let readers = student.nodes.iter().filter(|n| n.inputs.contains(&Some(id)) && !quantized(n));
+        let readers: Vec<String> = readers.map(|n| student.describe(n)).collect();
+        (!readers.is_empty()).then(|| Warning::WeightStaysFloatToo { weight: weight.to_owned(), readers })
+    };
+    weights.into_iter().filter_map(warning).collect()
+}
+
+/// Returns what the user should know of a model that was not in float32; nothing where it was.
+pub fn conversion(original: &Graph) -> Option<Warning> {
+    let values = original.value_ids().map(|id| original.value(id));
+    let mut types: Vec<DType> = values.filter_map(|v| v.dtype).filter(|&dtype| is_converted(dtype)).collect();
+    let initializers = original.value_ids().filter_map(|id| original.constant_of(id));
+    let attributes = original.nodes.iter().flat_map(|n| n.attrs.iter()).filter_map(|(_, attr)| match attr {
+        Attr::Tensor(tensor) => Some(tensor),
+        _ => None,
+    });
+    let (mut stored, mut float32) = (0, 0);
+    for tensor in initializers.chain(attributes).filter(|t| is_converted(t.dtype())) {
+        types.push(tensor.dtype());
+        stored += tensor.bytes().len();
+        float32 += tensor.len() * size_of::<f32>();
+    }
+    types.sort_unstable();
+    types.dedup();
+    let from: Vec<String> = types.iter().map(ToString::to_string).collect();
+    (!from.is_empty()).then_some(Warning::FloatsConverted { from, stored, float32 })
 }
 
 /// Returns what the user should know of the input, of what stays float and of what the grids cost.
@@ -79,7 +178,7 @@ pub fn warnings(plan: &Plan, solution: &Solution, input: &InputStatistics) -> Ve
             warnings.push(Warning::DuplicatedWeight { weight: weight.tensor.clone(), copies });
         }
     }
-    if plan.target.packs_weights() && plan.weights.iter().any(|w| w.scheme.bits <= 4) {
+    if plan.weights.iter().any(|w| w.packed) && plan.weight_only.is_empty() {
         warnings.push(Warning::PackedWeightsAreNotFaster);
     }
     let bits = plan.fewest_bits();

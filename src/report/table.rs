@@ -1,11 +1,14 @@
 //! The report as text for a terminal.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use super::{LayerCost, Report, render_auto_bits, render_sensitivity};
-use crate::verify::{Check, TensorError, Verification};
+use crate::layers::Step;
+use crate::plan::ContainerChoice;
+use crate::verify::{Check, Saturation, TensorError, Verification};
 
 /// Rows of the ranked tables.
 const RANKED: usize = 8;
@@ -56,13 +59,27 @@ pub fn render_verification(verification: &Verification) -> String {
         let top1 = output.top1_agreement.map_or("-".to_owned(), |share| format!("{:.1} %", 100.0 * share));
         table.add_row(numbers(
             &output.output,
-            [format!("{:.1}", output.sqnr_db), format!("{:.5}", output.cosine), format!("{:.4}", output.max_abs), top1],
+            match output.labels {
+                true => ["-".to_owned(), "-".to_owned(), "-".to_owned(), top1],
+                false => [
+                    format!("{:.1}", output.sqnr_db),
+                    format!("{:.5}", output.cosine),
+                    format!("{:.4}", output.max_abs),
+                    top1,
+                ],
+            },
         ));
     }
     let _ = writeln!(out, "{table}");
     if !verification.blame.is_empty() {
         let _ =
             writeln!(out, "\nlayers by the error that they add alone (relative RMS)\n{}", blame(&verification.blame));
+    }
+    let saturated = verification.saturation.iter().filter(|s| s.saturated > 0);
+    let mut saturated: Vec<&Saturation> = saturated.collect();
+    saturated.sort_by(|a, b| b.relative_rms.total_cmp(&a.relative_rms));
+    if !saturated.is_empty() {
+        let _ = writeln!(out, "\nlayers that would go wrong on x86 without VNNI\n{}", saturation(&saturated));
     }
     for note in &verification.notes {
         let _ = writeln!(out, "note: {note}");
@@ -106,7 +123,7 @@ fn layers(costs: &[LayerCost]) -> Table {
             [
                 cost.op_type.clone(),
                 or_dash(cost.weight_bits.map(|b| format!("{b} bit"))),
-                format!("{} bit", cost.input_bits),
+                cost.input_bits.map_or("float".to_owned(), |b| format!("{b} bit")),
                 or_dash(cost.weight_bytes.map(|b| format!("{} -> {}", b.float, b.quantized))),
                 or_dash(mega),
                 or_dash(cost.weight_sqnr.map(|db| format!("{db:.1}"))),
@@ -136,6 +153,8 @@ fn facts(report: &Report) -> String {
             input.lo, input.hi, input.scale, input.source
         ),
     ];
+    lines.extend(container(&report.container));
+    lines.extend(steps(&report.steps));
     let stays: Vec<String> =
         report.plan.float.iter().map(|f| format!("{} ({}; {})", f.name, f.op_type, f.reason)).collect();
     lines.push(format!(
@@ -143,6 +162,37 @@ fn facts(report: &Report) -> String {
         if stays.is_empty() { "nothing".to_owned() } else { stays.join("\n          ") }
     ));
     lines.join("\n")
+}
+
+/// What weights of 4 bits and below are stored in; nothing where there are none.
+fn container(choice: &ContainerChoice) -> Option<String> {
+    let stored = match (choice.packed, choice.unpacked) {
+        (0, 0) => return None,
+        (_, 0) => "int4".to_owned(),
+        (0, _) => "int8".to_owned(),
+        (packed, unpacked) => format!("int4 for {packed} weights of 4 bits and below, int8 for {unpacked}"),
+    };
+    let other = match choice.bytes_int4 == choice.bytes_int8 {
+        true => String::new(),
+        false => format!("; all in int8 {} bytes, int4 where it can be {}", choice.bytes_int8, choice.bytes_int4),
+    };
+    Some(format!("container {stored} ({}); weights take {} bytes{other}", choice.reason, choice.bytes))
+}
+
+/// One line a step: at how many layers it was applied, and the reasons where it was not.
+fn steps(steps: &[Step]) -> Vec<String> {
+    let mut names: Vec<&str> = steps.iter().map(|s| s.step).collect();
+    names.dedup();
+    let line = |name: &&str| {
+        let all: Vec<&Step> = steps.iter().filter(|s| s.step == *name).collect();
+        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+        all.iter().filter_map(|s| s.refused.as_deref()).for_each(|reason| *reasons.entry(reason).or_default() += 1);
+        let not: usize = reasons.values().sum();
+        let why: Vec<String> = reasons.iter().map(|(reason, n)| format!("{n}: {reason}")).collect();
+        let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) };
+        format!("{name:<9} {} layer(s), not at {not}{why}", all.len() - not)
+    };
+    names.iter().map(line).collect()
 }
 
 fn checks<'a>(checks: impl Iterator<Item = &'a Check>) -> Table {
@@ -156,6 +206,24 @@ fn checks<'a>(checks: impl Iterator<Item = &'a Check>) -> Table {
         table.add_row(numbers(
             &check.name,
             [check.engine.clone(), number(check.measured), number(check.limit), verdict.to_owned(), message],
+        ));
+    }
+    table
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn saturation(saturated: &[&Saturation]) -> Table {
+    let mut table = table(&["layer", "saturated sums", "wrong results", "largest error", "relative RMS"]);
+    for layer in saturated.iter().take(RANKED) {
+        let wrong = 100.0 * layer.wrong_results as f64 / layer.results.max(1) as f64;
+        table.add_row(numbers(
+            &layer.layer,
+            [
+                layer.saturated.to_string(),
+                format!("{wrong:.3} %"),
+                format!("{:.4}", layer.largest_error),
+                format!("{:.4}", layer.relative_rms),
+            ],
         ));
     }
     table

@@ -16,6 +16,22 @@ pub enum Warning {
         /// Its upper end.
         hi: f64,
     },
+    /// The model computed in other floating-point types.
+    FloatsConverted {
+        /// Those types.
+        from: Vec<String>,
+        /// Bytes of the tensors in the file that were of them.
+        stored: usize,
+        /// Bytes of the same tensors in float32.
+        float32: usize,
+    },
+    /// The original could not be run in its own types.
+    OriginalNotRun {
+        /// The engine that refused it.
+        engine: String,
+        /// What it said.
+        reason: String,
+    },
     /// The operator set had to be raised.
     OpsetRaised {
         /// The version of the file.
@@ -49,6 +65,26 @@ pub enum Warning {
         /// How many grids it is on.
         copies: usize,
     },
+    /// Sums of two products exceed 16 bits, which x86 processors without VNNI saturate.
+    PairSaturation {
+        /// Layers in which it happened on the inputs of the checks.
+        layers: usize,
+        /// Elements of their results that would be wrong, in percent.
+        wrong_percent: f64,
+        /// The layer with the largest error.
+        worst: String,
+        /// Its error: RMS over RMS of its result.
+        relative_rms: f64,
+    },
+    /// This machine has no VNNI, and the file is for machines such as this.
+    NoVnni,
+    /// A quantized weight is stored in floating point too.
+    WeightStaysFloatToo {
+        /// The initializer.
+        weight: String,
+        /// The nodes that read it in floating point.
+        readers: Vec<String>,
+    },
     /// A recipe does not reach the bits asked for without loss.
     FewBits {
         /// The fewest bits of any grid.
@@ -62,12 +98,24 @@ impl std::fmt::Display for Warning {
             Self::NoStatistics => f.write_str(
                 "the file holds no batch-normalisation statistics (folded by the exporter, or the network has none): \
                  activation ranges come from synthetic inputs; export with BatchNormalization kept for better ones \
-                 (PyTorch: training=TrainingMode.PRESERVE, do_constant_folding=False)",
+                 (PyTorch: training=TrainingMode.PRESERVE, do_constant_folding=False), or hand the statistics over with \
+                 --bn-stats",
             ),
             Self::InputAssumed { lo, hi } => write!(
                 f,
                 "nothing in the file tells how inputs are scaled: {lo} to {hi} (normalised) is assumed; \
                  give --mean and --std, or --input-range LO:HI"
+            ),
+            Self::FloatsConverted { from, stored, float32 } => write!(
+                f,
+                "the model was converted from {} to float32, which grids need: {stored} bytes of constants became \
+                 {float32} before quantization; inputs and outputs keep their types, what stays float is float32",
+                from.join(" and ")
+            ),
+            Self::OriginalNotRun { engine, reason } => write!(
+                f,
+                "{engine} cannot run the original in its own types, so the comparisons are with its float32 form; \
+                 compare on a device that runs it with `dfq-onnx verify` ({reason})"
             ),
             Self::OpsetRaised { from, to } => write!(
                 f,
@@ -84,7 +132,7 @@ impl std::fmt::Display for Warning {
             ),
             Self::PackedWeightsAreNotFaster => f.write_str(
                 "weights of 4 bits and below are stored packed: the file is small, but ONNX Runtime's CPU kernels \
-                 compute these layers in float; use --target ort-cpu for speed",
+                 compute these layers in float; use --container int8 with --target ort-cpu for speed",
             ),
             Self::SingleRuntime { reason } => write!(
                 f,
@@ -93,6 +141,22 @@ impl std::fmt::Display for Warning {
             Self::DuplicatedWeight { weight, copies } => write!(
                 f,
                 "\"{weight}\" is used in {copies} ways and stored once for each; give those layers the same bits to share it"
+            ),
+            Self::PairSaturation { layers, wrong_percent, worst, relative_rms } => write!(
+                f,
+                "on x86 processors without VNNI, sums of two 8-bit products exceed 16 bits in {layers} layer(s): \
+                 {wrong_percent:.2} % of their results would be wrong, worst in {worst} (relative error \
+                 {relative_rms:.4}); use --reduce-range for such machines"
+            ),
+            Self::NoVnni => f.write_str(
+                "this processor has no VNNI: its integer kernels saturate sums of two 8-bit products, so 8-bit weights \
+                 may answer otherwise here than elsewhere; use --reduce-range",
+            ),
+            Self::WeightStaysFloatToo { weight, readers } => write!(
+                f,
+                "\"{weight}\" is stored twice, quantized and in float32, which {} read(s); \
+                 exclude the layers that quantize it (--exclude) where the size of the file matters",
+                readers.join(", ")
             ),
             Self::FewBits { bits } => write!(
                 f,

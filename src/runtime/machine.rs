@@ -39,6 +39,11 @@ impl Machine {
     }
 }
 
+/// Returns whether this is an x86 processor without VNNI, whose integer kernels saturate sums of two products at 16 bits.
+pub fn lacks_vnni() -> bool {
+    features().contains(&("VNNI", false))
+}
+
 /// Returns the cores that this process may use; 1 where the system does not tell.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)

@@ -7,6 +7,7 @@ pub mod machine;
 mod ort;
 mod ort_library;
 mod ort_value;
+mod pieces;
 mod provision;
 mod search;
 mod select;
@@ -20,6 +21,7 @@ use crate::ir::{Graph, Tensor};
 pub use batched::run_in_batches;
 pub use device::Device;
 pub use ort::OrtEngine;
+pub use pieces::PIECE_BYTES;
 pub use search::{Found, Origin, Places, locate};
 pub use select::{EngineChoice, EngineRequest, Engines, engines};
 pub use tract::{TRACT_VERSION, TractEngine};
@@ -42,13 +44,22 @@ pub struct SessionOptions {
     pub threads: Option<usize>,
     /// Whether weights are packed for many runs; off for a session that runs once or twice.
     pub prepacking: bool,
+    /// Where given, a graph with several times as many bytes of weights is loaded in pieces of so many, anew in every
+    /// run: slower, in bounded memory.
+    pub piece_bytes: Option<usize>,
     /// Where ONNX Runtime writes the graph that it made of the model; tract writes none.
     pub optimised_model: Option<PathBuf>,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { optimisation: Optimisation::Default, threads: None, prepacking: false, optimised_model: None }
+        Self {
+            optimisation: Optimisation::Default,
+            threads: None,
+            prepacking: false,
+            piece_bytes: None,
+            optimised_model: None,
+        }
     }
 }
 

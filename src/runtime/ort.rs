@@ -8,6 +8,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use super::ort_library;
 use super::ort_value::{Initializer, from_value, to_value};
+use super::pieces::{in_pieces, piece_bytes};
 use super::{Device, Engine, Optimisation, Session, SessionOptions};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor, ValueId};
@@ -113,6 +114,9 @@ impl Engine for OrtEngine {
     }
 
     fn load(&self, graph: &Graph, options: &SessionOptions) -> Result<Box<dyn Session>> {
+        if let Some(limit) = piece_bytes(graph, options) {
+            return Ok(in_pieces(self.clone(), graph, options, limit));
+        }
         let session = self.session(graph, options);
         Ok(Box::new(session.map_err(|e| self.failed(mode(options.optimisation), &e))?))
     }

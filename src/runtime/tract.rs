@@ -10,6 +10,7 @@ use tract_onnx::prelude::{
     TractResult, TypedRunnableModel,
 };
 
+use super::pieces::{in_pieces, piece_bytes};
 use super::{Engine, Optimisation, Session, SessionOptions};
 use crate::error::{Error, Result};
 use crate::ir::{Attr, DType, Graph, Shape, Tensor, Value};
@@ -47,6 +48,9 @@ impl Engine for TractEngine {
 
     fn load(&self, graph: &Graph, options: &SessionOptions) -> Result<Box<dyn Session>> {
         refuse_unreadable(graph)?;
+        if let Some(limit) = piece_bytes(graph, options) {
+            return Ok(in_pieces(*self, graph, options, limit));
+        }
         let bytes = onnx::encode(graph)?;
         let model = guarded(|| {
             let reader = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);

@@ -71,6 +71,12 @@ pub fn choose_bits(
     }
     let solved: Vec<Solved> =
         widths.iter().map(|&bits| solve(&Policy { weight_bits: bits, ..policy.clone() })).collect::<Result<_>>()?;
+    let outputs = |solved: &Solved| solved.plan.layers.iter().map(|l| l.output.clone()).collect::<Vec<_>>();
+    if solved.iter().any(|other| outputs(other) != outputs(&solved[0])) {
+        return Err(Error::Usage(
+            "this target quantizes other layers at few bits than at many; give --bit-candidates 5,6,8".to_owned(),
+        ));
+    }
     let mut weights = weights(&solved);
     let fixed: u64 = weights.iter().filter(|w| w.allotted.fixed).map(Weight::size).sum();
     let free: Vec<usize> = (0..weights.len()).filter(|&i| !weights[i].allotted.fixed).collect();

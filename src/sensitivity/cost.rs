@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use crate::data::{Dataset, Preprocess, class_scores, evaluate};
-use crate::error::Result;
-use crate::ir::{Graph, Tensor};
+use crate::error::{Error, Result};
+use crate::ir::{DType, Graph, Tensor};
 use crate::runtime::{Engine, SessionOptions};
-use crate::verify::{Comparison, Top1, compared_tensors, numbers, split};
+use crate::verify::{Comparison, Top1, compared_tensors, may_hold_scores, numbers, split};
 
 /// Samples in one run.
 const BATCH: usize = 16;
@@ -48,6 +48,8 @@ pub struct Labelled<'a> {
 /// The float model's answers, computed once.
 pub struct Reference<'a> {
     engine: &'a dyn Engine,
+    /// The tensors that outputs are compared by, such as the scores before a trailing Softmax.
+    compared: Vec<(String, DType)>,
     batches: Vec<Vec<Tensor>>,
     outputs: Vec<Vec<Tensor>>,
     measure: Measure,
@@ -61,10 +63,13 @@ impl<'a> Reference<'a> {
     pub fn new(engine: &'a dyn Engine, float: &Graph, inputs: &[Tensor]) -> Result<Self> {
         let samples = inputs.first().and_then(|t| t.shape().first()).copied().unwrap_or(1);
         let batches = split(float, inputs, samples, BATCH)?;
-        let mut reference = Self { engine, batches, outputs: Vec::new(), measure: Measure::NoiseToSignal };
+        let tensors = compared_tensors(float);
+        let compared = tensors.iter().map(|&(id, dtype)| (float.name_of(id).to_owned(), dtype)).collect();
+        let mut reference = Self { engine, compared, batches, outputs: Vec::new(), measure: Measure::NoiseToSignal };
         reference.outputs = reference.run(float)?;
-        if let Some([only]) = reference.outputs.first().map(Vec::as_slice)
+        if let (Some([only]), [(id, _)]) = (reference.outputs.first().map(Vec::as_slice), tensors.as_slice())
             && class_scores(only).is_some()
+            && may_hold_scores(float, *id)
         {
             reference.measure = Measure::ClassDivergence;
         }
@@ -124,22 +129,16 @@ impl<'a> Reference<'a> {
     }
 
     fn run(&self, graph: &Graph) -> Result<Vec<Vec<Tensor>>> {
-        let mut session = self.engine.load(&before_softmax(graph), &SessionOptions::default())?;
-        self.batches.iter().map(|batch| session.run(batch)).collect()
-    }
-}
-
-/// Returns `graph` with scores before a trailing Softmax as outputs in place of probabilities, each tensor once.
-fn before_softmax(graph: &Graph) -> Graph {
-    let mut tapped = graph.clone();
-    tapped.outputs.clear();
-    for (id, dtype) in compared_tensors(graph) {
-        tapped.value_mut(id).dtype.get_or_insert(dtype);
-        if !tapped.outputs.contains(&id) {
+        let mut tapped = graph.clone();
+        tapped.outputs.clear();
+        for (name, dtype) in &self.compared {
+            let id = graph.find(name).ok_or_else(|| Error::Plan(format!("the student lost its tensor \"{name}\"")))?;
+            tapped.value_mut(id).dtype.get_or_insert(*dtype);
             tapped.outputs.push(id);
         }
+        let mut session = self.engine.load(&tapped, &SessionOptions::default())?;
+        self.batches.iter().map(|batch| session.run(batch)).collect()
     }
-    tapped
 }
 
 /// What is no number, or out of all bounds, is worse than anything that is one (JSON holds no infinity).

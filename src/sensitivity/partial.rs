@@ -89,7 +89,7 @@ pub fn partly_quantized(solved: &Solved, part: &Part) -> Result<Graph> {
             graph.nodes[node].inputs[1] = Some(id);
         }
         match (part.weights[place], part.inputs[place], solution.corrections.get(&layer.output)) {
-            (true, true, _) => {
+            (true, true, _) if plan.target.choices().quantizes_biases => {
                 let input = solution.activations[layer.input].scale[0];
                 change_bias(&mut graph, node, |bias| quantized_bias(bias, input, &weight.grid.scale))?;
             }

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::{BatchNorm, ClippedNormal, Moments};
-use crate::data::synthetic_inputs;
+use crate::data::{image_channels, synthetic_inputs};
 use crate::error::{Error, Result};
-use crate::ir::{Dim, Graph, Node, Tensor};
+use crate::ir::{DType, Graph, Node, Tensor, ValueId};
 
 /// Correlation of neighbouring pixels of natural images, per pixel of distance, and of colour channels.
 const PIXEL_CORRELATION: f64 = 0.95;
@@ -21,6 +21,8 @@ pub enum InputSource {
     Given,
     /// They follow from the first layer's weights and batch-normalisation statistics.
     FirstLayer,
+    /// Images are fed as bytes.
+    Bytes,
     /// Nothing is known; normalised inputs are assumed.
     Assumed,
 }
@@ -117,9 +119,9 @@ impl InputStatistics {
         let given = self.mean.len().max(self.std.len());
         for id in graph.fed_inputs() {
             let shape = graph.value(id).shape.as_deref().unwrap_or_default();
-            if let [_, Dim::Known(channels), _, _] = shape
+            if let Some(channels) = image_channels(shape).and_then(|axis| shape[axis].known())
                 && given > 1
-                && given != *channels
+                && given != channels
             {
                 return Err(Error::Usage(format!(
                     "mean and std: {given} values, input \"{}\" has {channels} channel(s); give one value or one per channel",
@@ -139,7 +141,9 @@ impl InputStatistics {
         #[allow(clippy::cast_possible_truncation)]
         let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
         let inputs = synthetic_inputs(graph, samples, &narrow(&self.mean), &narrow(&self.std), seed)?;
-        inputs.into_iter().map(|tensor| self.clamp(tensor)).collect()
+        let fed = graph.fed_inputs();
+        let described = |id: ValueId| is_network_input(graph, id);
+        inputs.into_iter().zip(fed).map(|(t, id)| if described(id) { self.clamp(t) } else { Ok(t) }).collect()
     }
 
     /// Returns the same as moments of the input tensor.
@@ -149,12 +153,31 @@ impl InputStatistics {
     }
 }
 
+/// Returns whether `id` is what [`InputStatistics`] describe, or a Cast of it: an image of floats or bytes, or where the
+/// network is fed no image, any floats.
+pub fn is_network_input(graph: &Graph, id: ValueId) -> bool {
+    let cast = graph.nodes.iter().find(|n| n.is("Cast") && n.output(0) == Some(id));
+    let source = cast.and_then(|n| n.input(0)).unwrap_or(id);
+    let of_numbers = |id: ValueId| graph.value(id).dtype.is_none_or(DType::is_float);
+    let is_image = |id: ValueId| {
+        let value = graph.value(id);
+        let numbers = of_numbers(id) || value.dtype == Some(DType::U8);
+        numbers && value.shape.as_deref().and_then(image_channels).is_some()
+    };
+    let fed = graph.fed_inputs();
+    fed.contains(&source) && (is_image(source) || of_numbers(source) && !fed.iter().any(|&id| is_image(id)))
+}
+
 /// Returns the input's statistics as the first convolution and the normalisation behind it imply them.
 ///
 /// With weight `w`, bias `b` and running moments `m`, `v` of the convolution's result: `m = Σ w·μ + b` is solved for
 /// the channel means `μ` by least squares, and `v = σ² · wᵀRw` for `σ`, `R` being the correlation of natural images.
-/// The convention whose deviation is nearest to `σ` is taken. Without such a pair, inputs are assumed normalised.
+/// The convention whose deviation is nearest to `σ` is taken. Bytes are raw pixels. Without such a pair, inputs are assumed normalised.
 pub fn guess_input(graph: &Graph, norms: &[BatchNorm]) -> InputStatistics {
+    let bytes = |id: &ValueId| graph.value(*id).dtype == Some(DType::U8) && is_network_input(graph, *id);
+    if graph.fed_inputs().iter().any(bytes) {
+        return InputStatistics::of_scale(InputScale::Raw, InputSource::Bytes);
+    }
     let found = graph.nodes.iter().find_map(|node| first_layer(graph, node, norms));
     let Some((mean, std)) = found else { return InputStatistics::assumed() };
     let scale = nearest_scale(&mean, std);
@@ -182,7 +205,7 @@ fn nearest_scale(mean: &[f64], std: f64) -> InputScale {
 }
 
 fn first_layer(graph: &Graph, node: &Node, norms: &[BatchNorm]) -> Option<(Vec<f64>, f64)> {
-    if !node.is("Conv") || node.attrs.int("group", 1) != 1 || !graph.fed_inputs().contains(&node.input(0)?) {
+    if !node.is("Conv") || node.attrs.int("group", 1) != 1 || !is_network_input(graph, node.input(0)?) {
         return None;
     }
     let output = graph.name_of(node.output(0)?);

@@ -1,12 +1,12 @@
 //! Moments of every tensor that follow from batch-normalisation statistics (Nagel et al. 2019, section 4.2, appendix C).
 //!
-//! Each channel is a normal distribution clipped to an interval. Normalised tensors are `N(beta, gamma²)`; ReLU and
+//! Each channel is a normal distribution clipped to an interval. Normalised tensors are normal around `beta`; ReLU and
 //! Clip narrow the interval; sums add moments as if independent; other operators go through their first two moments.
 //! What no rule covers has no moments, and ranges then come from inputs that are run.
 
 use std::collections::HashMap;
 
-use super::{BatchNorm, ClippedNormal};
+use super::{BatchNorm, ClippedNormal, is_network_input};
 use crate::ir::{Dim, Graph, Node, ValueId};
 
 /// Correlation assumed between neighbouring pixels of one channel, where a rule sums or averages over them.
@@ -37,7 +37,12 @@ impl Moments {
 /// `input` describes the graph's inputs. Shapes must have been inferred.
 pub fn propagate(graph: &Graph, norms: &[BatchNorm], input: &Moments) -> HashMap<ValueId, Moments> {
     let by_output: HashMap<&str, &BatchNorm> = norms.iter().map(|n| (n.output.as_str(), n)).collect();
-    let mut known: HashMap<ValueId, Moments> = graph.fed_inputs().iter().map(|&id| (id, input.clone())).collect();
+    let mut known: HashMap<ValueId, Moments> = graph
+        .fed_inputs()
+        .into_iter()
+        .filter(|&id| is_network_input(graph, id))
+        .map(|id| (id, input.clone()))
+        .collect();
     for node in &graph.nodes {
         let Some(output) = node.output(0) else { continue };
         let moments = match by_output.get(graph.name_of(output)) {
@@ -52,8 +57,8 @@ pub fn propagate(graph: &Graph, norms: &[BatchNorm], input: &Moments) -> HashMap
 }
 
 fn normalised(norm: &BatchNorm) -> Moments {
-    let channel = |(&beta, &gamma): (&f32, &f32)| ClippedNormal::new(f64::from(beta), f64::from(gamma).abs());
-    Moments(norm.beta.iter().zip(&norm.gamma).map(channel).collect())
+    let deviation = norm.deviation();
+    Moments(norm.beta.iter().zip(deviation).map(|(&beta, std)| ClippedNormal::new(f64::from(beta), std)).collect())
 }
 
 fn rule(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Option<Moments> {
@@ -64,10 +69,11 @@ fn rule(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Option
     match node.op_type.as_str() {
         "Relu" => Some(x()?.map(|c| c.clip(0.0, f64::INFINITY))),
         "Clip" => clip(graph, node, x()?),
+        "Min" => capped(graph, node, x()?),
         "Add" | "Sub" | "Mul" | "Div" => binary(graph, node, known),
         "Conv" | "ConvTranspose" | "Gemm" | "MatMul" => weighted(graph, node, x()?),
         "AveragePool" | "GlobalAveragePool" | "ReduceMean" => average(graph, node, x()?),
-        "MaxPool" | "Identity" | "Dropout" | "Resize" | "GlobalMaxPool" => Some(x()?.clone()),
+        "MaxPool" | "Identity" | "Cast" | "Dropout" | "Resize" | "GlobalMaxPool" => Some(x()?.clone()),
         "Slice" | "Transpose" | "Squeeze" | "Unsqueeze" | "Reshape" | "Flatten" => rearranged(graph, node, x()?),
         "Pad" => padded(graph, node, x()?),
         "Concat" => concat(graph, node, known),
@@ -87,6 +93,13 @@ fn clip(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
     };
     let (lo, hi) = (bound(1, "min", f64::NEG_INFINITY)?, bound(2, "max", f64::INFINITY)?);
     Some(x.map(|c| c.clip(lo, hi)))
+}
+
+/// `Min(x, caps)` with constant caps, one a channel or one for all.
+fn capped(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
+    let caps = operand(graph, node.input(1).filter(|&id| graph.constant_of(id).is_some())?, &HashMap::new())?;
+    (node.inputs.len() == 2).then_some(())?;
+    x.zip(&caps, |c, cap| c.clip(f64::NEG_INFINITY, cap.mean))
 }
 
 /// Constants of one value, or one value a channel (`[C]` trailing ones, `[1, C, 1, 1]`), are taken; others are not.

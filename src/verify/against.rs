@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use super::compare::{Comparison, Top1, numbers};
 use super::integers::Observed;
 use super::modes::Mode;
+use super::outputs::{is_of_variable_size, may_hold_scores};
 use super::result::{OutputAgreement, TensorError};
 use super::structure::{Quantizer, is_dequantize};
 use super::tap::{Source, cut, tap};
 use crate::error::Result;
 use crate::ir::{DType, Graph, Tensor, Uses, ValueId};
+use crate::shape;
 
 /// Operators that carry weights; a layer is named after them.
 const WEIGHTED: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
@@ -69,7 +71,12 @@ pub fn against_float(original: &Graph, evidence: &Evidence, mode: &Mode) -> Resu
             errors.outputs_local[pair].add(&numbers(&float_outputs[own]), &numbers(&results[other]));
         }
     }
-    Ok(report(quantized, quantizers, &matches, &errors))
+    let mut against = report(quantized, quantizers, &matches, &errors);
+    against.notes.extend(matches.variable.iter().map(|&id| {
+        let name = original.name_of(id);
+        format!("output \"{name}\" has a size that depends on the data: it is not compared with the float model's")
+    }));
+    Ok(against)
 }
 
 fn compare_outputs(
@@ -79,12 +86,15 @@ fn compare_outputs(
     mode: &Mode,
     errors: &mut Errors,
 ) -> Result<()> {
-    let mut session = mode.optimised().load(original)?;
+    let mut session = mode.load_original(original)?;
     for (batch, outputs) in evidence.batches.iter().zip(evidence.outputs) {
         let float = session.run(&matches.own_inputs(batch))?;
         for (pair, &(own, other)) in matches.outputs.iter().enumerate() {
             errors.outputs[pair].add(&numbers(&float[own]), &numbers(&outputs[other]));
-            errors.top1[pair].add(&float[own], &outputs[other]);
+            errors.labels[pair] |= !float[own].dtype().is_float();
+            if errors.labels[pair] || matches.scores[pair] {
+                errors.top1[pair].add(&float[own], &outputs[other]);
+            }
         }
     }
     Ok(())
@@ -94,9 +104,11 @@ fn compare_outputs(
 type FloatTensors = Vec<(Vec<Option<Tensor>>, Vec<Tensor>)>;
 
 fn float_tensors(original: &Graph, evidence: &Evidence, matches: &Matches, mode: &Mode) -> Result<FloatTensors> {
-    let taps: Vec<_> = matches.tensors.iter().flatten().map(|&id| (id, DType::F32)).collect();
+    let facts = shape::facts(original).unwrap_or_default();
+    let dtype = |id: ValueId| facts.get(id.index()).and_then(|fact| fact.dtype).unwrap_or(DType::F32);
+    let taps: Vec<_> = matches.tensors.iter().flatten().map(|&id| (id, dtype(id))).collect();
     let (tapped, sources) = tap(original, &taps);
-    let mut session = mode.optimised().load(&tapped)?;
+    let mut session = mode.load_original(&tapped)?;
     let run = |observed: &Observed| {
         let inputs = matches.own_inputs(&observed.inputs);
         let mut outputs = session.run(&inputs)?;
@@ -135,6 +147,10 @@ struct Matches {
     inputs: Vec<usize>,
     /// Places of outputs in the original and in the quantized model.
     outputs: Vec<(usize, usize)>,
+    /// For each of those whether it may hold class scores.
+    scores: Vec<bool>,
+    /// Outputs of the original that are not compared, since samples have results of their own size.
+    variable: Vec<ValueId>,
     /// For each quantizer the original's tensor.
     tensors: Vec<Option<ValueId>>,
 }
@@ -156,13 +172,25 @@ impl Matches {
         let uses = original.uses();
         let own_inputs = original.fed_inputs();
         let exists = |id: &ValueId| uses.producer(*id).is_some() || own_inputs.contains(id);
+        let quantized_uses = quantized.uses();
+        let before_cast = |id: ValueId| {
+            let maker = &quantized.nodes[quantized_uses.producer(id)?];
+            maker.input(0).filter(|_| maker.is("Cast"))
+        };
         let tensor = |q: &Quantizer| {
-            let names = std::iter::once(&q.input).chain(&q.dequantized).map(|&id| quantized.name_of(id));
+            let ids = std::iter::once(q.input).chain(q.dequantized.iter().copied()).chain(before_cast(q.input));
+            let names = ids.map(|id| quantized.name_of(id));
             names.filter_map(|name| original.find(name)).find(exists)
         };
+        let mut outputs = paired(&original.outputs, &quantized.outputs);
+        let variable = original.outputs.iter().copied().filter(|&id| is_of_variable_size(original, id));
+        let variable: Vec<ValueId> = variable.collect();
+        outputs.retain(|&(own, _)| !variable.contains(&original.outputs[own]));
         Self {
             inputs: paired(&own_inputs, &quantized.fed_inputs()).into_iter().map(|(_, other)| other).collect(),
-            outputs: paired(&original.outputs, &quantized.outputs),
+            scores: outputs.iter().map(|&(own, _)| may_hold_scores(original, original.outputs[own])).collect(),
+            outputs,
+            variable,
             tensors: quantizers.iter().map(tensor).collect(),
         }
     }
@@ -175,6 +203,7 @@ struct Errors {
     accumulated: Vec<Comparison>,
     outputs: Vec<Comparison>,
     outputs_local: Vec<Comparison>,
+    labels: Vec<bool>,
     top1: Vec<Top1>,
 }
 
@@ -187,6 +216,7 @@ impl Errors {
             accumulated: vec![Comparison::default(); quantizers],
             outputs: vec![Comparison::default(); outputs],
             outputs_local: vec![Comparison::default(); outputs],
+            labels: vec![false; outputs],
             top1: vec![Top1::default(); outputs],
         }
     }
@@ -221,9 +251,10 @@ fn report(quantized: &Graph, quantizers: &[Quantizer], matches: &Matches, errors
             sqnr_db: comparison.sqnr_db(),
             cosine: comparison.cosine(),
             max_abs: comparison.max_abs(),
+            labels: errors.labels[pair],
             top1_agreement: errors.top1[pair].agreement(),
         });
-        if !before.layers.is_empty() {
+        if !before.layers.is_empty() && !errors.labels[pair] {
             against.blame.push(TensorError {
                 tensor: output,
                 layers: before.layers,

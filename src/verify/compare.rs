@@ -78,6 +78,43 @@ impl Comparison {
     }
 }
 
+/// A comparison that keeps samples apart.
+#[derive(Clone, Debug, Default)]
+pub struct PerSample {
+    /// All samples together.
+    pub pooled: Comparison,
+    samples: Vec<Comparison>,
+}
+
+impl PerSample {
+    /// Adds a batch: one entry for each row where the first axis is the batch of `samples`, else one for the whole.
+    pub fn add(&mut self, reference: &Tensor, found: &Tensor, samples: usize) {
+        let (a, b) = (numbers(reference), numbers(found));
+        self.pooled.add(&a, &b);
+        let is_batch = reference.shape().first() == Some(&samples) && reference.shape() == found.shape();
+        match if is_batch { a.len() / samples.max(1) } else { 0 } {
+            0 => self.samples.push(Comparison::of(&a, &b)),
+            row => self.samples.extend(a.chunks(row).zip(b.chunks(row)).map(|(a, b)| Comparison::of(a, b))),
+        }
+    }
+
+    /// Returns the middle one of the samples' errors (RMS), relative to the RMS of the reference over all samples; not a
+    /// number where any value is none.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn middle_relative_rms(&self) -> f64 {
+        if self.pooled.noise == 0.0 || self.pooled.noise.is_nan() {
+            return self.pooled.relative_rms();
+        }
+        let mut noise: Vec<f64> = self.samples.iter().map(|s| s.noise).collect();
+        noise.sort_unstable_by(f64::total_cmp);
+        let signal = self.pooled.signal / noise.len() as f64;
+        match noise[noise.len() / 2] {
+            0.0 => 0.0,
+            middle => (middle / signal).sqrt(),
+        }
+    }
+}
+
 /// Agreement of the highest class, image by image.
 #[derive(Clone, Debug, Default)]
 pub struct Top1 {
@@ -88,8 +125,15 @@ pub struct Top1 {
 }
 
 impl Top1 {
-    /// Adds the rows of two outputs that hold class scores; others are left out.
+    /// Adds the rows of two outputs that hold class scores, or the labels of two that hold integers; others are left out.
     pub fn add(&mut self, reference: &Tensor, found: &Tensor) {
+        if let (Ok(a), Ok(b)) = (reference.to_i64(), found.to_i64())
+            && a.len() == b.len()
+        {
+            self.images += a.len();
+            self.margins.extend(a.iter().zip(&b).filter(|(a, b)| a != b).map(|_| f64::INFINITY));
+            return;
+        }
         let (Some((rows, classes, a)), Some((_, _, b))) = (class_scores(reference), class_scores(found)) else {
             return;
         };
@@ -138,6 +182,27 @@ mod tests {
         assert!((c.cosine() - 23.0 / (25.0f64 * 21.25).sqrt()).abs() < 1e-12);
         let equal = Comparison::of(&[0.0, f32::NEG_INFINITY], &[0.0, f32::NEG_INFINITY]);
         assert_eq!((equal.relative_rms(), equal.sqnr_db(), equal.cosine()), (0.0, EQUAL_DB, 1.0));
+    }
+
+    #[test]
+    fn one_sample_of_many_does_not_move_the_middle_one() {
+        let reference = Tensor::from_f32(&[4, 2], &[1.0; 8]);
+        let found = |off: &[f32]| Tensor::from_f32(&[4, 2], &off.iter().map(|o| 1.0 + o).collect::<Vec<_>>());
+        let cases = [
+            ("one sample is off", found(&[0.0, 0.0, 9.0, 9.0, 0.0, 0.0, 0.0, 0.0]), 4, 0.0),
+            ("all are off", found(&[0.1; 8]), 4, 0.1),
+            ("no batch axis", found(&[0.0, 0.0, 0.2, 0.2, 0.0, 0.0, 0.0, 0.0]), 1, 0.1),
+            ("not a number in one", found(&[f32::NAN, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]), 4, f64::NAN),
+        ];
+        let wrong = cases.into_iter().filter_map(|(name, found, samples, expected)| {
+            let mut per_sample = PerSample::default();
+            per_sample.add(&reference, &found, samples);
+            let middle = per_sample.middle_relative_rms();
+            let holds = (middle - expected).abs() < 1e-6 || (middle.is_nan() && expected.is_nan());
+            (!holds).then(|| format!("{name}: {middle}, expected {expected}"))
+        });
+        let wrong: Vec<String> = wrong.collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
     }
 
     #[test]

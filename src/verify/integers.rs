@@ -2,7 +2,8 @@
 
 use super::compare::{Comparison, numbers};
 use super::limits;
-use super::modes::{Mode, Subject};
+use super::modes::Mode;
+use super::outputs::settled_tensors;
 use super::result::{Check, IntegerAgreement};
 use super::structure::Quantizer;
 use super::tap::{cut, tap};
@@ -13,7 +14,7 @@ use crate::ir::{Graph, Tensor};
 pub struct Observed {
     /// What the model was fed.
     pub inputs: Vec<Tensor>,
-    /// The model's outputs.
+    /// The tensors that stand for the model's outputs (see [`settled_tensors`]).
     pub outputs: Vec<Tensor>,
     /// The integers of each quantizer.
     pub integers: Vec<Tensor>,
@@ -26,13 +27,14 @@ pub struct Observed {
 /// # Errors
 /// When the engine refuses the tapped model or fails.
 pub fn observe(graph: &Graph, quantizers: &[Quantizer], mode: &Mode, batches: &[Vec<Tensor>]) -> Result<Vec<Observed>> {
-    let taps: Vec<_> = quantizers.iter().map(|q| (q.integers, q.dtype)).collect();
-    let (tapped, sources) = tap(graph, &taps);
+    let settled = settled_tensors(graph);
+    let integers = quantizers.iter().map(|q| (q.integers, q.dtype));
+    let (tapped, sources) = tap(graph, &settled.iter().copied().chain(integers).collect::<Vec<_>>());
     let mut session = mode.load(&tapped)?;
     let mut run = |inputs: Vec<Tensor>| -> Result<Observed> {
-        let mut outputs = session.run(&inputs)?;
-        let integers = sources.iter().map(|source| source.pick(&inputs, &outputs).clone()).collect();
-        outputs.truncate(graph.outputs.len());
+        let made = session.run(&inputs)?;
+        let mut outputs: Vec<Tensor> = sources.iter().map(|source| source.pick(&inputs, &made).clone()).collect();
+        let integers = outputs.split_off(settled.len());
         Ok(Observed { inputs, outputs, integers })
     };
     let mut observed: Vec<Observed> = Vec::new();
@@ -81,19 +83,22 @@ fn fixes_batch(graph: &Graph) -> bool {
 
 /// Returns the checks of all modes but the first (the reference), and the agreement of every quantizer in each.
 pub fn node_by_node(
-    subject: &Subject,
+    graph: &Graph,
     quantizers: &[Quantizer],
     modes: &[Mode],
     observed: &[Observed],
 ) -> Result<(Vec<Check>, Vec<IntegerAgreement>)> {
     let (mut checks, mut agreements) = (Vec::new(), Vec::new());
     let [reference, others @ ..] = modes else { return Ok((checks, agreements)) };
-    let graph = subject.for_mode(reference).map_err(Error::Verification)?;
+    let reference = reference.readable(graph)?;
+    let settled = settled_tensors(&reference);
     for mode in others {
-        let mut seen = Seen::new(graph, quantizers, mode);
+        let mut seen = Seen::new(&reference, quantizers, settled.len(), mode);
         let result = || -> Result<()> {
-            let cut = cut(subject.for_mode(mode).map_err(Error::Verification)?, quantizers);
-            let mut session = mode.load(&cut.graph)?;
+            let readable = mode.readable(graph)?;
+            let cut = cut(&readable, quantizers);
+            let (tapped, sources) = tap(&cut.graph, &settled);
+            let mut session = mode.load(&tapped)?;
             for Observed { inputs, outputs, integers } in observed {
                 let fed: Vec<Tensor> = inputs.iter().chain(integers).cloned().collect();
                 let found = session.run(&fed)?;
@@ -101,13 +106,13 @@ pub fn node_by_node(
                     seen.integers(i, expected, &found[cut.results[i]])?;
                 }
                 for (i, expected) in outputs.iter().enumerate() {
-                    seen.outputs[i].add(&numbers(expected), &numbers(&found[i]));
+                    seen.outputs[i].add(&numbers(expected), &numbers(sources[i].pick(&fed, &found)));
                 }
             }
             Ok(())
         }();
         match result {
-            Ok(()) => checks.extend(seen.checks(graph, mode)),
+            Ok(()) => checks.extend(seen.checks(&reference, mode)),
             Err(e) => checks.push(integer_check(mode, seen.limit, (None, false), e.to_string())),
         }
         agreements.append(&mut seen.agreements);
@@ -122,7 +127,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(graph: &Graph, quantizers: &[Quantizer], mode: &Mode) -> Self {
+    fn new(graph: &Graph, quantizers: &[Quantizer], outputs: usize, mode: &Mode) -> Self {
         let agreement = |q: &Quantizer| IntegerAgreement {
             tensor: graph.name_of(q.input).to_owned(),
             engine: mode.name(),
@@ -137,7 +142,7 @@ impl Seen {
         Self {
             limit,
             agreements: quantizers.iter().map(agreement).collect(),
-            outputs: vec![Comparison::default(); graph.outputs.len()],
+            outputs: vec![Comparison::default(); outputs],
         }
     }
 
@@ -188,7 +193,7 @@ impl Seen {
                 integer_check(mode, self.limit, (Some(excess(worst).1), bad == 0), message)
             }
         };
-        let outputs = self.outputs.iter().zip(&graph.outputs).map(|(comparison, &output)| {
+        let outputs = self.outputs.iter().zip(settled_tensors(graph)).map(|(comparison, (output, _))| {
             let measured = comparison.relative_rms();
             Check {
                 name: "node by node: outputs".to_owned(),

@@ -1,13 +1,17 @@
 //! The engines and modes that a model is checked in, and the end-to-end comparison between them.
 
-use super::compare::{Comparison, Top1, numbers};
+use std::borrow::Cow;
+
+use super::compare::{PerSample, Top1};
 use super::limits;
+use super::outputs::{compared_tensors, may_hold_scores};
 use super::result::Check;
-use super::scores::compared_tensors;
+use super::samples_of;
+use super::shadow::shadow;
 use super::tap::tap;
 use crate::error::Result;
 use crate::ir::{Graph, Tensor};
-use crate::runtime::{Engine, Optimisation, Session, SessionOptions};
+use crate::runtime::{Engine, Optimisation, PIECE_BYTES, Session, SessionOptions};
 
 /// The engines to check with; one of both at least.
 #[derive(Clone, Copy, Default)]
@@ -41,17 +45,33 @@ impl<'a> Mode<'a> {
         !self.reads_copy && self.optimisation == Optimisation::Default
     }
 
+    /// Returns `graph` as this mode can read it; a copy lives only as long as it is needed, for it may be large.
+    ///
+    /// # Errors
+    /// Where there is no such copy (see [`shadow`]).
+    pub fn readable<'g>(&self, graph: &'g Graph) -> Result<Cow<'g, Graph>> {
+        Ok(if self.reads_copy { Cow::Owned(shadow(graph)?) } else { Cow::Borrowed(graph) })
+    }
+
     /// Returns a session for `graph`.
     ///
     /// # Errors
     /// When the engine refuses it.
     pub fn load(&self, graph: &Graph) -> Result<Box<dyn Session>> {
-        self.engine.load(graph, &SessionOptions { optimisation: self.optimisation, ..SessionOptions::default() })
+        // Node by node as written, a graph may as well run in pieces; what users get from their runtime may not.
+        let piece_bytes = (!self.fuses()).then_some(PIECE_BYTES);
+        tracing::debug!("{} loads {} nodes", self.name(), graph.nodes.len());
+        let options = SessionOptions { optimisation: self.optimisation, piece_bytes, ..SessionOptions::default() };
+        self.engine.load(graph, &options)
     }
 
-    /// Returns the same engine with its default optimisations.
-    pub fn optimised(&self) -> Mode<'a> {
-        Mode { optimisation: Optimisation::Default, ..*self }
+    /// Returns a session of the same engine, with its default optimisations, for the float `original`.
+    ///
+    /// # Errors
+    /// When the engine refuses it.
+    pub fn load_original(&self, original: &Graph) -> Result<Box<dyn Session>> {
+        tracing::debug!("{} loads the float model, {} nodes", self.name(), original.nodes.len());
+        self.engine.load(original, &SessionOptions { piece_bytes: Some(PIECE_BYTES), ..SessionOptions::default() })
     }
 }
 
@@ -68,28 +88,6 @@ pub fn modes<'a>(engines: &Engines<'a>) -> Vec<Mode<'a>> {
     modes
 }
 
-/// The quantized model as it is and as the copy for tract, or why there is no copy.
-pub struct Subject<'a> {
-    /// As it is shipped.
-    pub graph: &'a Graph,
-    /// The copy.
-    pub copy: Result<Graph>,
-}
-
-impl Subject<'_> {
-    /// Returns the graph that `mode` can read.
-    ///
-    /// # Errors
-    /// Why there is no such copy.
-    pub fn for_mode(&self, mode: &Mode) -> Result<&Graph, String> {
-        match (&self.copy, mode.reads_copy) {
-            (_, false) => Ok(self.graph),
-            (Ok(copy), true) => Ok(copy),
-            (Err(e), true) => Err(e.to_string()),
-        }
-    }
-}
-
 /// What [`end_to_end`] found.
 pub struct EndToEnd<'a> {
     /// The modes that ran; the first of them is the reference.
@@ -100,13 +98,8 @@ pub struct EndToEnd<'a> {
     pub outputs: Vec<Vec<Tensor>>,
 }
 
-/// Runs the model on every batch in every mode, one session at a time.
-pub fn end_to_end<'a>(
-    subject: &Subject,
-    modes: &[Mode<'a>],
-    batches: &[Vec<Tensor>],
-    lowest_bits: u32,
-) -> EndToEnd<'a> {
+/// Runs the model on every batch in every mode, one session at a time; `limit` is that on relative RMS between them.
+pub fn end_to_end<'a>(graph: &Graph, modes: &[Mode<'a>], batches: &[Vec<Tensor>], limit: f64) -> EndToEnd<'a> {
     let mut found = EndToEnd { ran: Vec::new(), checks: Vec::new(), outputs: Vec::new() };
     let mut reference: Vec<Vec<Tensor>> = Vec::new();
     for mode in modes {
@@ -118,7 +111,7 @@ pub fn end_to_end<'a>(
             passed,
             message,
         };
-        let ran = match run_all(subject, mode, batches) {
+        let ran = match run_all(graph, mode, batches) {
             Ok(ran) => ran,
             Err(message) => {
                 found.checks.push(check("loads and runs", false, message));
@@ -128,7 +121,11 @@ pub fn end_to_end<'a>(
         found.checks.push(check("loads and runs", true, String::new()));
         match found.ran.is_empty() {
             true => (found.outputs, reference) = (ran.outputs, ran.compared),
-            false => compare(&reference, &ran.compared, (subject.graph, lowest_bits), mode, &mut found.checks),
+            false => {
+                let both = reference.iter().zip(&ran.compared).zip(batches.iter().map(|b| samples_of(b)));
+                let both: Vec<Compared> = both.map(|((a, b), samples)| (a.as_slice(), b.as_slice(), samples)).collect();
+                found.checks.extend(compare(&both, (graph, limit), mode));
+            }
         }
         found.ran.push(*mode);
     }
@@ -141,11 +138,11 @@ struct Ran {
     compared: Vec<Vec<Tensor>>,
 }
 
-fn run_all(subject: &Subject, mode: &Mode, batches: &[Vec<Tensor>]) -> Result<Ran, String> {
-    let graph = subject.for_mode(mode)?;
+fn run_all(graph: &Graph, mode: &Mode, batches: &[Vec<Tensor>]) -> Result<Ran, String> {
     let in_words = |e: crate::Error| e.to_string();
-    let mut session = mode.load(graph).map_err(in_words)?;
-    let compared = compared_tensors(subject.graph);
+    let compared = compared_tensors(graph);
+    let graph = mode.readable(graph).map_err(in_words)?;
+    let mut session = mode.load(&graph).map_err(in_words)?;
     if compared.iter().map(|(id, _)| id).eq(&graph.outputs) {
         let outputs = batches.iter().map(|batch| session.run(batch).map_err(in_words));
         let outputs: Vec<Vec<Tensor>> = outputs.collect::<Result<_, _>>()?;
@@ -153,7 +150,7 @@ fn run_all(subject: &Subject, mode: &Mode, batches: &[Vec<Tensor>]) -> Result<Ra
     }
     // The file as it is runs once at least; what is compared lies before its outputs.
     session.run(&batches[0]).map_err(in_words)?;
-    let (tapped, sources) = tap(graph, &compared);
+    let (tapped, sources) = tap(&graph, &compared);
     drop(session);
     let mut session = mode.load(&tapped).map_err(in_words)?;
     let mut ran = Ran { outputs: Vec::new(), compared: Vec::new() };
@@ -166,31 +163,35 @@ fn run_all(subject: &Subject, mode: &Mode, batches: &[Vec<Tensor>]) -> Result<Ra
     Ok(ran)
 }
 
-fn compare(
-    reference: &[Vec<Tensor>],
-    found: &[Vec<Tensor>],
-    (graph, lowest_bits): (&Graph, u32),
-    mode: &Mode,
-    checks: &mut Vec<Check>,
-) {
-    let limit = limits::relative_rms(lowest_bits);
+/// One batch: the reference's tensors, those of another mode, and the number of samples.
+type Compared<'a> = (&'a [Tensor], &'a [Tensor], usize);
+
+fn compare(batches: &[Compared], (graph, limit): (&Graph, f64), mode: &Mode) -> Vec<Check> {
+    let mut checks = Vec::new();
     for (i, (output, _)) in compared_tensors(graph).into_iter().enumerate() {
-        let (mut comparison, mut top1) = (Comparison::default(), Top1::default());
-        for (reference, found) in reference.iter().zip(found) {
-            comparison.add(&numbers(&reference[i]), &numbers(&found[i]));
-            top1.add(&reference[i], &found[i]);
+        let (mut comparison, mut top1) = (PerSample::default(), Top1::default());
+        for &(reference, found, samples) in batches {
+            comparison.add(&reference[i], &found[i], samples);
+            if may_hold_scores(graph, output) {
+                top1.add(&reference[i], &found[i]);
+            }
         }
         let name = graph.name_of(output);
-        let relative = comparison.relative_rms();
+        let relative = comparison.middle_relative_rms();
+        let pooled = &comparison.pooled;
         checks.push(Check {
             name: "end to end: relative RMS".to_owned(),
             engine: mode.name(),
             measured: Some(relative),
             limit: Some(limit),
             passed: relative <= limit,
-            message: format!("\"{name}\", largest difference {:.3e}", comparison.max_abs()),
+            message: format!(
+                "\"{name}\", middle sample; {:.3e} over all, largest difference {:.3e}",
+                pooled.relative_rms(),
+                pooled.max_abs()
+            ),
         });
-        let explained = limits::explained_margin(limit, comparison.reference_rms());
+        let explained = limits::explained_margin(limit, pooled.reference_rms());
         let decided = top1.decided_disagreements(explained);
         if top1.images > 0 {
             checks.push(Check {
@@ -207,4 +208,5 @@ fn compare(
             });
         }
     }
+    checks
 }

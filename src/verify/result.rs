@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::saturation::Saturation;
+
 /// One check with its limit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Check {
@@ -31,7 +33,9 @@ pub struct OutputAgreement {
     pub cosine: f64,
     /// Largest difference.
     pub max_abs: f64,
-    /// Share of images with the same highest class, for class scores.
+    /// Whether the output holds integers, of which only the share of equal ones says something.
+    pub labels: bool,
+    /// Share of images with the same highest class, for class scores; share of equal labels, for integers.
     pub top1_agreement: Option<f64>,
 }
 
@@ -97,6 +101,8 @@ pub struct Verification {
     pub blame: Vec<TensorError>,
     /// Between engines, per quantizer.
     pub integers: Vec<IntegerAgreement>,
+    /// Layers that can go wrong on x86 processors without VNNI, with what the inputs of this check would have made of it.
+    pub saturation: Vec<Saturation>,
     /// What could not be compared, and why.
     pub notes: Vec<String>,
 }

@@ -47,6 +47,12 @@ impl Structure {
         });
         activations.chain(self.weights.iter().filter_map(|w| w.bits)).min().unwrap_or(8)
     }
+
+    /// Returns whether an activation is signed with zero point 0.
+    pub fn is_symmetric(&self) -> bool {
+        let symmetric = |grid: &Grid| grid.low < 0 && grid.zero_point.iter().all(|&zero| zero == 0);
+        self.quantizers.iter().filter_map(|q| q.grid.as_ref()).any(symmetric)
+    }
 }
 
 /// Returns whether `node` is QuantizeLinear, of the standard or of ONNX Runtime's own domain (which allows 16-bit and

@@ -62,10 +62,10 @@ fn scale_channel(graph: &mut Graph, weight: &str, channel: usize, by: f32) {
     graph.value_mut(id).constant = Some(Tensor::from_f32(tensor.shape(), &values));
 }
 
-/// Every precision, granularity and target that files differ by.
+/// Every precision, granularity and target with unsigned activations that files differ by.
 fn policies() -> Vec<(String, Policy)> {
     let mut policies = Vec::new();
-    for target in [Target::Onnx, Target::OrtCpu] {
+    for target in [Target::Onnx, Target::OrtCpu, Target::OpenVino, Target::Portable] {
         for (weight_bits, activation_bits) in [(8, 8), (4, 4), (2, 3), (3, 5), (8, 4)] {
             let policy = Policy { target, weight_bits, activation_bits, ..Policy::default() };
             policies.push((format!("w{weight_bits}a{activation_bits} {target:?}"), policy));
@@ -74,7 +74,10 @@ fn policies() -> Vec<(String, Policy)> {
             let policy = Policy { target, weight_bits, activation_bits, ..Policy::default() };
             let name = |kind: &str| format!("w{weight_bits}a{activation_bits} {target:?} {kind}");
             policies.push((name("per tensor"), Policy { per_channel: false, ..policy.clone() }));
-            policies.push((name("affine"), Policy { symmetric: false, ..policy }));
+            policies.push((name("reduced range"), Policy { reduce_range: true, ..policy.clone() }));
+            if target.choices().affine_weights {
+                policies.push((name("affine"), Policy { symmetric: false, ..policy }));
+            }
         }
     }
     policies
@@ -97,7 +100,10 @@ fn ints(tensor: &Tensor) -> Vec<i64> {
 fn structure_errors(made: &Quantized, policy: &Policy) -> Vec<String> {
     let graph = &made.emitted;
     let mut wrong = Vec::new();
-    let packs = policy.target == Target::Onnx && policy.weight_bits <= 4;
+    let packs = made.plan.weights.iter().any(|w| w.packed);
+    if packs != (policy.target == Target::Onnx && policy.weight_bits <= 4) {
+        wrong.push(format!("packed: {packs}"));
+    }
     let expected = if packs { (21, 10) } else { (13, 7) };
     if (graph.opset(), graph.ir_version) < expected {
         wrong.push(format!("opset {} in file format {}", graph.opset(), graph.ir_version));
@@ -141,7 +147,7 @@ fn grid_errors(made: &Quantized, policy: &Policy) -> Vec<String> {
             let top = clip.map(|clip| ints(&constant(graph, clip, 2).unwrap())[0]);
             let end = (1 << activation.scheme.bits) - 1;
             // Integer kernels want a ReLU6 in integers too.
-            let own = policy.target == Target::OrtCpu && top.is_some_and(|top| top <= end);
+            let own = policy.target.choices().clips_in_integers && top.is_some_and(|top| top <= end);
             if top != narrow.then_some(end) && !own {
                 wrong.push(format!("{name} at {} bits: clipped to {top:?}", activation.scheme.bits));
             }

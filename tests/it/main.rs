@@ -3,16 +3,24 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod bn_stats;
 mod command_line;
 mod emission;
+mod fixed_batch;
+mod floats;
 mod fusion;
-mod normalise;
+mod heads;
+mod lint;
 mod opset;
 mod passes;
 mod plan;
+mod recipes;
 mod round_trip;
 mod runtime;
+mod saturation;
 mod sensitivity;
 mod shape;
 mod support;
+mod targets;
+mod tied;
 mod verify;

@@ -71,6 +71,30 @@ fn every_model_gives_the_same_in_both_engines() {
 }
 
 #[test]
+fn a_model_gives_the_same_whole_and_in_pieces() {
+    let engines: [(&str, &dyn Engine); 2] = [("ONNX Runtime", ort()), ("tract", &TractEngine)];
+    let mut failed = Vec::new();
+    for (path, batch) in models().into_iter().zip([2, 1].into_iter().cycle()) {
+        let graph = onnx::load(&path).unwrap();
+        let inputs = random_inputs(&graph, batch, 1);
+        for (name, engine) in engines {
+            let run = |piece_bytes| {
+                let options = SessionOptions { piece_bytes, ..options(Optimisation::None) };
+                engine.load(&graph, &options).unwrap().run(&inputs).unwrap()
+            };
+            let whole = run(None);
+            for limit in [1, 30_000] {
+                let errors: Vec<f64> = run(Some(limit)).iter().zip(&whole).map(|(f, e)| relative_rms(f, e)).collect();
+                if errors.len() != whole.len() || errors.iter().any(|&error| error > SAME_FLOAT) {
+                    failed.push(format!("{} in pieces of {limit} bytes in {name}: {errors:?}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
 fn tensors_of_every_type_pass_through_both_engines() {
     let types = [
         DType::F32,

@@ -88,7 +88,8 @@ fn a_layer_that_few_bits_ruin_ranks_first_both_ways_and_by_its_weight() {
     assert!(cost(worst, "alone") > 3.0 * cost(next, "alone"), "{json:#}");
     assert!(cost(worst, "weight_alone") > 10.0 * cost(worst, "input_alone"), "{json:#}");
     assert!(cost(worst, "left_float") < json["sensitivity"]["quantized"]["cost"].as_f64().unwrap(), "{json:#}");
-    assert_eq!(json["sensitivity"]["float"]["cost"], 0.0, "nothing quantized costs nothing");
+    let float = json["sensitivity"]["float"]["cost"].as_f64().unwrap();
+    assert!(float < 1e-9, "nothing quantized costs {float}, corrections of biases are taken back");
     let table = ran(folder.path(), "sensitivity model.onnx --precision w4a8 --samples 4 --top 2", 0).stdout;
     assert_eq!(table.matches("/net/").count(), 2, "{table}");
 }

@@ -2,16 +2,28 @@
 
 use super::site::Site;
 use crate::error::Result;
-use crate::ir::{Dim, Tensor, ValueId};
+use crate::ir::{Attrs, Dim, Tensor, ValueId};
 
-/// BatchNormalization 9: `spatial` is gone and always 1.
+/// BatchNormalization 9: `spatial` is gone and always 1. Statistics per activation (0) become arithmetic:
+/// `(x - mean) / sqrt(var + epsilon) · gamma + beta`.
 pub(super) fn batch_normalization_spatial(site: &mut Site) -> Result<()> {
-    if site.node().attrs.int("spatial", 1) == 0 {
-        return Err(site.refuse(
-            "spatial=0 (statistics per activation) has no counterpart; export the model again with spatial=1",
-        ));
+    if site.node().attrs.int("spatial", 1) != 0 {
+        site.node_mut().attrs.remove("spatial");
+        return Ok(());
     }
-    site.node_mut().attrs.remove("spatial");
+    let [x, gamma, beta, mean, variance] =
+        [site.input(0)?, site.input(1)?, site.input(2)?, site.input(3)?, site.input(4)?];
+    let epsilon = site.scalar_like_input(site.node().attrs.float("epsilon", 1e-5))?;
+    let epsilon = site.constant("epsilon", epsilon);
+    let centred = site.before("centred", "Sub", [x, mean], []);
+    let variance = site.before("variance", "Add", [variance, epsilon], []);
+    let deviation = site.before("deviation", "Sqrt", [variance], []);
+    let normalised = site.before("normalised", "Div", [centred, deviation], []);
+    let scaled = site.before("scaled", "Mul", [normalised, gamma], []);
+    let node = site.node_mut();
+    (node.op_type, node.attrs) = ("Add".to_owned(), Attrs::default());
+    node.inputs = vec![Some(scaled), Some(beta)];
+    node.outputs.truncate(1);
     Ok(())
 }
 

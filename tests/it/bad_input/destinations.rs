@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use dfq_onnx::onnx;
+
 use super::{Case, case, check};
 use crate::support::nets::sound;
-use crate::support::ort;
 use crate::support::program::{files, program};
+use crate::support::{fixture, ort};
 
 fn output(name: &'static str, flags: &'static str, code: i32, says: &'static [&'static str]) -> Case {
     case(name, prepared, format!("quantize model.onnx {flags}").leak(), code, says)
@@ -50,7 +52,7 @@ fn the_model_is_never_overwritten() {
         #[cfg(unix)]
         output("by a symbolic link", "-o link.onnx", 2, refused),
         output("by the report", "--report model.onnx", 2, refused),
-        output("output by the report", "-o out.onnx --report out.onnx", 2, &["out.onnx", "both"]),
+        output("output by the report", "-o out.onnx --report out.onnx", 2, &["out.onnx", "two outputs"]),
     ]);
     let folder = tempfile::tempdir().unwrap();
     sound(folder.path());
@@ -58,6 +60,25 @@ fn the_model_is_never_overwritten() {
     let again = program(folder.path(), "quantize ./model.onnx -o model.onnx").output().unwrap();
     assert_eq!(again.status.code(), Some(2));
     assert_eq!(std::fs::read(folder.path().join("model.onnx")).unwrap(), before);
+}
+
+#[test]
+fn the_weights_of_the_model_are_never_overwritten() {
+    let refused = &["holds the model's own weights", "name another output"];
+    let with_weights = |name: &'static str, command: &'static str| {
+        let make = |folder: &Path| {
+            let model = onnx::load(&fixture("digits_resnet8.onnx")).unwrap();
+            onnx::save(&model, &folder.join("out.onnx"), 0).unwrap();
+            std::fs::rename(folder.join("out.onnx"), folder.join("model.onnx")).unwrap();
+        };
+        case(name, make, command, 2, refused)
+    };
+    check(&[
+        with_weights("by external data", "quantize model.onnx -o out.onnx --external-data"),
+        with_weights("by the model", "quantize model.onnx -o out.onnx.data"),
+        with_weights("by the report", "quantize model.onnx -o other.onnx --report out.onnx.data"),
+        with_weights("by statistics", "inspect model.onnx --bn-stats-out out.onnx.data"),
+    ]);
 }
 
 /// A limit on file sizes stands for a full disk: both make `write` fail halfway.

@@ -29,7 +29,7 @@ fn one(opset: i64, op: &str, io: (&str, &str), attrs: Attrs) -> Graph {
     g.outputs(io.1)
 }
 
-fn node(g: &mut Build, op: &str, io: (&str, &str), attrs: Attrs) {
+pub fn node(g: &mut Build, op: &str, io: (&str, &str), attrs: Attrs) {
     let mut all = dfq_onnx::ir::Attrs::default();
     attrs.into_iter().for_each(|(name, value)| all.set(name, value));
     g.node(op, io.0, io.1, all);
@@ -151,7 +151,12 @@ fn normalization() -> Vec<(&'static str, Graph)> {
         g.node("GroupNormalization", if known { "x a b" } else { "h a b" }, "y", [("num_groups", 2.into())]);
         g.outputs("y")
     };
+    let mut per_activation = Build::at(8);
+    per_activation.input("x", &[2, 4, 6, 5]);
+    per_activation.weights("a b c d", &[4, 6, 5]);
+    per_activation.node("BatchNormalization", "x a b c d", "y", [("spatial", 0.into())]);
     vec![
+        ("BatchNormalization per activation", per_activation.outputs("y")),
         ("BatchNormalization with spatial", one(8, "BatchNormalization", batch, vec![("spatial", 1.into())])),
         ("BatchNormalization", one(7, "BatchNormalization", batch, vec![("epsilon", 0.01.into())])),
         ("GroupNormalization of known channels", group(true)),

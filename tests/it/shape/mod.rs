@@ -14,8 +14,13 @@ use dfq_onnx::shape::{RULES, infer};
 use crate::support::{models, ort, random_inputs};
 use cases::{Case, In, cases};
 
-const AS_WRITTEN: SessionOptions =
-    SessionOptions { optimisation: Optimisation::None, threads: None, prepacking: false, optimised_model: None };
+const AS_WRITTEN: SessionOptions = SessionOptions {
+    optimisation: Optimisation::None,
+    threads: None,
+    prepacking: false,
+    piece_bytes: None,
+    optimised_model: None,
+};
 
 #[test]
 fn every_rule_has_a_case() {

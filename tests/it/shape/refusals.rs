@@ -1,24 +1,26 @@
 //! Contradictions that are certain name the node, and what was expected and found.
 
 use dfq_onnx::Error;
-use dfq_onnx::ir::{Attr, Attrs, DType, Graph, ValueId};
+use dfq_onnx::ir::{Attr, Attrs, DType};
 use dfq_onnx::shape::infer;
 
-use crate::support::graph::Build;
+use crate::support::build::Build;
 
 fn refusal(op: &str, inputs: &[&str], target: &[i64], attrs: Attrs) -> String {
-    let mut build = Build::new(13);
-    let mut ids: Vec<ValueId> =
-        inputs.iter().enumerate().map(|(i, dims)| build.input(&format!("x{i}"), DType::F32, dims)).collect();
-    if !target.is_empty() {
-        ids.push(build.ints("target", target));
+    let mut g = Build::at(13);
+    let mut names: Vec<String> = (0..inputs.len()).map(|i| format!("x{i}")).collect();
+    for (name, dims) in names.iter().zip(inputs) {
+        g.fed(name, DType::F32, dims);
     }
-    let y = build.node("y", op, &ids, []);
-    let mut graph: Graph = build.finish(&[y]);
-    graph.nodes[0].attrs = attrs;
+    if !target.is_empty() {
+        g.ints("target", target);
+        names.push("target".to_owned());
+    }
+    g.node(op, &names.join(" "), "y", attrs);
+    let mut graph = g.outputs("y");
     match infer(&mut graph) {
         Err(Error::Shape { place, message }) => format!("{place}: {message}"),
-        other => format!("{other:?}, {:?}", graph.value(y).shape),
+        other => format!("{other:?}, {:?}", graph.value(graph.outputs[0]).shape),
     }
 }
 
@@ -89,11 +91,12 @@ fn refuses_what_certainly_does_not_fit() {
 
 #[test]
 fn an_operator_without_a_rule_has_an_unknown_output() {
-    let mut build = Build::new(13);
-    let x = build.input("x", DType::F32, "N, 3");
-    let y = build.node("y", "NoSuchOperator", &[x], []);
-    let z = build.node("z", "Relu", &[y], []);
-    let mut graph = build.finish(&[z]);
+    let mut g = Build::at(13);
+    g.fed("x", DType::F32, "N, 3");
+    g.node("NoSuchOperator", "x", "y", []);
+    g.node("Relu", "y", "z", []);
+    let mut graph = g.outputs("z");
     infer(&mut graph).unwrap();
+    let z = graph.outputs[0];
     assert_eq!((graph.value(z).dtype, &graph.value(z).shape), (None, &None));
 }

@@ -23,6 +23,25 @@ impl Build {
         self.0.value_mut(id).dtype = Some(DType::F32);
     }
 
+    /// Adds an input of any type; `dims` such as `"N, 3, 8, ?"`.
+    pub fn fed(&mut self, name: &str, dtype: DType, dims: &str) {
+        let dim = |text: &str| match (text, text.parse()) {
+            (_, Ok(n)) => Dim::Known(n),
+            ("?", _) => Dim::Unknown,
+            (symbol, _) => Dim::Symbol(symbol.to_owned()),
+        };
+        let id = self.0.find_or_add(name);
+        let value = self.0.value_mut(id);
+        value.dtype = Some(dtype);
+        value.shape = Some(dims.split(',').map(str::trim).filter(|t| !t.is_empty()).map(dim).collect());
+        self.0.inputs.push(id);
+    }
+
+    /// Adds an int64 initializer with one axis.
+    pub fn ints(&mut self, name: &str, values: &[i64]) {
+        self.0.add_constant(name, Tensor::from_i64(&[values.len()], values));
+    }
+
     /// Adds float initializers that hold small positive values, all different.
     pub fn weights(&mut self, names: &str, shape: &[usize]) {
         for (k, name) in names.split(' ').enumerate() {

@@ -3,7 +3,6 @@
 pub mod qdq_net;
 
 pub mod build;
-pub mod graph;
 pub mod net;
 pub mod nets;
 pub mod program;

@@ -68,6 +68,23 @@ pub fn net_of(dtype: DType) -> Vec<u8> {
     })
 }
 
+/// Returns the net in float32 whose second half, between Casts, is in `dtype`.
+pub fn net_with_a_middle_of(dtype: DType) -> Vec<u8> {
+    let mut b = Build::at(13);
+    b.input("x", &[1, 1, 6, 6]);
+    b.weights("w", &[2, 1, 3, 3]);
+    b.constant("v", Tensor::from_floats(dtype, &[3, 2], &[0.5, 0.25, -0.5, 1.0, 0.125, 0.75]).unwrap());
+    b.node("Conv", "x w", "c", []);
+    b.node("Relu", "c", "r", []);
+    b.node("Cast", "r", "h", [("to", Attr::Int(dtype.code().into()))]);
+    b.node("GlobalAveragePool", "h", "p", []);
+    b.node("Flatten", "p", "f", []);
+    b.node("Gemm", "f v", "g", [("transB", Attr::Int(1))]);
+    b.node("Cast", "g", "y", [("to", Attr::Int(1))]);
+    b.declare("y", DType::F32);
+    onnx::encode(&b.outputs("y")).unwrap()
+}
+
 fn layers(b: &mut Build) {
     b.node("Conv", "x w", "c", []);
     b.node("Relu", "c", "r", []);

@@ -1,0 +1,69 @@
+//! High-bias absorption (Nagel et al. 2019, section 4.1.3): what a rectified channel practically always exceeds moves
+//! from the bias of a layer into the bias of the next.
+//!
+//! `relu(x) = relu(x - c) + c` for `x > c`, with `c = max(0, mean - 3·deviation)` (99.87 % of a normal distribution).
+//! Refused behind zero padding, where the `c` that is taken away is not there to be added, and below caps.
+
+use super::bias::{read_bias, subtract_from_bias};
+use super::link::{Link, links};
+use super::rows::Rows;
+use super::step::Step;
+use crate::error::Result;
+use crate::ir::Graph;
+use crate::plan::Plan;
+use crate::quant::absorbed;
+use crate::stats::BatchNorm;
+
+/// Absorbs high biases, adjusts `norms`, and returns what was done to each planned layer.
+///
+/// # Errors
+/// When weights or biases cannot be read.
+pub fn absorb(graph: &mut Graph, plan: &Plan, norms: &mut [BatchNorm]) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    for (layer, found) in links(graph, plan)? {
+        let refused = match found {
+            Ok(link) => absorb_link(graph, norms, &link)?.err().map(str::to_owned),
+            Err(reason) => Some(reason),
+        };
+        steps.push(Step::new("absorb", layer, refused));
+    }
+    Ok(steps)
+}
+
+fn absorb_link(
+    graph: &mut Graph,
+    norms: &mut [BatchNorm],
+    link: &Link,
+) -> Result<std::result::Result<(), &'static str>> {
+    if !link.rectified {
+        return Ok(Err("no Relu follows directly"));
+    }
+    if link.clip.is_some() {
+        return Ok(Err("a cap follows, which would have to move too"));
+    }
+    if link.padded {
+        return Ok(Err("the next layer is padded with zeros"));
+    }
+    let made = graph.nodes[link.first].output(0).map(|id| graph.name_of(id).to_owned());
+    let Some(norm) = norms.iter_mut().find(|n| Some(&n.output) == made.as_ref()) else {
+        return Ok(Err("no statistics tell its mean"));
+    };
+    let c = absorbed(&norm.beta, &norm.deviation());
+    if c.iter().all(|&c| c == 0.0) {
+        return Ok(Err("no channel is high enough"));
+    }
+    let shared = "a bias is shared or of an unknown form";
+    let Some(rows) = Rows::read(graph, &graph.nodes[link.second])? else { return Ok(Err(shared)) };
+    let readable = read_bias(graph, &graph.nodes[link.second], rows.outputs)?.is_some();
+    if !readable || !subtract_from_bias(graph, link.first, &c)? {
+        return Ok(Err(shared));
+    }
+    let columns: Vec<f64> = c.iter().flat_map(|&c| std::iter::repeat_n(-c, link.repeat)).collect();
+    subtract_from_bias(graph, link.second, &rows.times(&rows.values, &columns))?;
+    for (b, c) in norm.beta.iter_mut().zip(&c) {
+        #[allow(clippy::cast_possible_truncation)]
+        let lowered = (f64::from(*b) - c) as f32;
+        *b = lowered;
+    }
+    Ok(Ok(()))
+}

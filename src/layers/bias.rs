@@ -1,0 +1,48 @@
+//! Reading and writing the bias of a layer.
+
+use crate::error::Result;
+use crate::ir::{Graph, Node, Tensor};
+
+/// Returns the bias of a layer with `outputs` channels, zeros where it has none; `None` where it is no constant of one
+/// value a channel, where another node reads it too, or where the operator has no bias.
+///
+/// # Errors
+/// When the bias is not floating-point.
+pub fn read_bias(graph: &Graph, node: &Node, outputs: usize) -> Result<Option<Vec<f32>>> {
+    let Some(id) = node.input(2) else { return Ok((!node.is("MatMul")).then(|| vec![0.0; outputs])) };
+    let readers = graph.nodes.iter().flat_map(|n| n.inputs.iter()).filter(|input| **input == Some(id)).count();
+    let Some(tensor) = graph.constant_of(id).filter(|_| readers == 1) else { return Ok(None) };
+    let values = tensor.to_f32()?;
+    Ok((tensor.shape().len() == 1 && values.len() == outputs).then_some(values))
+}
+
+/// Sets the bias of node `index`, which [`read_bias`] could read.
+pub fn write_bias(graph: &mut Graph, index: usize, values: &[f32]) {
+    let tensor = Tensor::from_f32(&[values.len()], values);
+    match graph.nodes[index].input(2) {
+        Some(id) => graph.value_mut(id).constant = Some(tensor),
+        None => {
+            let weight = graph.nodes[index].input(1).map_or("layer", |id| graph.name_of(id)).to_owned();
+            let id = graph.add_constant(&format!("{weight}_bias"), tensor);
+            graph.nodes[index].inputs.resize(3, None);
+            graph.nodes[index].inputs[2] = Some(id);
+        }
+    }
+}
+
+/// Subtracts `shift`, one value an output channel, from the bias of node `index`; tells whether that was possible.
+///
+/// # Errors
+/// When the bias is not floating-point.
+pub fn subtract_from_bias(graph: &mut Graph, index: usize, shift: &[f64]) -> Result<bool> {
+    let Some(mut bias) = read_bias(graph, &graph.nodes[index], shift.len())? else { return Ok(false) };
+    for (b, s) in bias.iter_mut().zip(shift).filter(|(_, s)| s.is_finite()) {
+        #[allow(clippy::cast_possible_truncation)]
+        let corrected = (f64::from(*b) - s) as f32;
+        *b = corrected;
+    }
+    if bias.iter().any(|&b| b != 0.0) {
+        write_bias(graph, index, &bias);
+    }
+    Ok(true)
+}

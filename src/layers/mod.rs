@@ -1,0 +1,20 @@
+//! Layers as matrices, the channels that run from one to the next, and the changes to weights and biases of the float
+//! student that keep its outputs.
+
+mod absorb;
+mod bias;
+mod equalise;
+mod link;
+mod patches;
+mod rows;
+mod scale;
+mod step;
+
+pub use absorb::absorb;
+pub use bias::{read_bias, subtract_from_bias, write_bias};
+pub use equalise::{Scope, equalise};
+pub use link::{Found, Link, links};
+pub use patches::patches;
+pub use rows::Rows;
+pub use scale::scale_channels;
+pub use step::Step;

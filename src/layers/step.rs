@@ -1,0 +1,21 @@
+//! What a recipe did to single layers, for the report.
+
+use serde::Serialize;
+
+/// One step of a recipe at one layer: applied, or not and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// The step, such as `equalise`.
+    pub step: &'static str,
+    /// The layer.
+    pub layer: String,
+    /// Why it was not applied; none where it was.
+    pub refused: Option<String>,
+}
+
+impl Step {
+    /// Returns a step that was applied where `refused` is none.
+    pub fn new(step: &'static str, layer: String, refused: Option<String>) -> Self {
+        Self { step, layer, refused }
+    }
+}

@@ -1,0 +1,81 @@
+//! Checks a Q/DQ file, whoever wrote it, against what a target's runtime refuses, gets wrong or runs slowly. Nothing is
+//! run: one rule = one function + one row of a table.
+
+mod format;
+mod openvino;
+mod ort_cpu;
+mod tensorrt;
+mod tract;
+mod view;
+
+use serde::Serialize;
+
+use crate::ir::{Graph, Node};
+use crate::plan::Target;
+use view::View;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// The runtime refuses the file or computes something else.
+    Error,
+    /// It runs, in floating point or slower than it could.
+    Warning,
+}
+
+/// One rule.
+pub struct Rule {
+    /// Its name in findings.
+    pub id: &'static str,
+    /// The targets that it holds for.
+    pub targets: &'static [Target],
+    /// How bad it is to break it.
+    pub severity: Severity,
+    check: fn(&View, &mut Findings),
+}
+
+/// A place where a rule is broken.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Finding {
+    /// [`Rule::id`].
+    pub rule: &'static str,
+    /// [`Rule::severity`].
+    pub severity: Severity,
+    /// The node.
+    pub place: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// What the rule at hand finds.
+struct Findings {
+    rule: &'static str,
+    severity: Severity,
+    found: Vec<Finding>,
+}
+
+impl Findings {
+    fn push(&mut self, view: &View, node: &Node, message: impl Into<String>) {
+        let (rule, severity) = (self.rule, self.severity);
+        self.found.push(Finding { rule, severity, place: view.graph.describe(node), message: message.into() });
+    }
+}
+
+/// Returns every rule.
+pub fn rules() -> impl Iterator<Item = &'static Rule> {
+    [format::RULES, ort_cpu::RULES, tract::RULES, openvino::RULES, tensorrt::RULES].into_iter().flatten()
+}
+
+/// Returns where `graph` breaks rules of `target`, errors first.
+pub fn lint(graph: &Graph, target: Target) -> Vec<Finding> {
+    let view = View::of(graph);
+    let mut found = Vec::new();
+    for rule in rules().filter(|rule| rule.targets.contains(&target)) {
+        let mut findings = Findings { rule: rule.id, severity: rule.severity, found: Vec::new() };
+        (rule.check)(&view, &mut findings);
+        found.append(&mut findings.found);
+    }
+    found.sort_by_key(|finding| finding.severity);
+    found
+}

@@ -1,0 +1,102 @@
+//! Rules of tract (seen in 0.23.9), which files for several runtimes keep.
+
+use super::view::{View, is_16_bit, is_blocked, is_packed};
+use super::{Findings, Rule, Severity};
+use crate::ir::{DType, Node, Tensor};
+use crate::plan::Target::{self, Portable};
+use crate::verify::is_quantize;
+
+pub(super) const RULES: &[Rule] = &[
+    Rule { id: "blocked-scales", targets: TARGETS, severity: Severity::Error, check: blocked_scales },
+    Rule { id: "packed-tensor", targets: TARGETS, severity: Severity::Error, check: packed_tensor },
+    Rule { id: "wide-integers", targets: TARGETS, severity: Severity::Error, check: wide_integers },
+    Rule { id: "implied-type", targets: TARGETS, severity: Severity::Error, check: implied_type },
+    Rule { id: "mixed-signs", targets: TARGETS, severity: Severity::Error, check: mixed_signs },
+    Rule { id: "half-scale", targets: TARGETS, severity: Severity::Error, check: half_scale },
+    Rule { id: "computed-scale", targets: TARGETS, severity: Severity::Error, check: computed_scale },
+];
+
+const TARGETS: &[Target] = &[Portable];
+
+fn blocked_scales(view: &View, findings: &mut Findings) {
+    for node in view.pairs().filter(|node| is_blocked(view, node)) {
+        findings.push(view, node, "tract knows no scales in blocks; use one scale per channel or per tensor");
+    }
+}
+
+fn packed_tensor(view: &View, findings: &mut Findings) {
+    for node in view.pairs().filter(|node| is_packed(view.integers(node))) {
+        findings.push(view, node, "tract reads no types below 8 bits; store the same integers in int8 or uint8");
+    }
+}
+
+fn wide_integers(view: &View, findings: &mut Findings) {
+    for node in view.pairs().filter(|node| is_16_bit(view.integers(node))) {
+        findings.push(view, node, "tract knows no 16-bit quantization; use 8 bits");
+    }
+}
+
+fn implied_type(view: &View, findings: &mut Findings) {
+    for node in view.quantizers().filter(|node| node.input(2).is_none()) {
+        if let Some(dtype) = view.stated_type(node).filter(|&dtype| dtype != DType::U8) {
+            let message = format!(
+                "tract takes a QuantizeLinear without a zero point for uint8 and computes something else; give it a \
+                 {dtype} zero point"
+            );
+            findings.push(view, node, message);
+        }
+    }
+}
+
+fn mixed_signs(view: &View, findings: &mut Findings) {
+    for quantize in view.quantizers() {
+        let (Some(own), Some(node)) = (view.integers(quantize), quantize.input(0).and_then(|id| view.maker(id))) else {
+            continue;
+        };
+        let other = |dtype: &DType| matches!((own, dtype), (DType::I8, DType::U8) | (DType::U8, DType::I8));
+        if let Some(found) = elementwise_source(view, node).filter(other) {
+            let message = format!(
+                "{found} integers become {own} behind elementwise operators alone, which tract fails to load; keep one \
+                 type throughout"
+            );
+            findings.push(view, quantize, message);
+        }
+    }
+}
+
+/// The type of the integers that elementwise operators of one computed operand lead to.
+fn elementwise_source(view: &View, node: &Node) -> Option<DType> {
+    const ELEMENTWISE: &[&str] = &[
+        "Relu",
+        "Clip",
+        "LeakyRelu",
+        "Sigmoid",
+        "Tanh",
+        "Neg",
+        "Abs",
+        "Sqrt",
+        "Exp",
+        "Identity",
+        "HardSigmoid",
+        "Elu",
+    ];
+    let mut at = node;
+    while ELEMENTWISE.iter().any(|op| at.is(op)) {
+        at = view.maker(at.input(0)?)?;
+    }
+    (view.pairs().any(|pair| std::ptr::eq(pair, at)) && !is_quantize(at)).then(|| view.integers(at))?
+}
+
+fn computed_scale(view: &View, findings: &mut Findings) {
+    for node in view.pairs().filter(|node| view.scale(node).is_none()) {
+        findings.push(view, node, "tract wants scales that are constants; fold what computes this one");
+    }
+}
+
+fn half_scale(view: &View, findings: &mut Findings) {
+    for node in view.pairs() {
+        if let Some(dtype) = view.scale(node).map(Tensor::dtype).filter(|&dtype| dtype != DType::F32) {
+            findings.push(view, node, format!("its scale is {dtype}; tract takes float32 alone"));
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What rules look at: layers and the quantizers around them, found in the graph as it is written.
+
+use crate::ir::{DType, Graph, Node, Tensor, Uses, ValueId};
+use crate::plan::LAYERS;
+use crate::verify::{is_dequantize, is_quantize};
+
+/// A graph and who reads what.
+pub(super) struct View<'a> {
+    pub graph: &'a Graph,
+    pub uses: Uses,
+    /// Whether a layer lies downstream, per value.
+    leads_to_layer: Vec<bool>,
+}
+
+/// A quantized operand: DequantizeLinear, and what is before it.
+#[derive(Clone, Copy)]
+pub(super) struct Operand<'a> {
+    pub dequantize: &'a Node,
+    /// The initializer of integers, for weights and biases.
+    pub stored: Option<&'a Tensor>,
+    /// QuantizeLinear, for activations; an integer Clip may lie between.
+    pub quantize: Option<&'a Node>,
+}
+
+/// A Conv, ConvTranspose, Gemm or MatMul with its operands; none where they are float.
+#[derive(Clone, Copy)]
+pub(super) struct Layer<'a> {
+    pub node: &'a Node,
+    pub input: Option<Operand<'a>>,
+    pub weight: Option<Operand<'a>>,
+    pub bias: Option<Operand<'a>>,
+}
+
+impl<'a> View<'a> {
+    pub fn of(graph: &'a Graph) -> Self {
+        let mut leads_to_layer = vec![false; graph.value_ids().count()];
+        for node in graph.nodes.iter().rev() {
+            let found = is_layer(node) || node.outputs.iter().flatten().any(|id| leads_to_layer[id.index()]);
+            for id in node.inputs.iter().flatten() {
+                leads_to_layer[id.index()] |= found;
+            }
+        }
+        Self { graph, uses: graph.uses(), leads_to_layer }
+    }
+
+    pub fn leads_to_layer(&self, id: ValueId) -> bool {
+        self.leads_to_layer[id.index()]
+    }
+
+    pub fn maker(&self, id: ValueId) -> Option<&'a Node> {
+        Some(&self.graph.nodes[self.uses.producer(id)?])
+    }
+
+    pub fn readers(&self, id: ValueId) -> impl Iterator<Item = &'a Node> {
+        self.uses.consumers(id).iter().map(|&i| &self.graph.nodes[i])
+    }
+
+    /// QuantizeLinear and DequantizeLinear.
+    pub fn pairs(&self) -> impl Iterator<Item = &'a Node> {
+        self.graph.nodes.iter().filter(|node| is_quantize(node) || is_dequantize(node))
+    }
+
+    /// QuantizeLinear of tensors that are computed at run time.
+    pub fn quantizers(&self) -> impl Iterator<Item = &'a Node> {
+        let computed = |node: &&Node| node.input(0).is_some_and(|id| self.graph.constant_of(id).is_none());
+        self.graph.nodes.iter().filter(|node| is_quantize(node)).filter(computed)
+    }
+
+    pub fn layers(&self) -> impl Iterator<Item = Layer<'a>> {
+        self.graph.nodes.iter().filter(|node| is_layer(node)).map(|node| Layer {
+            node,
+            input: self.operand(node.input(0)),
+            weight: self.operand(node.input(1)),
+            bias: self.operand(node.input(2)),
+        })
+    }
+
+    pub fn operand(&self, id: Option<ValueId>) -> Option<Operand<'a>> {
+        let dequantize = self.maker(id?).filter(|node| is_dequantize(node))?;
+        let integers = dequantize.input(0)?;
+        let maker = self.maker(integers);
+        let before = match maker.filter(|node| node.is("Clip")) {
+            Some(clip) => self.maker(clip.input(0)?),
+            None => maker,
+        };
+        let quantize = before.filter(|node| is_quantize(node));
+        let stored = self.graph.constant_of(integers);
+        Some(Operand { dequantize, stored, quantize })
+    }
+
+    /// The type of a Q/DQ node's integers, where the file states it.
+    pub fn integers(&self, node: &Node) -> Option<DType> {
+        let of = |i: usize| node.input(i).and_then(|id| self.graph.value(id).dtype);
+        if is_quantize(node) {
+            return of(2).or(self.stated_type(node)).or(Some(DType::U8));
+        }
+        let quantize = || self.operand(node.output(0))?.quantize.and_then(|q| self.integers(q));
+        of(2).or_else(|| of(0)).or_else(quantize)
+    }
+
+    /// The attribute `output_dtype` of QuantizeLinear.
+    pub fn stated_type(&self, node: &Node) -> Option<DType> {
+        i32::try_from(node.attrs.int("output_dtype", 0)).ok().and_then(DType::from_code)
+    }
+
+    pub fn scale(&self, node: &Node) -> Option<&'a Tensor> {
+        self.graph.constant_of(node.input(1)?)
+    }
+
+    pub fn scales(&self, node: &Node) -> Option<Vec<f32>> {
+        self.scale(node)?.to_f32().ok()
+    }
+
+    /// Zero points as written; none where they are left out or computed.
+    pub fn zero_points(&self, node: &Node) -> Option<Vec<i64>> {
+        self.graph.constant_of(node.input(2)?)?.to_i64().ok()
+    }
+
+    pub fn has_zero_point_other_than_0(&self, node: &Node) -> bool {
+        self.zero_points(node).is_some_and(|zeros| zeros.iter().any(|&zero| zero != 0))
+    }
+
+    /// Whether two Q/DQ nodes have the same scales and zero points.
+    pub fn same_grid(&self, a: &Node, b: &Node) -> bool {
+        let zeros = |node| self.zero_points(node).unwrap_or_default();
+        let zeros_agree = zeros(a) == zeros(b) || [a, b].iter().all(|node| !self.has_zero_point_other_than_0(node));
+        let scales = a.input(1) == b.input(1) || (self.scales(a).is_some() && self.scales(a) == self.scales(b));
+        scales && zeros_agree
+    }
+
+    /// The result of the Relu or Clip that alone reads `id`, or `id` itself.
+    pub fn behind_activation(&self, id: ValueId) -> ValueId {
+        let reader = self.uses.only_consumer(id).map(|i| &self.graph.nodes[i]);
+        reader.filter(|node| node.is("Relu") || node.is("Clip")).and_then(|node| node.output(0)).unwrap_or(id)
+    }
+}
+
+pub(super) fn is_layer(node: &Node) -> bool {
+    LAYERS.iter().any(|op| node.is(op))
+}
+
+/// Whether a type has 4 or 2 bits.
+pub(super) fn is_packed(dtype: Option<DType>) -> bool {
+    matches!(dtype, Some(DType::I4 | DType::U4 | DType::I2 | DType::U2))
+}
+
+/// Whether a type has 16 bits.
+pub(super) fn is_16_bit(dtype: Option<DType>) -> bool {
+    matches!(dtype, Some(DType::I16 | DType::U16))
+}
+
+/// Whether scales are in blocks.
+pub(super) fn is_blocked(view: &View, node: &Node) -> bool {
+    node.attrs.int("block_size", 0) != 0 || view.scale(node).is_some_and(|scale| scale.shape().len() > 1)
+}

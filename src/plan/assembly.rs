@@ -1,0 +1,136 @@
+//! From placed layers and grids to a [`Plan`]: which tensors are on each grid, which weights are shared, what stays float.
+
+use super::container::refuse_unused;
+use super::grid_preserving::preserved_inputs;
+use super::placement::Planner;
+use super::stays_float::is_float;
+use super::{Activation, Float, Layer, Plan, Weight, WeightOnly};
+use crate::error::{Error, Result};
+use crate::ir::{Graph, Node, ValueId};
+use crate::quant::Scheme;
+
+/// Weight grids and the layers that read them.
+#[derive(Default)]
+struct Weights {
+    weights: Vec<Weight>,
+    layers: Vec<Layer>,
+    weight_only: Vec<WeightOnly>,
+}
+
+impl Weights {
+    fn index_of(&mut self, wanted: Weight) -> usize {
+        self.weights.iter().position(|w| *w == wanted).unwrap_or_else(|| {
+            self.weights.push(wanted);
+            self.weights.len() - 1
+        })
+    }
+}
+
+impl Planner<'_> {
+    pub fn finish(mut self) -> Result<Plan> {
+        if self.layers.is_empty() {
+            let why: Vec<String> =
+                self.float.iter().map(|f| format!("{} ({}): {}", f.name, f.op_type, f.reason)).collect();
+            let why = if why.is_empty() { "it has no Conv, Gemm or MatMul".to_owned() } else { why.join("; ") };
+            return Err(Error::Plan(format!("no layer of the model can be quantized: {why}")));
+        }
+        let mut slot = vec![None; self.parent.len()];
+        let mut activations: Vec<Activation> = Vec::new();
+        for id in self.graph.value_ids() {
+            let set = self.set_of(id);
+            let Some(demand) = self.demand[set] else { continue };
+            let index = *slot[set].get_or_insert_with(|| {
+                activations.push(Activation {
+                    scheme: match self.choices.symmetric_activations {
+                        true => Scheme::symmetric_activation(demand.bits),
+                        false => Scheme::activation(demand.bits),
+                    },
+                    role: demand.role,
+                    roots: Vec::new(),
+                    tensors: Vec::new(),
+                    quantized: Vec::new(),
+                });
+                activations.len() - 1
+            });
+            self.join(&mut activations[index], set, id);
+        }
+        let Weights { weights, layers, weight_only } = self.weights(&slot);
+        refuse_unused(self.policy, &weights)?;
+        self.list_float_tensors();
+        Ok(Plan { target: self.policy.target, activations, weights, layers, weight_only, float: self.float })
+    }
+
+    fn join(&self, activation: &mut Activation, set: usize, id: ValueId) {
+        let name = self.graph.name_of(id).to_owned();
+        let maker = self.uses.producer(id).map(|i| &self.graph.nodes[i]);
+        let inputs = maker.and_then(|node| preserved_inputs(self.graph, node)).unwrap_or_default();
+        let is_root = !inputs.into_iter().any(|input| self.set_of(input) == set);
+        if is_root {
+            activation.roots.push(name.clone());
+        }
+        if (is_root || self.choices.quantizes_outputs) && !self.uses.consumers(id).is_empty() {
+            activation.quantized.push(name.clone());
+        }
+        activation.tensors.push(name);
+    }
+
+    fn weights(&mut self, slot: &[Option<usize>]) -> Weights {
+        let mut made = Weights::default();
+        for placed in std::mem::take(&mut self.layers) {
+            let node = &self.graph.nodes[placed.node];
+            let weight = placed.weight.map(|(id, scheme, packed)| {
+                made.index_of(Weight { tensor: self.graph.name_of(id).to_owned(), scheme, packed })
+            });
+            let (name, op_type) = (name_of(self.graph, node), node.op_type.clone());
+            let output = node.output(0).map_or(String::new(), |id| self.graph.name_of(id).to_owned());
+            match (placed.input, weight) {
+                (Some(input), weight) => {
+                    let input = slot[self.set_of(input)].expect("a layer's input was asked for");
+                    made.layers.push(Layer { name, op_type, output, input, weight });
+                }
+                (None, Some(weight)) => {
+                    let reason = "its weight alone is quantized, as the target reads packed weights".to_owned();
+                    let float = Float { name: name.clone(), op_type: op_type.clone(), is_layer: false, reason };
+                    self.float.push(float);
+                    made.weight_only.push(WeightOnly { name, op_type, output, weight });
+                }
+                (None, None) => {}
+            }
+        }
+        made
+    }
+
+    /// Lists tensors that some operator reads in floating point, beside results that go straight into an activation
+    /// function whose result is on a grid.
+    fn list_float_tensors(&mut self) {
+        for (index, node) in self.graph.nodes.iter().enumerate() {
+            for &id in node.outputs.iter().flatten() {
+                if self.demanded(id) || !is_float(self.graph, id) {
+                    continue;
+                }
+                let result = self.behind_activation(id);
+                let reason = match (self.uses.is_output(id), self.uses.consumers(id)) {
+                    (true, _) => "graph outputs stay float".to_owned(),
+                    (false, []) => continue,
+                    (false, _) if result != id && self.demanded(result) => continue,
+                    (false, readers) => {
+                        let mut ops: Vec<&str> =
+                            readers.iter().map(|&i| self.graph.nodes[i].op_type.as_str()).collect();
+                        ops.dedup();
+                        format!("read by {} in floating point", ops.join(", "))
+                    }
+                };
+                let op_type = self.graph.nodes[index].op_type.clone();
+                self.float.push(Float { name: self.graph.name_of(id).to_owned(), op_type, is_layer: false, reason });
+            }
+        }
+    }
+}
+
+/// Returns the name of a node, or that of its result where it has none.
+pub(super) fn name_of(graph: &Graph, node: &Node) -> String {
+    match (node.name.as_str(), node.output(0)) {
+        ("", Some(output)) => graph.name_of(output).to_owned(),
+        (name, _) => name.to_owned(),
+    }
+}

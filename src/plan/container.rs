@@ -1,0 +1,97 @@
+//! Containers: the element type that holds weights of 4 bits and below.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use super::{Policy, Weight};
+use crate::error::{Error, Result};
+
+/// What weights of 4 bits and below are stored in; wider ones always take a byte each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Container {
+    /// As the target runs them best.
+    #[default]
+    Auto,
+    /// A byte each: integer kernels read them.
+    Int8,
+    /// Two to a byte: the small file.
+    Int4,
+}
+
+/// Returns whether a weight of `bits` bits that an `op_type` reads is stored two to a byte.
+pub(super) fn is_packed(policy: &Policy, op_type: &str, bits: u32) -> bool {
+    let choices = policy.target.choices();
+    let wanted = match policy.container {
+        Container::Auto => choices.packs_by_default.0,
+        Container::Int8 => false,
+        Container::Int4 => true,
+    };
+    wanted && bits <= 4 && choices.packs.contains(&op_type)
+}
+
+/// Checks that the container that was asked for holds at least one weight.
+///
+/// # Errors
+/// [`Error::Usage`] saying why it holds none and what to type instead.
+pub(super) fn refuse_unused(policy: &Policy, weights: &[Weight]) -> Result<()> {
+    if policy.container != Container::Int4 || weights.iter().any(|w| w.packed) {
+        return Ok(());
+    }
+    let name = policy.target.name();
+    Err(Error::Usage(match weights.iter().any(|w| w.scheme.bits <= 4) {
+        false => "--container int4: no weight has 4 bits or fewer; add --bits 4 or --precision w4a8, and --all-layers \
+                  where the network has but a first and a last layer"
+            .to_owned(),
+        true => format!(
+            "--container int4: --target {name} stores weights of {} alone in 4 bits, and none of those has 4 bits; use \
+             int8, or --target onnx",
+            policy.target.choices().packs.join(" and ")
+        ),
+    }))
+}
+
+/// What weights were stored in, and why.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ContainerChoice {
+    /// What was asked for.
+    pub asked: Container,
+    /// How many weights of 4 bits and below are stored two to a byte.
+    pub packed: usize,
+    /// How many weights of 4 bits and below are stored a byte each.
+    pub unpacked: usize,
+    /// Why.
+    pub reason: String,
+    /// Bytes of all quantized weights as they are stored.
+    pub bytes: usize,
+    /// Bytes with every one of them a byte each.
+    pub bytes_int8: usize,
+    /// Bytes with those of 4 bits and below two to a byte, where the target can; else the same as `bytes_int8`.
+    pub bytes_int4: usize,
+}
+
+/// Returns what the weights of a plan are stored in; `elements` are the sizes of [`super::Plan::weights`], `packable`
+/// says which of those the target could store two to a byte.
+pub fn container_choice(policy: &Policy, weights: &[Weight], elements: &[usize], packable: &[bool]) -> ContainerChoice {
+    let few = |w: &&Weight| w.scheme.bits <= 4;
+    let packed = weights.iter().filter(few).filter(|w| w.packed).count();
+    let unpacked = weights.iter().filter(few).count() - packed;
+    let bytes = |is_packed: &dyn Fn(usize) -> bool| -> usize {
+        elements.iter().enumerate().map(|(i, &n)| if is_packed(i) { n.div_ceil(2) } else { n }).sum()
+    };
+    let choices = policy.target.choices();
+    let reason = match policy.container {
+        _ if packed + unpacked == 0 => "no weight has 4 bits or fewer".to_owned(),
+        Container::Auto => format!("--target {}: {}", policy.target.name(), choices.packs_by_default.1),
+        Container::Int8 | Container::Int4 => "asked for".to_owned(),
+    };
+    ContainerChoice {
+        asked: policy.container,
+        packed,
+        unpacked,
+        reason,
+        bytes: bytes(&|i| weights[i].packed),
+        bytes_int8: bytes(&|_| false),
+        bytes_int4: bytes(&|i| packable[i]),
+    }
+}

@@ -1,0 +1,81 @@
+//! `dfq2019`: cross-layer equalisation, high-bias absorption, rounding to nearest and analytic bias correction.
+//!
+//! Differs from the paper: clipped rectifiers keep their cap, per channel; grids have the least squared error instead of
+//! the full range; where no statistics tell the mean of a layer's input, synthetic inputs do.
+
+use std::collections::HashMap;
+
+use super::weights::{Weights, channel_axis, nearest_weights, node_of, rows_of};
+use super::{Corrections, Recipe, Solution, Teacher, narrow};
+use crate::calibrate::calibrate;
+use crate::error::Result;
+use crate::ir::{Graph, ValueId};
+use crate::layers::{Scope, Step, absorb, equalise, subtract_from_bias};
+use crate::plan::Plan;
+use crate::quant::QuantizedTensor;
+use crate::sample::sample;
+use crate::stats::{ClippedNormal, propagate};
+
+pub(super) const RECIPE: Recipe = Recipe {
+    name: "dfq2019",
+    summary: "equalises layers, absorbs high biases, rounds to nearest and corrects biases by expected errors",
+    citation: "Nagel et al. 2019 (DFQ), sections 4.1 and 4.2",
+    run: dfq2019,
+};
+
+fn dfq2019(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {
+    let mut norms = teacher.norms.to_vec();
+    let moments = propagate(student, &norms, &teacher.input.moments());
+    let mut steps = equalise(student, plan, &mut norms, (Scope::All, &moments))?;
+    steps.extend(absorb(student, plan, &mut norms)?);
+    let teacher = Teacher { norms: &norms, ..*teacher };
+    let (activations, sources) = calibrate(student, plan, &teacher)?;
+    let Weights { tensors, enlarged } = nearest_weights(student, plan, &activations)?;
+    let (corrected, corrections) = correct_biases(student, plan, &tensors, &teacher)?;
+    steps.extend(corrected);
+    Ok(Solution { activations, sources, weights: tensors, enlarged, corrections, steps })
+}
+
+/// Subtracts `Σ ε·E[x]` from every bias, `ε` being what quantization added to the weight.
+fn correct_biases(
+    student: &mut Graph,
+    plan: &Plan,
+    weights: &[QuantizedTensor],
+    teacher: &Teacher,
+) -> Result<(Vec<Step>, Corrections)> {
+    let moments = match teacher.norms {
+        [] => std::collections::HashMap::new(),
+        norms => propagate(student, norms, &teacher.input.moments()),
+    };
+    let known = |id: ValueId| -> Option<Vec<f64>> {
+        Some(moments.get(&id)?.0.iter().map(|c: &ClippedNormal| c.moments().0).collect())
+    };
+    let layers: Vec<(usize, String, usize)> =
+        plan.layers.iter().filter_map(|l| Some((node_of(student, &l.output)?, l.name.clone(), l.weight?))).collect();
+    let input = |node: usize| student.nodes[node].input(0);
+    let unknown: Vec<ValueId> =
+        layers.iter().filter_map(|l| input(l.0)).filter(|id| !moments.contains_key(id)).collect();
+    let sampled = sample(student, &unknown, teacher)?;
+    let (mut steps, mut corrections) = (Vec::new(), HashMap::new());
+    let inputs: Vec<Option<ValueId>> = layers.iter().map(|l| input(l.0)).collect();
+    for ((node, name, weight), x) in layers.into_iter().zip(inputs) {
+        let means =
+            x.and_then(|id| known(id).or_else(|| sampled.get(&id).map(|s| s.means(channel_axis(student, node)))));
+        let rows = rows_of(student, plan, weight)?.map(|found| found.1);
+        let refused = match (means, rows) {
+            (Some(means), Some(rows)) if means.len() == 1 || means.len() == rows.input_channels() => {
+                let quantized = rows.gather(&weights[weight].dequantize());
+                let error: Vec<f32> = quantized.iter().zip(&rows.values).map(|(q, w)| q - w).collect();
+                let shift = rows.times(&error, &means);
+                let corrected = subtract_from_bias(student, node, &shift)?;
+                if let Some(output) = student.nodes[node].output(0).filter(|_| corrected) {
+                    corrections.insert(student.name_of(output).to_owned(), narrow(&shift));
+                }
+                (!corrected).then(|| "it has no bias, or one of an unknown form".to_owned())
+            }
+            _ => Some("the mean of its input is not known".to_owned()),
+        };
+        steps.push(Step::new("correct bias", name, refused));
+    }
+    Ok((steps, corrections))
+}

@@ -1,0 +1,59 @@
+//! `squant`: rounding whose errors add up to nothing over each kernel and each output channel.
+//!
+//! Differs from the paper: grids have the least squared error instead of the full range, and activation ranges come
+//! from batch-normalisation statistics instead of uniform noise.
+
+use std::collections::HashMap;
+
+use super::weights::{nearest_weights, rows_of, tensor_of};
+use super::{Recipe, Solution, Teacher};
+use crate::calibrate::calibrate;
+use crate::error::Result;
+use crate::ir::Graph;
+use crate::layers::{Rows, Step};
+use crate::plan::Plan;
+use crate::quant::{FlipLayout, QuantizedTensor, flip};
+
+pub(super) const RECIPE: Recipe = Recipe {
+    name: "squant",
+    summary: "flips roundings until errors cancel over each kernel and channel",
+    citation: "Guo et al. 2022 (SQuant), algorithm 1",
+    run: squant,
+};
+
+fn squant(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {
+    let (activations, sources) = calibrate(student, plan, teacher)?;
+    let mut weights = nearest_weights(student, plan, &activations)?;
+    let mut steps = Vec::new();
+    for (index, tensor) in weights.tensors.iter_mut().enumerate() {
+        let found = rows_of(student, plan, index)?;
+        let refused = found.is_none().then(|| "its weight is of an unknown form".to_owned());
+        if let Some((_, rows)) = found {
+            *tensor = flipped(&rows, tensor);
+        }
+        steps.push(Step::new("flip", plan.weights[index].tensor.clone(), refused));
+    }
+    Ok(Solution {
+        activations,
+        sources,
+        weights: weights.tensors,
+        enlarged: weights.enlarged,
+        corrections: HashMap::new(),
+        steps,
+    })
+}
+
+pub(super) fn flipped(rows: &Rows, nearest: &QuantizedTensor) -> QuantizedTensor {
+    let grid = nearest.grid.clone();
+    let mut integers = rows.gather(&(0..rows.values.len()).map(|i| nearest.integer(i)).collect::<Vec<i32>>());
+    let layout = FlipLayout { taps: rows.taps, range: grid.scheme.int_range() };
+    let pairs = rows.values.chunks(rows.width()).zip(integers.chunks_mut(rows.width()));
+    for (o, (row, integers)) in pairs.enumerate() {
+        let channel = if grid.scale.len() == 1 { 0 } else { o };
+        #[allow(clippy::cast_precision_loss)]
+        let zero_point = grid.zero_point[channel] as f32;
+        let targets: Vec<f32> = row.iter().map(|&w| w / grid.scale[channel] + zero_point).collect();
+        flip(&targets, integers, layout);
+    }
+    tensor_of(rows, grid, &integers)
+}

@@ -1,0 +1,87 @@
+//! From float weights to grids and integers, whatever the rounding.
+
+use crate::error::{Error, Result};
+use crate::ir::{Graph, Node, Tensor};
+use crate::layers::Rows;
+use crate::plan::Plan;
+use crate::quant::{ChannelLayout, Grid, QuantizedTensor, quantize_bias, round_to_nearest, weight_grid};
+
+/// Weights on their grids, and how many channels of each got a larger scale so that biases fit int32.
+pub(super) struct Weights {
+    pub tensors: Vec<QuantizedTensor>,
+    pub enlarged: Vec<(String, usize)>,
+}
+
+/// Returns every weight of the plan on the grid with the least squared error, rounded to nearest.
+pub(super) fn nearest_weights(student: &Graph, plan: &Plan, activations: &[Grid]) -> Result<Weights> {
+    let mut weights = Weights { tensors: Vec::with_capacity(plan.weights.len()), enlarged: Vec::new() };
+    for (index, weight) in plan.weights.iter().enumerate() {
+        let tensor = constant(student, &weight.tensor)?;
+        let values = tensor.to_f32()?;
+        let mut grid = weight_grid(weight.scheme, &values, ChannelLayout::along(tensor.shape(), weight.scheme.axis));
+        let fitting = fit_biases(student, plan, index, activations, &grid.scale)?;
+        let changed = fitting.iter().zip(&grid.scale).filter(|(new, old)| new != old).count();
+        if changed > 0 {
+            weights.enlarged.push((weight.tensor.clone(), changed));
+        }
+        grid.scale = fitting;
+        weights.tensors.push(round_to_nearest(grid, tensor.shape(), &values));
+    }
+    Ok(weights)
+}
+
+/// Returns the node index of the first layer on weight `index`, and the weight as rows, where it has that form.
+pub(super) fn rows_of(student: &Graph, plan: &Plan, index: usize) -> Result<Option<(usize, Rows)>> {
+    let layer = plan.layers.iter().find(|l| l.weight == Some(index));
+    let node = layer.and_then(|l| node_of(student, &l.output));
+    let Some(node) = node else { return Ok(None) };
+    Ok(Rows::read(student, &student.nodes[node])?.map(|rows| (node, rows)))
+}
+
+/// Returns the index of the node that makes `output`.
+pub(super) fn node_of(student: &Graph, output: &str) -> Option<usize> {
+    let id = student.find(output)?;
+    student.nodes.iter().position(|n| n.output(0) == Some(id))
+}
+
+/// Returns the axis of the input channels in the first input of a layer.
+pub(super) fn channel_axis(student: &Graph, node: usize) -> usize {
+    let node = &student.nodes[node];
+    let rank = node.input(0).and_then(|id| student.value(id).shape.as_ref().map(Vec::len));
+    if node.is("MatMul") { rank.unwrap_or(2).max(1) - 1 } else { 1 }
+}
+
+/// Returns integers in the order of `rows` as a tensor of the weight.
+pub(super) fn tensor_of(rows: &Rows, grid: Grid, integers: &[i32]) -> QuantizedTensor {
+    let bytes: Vec<u8> = rows.scatter(integers).iter().map(|q| q.to_le_bytes()[0]).collect();
+    QuantizedTensor { grid, shape: rows.shape().to_vec(), bytes: bytes.into() }
+}
+
+fn constant<'a>(student: &'a Graph, name: &str) -> Result<&'a Tensor> {
+    let found = student.find(name).and_then(|id| student.constant_of(id));
+    found.ok_or_else(|| Error::Plan(format!("the plan names weight \"{name}\", which the graph lacks")))
+}
+
+/// Returns the scales of weight `index`, enlarged where a bias of one of its layers would overflow int32, on targets
+/// that have quantized biases.
+pub(super) fn fit_biases(
+    student: &Graph,
+    plan: &Plan,
+    index: usize,
+    activations: &[Grid],
+    scale: &[f32],
+) -> Result<Vec<f32>> {
+    let mut scale = scale.to_vec();
+    if !plan.target.choices().quantizes_biases {
+        return Ok(scale);
+    }
+    for layer in plan.layers.iter().filter(|l| l.weight == Some(index)) {
+        let node: Option<&Node> = student.maker(&layer.output);
+        let Some(bias) = node.and_then(|n| student.constant_of(n.input(2)?)) else { continue };
+        let values = bias.to_f32()?;
+        if bias.shape().len() == 1 && (scale.len() == 1 || scale.len() == values.len()) {
+            scale = quantize_bias(&values, activations[layer.input].scale[0], &scale).weight_scale;
+        }
+    }
+    Ok(scale)
+}

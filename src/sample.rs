@@ -1,0 +1,167 @@
+//! Values that tensors of the float student take on synthetic inputs, with the statistics that its normalisations were
+//! trained with.
+//!
+//! Synthetic inputs lack what real ones have, and the deeper a tensor lies, the more its mean and deviation drift away.
+//! Where batch-normalisation statistics are known, every normalised tensor is standardised over the batch and given
+//! its mean and deviation again, so that each layer is fed channels of the right mean and deviation.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+use crate::ir::{Attr, DType, Dim, Graph, Node, Tensor, ValueId};
+use crate::recipes::Teacher;
+use crate::runtime::{SessionOptions, run_in_batches};
+use crate::stats::BatchNorm;
+
+/// Inputs that are run at most; fewer where the tensors to look at would take more than [`MEMORY`].
+const SAMPLES: usize = 32;
+/// Bytes that looked-at tensors may take.
+const MEMORY: usize = 256 << 20;
+/// Batches below this are too small for statistics of their own.
+const SMALLEST_BATCH: usize = 8;
+/// Variances below this count as none.
+const NO_VARIANCE: f32 = 1e-20;
+
+/// Values of one tensor.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// The values in row-major order, samples first.
+    pub values: Vec<f32>,
+    /// The dimensions.
+    pub shape: Vec<usize>,
+}
+
+impl Sample {
+    /// Returns the mean over everything but `axis`, one per index of it.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn means(&self, axis: usize) -> Vec<f64> {
+        let channels = self.shape.get(axis).copied().unwrap_or(1);
+        let inner: usize = self.shape.iter().skip(axis + 1).product();
+        let mut sums = vec![0.0f64; channels];
+        for (i, run) in self.values.chunks(inner.max(1)).enumerate() {
+            sums[i % channels] += run.iter().map(|&v| f64::from(v)).sum::<f64>();
+        }
+        let n = (self.values.len() / channels.max(1)).max(1) as f64;
+        sums.into_iter().map(|s| s / n).collect()
+    }
+}
+
+/// Returns what each of `wanted` is on synthetic inputs.
+///
+/// # Errors
+/// When the engine cannot run the float graph, or a value is no finite number.
+pub fn sample(student: &Graph, wanted: &[ValueId], teacher: &Teacher) -> Result<HashMap<ValueId, Sample>> {
+    let mut taps: Vec<ValueId> = wanted.to_vec();
+    taps.sort_unstable();
+    taps.dedup();
+    if taps.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut graph = student.clone();
+    let renamed = match fixed_batch(student) {
+        Some(batch) if batch < SMALLEST_BATCH => HashMap::new(),
+        _ => renormalise(&mut graph, teacher.norms),
+    };
+    graph.outputs = taps.iter().map(|id| renamed.get(id).copied().unwrap_or(*id)).collect();
+    for id in graph.outputs.clone() {
+        graph.value_mut(id).dtype.get_or_insert(DType::F32);
+    }
+    graph.sort()?;
+    graph.sweep();
+    let inputs = teacher.input.synthetic(student, samples_within(student, &taps), teacher.seed)?;
+    let mut session = teacher.engine.load(&graph, &SessionOptions::default())?;
+    let outputs = run_in_batches(session.as_mut(), &graph, &inputs)?;
+    let mut found = HashMap::new();
+    for (id, tensor) in taps.into_iter().zip(outputs) {
+        let values = tensor.to_f32()?;
+        if let Some(value) = values.iter().find(|v| !v.is_finite()) {
+            let message = format!(
+                "becomes {value} on synthetic inputs; tell how inputs are scaled (--mean and --std, or --input-range)"
+            );
+            return Err(Error::malformed(format!("tensor \"{}\"", student.name_of(id)), message));
+        }
+        found.insert(id, Sample { values, shape: tensor.shape().to_vec() });
+    }
+    Ok(found)
+}
+
+fn fixed_batch(graph: &Graph) -> Option<usize> {
+    graph.fed_inputs().iter().find_map(|&id| graph.value(id).shape.as_ref()?.first()?.known())
+}
+
+fn samples_within(graph: &Graph, taps: &[ValueId]) -> usize {
+    let elements = |id: &ValueId| {
+        let shape = graph.value(*id).shape.as_ref();
+        shape.map_or(0, |s| s.iter().skip(1).filter_map(Dim::known).product::<usize>())
+    };
+    let per_sample: usize = taps.iter().map(elements).sum::<usize>() * 4;
+    (MEMORY / per_sample.max(1)).clamp(1, SAMPLES)
+}
+
+/// Puts `y' = (y - mean(y)) / std(y) · deviation + beta` behind every normalised tensor `y` of known rank and returns
+/// which tensor stands for which.
+fn renormalise(graph: &mut Graph, norms: &[BatchNorm]) -> HashMap<ValueId, ValueId> {
+    let mut renamed = HashMap::new();
+    for norm in norms {
+        let Some(y) = graph.find(&norm.output) else { continue };
+        let shape = graph.value(y).shape.clone().unwrap_or_default();
+        let made = graph.nodes.iter().any(|n| n.output(0) == Some(y));
+        if !made || shape.len() < 2 || shape[1].known() != Some(norm.beta.len()) {
+            continue;
+        }
+        let standard = standardised(graph, y, shape.len(), norm);
+        for node in &mut graph.nodes {
+            let own = node.doc == RENORMALISE;
+            node.inputs.iter_mut().filter(|input| !own && **input == Some(y)).for_each(|i| *i = Some(standard));
+        }
+        renamed.insert(y, standard);
+    }
+    for node in graph.nodes.iter_mut().filter(|n| n.doc == RENORMALISE) {
+        node.doc.clear();
+    }
+    renamed
+}
+
+/// Marks nodes that are being put in, which go on reading the tensor as it was.
+const RENORMALISE: &str = "renormalise";
+
+fn standardised(graph: &mut Graph, y: ValueId, rank: usize, norm: &BatchNorm) -> ValueId {
+    let mut dims = vec![1; rank];
+    dims[1] = norm.beta.len();
+    #[allow(clippy::cast_possible_truncation)]
+    let deviation: Vec<f32> = norm.deviation().into_iter().map(|d| d as f32).collect();
+    let constants = [("deviation", deviation), ("beta", norm.beta.clone())];
+    let [trained, beta] = constants.map(|(name, v)| graph.add_constant(name, Tensor::from_f32(&dims, &v)));
+    let least = graph.add_constant("no_variance", Tensor::from_f32(&[], &[NO_VARIANCE]));
+    let mean = reduce_mean(graph, y, rank);
+    let centred = push(graph, "Sub", &[y, mean]);
+    let squares = push(graph, "Mul", &[centred, centred]);
+    let variance = reduce_mean(graph, squares, rank);
+    let variance = push(graph, "Max", &[variance, least]);
+    let deviation = push(graph, "Sqrt", &[variance]);
+    let standard = push(graph, "Div", &[centred, deviation]);
+    let scaled = push(graph, "Mul", &[standard, trained]);
+    push(graph, "Add", &[scaled, beta])
+}
+
+fn reduce_mean(graph: &mut Graph, x: ValueId, rank: usize) -> ValueId {
+    let axes: Vec<i64> = (0i64..).take(rank).filter(|&axis| axis != 1).collect();
+    if graph.opset() >= 18 {
+        let axes = graph.add_constant("axes", Tensor::from_i64(&[axes.len()], &axes));
+        return push(graph, "ReduceMean", &[x, axes]);
+    }
+    let y = push(graph, "ReduceMean", &[x]);
+    if let Some(node) = graph.nodes.last_mut() {
+        node.set("axes", Attr::Ints(axes));
+    }
+    y
+}
+
+fn push(graph: &mut Graph, op_type: &str, inputs: &[ValueId]) -> ValueId {
+    let y = graph.add_value("renormalised");
+    graph.value_mut(y).dtype = Some(DType::F32);
+    let mut node = Node::new(op_type, inputs.iter().copied(), [y], []);
+    node.doc = RENORMALISE.to_owned();
+    graph.nodes.push(node);
+    y
+}
