@@ -20,6 +20,7 @@ pub mod recipes;
 pub mod report;
 pub mod runtime;
 pub mod sample;
+pub mod sensitivity;
 pub mod shape;
 pub mod stats;
 pub mod verify;

@@ -11,10 +11,11 @@ use crate::emit::emit;
 use crate::error::Result;
 use crate::ir::Graph;
 use crate::onnx::Draft;
-use crate::plan::{Plan, Policy, plan, total_macs};
-use crate::recipes::{Recipe, Solution, Teacher};
-use crate::report::{self, Bytes, Comparison, Report, SCHEMA_VERSION, Warning};
+use crate::plan::{Policy, plan, total_macs};
+use crate::recipes::{Recipe, Teacher};
+use crate::report::{self, Bytes, Comparison, Ranking, Report, SCHEMA_VERSION, Warning};
 use crate::runtime::{Engine, Engines, SessionOptions, machine::lacks_vnni};
+use crate::sensitivity::{self, Labelled, Reference, Solved, choose_bits, rank};
 use crate::stats::{
     BatchNorm, InputSource, InputStatistics, TensorStatistics, guess_input, place_statistics, read_batch_norms,
     read_statistics,
@@ -32,6 +33,10 @@ pub struct Config {
     pub recipe: &'static Recipe,
     /// What goes where.
     pub policy: Policy,
+    /// The average of weight bits to stay within, where bits are to be chosen layer by layer.
+    pub auto_bits: Option<sensitivity::Request>,
+    /// Whether the report ranks layers by what quantizing them costs.
+    pub sensitivity: bool,
     /// Shapes that the user gave for inputs.
     pub input_shapes: Vec<(String, Vec<usize>)>,
     /// The network's input, where the user described it.
@@ -72,21 +77,33 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     let images = config.evaluation.as_ref().map(|(file, _)| Dataset::read_labelled(file)).transpose()?;
 
     clock.stage("normalise");
-    let Prepared { mut student, norms, counts, input, passes } = prepare(&original, given, config, engines)?;
+    let prepared = prepare(&original, given, config, engines)?;
 
-    clock.stage("plan");
-    let plan = plan(&student, &config.policy)?;
-    raise_opset(&mut student, plan.opset())?;
+    let (mut policy, mut auto_bits) = (config.policy.clone(), None);
+    if let Some(request) = &config.auto_bits {
+        clock.stage("auto-bits");
+        let solve = |policy: &Policy| solve(&prepared, policy, config, engines);
+        let (chosen, with_them) = choose_bits(&policy, request, &solve, &float_answers(&prepared, config, engines)?)?;
+        (policy, auto_bits) = (with_them, Some(chosen));
+    }
 
     clock.stage(config.recipe.name);
-    let teacher = Teacher { norms: &norms, input: &input, engine: engines.main(), seed: config.seed };
-    let solution = (config.recipe.run)(&mut student, &plan, &teacher)?;
+    let solved = solve(&prepared, &policy, config, engines)?;
 
     clock.stage("emit");
-    let quantized = emit(&student, &plan, &solution)?;
-    let samples = config.samples.unwrap_or_else(|| verify::limits::default_samples(total_macs(&student)));
-    let prepared = Prepared { student, norms, counts, input, passes };
-    let mut report = describe(config, engines, (&original, prepared), (plan, solution, &quantized))?;
+    let quantized = emit(&solved.student, &solved.plan, &solved.solution)?;
+    let samples = config.samples.unwrap_or_else(|| verify::limits::default_samples(total_macs(&solved.student)));
+
+    let mut ranking = None;
+    if config.sensitivity {
+        clock.stage("sensitivity");
+        ranking = Some(rank(&solved, &float_answers(&prepared, config, engines)?, None)?);
+    }
+    let mut report = describe(config, engines, (&original, prepared), (solved, &quantized))?;
+    if let Some(chosen) = &mut auto_bits {
+        chosen.stored = report::stored_bits(&report.layers);
+    }
+    (report.auto_bits, report.sensitivity) = (auto_bits, ranking);
     let (reference, unrunnable) = reference(&original, engines)?;
     report.warnings.extend(unrunnable);
     // What the float model took of memory is the checks' from here on.
@@ -114,6 +131,42 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     }
     report.seconds = clock.finish();
     Ok(report)
+}
+
+/// Ranks the layers of the model by what quantizing them costs; writes nothing. `progress` hears the name of each stage.
+///
+/// # Errors
+/// As [`quantize`].
+pub fn rank_layers(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&str)) -> Result<Ranking> {
+    let mut clock = Clock::new(progress);
+
+    clock.stage("load");
+    let original = onnx::load(&config.model)?;
+    let images = config.evaluation.as_ref().map(|(file, _)| Dataset::read_labelled(file)).transpose()?;
+
+    let given = config.statistics.as_deref().map(read_statistics).transpose()?.unwrap_or_default();
+
+    clock.stage("normalise");
+    let prepared = prepare(&original, given, config, engines)?;
+
+    clock.stage(config.recipe.name);
+    let solved = solve(&prepared, &config.policy, config, engines)?;
+
+    clock.stage("sensitivity");
+    let labelled = config.evaluation.as_ref().zip(images.as_ref());
+    let labelled = labelled.map(|((_, preprocess), data)| Labelled { data, preprocess });
+    let sensitivity = rank(&solved, &float_answers(&prepared, config, engines)?, labelled)?;
+    Ok(Ranking {
+        schema_version: SCHEMA_VERSION,
+        tool: report::tool(),
+        model: config.model.clone(),
+        recipe: config.recipe.name,
+        seed: config.seed,
+        engine: engines.main().name(),
+        input: prepared.input,
+        sensitivity,
+        seconds: clock.finish(),
+    })
 }
 
 /// The float student, and what the teacher's file said before normalisations were folded away.
@@ -153,13 +206,32 @@ fn prepare(
     Ok(Prepared { student, norms, counts, input, passes })
 }
 
+/// Plans for `policy` and runs the recipe on a student of its own.
+fn solve(prepared: &Prepared, policy: &Policy, config: &Config, engines: &Engines) -> Result<Solved> {
+    let Prepared { student, norms, input, .. } = prepared;
+    let mut student = student.clone();
+    let plan = plan(&student, policy)?;
+    raise_opset(&mut student, plan.opset())?;
+    let teacher = Teacher { norms, input, engine: engines.main(), seed: config.seed };
+    let solution = (config.recipe.run)(&mut student, &plan, &teacher)?;
+    Ok(Solved { student, plan, solution })
+}
+
+/// Returns what the float student makes of synthetic inputs.
+fn float_answers<'a>(prepared: &Prepared, config: &Config, engines: &'a Engines) -> Result<Reference<'a>> {
+    let Prepared { student, input, .. } = prepared;
+    let samples = config.samples.unwrap_or_else(|| verify::limits::default_samples(total_macs(student)));
+    Reference::new(engines.main(), student, &input.synthetic(student, samples, config.seed)?)
+}
+
 fn describe(
     config: &Config,
     engines: &Engines,
     (original, prepared): (&Graph, Prepared),
-    (plan, solution, quantized): (Plan, Solution, &Graph),
+    (solved, quantized): (Solved, &Graph),
 ) -> Result<Report> {
-    let Prepared { student, norms, counts: [batch_norms, given], input, passes } = prepared;
+    let Prepared { norms, counts: [batch_norms, given], input, passes, .. } = prepared;
+    let Solved { student, plan, solution } = solved;
     let mut warnings = report::warnings(&plan, &solution, &input);
     if norms.is_empty() {
         warnings.insert(0, Warning::NoStatistics);
@@ -174,7 +246,7 @@ fn describe(
     }
     Ok(Report {
         schema_version: SCHEMA_VERSION,
-        tool: format!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")),
+        tool: report::tool(),
         model: config.model.clone(),
         output: None,
         recipe: config.recipe.name,
@@ -194,6 +266,8 @@ fn describe(
         warnings,
         input,
         plan,
+        auto_bits: None,
+        sensitivity: None,
         verification: None,
         evaluation: None,
         seconds: Vec::new(),

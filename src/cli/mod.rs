@@ -8,7 +8,9 @@ mod doctor;
 mod eval;
 mod inspect;
 mod lint;
+mod plan;
 mod quantize;
+mod sensitivity;
 mod verify;
 
 use std::ffi::OsString;
@@ -40,6 +42,8 @@ const EXIT_CODES: &str = "Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad or 
 enum Command {
     /// Quantize a float model without data; checks the result before writing it
     Quantize(Box<quantize::Arguments>),
+    /// Rank layers by what quantizing them costs: each quantized alone, each left float alone
+    Sensitivity(Box<sensitivity::Arguments>),
     /// Check a quantized model against its float original, in both runtimes
     Verify(verify::Arguments),
     /// Tell which nodes of a Q/DQ model a runtime computes in integers, and why not the others; exit code 4 below
@@ -79,6 +83,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     start_log(cli.verbose);
     let result = match cli.command {
         Command::Quantize(arguments) => quantize::run(&arguments),
+        Command::Sensitivity(arguments) => sensitivity::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),

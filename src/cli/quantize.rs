@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::arguments::{EngineArguments, PreprocessArguments, input_shape, interval, limit, share};
 use super::destination::{destinations, weights_beside, write_whole};
+use super::plan::PlanArguments;
 use super::{Format, print, say, show_stage};
 use crate::error::Result;
 use crate::pipeline::{Config, quantize};
-use crate::plan::{Container, Policy, Target};
-use crate::recipes::{self, RECIPES, Recipe};
 use crate::report::{Report, render};
+use crate::sensitivity::{CANDIDATES, Request};
 use crate::stats::InputStatistics;
 
 #[derive(Args)]
@@ -21,51 +21,18 @@ pub(super) struct Arguments {
     /// Where the quantized model goes [default: MODEL.wXaY.onnx beside the model]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Bits of weights and activations, 2 to 8 [default: 8]
-    #[arg(long, value_name = "N", conflicts_with = "precision", value_parser = clap::value_parser!(u32).range(2..=8))]
-    bits: Option<u32>,
-    /// Bits of weights and activations apart, such as w4a8
-    #[arg(long, value_name = "wXaY", value_parser = precision)]
-    precision: Option<(u32, u32)>,
-    /// Whom the file is for
-    #[arg(long, default_value = "onnx")]
-    target: Target,
-    /// What weights of 4 bits and below are stored in: int8 runs fast, int4 is small, auto follows the target
-    #[arg(long, default_value = "auto")]
-    container: Container,
-    /// Weights of 7 bits at most, for x86 processors without VNNI, whose kernels saturate at 8
+    #[command(flatten)]
+    plan: PlanArguments,
+    /// Choose bits for each weight so that their average over all weight elements is at most N, 2 to 8
+    #[arg(long, value_name = "N", conflicts_with_all = ["bits", "precision"], value_parser = average)]
+    auto_bits: Option<f64>,
+    /// Widths that --auto-bits chooses from [default: 2,3,4,5,6,8]
+    #[arg(long, value_name = "N[,N...]", requires = "auto_bits", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(2..=8))]
+    bit_candidates: Vec<u32>,
+    /// Rank layers by what quantizing them costs, each alone, in the report (as `dfq-onnx sensitivity` does)
     #[arg(long)]
-    reduce_range: bool,
-    /// How much work to spend; fast needs no training
-    #[arg(long, default_value = "fast")]
-    effort: Effort,
-    /// Recipe by name [default: the best that --effort allows]
-    #[arg(long, value_name = "NAME")]
-    recipe: Option<String>,
-    /// One scale per output channel of a weight (the default)
-    #[arg(long, conflicts_with = "per_tensor")]
-    per_channel: bool,
-    /// One scale per weight
-    #[arg(long)]
-    per_tensor: bool,
-    /// Weights with zero point 0 (the default)
-    #[arg(long, conflicts_with = "affine")]
-    symmetric: bool,
-    /// Weights with a zero point of their own
-    #[arg(long, visible_alias = "asymmetric")]
-    affine: bool,
-    /// Keep a node float, by name or by a regular expression over the whole name (repeatable)
-    #[arg(long, value_name = "NAME|REGEX", visible_alias = "nodes-to-exclude")]
-    exclude: Vec<String>,
-    /// Keep every node of an operator float (repeatable)
-    #[arg(long, value_name = "OP", visible_alias = "op-types-to-exclude")]
-    exclude_op: Vec<String>,
-    /// Bits of one layer's weight and input (repeatable)
-    #[arg(long, value_name = "NAME=N", value_parser = layer_bits)]
-    layer_bits: Vec<(String, u32)>,
-    /// Give the first and the last layer the bits asked for too, instead of 8
-    #[arg(long)]
-    all_layers: bool,
+    sensitivity: bool,
     /// Fix the shape of an input (repeatable)
     #[arg(long, value_name = "NAME:1x3x224x224", value_parser = input_shape)]
     input_shape: Vec<(String, Vec<usize>)>,
@@ -119,20 +86,15 @@ pub(super) struct Arguments {
     engine: EngineArguments,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Effort {
-    /// Analytic, no training.
-    Fast,
-}
-
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    let (weight_bits, activation_bits) = arguments.precision.unwrap_or_else(|| {
-        let bits = arguments.bits.unwrap_or(8);
-        (bits, bits)
-    });
+    let (weight_bits, activation_bits) = arguments.plan.bits();
+    let precision = match arguments.auto_bits {
+        Some(average) => format!("auto{average}a{activation_bits}"),
+        None => format!("w{weight_bits}a{activation_bits}"),
+    };
     let output = match &arguments.output {
         Some(path) => path.clone(),
-        None => arguments.model.with_extension(format!("w{weight_bits}a{activation_bits}.onnx")),
+        None => arguments.model.with_extension(format!("{precision}.onnx")),
     };
     let report_path = arguments.report.clone().unwrap_or_else(|| output.with_extension("report.json"));
     let [output, report_path, _] = match arguments.dry_run {
@@ -142,8 +104,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let config = Config {
         model: arguments.model.clone(),
         output: (!arguments.dry_run).then(|| output.clone()),
-        recipe: recipe(arguments)?,
-        policy: policy(arguments, weight_bits, activation_bits),
+        recipe: arguments.plan.recipe()?,
+        policy: arguments.plan.policy(),
+        auto_bits: arguments.auto_bits.map(|average| Request { average, candidates: candidates(arguments) }),
+        sensitivity: arguments.sensitivity,
         input_shapes: arguments.input_shape.clone(),
         input: match arguments.input_range {
             Some((lo, hi)) => Some(InputStatistics::of_interval(lo, hi)),
@@ -172,26 +136,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     Ok(verdict(&report, arguments.max_drop))
 }
 
-fn recipe(arguments: &Arguments) -> Result<&'static Recipe> {
-    match (&arguments.recipe, arguments.effort) {
-        (Some(name), _) => recipes::find(name),
-        (None, Effort::Fast) => Ok(&RECIPES[0]),
-    }
-}
-
-fn policy(arguments: &Arguments, weight_bits: u32, activation_bits: u32) -> Policy {
-    Policy {
-        target: arguments.target,
-        weight_bits,
-        activation_bits,
-        per_channel: !arguments.per_tensor,
-        symmetric: !arguments.affine,
-        all_layers: arguments.all_layers,
-        exclude: arguments.exclude.clone(),
-        exclude_ops: arguments.exclude_op.clone(),
-        layer_bits: arguments.layer_bits.clone(),
-        container: arguments.container,
-        reduce_range: arguments.reduce_range,
+fn candidates(arguments: &Arguments) -> Vec<u32> {
+    match arguments.bit_candidates.as_slice() {
+        [] => CANDIDATES.to_vec(),
+        given => given.to_vec(),
     }
 }
 
@@ -217,16 +165,7 @@ fn verdict(report: &Report, max_drop: Option<f64>) -> u8 {
     if missed.is_empty() { 0 } else { 4 }
 }
 
-fn precision(text: &str) -> Result<(u32, u32), String> {
-    let refused = || "expected wXaY with bits from 2 to 8, such as w4a8".to_owned();
-    let (weight, activation) = text.strip_prefix('w').and_then(|t| t.split_once('a')).ok_or_else(refused)?;
-    let bits = |t: &str| t.parse::<u32>().ok().filter(|b| (2..=8).contains(b)).ok_or_else(refused);
-    Ok((bits(weight)?, bits(activation)?))
-}
-
-fn layer_bits(text: &str) -> Result<(String, u32), String> {
-    let refused = || "expected NAME=N with bits from 2 to 8".to_owned();
-    let (name, bits) = text.rsplit_once('=').ok_or_else(refused)?;
-    let bits = bits.parse::<u32>().ok().filter(|b| (2..=8).contains(b)).ok_or_else(refused)?;
-    Ok((name.to_owned(), bits))
+fn average(text: &str) -> Result<f64, String> {
+    let value = text.trim().parse::<f64>().ok().filter(|bits| (2.0..=8.0).contains(bits));
+    value.ok_or_else(|| "expected an average from 2 to 8 bits, such as 4 or 3.5".to_owned())
 }

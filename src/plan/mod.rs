@@ -20,7 +20,7 @@ pub use cost::{macs, total_macs};
 pub use grid_preserving::preserved_inputs;
 pub use layer_shape::{FloatRule, LayerShape};
 pub use placement::{channel_axis, plan};
-pub use policy::Policy;
+pub use policy::{LayerBits, Policy};
 pub use slow_in_integers::{Slow, slower_in_integers};
 pub use target::{Choices, PACKED_OPSET, PER_CHANNEL_OPSET, ResidualSums, Target};
 

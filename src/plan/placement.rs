@@ -6,12 +6,12 @@ use super::assembly::name_of;
 use super::container::is_packed;
 use super::demand::Demand;
 use super::grid_preserving::preserved_inputs;
-use super::policy::{Pattern, refuse_unfit, refuse_unmatched};
+use super::policy::{Pattern, own_bits, refuse_unfit, refuse_unmatched};
 use super::residual::quantized_operands;
 use super::slow_in_integers::kept_float;
 use super::stays_float::{excluded, is_float, why_float};
 use super::target::Choices;
-use super::{Float, LAYERS, Plan, Policy, Role};
+use super::{Float, LAYERS, LayerBits, Plan, Policy, Role};
 use crate::error::Result;
 use crate::ir::{Graph, Node, Tensor, Uses, ValueId};
 use crate::quant::Scheme;
@@ -60,7 +60,7 @@ pub(super) struct Planner<'a> {
     pub choices: &'static Choices,
     pub uses: Uses,
     exclude: Vec<Pattern>,
-    layer_bits: Vec<(Pattern, u32)>,
+    layer_bits: Vec<(Pattern, LayerBits)>,
     /// Whether a weighted node lies upstream, downstream, per value.
     behind_layer: Vec<bool>,
     before_layer: Vec<bool>,
@@ -74,7 +74,8 @@ impl<'a> Planner<'a> {
     fn new(graph: &'a Graph, policy: &'a Policy) -> Result<Self> {
         let values = graph.value_ids().count();
         let exclude: Vec<Pattern> = policy.exclude.iter().map(|p| Pattern::new(p)).collect();
-        let layer_bits: Vec<(Pattern, u32)> = policy.layer_bits.iter().map(|(p, b)| (Pattern::new(p), *b)).collect();
+        let layer_bits: Vec<(Pattern, LayerBits)> =
+            policy.layer_bits.iter().map(|(p, b)| (Pattern::new(p), *b)).collect();
         refuse_unmatched(graph, &exclude, &layer_bits, &policy.exclude_ops)?;
         let (behind_layer, before_layer) = around_layers(graph, values);
         Ok(Self {
@@ -95,7 +96,7 @@ impl<'a> Planner<'a> {
 
     fn place_layers(&mut self) {
         let slow = match self.choices.keeps_slow_head_float {
-            true => kept_float(self.graph, |n| self.excluded(n), |n| self.own_bits(n).is_some()),
+            true => kept_float(self.graph, |n| self.excluded(n), |n| self.has_own_bits(n)),
             false => HashMap::new(),
         };
         for (index, node) in self.graph.nodes.iter().enumerate() {
@@ -115,20 +116,21 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn own_bits(&self, node: &Node) -> Option<u32> {
-        self.layer_bits.iter().find(|(p, _)| p.matches(self.graph, node)).map(|(_, bits)| *bits)
+    fn has_own_bits(&self, node: &Node) -> bool {
+        self.layer_bits.iter().any(|(pattern, _)| pattern.matches(self.graph, node))
     }
 
     fn place_layer(&mut self, index: usize, node: &Node) {
         let (Some(input), Some(other), Some(output)) = (node.input(0), node.input(1), node.output(0)) else { return };
         let at_the_end = !self.behind_layer[input.index()] || !self.before_layer[output.index()];
-        let own = self.own_bits(node);
-        let bits = |asked: u32| match own {
+        let bits = |asked: u32, own: Option<u32>| match own {
             Some(bits) => bits,
             None if at_the_end && !self.policy.all_layers => WIDE_BITS,
             None => asked,
         };
-        let (weight_bits, input_bits) = (bits(self.policy.weight_bits), bits(self.policy.activation_bits));
+        let own = |part: fn(&LayerBits) -> Option<u32>| own_bits(self.graph, node, &self.layer_bits, part);
+        let weight_bits = bits(self.policy.weight_bits, own(|bits| bits.weight));
+        let input_bits = bits(self.policy.activation_bits, own(|bits| bits.input));
         let adds_products = |tensor: &Tensor| !(node.is("Conv") && tensor.shape().get(1) == Some(&1));
         let reduced = self.policy.reduce_range && self.graph.constant_of(other).is_some_and(adds_products);
         let weight_bits = if reduced { weight_bits.min(REDUCED_BITS) } else { weight_bits };

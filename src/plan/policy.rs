@@ -25,12 +25,34 @@ pub struct Policy {
     pub exclude: Vec<String>,
     /// Operators that stay float.
     pub exclude_ops: Vec<String>,
-    /// Bits of single layers, weights and input, by name or pattern.
-    pub layer_bits: Vec<(String, u32)>,
+    /// Bits of single layers by name or pattern; for each of weight and input a full name wins over patterns, else the
+    /// first that gives it.
+    pub layer_bits: Vec<(String, LayerBits)>,
     /// What weights of 4 bits and below are stored in.
     pub container: Container,
     /// Whether weights have 7 bits at most, so that x86 processors without VNNI do not saturate.
     pub reduce_range: bool,
+}
+
+/// Bits of one layer where they differ from the others'.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LayerBits {
+    /// Bits of its weight.
+    pub weight: Option<u32>,
+    /// Bits of its input.
+    pub input: Option<u32>,
+}
+
+impl LayerBits {
+    /// Returns the same bits for weight and input.
+    pub fn both(bits: u32) -> Self {
+        Self { weight: Some(bits), input: Some(bits) }
+    }
+
+    /// Returns bits for the weight alone.
+    pub fn weight(bits: u32) -> Self {
+        Self { weight: Some(bits), input: None }
+    }
 }
 
 impl Default for Policy {
@@ -66,7 +88,8 @@ pub(super) fn refuse_unfit(policy: &Policy) -> Result<()> {
              or --target onnx"
         ));
     }
-    if let Some((layer, bits)) = policy.layer_bits.iter().find(|(_, bits)| *bits < fewest) {
+    let mut own = policy.layer_bits.iter().filter_map(|(layer, bits)| Some((layer, bits.input?)));
+    if let Some((layer, bits)) = own.find(|(_, bits)| *bits < fewest) {
         return refused(format!(
             "--layer-bits {layer}={bits} asks for {bits}-bit activations, the target has none below {fewest} bits; use \
              --precision w{bits}a{fewest} for the weights of all layers, or --target onnx"
@@ -96,11 +119,31 @@ impl Pattern {
     }
 
     pub(super) fn matches(&self, graph: &Graph, node: &Node) -> bool {
-        let outputs = node.outputs.iter().flatten().map(|&id| graph.name_of(id));
-        std::iter::once(node.name.as_str()).chain(outputs).any(|name| {
-            !name.is_empty() && (name == self.typed || self.regex.as_ref().is_some_and(|r| r.is_match(name)))
-        })
+        let fits = |name: &str| name == self.typed || self.regex.as_ref().is_some_and(|r| r.is_match(name));
+        names(graph, node).any(fits)
     }
+
+    /// Returns whether this is a full name of the node or of its result.
+    pub(super) fn is_name_of(&self, graph: &Graph, node: &Node) -> bool {
+        names(graph, node).any(|name| name == self.typed)
+    }
+}
+
+fn names<'a>(graph: &'a Graph, node: &'a Node) -> impl Iterator<Item = &'a str> {
+    let outputs = node.outputs.iter().flatten().map(|&id| graph.name_of(id));
+    std::iter::once(node.name.as_str()).chain(outputs).filter(|name| !name.is_empty())
+}
+
+/// Returns the bits that are given to one part of a layer.
+pub(super) fn own_bits(
+    graph: &Graph,
+    node: &Node,
+    layer_bits: &[(Pattern, LayerBits)],
+    part: impl Fn(&LayerBits) -> Option<u32>,
+) -> Option<u32> {
+    let given = || layer_bits.iter().filter_map(|(pattern, bits)| Some((pattern, part(bits)?)));
+    let by_name = given().find(|(pattern, _)| pattern.is_name_of(graph, node));
+    by_name.or_else(|| given().find(|(pattern, _)| pattern.matches(graph, node))).map(|(_, bits)| bits)
 }
 
 /// Checks that every name that was typed picks a node, or a layer where bits are given to it.
@@ -110,7 +153,7 @@ impl Pattern {
 pub(super) fn refuse_unmatched(
     graph: &Graph,
     exclude: &[Pattern],
-    layer_bits: &[(Pattern, u32)],
+    layer_bits: &[(Pattern, LayerBits)],
     exclude_ops: &[String],
 ) -> Result<()> {
     let is_layer = |node: &&Node| LAYERS.iter().any(|op| node.is(op));

@@ -3,8 +3,10 @@
 //! Differs from the paper: clipped rectifiers keep their cap, per channel; grids have the least squared error instead of
 //! the full range; where no statistics tell the mean of a layer's input, synthetic inputs do.
 
+use std::collections::HashMap;
+
 use super::weights::{Weights, channel_axis, nearest_weights, node_of, rows_of};
-use super::{Recipe, Solution, Teacher};
+use super::{Corrections, Recipe, Solution, Teacher, narrow};
 use crate::calibrate::calibrate;
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
@@ -29,8 +31,9 @@ fn dfq2019(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Soluti
     let teacher = Teacher { norms: &norms, ..*teacher };
     let (activations, sources) = calibrate(student, plan, &teacher)?;
     let Weights { tensors, enlarged } = nearest_weights(student, plan, &activations)?;
-    steps.extend(correct_biases(student, plan, &tensors, &teacher)?);
-    Ok(Solution { activations, sources, weights: tensors, enlarged, steps })
+    let (corrected, corrections) = correct_biases(student, plan, &tensors, &teacher)?;
+    steps.extend(corrected);
+    Ok(Solution { activations, sources, weights: tensors, enlarged, corrections, steps })
 }
 
 /// Subtracts `Σ ε·E[x]` from every bias, `ε` being what quantization added to the weight.
@@ -39,7 +42,7 @@ fn correct_biases(
     plan: &Plan,
     weights: &[QuantizedTensor],
     teacher: &Teacher,
-) -> Result<Vec<Step>> {
+) -> Result<(Vec<Step>, Corrections)> {
     let moments = match teacher.norms {
         [] => std::collections::HashMap::new(),
         norms => propagate(student, norms, &teacher.input.moments()),
@@ -53,7 +56,7 @@ fn correct_biases(
     let unknown: Vec<ValueId> =
         layers.iter().filter_map(|l| input(l.0)).filter(|id| !moments.contains_key(id)).collect();
     let sampled = sample(student, &unknown, teacher)?;
-    let mut steps = Vec::new();
+    let (mut steps, mut corrections) = (Vec::new(), HashMap::new());
     let inputs: Vec<Option<ValueId>> = layers.iter().map(|l| input(l.0)).collect();
     for ((node, name, weight), x) in layers.into_iter().zip(inputs) {
         let means =
@@ -63,12 +66,16 @@ fn correct_biases(
             (Some(means), Some(rows)) if means.len() == 1 || means.len() == rows.input_channels() => {
                 let quantized = rows.gather(&weights[weight].dequantize());
                 let error: Vec<f32> = quantized.iter().zip(&rows.values).map(|(q, w)| q - w).collect();
-                let corrected = subtract_from_bias(student, node, &rows.times(&error, &means))?;
+                let shift = rows.times(&error, &means);
+                let corrected = subtract_from_bias(student, node, &shift)?;
+                if let Some(output) = student.nodes[node].output(0).filter(|_| corrected) {
+                    corrections.insert(student.name_of(output).to_owned(), narrow(&shift));
+                }
                 (!corrected).then(|| "it has no bias, or one of an unknown form".to_owned())
             }
             _ => Some("the mean of its input is not known".to_owned()),
         };
         steps.push(Step::new("bias", name, refused));
     }
-    Ok(steps)
+    Ok((steps, corrections))
 }

@@ -2,10 +2,12 @@
 //! inputs, which run through the float network with the statistics that it was trained with; biases take back what
 //! quantization of weights and inputs shifts. Weights with one scale for all channels are equalised before.
 
+use std::collections::HashMap;
+
 use super::seen::Seen;
 use super::squant::flipped;
 use super::weights::{Weights, channel_axis, fit_biases, nearest_weights, node_of, tensor_of};
-use super::{Recipe, Solution, Teacher};
+use super::{Recipe, Solution, Teacher, narrow};
 use crate::calibrate::calibrate;
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
@@ -38,6 +40,7 @@ fn fast(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution>
     let Weights { mut tensors, enlarged } = nearest_weights(student, plan, &activations)?;
     let inputs: Vec<ValueId> = layers(student, plan).filter_map(|(_, node, _)| student.nodes[node].input(0)).collect();
     let sampled = sample(student, &inputs, &teacher)?;
+    let mut corrections = HashMap::new();
     let mut rounded = vec![false; tensors.len()];
     let found: Vec<(usize, usize, usize)> = layers(student, plan).collect();
     for (layer, node, weight) in found {
@@ -70,11 +73,14 @@ fn fast(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution>
             None => mean_shift(&rows, &tensors[weight], &input.means(channel_axis(student, node))),
         };
         let corrected = subtract_from_bias(student, node, &shift)?;
+        if corrected {
+            corrections.insert(plan.layers[layer].output.clone(), narrow(&shift));
+        }
         let refused = (!corrected).then(|| "it has no bias, or one of an unknown form".to_owned());
         steps.push(Step::new("bias", name.clone(), refused));
     }
     steps.sort_by_key(|s| s.step == "bias");
-    Ok(Solution { activations, sources, weights: tensors, enlarged, steps })
+    Ok(Solution { activations, sources, weights: tensors, enlarged, corrections, steps })
 }
 
 /// Index of the layer, of its node, and of its weight, for every layer with a weight.

@@ -7,6 +7,8 @@ mod seen;
 mod squant;
 mod weights;
 
+use std::collections::HashMap;
+
 use crate::error::{Error, Result};
 use crate::ir::Graph;
 use crate::layers::Step;
@@ -39,6 +41,15 @@ pub enum RangeSource {
     SyntheticInputs,
 }
 
+/// What was subtracted from biases, by the result of the layer, one value per output channel.
+pub type Corrections = HashMap<String, Vec<f32>>;
+
+/// Returns values rounded to float32.
+#[allow(clippy::cast_possible_truncation)]
+fn narrow(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&v| v as f32).collect()
+}
+
 /// Grids and integers for a plan, in its order.
 #[derive(Clone, Debug)]
 pub struct Solution {
@@ -50,6 +61,9 @@ pub struct Solution {
     pub weights: Vec<QuantizedTensor>,
     /// Output channels whose weight scale was enlarged so that the bias fits int32, by weight.
     pub enlarged: Vec<(String, usize)>,
+    /// What was subtracted from a layer's bias to make up for the error of its weight, by the layer's result: a layer
+    /// that is left float while others are quantized takes it back.
+    pub corrections: Corrections,
     /// What was done to single layers beside rounding, and what could not be done and why.
     pub steps: Vec<Step>,
 }

@@ -3,6 +3,8 @@
 //! Differs from the paper: grids have the least squared error instead of the full range, and activation ranges come
 //! from batch-normalisation statistics instead of uniform noise.
 
+use std::collections::HashMap;
+
 use super::weights::{nearest_weights, rows_of, tensor_of};
 use super::{Recipe, Solution, Teacher};
 use crate::calibrate::calibrate;
@@ -31,7 +33,14 @@ fn squant(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solutio
         }
         steps.push(Step::new("flip", plan.weights[index].tensor.clone(), refused));
     }
-    Ok(Solution { activations, sources, weights: weights.tensors, enlarged: weights.enlarged, steps })
+    Ok(Solution {
+        activations,
+        sources,
+        weights: weights.tensors,
+        enlarged: weights.enlarged,
+        corrections: HashMap::new(),
+        steps,
+    })
 }
 
 pub(super) fn flipped(rows: &Rows, nearest: &QuantizedTensor) -> QuantizedTensor {

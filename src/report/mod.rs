@@ -2,6 +2,7 @@
 
 mod coverage;
 mod inspection;
+mod ranking;
 mod summary;
 mod table;
 mod warning;
@@ -12,7 +13,10 @@ use serde::Serialize;
 
 pub use coverage::{render_audit, with_plan};
 pub use inspection::{Inspection, inspect, render_inspection};
-pub use summary::{container, conversion, float_copies, layer_costs, ranges, saturation_warnings, warnings};
+pub use ranking::{Ranking, render_auto_bits, render_ranking, render_sensitivity};
+pub use summary::{
+    container, conversion, float_copies, layer_costs, ranges, saturation_warnings, stored_bits, warnings,
+};
 pub use table::{render, render_verification};
 pub use warning::Warning;
 
@@ -20,11 +24,17 @@ use crate::audit::Audit;
 use crate::layers::Step;
 use crate::plan::{ContainerChoice, Plan};
 use crate::recipes::RangeSource;
+use crate::sensitivity::{AutoBits, Sensitivity};
 use crate::stats::InputStatistics;
 use crate::verify::Verification;
 
 /// The version of the JSON's form; raised when a field changes its meaning or goes away.
 pub const SCHEMA_VERSION: u32 = 1;
+
+/// Returns name and version of this program.
+pub fn tool() -> String {
+    format!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+}
 
 /// The report of `quantize`.
 #[derive(Clone, Debug, Serialize)]
@@ -67,6 +77,10 @@ pub struct Report {
     pub steps: Vec<Step>,
     /// What runs in integers, and why the rest does not.
     pub audit: Audit,
+    /// How bits were chosen, where that was asked for.
+    pub auto_bits: Option<AutoBits>,
+    /// What quantizing each layer costs, where that was asked for.
+    pub sensitivity: Option<Sensitivity>,
     /// Bytes of the float file and of the quantized one.
     pub bytes: Bytes,
     /// The checks.

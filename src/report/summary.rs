@@ -39,6 +39,15 @@ pub fn layer_costs(student: &Graph, plan: &Plan, solution: &Solution) -> Result<
     Ok(costs)
 }
 
+/// Returns how many bits the file takes for an element of a weight, on average.
+#[allow(clippy::cast_precision_loss)]
+pub fn stored_bits(layers: &[LayerCost]) -> f64 {
+    let bytes =
+        |of: fn(&Bytes) -> u64| layers.iter().filter_map(|l| l.weight_bytes.as_ref()).map(of).sum::<u64>() as f64;
+    // Weights are float32 before.
+    32.0 * bytes(|b| b.quantized) / bytes(|b| b.float).max(1.0)
+}
+
 /// Name, operator, result, bits of the input and weight of a layer.
 type Found<'a> = (&'a String, &'a String, &'a String, Option<u32>, Option<usize>);
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
-use super::{LayerCost, Report, render_audit};
+use super::{LayerCost, Report, render_audit, render_auto_bits, render_sensitivity};
 use crate::layers::Step;
 use crate::plan::ContainerChoice;
 use crate::verify::{Check, Saturation, TensorError, Verification};
@@ -21,6 +21,12 @@ pub fn render(report: &Report) -> String {
     let _ = writeln!(out, "{}\n", layers(&report.layers));
     let _ = writeln!(out, "{}", facts(report));
     let _ = writeln!(out, "\n{}", render_audit(&report.audit, RANKED));
+    if let Some(auto_bits) = &report.auto_bits {
+        let _ = writeln!(out, "\n{}", render_auto_bits(auto_bits));
+    }
+    if let Some(sensitivity) = &report.sensitivity {
+        let _ = writeln!(out, "\n{}", render_sensitivity(sensitivity));
+    }
     if let Some(verification) = &report.verification {
         let _ = writeln!(out, "\n{}", render_verification(verification));
     }

@@ -20,11 +20,13 @@ mod tap;
 use std::path::PathBuf;
 
 pub use against::{Against, Evidence, against_float};
+pub(crate) use compare::numbers;
 pub use compare::{Comparison, EQUAL_DB, Top1};
 pub use decode::{Decoded, compare_initializers, decode_shipped};
 pub use grid::Grid;
 pub use integers::{Observed, observe};
 pub use modes::Engines;
+pub(crate) use outputs::{compared_tensors, may_hold_scores};
 pub use result::{Check, IntegerAgreement, OutputAgreement, TensorError, Verification};
 pub use saturation::Saturation;
 pub use shadow::{shadow, widen_initializers};
@@ -160,7 +162,7 @@ fn describe_engines(result: &mut Verification, ran: &[Mode]) {
 }
 
 /// Returns the first `samples` of `inputs` in batches; inputs without a common first axis are one batch.
-fn split(graph: &Graph, inputs: &[Tensor], samples: usize, batch: usize) -> Result<Vec<Vec<Tensor>>> {
+pub(crate) fn split(graph: &Graph, inputs: &[Tensor], samples: usize, batch: usize) -> Result<Vec<Vec<Tensor>>> {
     let fed = graph.fed_inputs();
     if fed.len() != inputs.len() {
         let message = format!("takes {} inputs, {} were given", fed.len(), inputs.len());

@@ -19,6 +19,7 @@ mod recipes;
 mod round_trip;
 mod runtime;
 mod saturation;
+mod sensitivity;
 mod shape;
 mod support;
 mod targets;

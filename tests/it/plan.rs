@@ -4,7 +4,7 @@ mod emitted;
 mod kinds;
 
 use dfq_onnx::ir::{Attr, Graph, Tensor};
-use dfq_onnx::plan::{Plan, Policy, Target, plan};
+use dfq_onnx::plan::{LayerBits, Plan, Policy, Target, plan};
 use dfq_onnx::shape;
 
 use crate::support::build::Build;
@@ -106,7 +106,7 @@ fn bits_follow_place_and_policy() {
         (
             "bits of one layer",
             chain(),
-            Policy { layer_bits: vec![("c2".to_owned(), 6)], ..bits(4, 4) },
+            Policy { layer_bits: vec![("c2".to_owned(), LayerBits::both(6))], ..bits(4, 4) },
             &[
                 "Image 8: x*",
                 "LayerInput 6: r1*",
@@ -120,7 +120,7 @@ fn bits_follow_place_and_policy() {
         (
             "bits of the first layer leave the image alone",
             chain(),
-            Policy { layer_bits: vec![("c1".to_owned(), 2)], per_channel: false, ..bits(4, 4) },
+            Policy { layer_bits: vec![("c1".to_owned(), LayerBits::both(2))], per_channel: false, ..bits(4, 4) },
             &[
                 "Image 8: x*",
                 "LayerInput 4: r1*",

@@ -17,8 +17,8 @@ use crate::support::quantized::quantized;
 /// Returns a network whose layers have channels enough for every target: a residual block, a join and two products.
 pub fn network() -> Graph {
     let mut g = Build::at(13);
-    g.input("x", &[2, 3, 8, 8]);
-    layer(&mut g, "Conv", "x", "c1", &[16, 3, 3, 3], 16, pads(1));
+    g.input("x", &[2, 4, 8, 8]);
+    layer(&mut g, "Conv", "x", "c1", &[16, 4, 3, 3], 16, pads(1));
     g.node("Relu", "c1", "r1", []);
     layer(&mut g, "Conv", "r1", "c2", &[16, 16, 3, 3], 16, pads(1));
     g.node("Add", "c2 r1", "s", []);
@@ -51,7 +51,7 @@ fn what_a_target_lacks_is_refused_with_advice() {
         ("4-bit activations", tensorrt(4, 4), "--precision w4a8"),
         (
             "4-bit activations of a layer",
-            Policy { layer_bits: vec![("c2".to_owned(), 4)], ..tensorrt(8, 8) },
+            Policy { layer_bits: vec![("c2".to_owned(), dfq_onnx::plan::LayerBits::both(4))], ..tensorrt(8, 8) },
             "--precision w4a8",
         ),
         ("affine weights", Policy { symmetric: false, ..tensorrt(8, 8) }, "leave --affine out"),

@@ -1,7 +1,7 @@
 //! What a plan says of shared tensors, seen in the emitted file.
 
 use dfq_onnx::ir::Graph;
-use dfq_onnx::plan::{Policy, Target};
+use dfq_onnx::plan::{LayerBits, Policy, Target};
 
 use super::{bits, chain, conv, small};
 use crate::support::net::{pads, run, same_outputs, with_dynamic_batch};
@@ -26,7 +26,7 @@ fn a_shared_weight_is_written_once_unless_its_layers_differ_in_bits() {
     let mut failed = Vec::new();
     for (name, own, copies) in [("same bits", None, 1), ("other bits", Some(6), 2)] {
         let graph = with_dynamic_batch(sharing());
-        let layer_bits = own.map(|bits| ("c3".to_owned(), bits)).into_iter().collect();
+        let layer_bits = own.map(|bits| ("c3".to_owned(), LayerBits::both(bits))).into_iter().collect();
         let made = quantized(&graph, &Policy { layer_bits, ..bits(8, 8) }).unwrap();
         let found = made.plan.weights.iter().filter(|w| w.tensor == "c2_w").count();
         let weight = |output: &str| {

@@ -1,0 +1,161 @@
+//! The flags that say what goes where: bits, target, granularity, single layers, recipe.
+
+use clap::{Args, ValueEnum};
+
+use crate::error::Result;
+use crate::plan::{Container, LayerBits, Policy, Target};
+use crate::recipes::{self, RECIPES, Recipe};
+
+#[derive(Args)]
+pub(super) struct PlanArguments {
+    /// Bits of weights and activations, 2 to 8 [default: 8]
+    #[arg(long, value_name = "N", conflicts_with = "precision", value_parser = bits())]
+    bits: Option<u32>,
+    /// Bits of weights and activations apart, such as w4a8
+    #[arg(long, value_name = "wXaY", value_parser = precision)]
+    precision: Option<(u32, u32)>,
+    /// Bits of activations where they differ from --bits or go with --auto-bits
+    #[arg(long, value_name = "N", conflicts_with = "precision", value_parser = bits())]
+    activation_bits: Option<u32>,
+    /// Whom the file is for
+    #[arg(long, default_value = "onnx")]
+    target: Target,
+    /// What weights of 4 bits and below are stored in: int8 runs fast, int4 is small, auto follows the target
+    #[arg(long, default_value = "auto")]
+    container: Container,
+    /// Weights of 7 bits at most, for x86 processors without VNNI, whose kernels saturate at 8
+    #[arg(long)]
+    reduce_range: bool,
+    /// How much work to spend; fast needs no training
+    #[arg(long, default_value = "fast")]
+    effort: Effort,
+    /// Recipe by name [default: the best that --effort allows]
+    #[arg(long, value_name = "NAME")]
+    recipe: Option<String>,
+    /// One scale per output channel of a weight (the default)
+    #[arg(long, conflicts_with = "per_tensor")]
+    per_channel: bool,
+    /// One scale per weight
+    #[arg(long)]
+    per_tensor: bool,
+    /// Weights with zero point 0 (the default)
+    #[arg(long, conflicts_with = "affine")]
+    symmetric: bool,
+    /// Weights with a zero point of their own
+    #[arg(long, visible_alias = "asymmetric")]
+    affine: bool,
+    /// Keep a node float, by name or by a regular expression over the whole name (repeatable)
+    #[arg(long, value_name = "NAME|REGEX", visible_alias = "nodes-to-exclude")]
+    exclude: Vec<String>,
+    /// Keep every node of an operator float (repeatable)
+    #[arg(long, value_name = "OP", visible_alias = "op-types-to-exclude")]
+    exclude_op: Vec<String>,
+    /// Bits of one layer: N or wXaY for weight and input, wX or aY for one of them (repeatable)
+    #[arg(long, value_name = "NAME=N|wX|aY", value_parser = layer_bits)]
+    layer_bits: Vec<(String, LayerBits)>,
+    /// Give the first and the last layer the bits asked for too, instead of 8
+    #[arg(long)]
+    all_layers: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Effort {
+    /// Analytic, no training.
+    Fast,
+}
+
+impl PlanArguments {
+    /// Returns the bits of weights and of activations.
+    pub(super) fn bits(&self) -> (u32, u32) {
+        self.precision.unwrap_or_else(|| {
+            let bits = self.bits.unwrap_or(8);
+            (bits, self.activation_bits.unwrap_or(bits))
+        })
+    }
+
+    /// Returns the recipe that was named, else the best one.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub(super) fn recipe(&self) -> Result<&'static Recipe> {
+        match (&self.recipe, self.effort) {
+            (Some(name), _) => recipes::find(name),
+            (None, Effort::Fast) => Ok(&RECIPES[0]),
+        }
+    }
+
+    /// Returns what goes where.
+    pub(super) fn policy(&self) -> Policy {
+        let (weight_bits, activation_bits) = self.bits();
+        Policy {
+            target: self.target,
+            weight_bits,
+            activation_bits,
+            per_channel: !self.per_tensor,
+            symmetric: !self.affine,
+            all_layers: self.all_layers,
+            exclude: self.exclude.clone(),
+            exclude_ops: self.exclude_op.clone(),
+            layer_bits: self.layer_bits.clone(),
+            container: self.container,
+            reduce_range: self.reduce_range,
+        }
+    }
+}
+
+fn bits() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(2..=8)
+}
+
+fn width(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|bits| (2..=8).contains(bits))
+}
+
+fn precision(text: &str) -> Result<(u32, u32), String> {
+    let parts = text.strip_prefix('w').and_then(|t| t.split_once('a'));
+    let bits = parts.and_then(|(weight, activation)| Some((width(weight)?, width(activation)?)));
+    bits.ok_or_else(|| "expected wXaY with bits from 2 to 8, such as w4a8".to_owned())
+}
+
+fn layer_bits(text: &str) -> Result<(String, LayerBits), String> {
+    let refused = || "expected NAME=N, NAME=wX, NAME=aY or NAME=wXaY with bits from 2 to 8".to_owned();
+    let (name, given) = text.rsplit_once('=').ok_or_else(refused)?;
+    let bits = match (given.strip_prefix('w'), given.strip_prefix('a')) {
+        (Some(weight), _) => width(weight).map(LayerBits::weight).or_else(|| {
+            let (weight, input) = precision(given).ok()?;
+            Some(LayerBits { weight: Some(weight), input: Some(input) })
+        }),
+        (_, Some(input)) => width(input).map(|input| LayerBits { weight: None, input: Some(input) }),
+        (None, None) => width(given).map(LayerBits::both),
+    };
+    Ok((name.to_owned(), bits.ok_or_else(refused)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_of_a_layer_are_read_for_weight_and_input_together_and_apart() {
+        let given = |weight, input| Ok(LayerBits { weight, input });
+        let cases = [
+            ("3", given(Some(3), Some(3))),
+            ("w3", given(Some(3), None)),
+            ("a5", given(None, Some(5))),
+            ("w2a8", given(Some(2), Some(8))),
+        ];
+        let mut wrong = Vec::new();
+        for (text, expected) in cases {
+            let found = layer_bits(&format!("/conv=x={text}"));
+            if found != expected.clone().map(|bits: LayerBits| ("/conv=x".to_owned(), bits)) {
+                wrong.push((text.to_owned(), format!("{found:?}")));
+            }
+        }
+        for bad in ["conv", "conv=", "conv=w", "conv=1", "conv=w9", "conv=a1", "conv=w3a", "conv=w3a9", "conv=3.5"] {
+            if let Ok(found) = layer_bits(bad) {
+                wrong.push((bad.to_owned(), format!("{found:?}")));
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+}

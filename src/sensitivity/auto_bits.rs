@@ -1,0 +1,188 @@
+//! Bits for every weight such that their average stays within what the user asked for: the cost of each weight at each
+//! width is measured alone, and the sum of costs is made as small as the budget allows.
+
+use serde::Serialize;
+
+use super::weights::{Weight, weights};
+use super::{Allotted, Choice, Part, Reference, Solved, WidthCost, allot, partly_quantized};
+use crate::error::{Error, Result};
+use crate::plan::{LayerBits, Policy};
+
+/// The widths that are tried where the user names none.
+pub const CANDIDATES: &[u32] = &[2, 3, 4, 5, 6, 8];
+
+/// Fixed weights that a message names.
+const NAMED: usize = 3;
+
+/// What the user asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Largest average of weight bits, over all elements of weights.
+    pub average: f64,
+    /// Widths to choose from.
+    pub candidates: Vec<u32>,
+}
+
+/// The bits that were chosen.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AutoBits {
+    /// The average that was asked for.
+    pub asked: f64,
+    /// The average of what was chosen, over all elements of weights; layers that stay float count with their own width.
+    pub average: f64,
+    /// The average of the bits that the file takes for a weight: an integer of 5 bits is stored in 8.
+    pub stored: f64,
+    /// The averages that this model and these flags allow.
+    pub reachable: (f64, f64),
+    /// Sum of the measured costs of the chosen widths.
+    pub predicted_cost: f64,
+    /// Every weight in graph order.
+    pub weights: Vec<Allotted>,
+    /// The flags that give the same bits again.
+    pub flags: Vec<String>,
+}
+
+impl AutoBits {
+    /// Returns the chosen bits as entries of [`Policy::layer_bits`], by names that pick one layer each.
+    fn layer_bits(&self) -> impl Iterator<Item = (String, LayerBits)> + use<'_> {
+        let free = self.weights.iter().filter(|weight| !weight.fixed);
+        free.flat_map(|w| w.layers.iter().map(|name| (name.clone(), LayerBits::weight(w.bits))))
+    }
+}
+
+/// Returns the bits of every weight, and the policy with them in it. `solve` plans for a policy and solves the plan.
+///
+/// # Errors
+/// [`Error::Usage`] naming the reachable averages where the one asked for is below; whatever `solve` and the engine
+/// return.
+pub fn choose_bits(
+    policy: &Policy,
+    request: &Request,
+    solve: &dyn Fn(&Policy) -> Result<Solved>,
+    reference: &Reference,
+) -> Result<(AutoBits, Policy)> {
+    let mut widths = request.candidates.clone();
+    widths.sort_unstable();
+    widths.dedup();
+    if widths.len() < 2 {
+        return Err(Error::Usage(
+            "--bit-candidates needs two widths to choose from; --bits gives all layers one".to_owned(),
+        ));
+    }
+    let solved: Vec<Solved> =
+        widths.iter().map(|&bits| solve(&Policy { weight_bits: bits, ..policy.clone() })).collect::<Result<_>>()?;
+    let outputs = |solved: &Solved| solved.plan.layers.iter().map(|l| l.output.clone()).collect::<Vec<_>>();
+    if solved.iter().any(|other| outputs(other) != outputs(&solved[0])) {
+        return Err(Error::Usage(
+            "this target quantizes other layers at few bits than at many; give --bit-candidates 5,6,8".to_owned(),
+        ));
+    }
+    let mut weights = weights(&solved);
+    let fixed: u64 = weights.iter().filter(|w| w.allotted.fixed).map(Weight::size).sum();
+    let free: Vec<usize> = (0..weights.len()).filter(|&i| !weights[i].allotted.fixed).collect();
+    let (elements, reachable) = reachable(&weights, &widths);
+    let out_of_reach = |weights: &[Weight]| out_of_reach(request.average, weights, reachable, policy);
+    if request.average < reachable.0 {
+        return Err(out_of_reach(&weights));
+    }
+
+    let mut choices = Vec::with_capacity(free.len());
+    for &i in &free {
+        let costs = costs(&solved, &weights[i].layers, reference)?;
+        let of_widths = widths.iter().zip(&costs).map(|(&bits, &cost)| WidthCost { bits, cost });
+        weights[i].allotted.costs = of_widths.collect();
+        choices.push(Choice { elements: weights[i].allotted.elements, costs });
+    }
+    let budget = budget(request.average, elements).saturating_sub(fixed);
+    let chosen = allot(&choices, &widths, budget).ok_or_else(|| out_of_reach(&weights))?;
+    for (&i, &k) in free.iter().zip(&chosen) {
+        weights[i].allotted.bits = widths[k];
+    }
+    let total: u64 = weights.iter().map(Weight::size).sum();
+    let mut found = AutoBits {
+        asked: request.average,
+        average: ratio(total, elements),
+        stored: 0.0,
+        reachable,
+        predicted_cost: choices.iter().zip(&chosen).map(|(choice, &k)| choice.costs[k]).sum(),
+        weights: weights.into_iter().map(|w| w.allotted).collect(),
+        flags: Vec::new(),
+    };
+    let mut policy = policy.clone();
+    policy.layer_bits.splice(0..0, found.layer_bits());
+    found.flags = found.layer_bits().map(|(name, bits)| flag(&name, bits)).collect();
+    Ok((found, policy))
+}
+
+/// Returns what the weight of `layers` costs at each width.
+fn costs(solved: &[Solved], layers: &[usize], reference: &Reference) -> Result<Vec<f64>> {
+    let cost = |candidate: &Solved| {
+        let mut part = Part::of(&candidate.plan, false);
+        layers.iter().for_each(|&layer| part.weights[layer] = true);
+        Ok(reference.cost(&partly_quantized(candidate, &part)?)?.cost)
+    };
+    solved.iter().map(cost).collect()
+}
+
+/// Returns the elements of all weights, and the averages that the narrowest and the widest candidate give.
+fn reachable(weights: &[Weight], widths: &[u32]) -> (u64, (f64, f64)) {
+    let elements: u64 = weights.iter().map(|w| w.allotted.elements).sum();
+    let total = |width: Option<&u32>| {
+        let bits = |w: &Weight| u64::from(if w.allotted.fixed { w.allotted.bits } else { *width.unwrap_or(&8) });
+        weights.iter().map(|w| w.allotted.elements * bits(w)).sum::<u64>()
+    };
+    (elements, (ratio(total(widths.first()), elements), ratio(total(widths.last()), elements)))
+}
+
+fn out_of_reach(average: f64, weights: &[Weight], (lowest, highest): (f64, f64), policy: &Policy) -> Error {
+    let mut fixed: Vec<&Allotted> = weights.iter().map(|w| &w.allotted).filter(|w| w.fixed).collect();
+    fixed.sort_by_key(|w| std::cmp::Reverse(w.elements * u64::from(w.bits)));
+    let name = |w: &&Allotted| format!("{} ({} elements of {} bits)", w.layers.join(", "), w.elements, w.bits);
+    let fixed: Vec<String> = fixed.iter().take(NAMED).map(name).collect();
+    let mut message = format!(
+        "an average of {average} weight bits is out of reach: from {:.2} to {highest:.2} can be had",
+        (lowest * 100.0).ceil() / 100.0
+    );
+    if !fixed.is_empty() {
+        message += &format!("; fixed are {}", fixed.join(", "));
+    }
+    if !policy.all_layers {
+        message += "; --all-layers frees the first and the last layer";
+    }
+    Error::Usage(message)
+}
+
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn budget(average: f64, elements: u64) -> u64 {
+    (average * elements as f64 + 1e-6).floor() as u64
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn ratio(bits: u64, elements: u64) -> f64 {
+    bits as f64 / elements.max(1) as f64
+}
+
+/// Returns the flag that gives a layer's weight these bits, quoted for a shell where it needs to be.
+fn flag(name: &str, bits: LayerBits) -> String {
+    let value = format!("{name}=w{}", bits.weight.unwrap_or_default());
+    let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || "/._-:=,+@%".contains(c));
+    if plain { format!("--layer-bits {value}") } else { format!("--layer-bits '{}'", value.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_a_shell_would_take_apart_are_quoted() {
+        let typed = |name| flag(name, LayerBits::weight(3));
+        assert_eq!(typed("/layer1.0/conv1/Conv"), "--layer-bits /layer1.0/conv1/Conv=w3");
+        assert_eq!(typed("conv (1)"), "--layer-bits 'conv (1)=w3'");
+        assert_eq!(typed("it's"), "--layer-bits 'it'\\''s=w3'");
+    }
+
+    #[test]
+    fn a_budget_holds_the_average_that_was_printed() {
+        assert_eq!([budget(4.0, 10), budget(2.5, 3), budget(ratio(7, 3), 3)], [40, 7, 7]);
+    }
+}

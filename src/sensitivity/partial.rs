@@ -1,0 +1,159 @@
+//! The float student with part of a solution in it, fake-quantized in floating point: the values that the emitted file
+//! computes, without Q/DQ pairs, beside which ONNX Runtime's default options quantize float weights (seen in 1.31).
+
+use std::collections::HashMap;
+
+use super::Solved;
+use crate::error::{Error, Result};
+use crate::ir::{Attrs, Graph, Node, Tensor, ValueId};
+use crate::plan::{LAYERS, Plan, preserved_inputs};
+use crate::quant::{Grid, quantize_bias};
+
+/// What is quantized; everything else stays float.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Per layer of the plan: its weight.
+    pub weights: Vec<bool>,
+    /// Per layer of the plan: what it reads.
+    pub inputs: Vec<bool>,
+    /// Per activation of the plan: what operators other than layers read of it.
+    pub others: Vec<bool>,
+}
+
+impl Part {
+    /// Returns the part that is the whole plan (`true`) or nothing of it (`false`).
+    pub fn of(plan: &Plan, quantized: bool) -> Self {
+        let (layers, activations) = (plan.layers.len(), plan.activations.len());
+        Self { weights: vec![quantized; layers], inputs: vec![quantized; layers], others: vec![quantized; activations] }
+    }
+}
+
+/// A place where a tensor on a grid is read and turned into something off that grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reader {
+    /// Index of the node.
+    pub node: usize,
+    /// Which of its inputs.
+    pub slot: usize,
+    /// Index into [`Plan::activations`].
+    pub activation: usize,
+    /// Index into [`Plan::layers`], where the node is one.
+    pub layer: Option<usize>,
+}
+
+/// Returns every reader of every grid in the order of nodes. Operators that keep the grid are looked through, and layers
+/// that stay float read floats.
+pub fn readers(graph: &Graph, plan: &Plan) -> Vec<Reader> {
+    let mut grids: HashMap<ValueId, usize> = HashMap::new();
+    for (index, activation) in plan.activations.iter().enumerate() {
+        grids.extend(activation.tensors.iter().filter_map(|name| Some((graph.find(name)?, index))));
+    }
+    let layers: HashMap<ValueId, usize> =
+        plan.layers.iter().enumerate().filter_map(|(i, layer)| Some((graph.find(&layer.output)?, i))).collect();
+    let mut readers = Vec::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let layer = node.output(0).and_then(|id| layers.get(&id)).copied();
+        let stays_float = layer.is_none() && LAYERS.iter().any(|op| node.is(op));
+        let kept = node.output(0).and_then(|id| grids.get(&id)).filter(|_| preserved_inputs(graph, node).is_some());
+        for (slot, input) in node.inputs.iter().enumerate() {
+            let Some(&activation) = input.as_ref().and_then(|id| grids.get(id)) else { continue };
+            if !stays_float && kept != Some(&activation) {
+                readers.push(Reader { node: index, slot, activation, layer });
+            }
+        }
+    }
+    readers
+}
+
+/// Returns the student with `part` of the solution in it. A bias is on its int32 grid where both
+/// weight and input are quantized; a correction of it goes with the weight that it was made for.
+///
+/// # Errors
+/// When the plan or the solution do not belong to the student.
+pub fn partly_quantized(solved: &Solved, part: &Part) -> Result<Graph> {
+    let Solved { student, plan, solution } = solved;
+    let mut graph = student.clone();
+    let mut weights: HashMap<usize, ValueId> = HashMap::new();
+    for (place, layer) in plan.layers.iter().enumerate() {
+        let Some(index) = layer.weight else { continue };
+        let output = graph.find(&layer.output);
+        let node = graph.nodes.iter().position(|node| node.output(0) == output);
+        let node =
+            node.ok_or_else(|| Error::Plan(format!("no node makes \"{}\", which the plan names", layer.output)))?;
+        let weight = &solution.weights[index];
+        if part.weights[place] {
+            let id = *weights.entry(index).or_insert_with(|| {
+                let values = Tensor::from_f32(&weight.shape, &weight.dequantize());
+                graph.add_constant(&format!("{}_quantized", plan.weights[index].tensor), values)
+            });
+            graph.nodes[node].inputs[1] = Some(id);
+        }
+        match (part.weights[place], part.inputs[place], solution.corrections.get(&layer.output)) {
+            (true, true, _) if plan.target.choices().quantizes_biases => {
+                let input = solution.activations[layer.input].scale[0];
+                change_bias(&mut graph, node, |bias| quantized_bias(bias, input, &weight.grid.scale))?;
+            }
+            (false, _, Some(correction)) => {
+                change_bias(&mut graph, node, |bias| bias.iter().zip(correction).map(|(b, c)| b + c).collect())?;
+            }
+            _ => {}
+        }
+    }
+    let mut quantized: HashMap<ValueId, ValueId> = HashMap::new();
+    for reader in readers(student, plan) {
+        let wanted = match reader.layer {
+            Some(layer) => part.inputs[layer],
+            None => part.others[reader.activation],
+        };
+        let Some(x) = student.nodes[reader.node].inputs[reader.slot].filter(|_| wanted) else { continue };
+        let id = match quantized.get(&x) {
+            Some(id) => *id,
+            None => fake_quantized(&mut graph, x, &solution.activations[reader.activation]),
+        };
+        quantized.insert(x, id);
+        graph.nodes[reader.node].inputs[reader.slot] = Some(id);
+    }
+    graph.sort()?;
+    graph.sweep();
+    Ok(graph)
+}
+
+/// Gives a layer another bias where it has one vector of constants.
+fn change_bias(graph: &mut Graph, node: usize, change: impl Fn(&[f32]) -> Vec<f32>) -> Result<()> {
+    let Some(bias) = graph.nodes[node].input(2) else { return Ok(()) };
+    let Some(tensor) = graph.constant_of(bias).filter(|tensor| tensor.shape().len() == 1) else { return Ok(()) };
+    let values = Tensor::from_f32(tensor.shape(), &change(&tensor.to_f32()?));
+    let name = format!("{}_changed", graph.name_of(bias));
+    graph.nodes[node].inputs[2] = Some(graph.add_constant(&name, values));
+    Ok(())
+}
+
+/// Returns a bias on the int32 grid that it has in the file, or as it is where it has none.
+#[allow(clippy::cast_precision_loss)]
+fn quantized_bias(bias: &[f32], input_scale: f32, weight_scale: &[f32]) -> Vec<f32> {
+    if weight_scale.len() != 1 && weight_scale.len() != bias.len() {
+        return bias.to_vec();
+    }
+    let guarded = quantize_bias(bias, input_scale, weight_scale);
+    let scale = |channel: usize| guarded.scale[if guarded.scale.len() == 1 { 0 } else { channel }];
+    guarded.integers.iter().enumerate().map(|(channel, &q)| q as f32 * scale(channel)).collect()
+}
+
+/// Adds `clip(round(x / scale), lo, hi) * scale`, which is what QuantizeLinear and DequantizeLinear make of `x`.
+#[allow(clippy::cast_precision_loss)]
+fn fake_quantized(graph: &mut Graph, x: ValueId, grid: &Grid) -> ValueId {
+    let name = graph.name_of(x).to_owned();
+    let (lo, hi) = grid.scheme.int_range();
+    let ends = [lo - grid.zero_point[0], hi - grid.zero_point[0]].map(|end| end as f32);
+    let [scale, lo, hi] = [("scale", grid.scale[0]), ("lo", ends[0]), ("hi", ends[1])]
+        .map(|(what, value)| graph.add_constant(&format!("{name}_{what}"), Tensor::from_f32(&[], &[value])));
+    let mut push = |op: &str, inputs: &[ValueId]| {
+        let id = graph.add_value(&format!("{name}_{}", op.to_lowercase()));
+        graph.nodes.push(Node::new(op, inputs.iter().copied(), [id], Attrs::default()));
+        id
+    };
+    let steps = push("Div", &[x, scale]);
+    let rounded = push("Round", &[steps]);
+    let clipped = push("Clip", &[rounded, lo, hi]);
+    push("Mul", &[clipped, scale])
+}

@@ -1,0 +1,161 @@
+//! The ranked table: every layer (and every grid that other operators read) quantized alone, and left float alone.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::{Cost, Labelled, Measure, Part, Reader, Reference, Solved, partly_quantized, readers};
+use crate::error::Result;
+
+/// What quantization costs, and what share of it each layer has.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sensitivity {
+    /// What [`Cost::cost`] is.
+    pub measure: Measure,
+    /// Synthetic samples that were compared.
+    pub samples: usize,
+    /// Nothing quantized: what the recipe itself changed.
+    pub float: Cost,
+    /// Everything quantized.
+    pub quantized: Cost,
+    /// The most expensive first, by [`Share::alone`].
+    pub shares: Vec<Share>,
+}
+
+/// What one layer, or one grid that operators other than layers read, has to do with the cost.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Share {
+    /// The layer, or the first tensor on the grid.
+    pub name: String,
+    /// The tensor that the layer makes; none for a grid.
+    pub output: Option<String>,
+    /// The operator, or those that read the grid.
+    pub op_type: String,
+    /// Bits of the weight; none where there is no constant one.
+    pub weight_bits: Option<u32>,
+    /// Bits of what is read.
+    pub input_bits: u32,
+    /// Only this is quantized.
+    pub alone: Cost,
+    /// Only its weight is.
+    pub weight_alone: Option<Cost>,
+    /// Only what it reads is.
+    pub input_alone: Cost,
+    /// Everything but this is quantized.
+    pub left_float: Cost,
+    /// By how much the cost of the whole falls where this stays float; below 0 where errors had cancelled out.
+    pub gain: f64,
+    /// Place by `gain`, 1 for the largest.
+    pub gain_rank: usize,
+    /// On labelled images, where given.
+    pub accuracy: Option<Accuracy>,
+}
+
+/// Top-1 on labelled images, 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Accuracy {
+    /// With only this quantized.
+    pub alone: f64,
+    /// With everything but this quantized.
+    pub left_float: f64,
+}
+
+/// Returns what every layer costs: four graphs are run for each, two more over all `images` where there are some.
+///
+/// # Errors
+/// When the solution does not belong to the student, or the engine fails.
+pub fn rank(solved: &Solved, reference: &Reference, images: Option<Labelled>) -> Result<Sensitivity> {
+    let plan = &solved.plan;
+    let cost = |part: &Part| reference.cost(&partly_quantized(solved, part)?);
+    let quantized = cost(&Part::of(plan, true))?;
+    let mut shares = Vec::new();
+    for unit in units(solved) {
+        let (alone, left_float) = (unit.set(Part::of(plan, false), true), unit.set(Part::of(plan, true), false));
+        let nothing = Part::of(plan, false);
+        let input = Part { weights: nothing.weights.clone(), ..alone.clone() };
+        let weight = Part { weights: alone.weights.clone(), ..nothing };
+        let (input_alone, left) = (cost(&input)?, cost(&left_float)?);
+        let weight_alone = unit.weight_bits.map(|_| cost(&weight)).transpose()?;
+        let accuracy = |part: &Part, images| reference.accuracy(&partly_quantized(solved, part)?, images);
+        let accuracy = |images| -> Result<Accuracy> {
+            Ok(Accuracy { alone: accuracy(&alone, images)?, left_float: accuracy(&left_float, images)? })
+        };
+        shares.push(Share {
+            alone: if weight_alone.is_some() { cost(&alone)? } else { input_alone },
+            weight_alone,
+            input_alone,
+            gain: quantized.cost - left.cost,
+            gain_rank: 0,
+            left_float: left,
+            accuracy: images.map(accuracy).transpose()?,
+            name: unit.name,
+            output: unit.output,
+            op_type: unit.op_type,
+            weight_bits: unit.weight_bits,
+            input_bits: unit.input_bits,
+        });
+    }
+    let float = cost(&Part::of(plan, false))?;
+    let (measure, samples) = (reference.measure(), reference.samples());
+    Ok(Sensitivity { measure, samples, float, quantized, shares: ranked(shares) })
+}
+
+fn ranked(mut shares: Vec<Share>) -> Vec<Share> {
+    shares.sort_by(|a, b| b.gain.total_cmp(&a.gain));
+    for (share, place) in shares.iter_mut().zip(1..) {
+        share.gain_rank = place;
+    }
+    shares.sort_by(|a, b| b.alone.cost.total_cmp(&a.alone.cost));
+    shares
+}
+
+/// What is quantized together: a layer, or the readers of a grid that are none.
+struct Unit {
+    name: String,
+    output: Option<String>,
+    op_type: String,
+    weight_bits: Option<u32>,
+    input_bits: u32,
+    layer: Option<usize>,
+    activation: usize,
+}
+
+impl Unit {
+    /// Returns `part` with this unit in it or out of it.
+    fn set(&self, mut part: Part, quantized: bool) -> Part {
+        match self.layer {
+            Some(layer) => (part.weights[layer], part.inputs[layer]) = (quantized, quantized),
+            None => part.others[self.activation] = quantized,
+        }
+        part
+    }
+}
+
+fn units(solved: &Solved) -> Vec<Unit> {
+    let Solved { student, plan, .. } = solved;
+    let layers = plan.layers.iter().enumerate().map(|(i, layer)| Unit {
+        name: layer.name.clone(),
+        output: Some(layer.output.clone()),
+        op_type: layer.op_type.clone(),
+        weight_bits: layer.weight.map(|weight| plan.weights[weight].scheme.bits),
+        input_bits: plan.activations[layer.input].scheme.bits,
+        layer: Some(i),
+        activation: layer.input,
+    });
+    let readers = readers(student, plan);
+    let others = plan.activations.iter().enumerate().filter_map(|(index, activation)| {
+        let own = |reader: &&Reader| reader.activation == index && reader.layer.is_none();
+        let operators: BTreeSet<&str> =
+            readers.iter().filter(own).map(|r| student.nodes[r.node].op_type.as_str()).collect();
+        (!operators.is_empty()).then(|| Unit {
+            name: activation.tensors.first().cloned().unwrap_or_default(),
+            output: None,
+            op_type: operators.into_iter().collect::<Vec<_>>().join(", "),
+            weight_bits: None,
+            input_bits: activation.scheme.bits,
+            layer: None,
+            activation: index,
+        })
+    });
+    layers.chain(others).collect()
+}

@@ -1,0 +1,61 @@
+//! Parts of a solution in the float student.
+
+use dfq_onnx::ir::{Graph, Tensor};
+use dfq_onnx::onnx;
+use dfq_onnx::plan::{Policy, Target};
+use dfq_onnx::sensitivity::{Part, Solved, partly_quantized};
+
+use crate::support::net::run;
+use crate::support::quantized::{Quantized, quantized};
+use crate::support::{fixture, random_inputs, relative_rms};
+
+fn solved(model: &str, policy: &Policy) -> (Solved, Graph) {
+    let graph = onnx::load(&fixture(model)).unwrap();
+    let Quantized { student, plan, solution, emitted } = quantized(&graph, policy).unwrap();
+    (Solved { student, plan, solution }, emitted)
+}
+
+#[test]
+fn the_whole_part_computes_what_the_emitted_file_does_and_no_part_what_the_float_student_does() {
+    // Rounding ties that fall the other way, since biases are not on their int32 grid here.
+    const TIES: f64 = 0.02;
+    let mut wrong = Vec::new();
+    for model in ["digits_resnet8.onnx", "digits_mobilenet.onnx"] {
+        for target in [Target::Onnx, Target::OrtCpu] {
+            let policy = Policy { target, weight_bits: 4, activation_bits: 6, ..Policy::default() };
+            let (solved, emitted) = solved(model, &policy);
+            let inputs = random_inputs(&solved.student, 4, 5);
+            let output = |graph: &Graph| run(graph, &inputs).unwrap().remove(0);
+            let part = |quantized| partly_quantized(&solved, &Part::of(&solved.plan, quantized)).unwrap();
+            let (float, whole, shipped) = (output(&solved.student), output(&part(true)), output(&emitted));
+            let (apart, nothing) = (relative_rms(&whole, &shipped), relative_rms(&output(&part(false)), &float));
+            let lost = relative_rms(&whole, &float);
+            if apart > TIES || nothing > 0.0 || lost < TIES {
+                wrong.push(format!("{model} for {target:?}: {apart} from the file, {nothing} from float, {lost} lost"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_layer_that_stays_float_takes_back_the_correction_of_its_bias() {
+    let policy = Policy { weight_bits: 4, ..Policy::default() };
+    let (mut solved, _) = solved("digits_resnet8.onnx", &policy);
+    let inputs = random_inputs(&solved.student, 4, 5);
+    let output = |graph: &Graph| run(graph, &inputs).unwrap().remove(0);
+    let float = output(&solved.student);
+    let layer = solved.plan.layers[2].output.clone();
+    let node = solved.student.maker(&layer).unwrap();
+    let bias = node.input(2).unwrap();
+    let values = solved.student.constant_of(bias).unwrap().to_f32().unwrap();
+    let lowered: Vec<f32> = values.iter().map(|b| b - 0.5).collect();
+    solved.student.value_mut(bias).constant = Some(Tensor::from_f32(&[values.len()], &lowered));
+    solved.solution.corrections.insert(layer, vec![0.5; values.len()]);
+    let mut part = Part::of(&solved.plan, false);
+    let taken_back = output(&partly_quantized(&solved, &part).unwrap());
+    assert!(relative_rms(&taken_back, &float) < 1e-5, "{}", relative_rms(&taken_back, &float));
+    part.weights[2] = true;
+    let corrected = output(&partly_quantized(&solved, &part).unwrap());
+    assert!(relative_rms(&corrected, &float) > 0.01, "a quantized weight keeps it");
+}
