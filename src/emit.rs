@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use crate::error::{Error, Result};
 use crate::ir::{Attr, Attrs, Graph, Node, Tensor, ValueId};
 use crate::passes::clip_in_integers;
-use crate::plan::{Activation, LAYERS, Plan};
+use crate::plan::{Activation, Plan, is_layer};
 use crate::quant::{Grid, QuantizedTensor, quantize_bias};
 use crate::recipes::Solution;
 
@@ -48,7 +48,7 @@ pub fn emit(graph: &Graph, plan: &Plan, solution: &Solution) -> Result<Graph> {
 
 fn float_layers(graph: &Graph, plan: &Plan) -> HashSet<ValueId> {
     let planned: HashSet<&str> = plan.layers.iter().map(|layer| layer.output.as_str()).collect();
-    let layers = graph.nodes.iter().filter(|node| LAYERS.iter().any(|op| node.is(op)));
+    let layers = graph.nodes.iter().filter(|node| is_layer(node));
     let outputs = layers.filter_map(|node| node.output(0));
     outputs.filter(|&id| !planned.contains(graph.name_of(id))).collect()
 }

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod data;
 pub mod emit;
 pub mod error;
+pub mod gate;
 pub mod ir;
 pub mod layers;
 pub mod lint;

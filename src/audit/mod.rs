@@ -15,6 +15,7 @@ use serde::Serialize;
 
 pub use coverage::Coverage;
 pub use kernels::Kernels;
+pub use onnx_runtime::BIAS_SCALE_TOLERANCE;
 pub use reason::Reason;
 pub use rule::{Row, Runs};
 
@@ -22,7 +23,6 @@ use crate::error::Result;
 use crate::ir::{Graph, Node};
 use crate::plan::{Target, macs};
 use crate::shape;
-use crate::verify::Check;
 use view::View;
 
 /// What becomes of one node.
@@ -83,18 +83,25 @@ pub fn audit_for(graph: &Graph, kernels: Kernels) -> Result<Audit> {
     Ok(Audit { kernels, basis: kernels.basis(), share: coverage.share(), coverage, nodes })
 }
 
+/// Returns the nodes of `graph`, whose shapes are inferred as far as they can be, that the runtime behind `target` does
+/// not compute in integers, and why not.
+pub fn float_nodes(graph: &Graph, target: Target) -> Vec<(&Node, Reason)> {
+    let (view, kernels) = (View::new(graph), Kernels::of(target));
+    let computing = graph.nodes.iter().filter(|node| view.computes(node));
+    computing.filter_map(|node| Some((node, kernels.judge(&view, node).err()?))).collect()
+}
+
 fn describe(view: &View, node: &Node, kernels: Kernels) -> NodeAudit {
     let graph = view.graph;
-    let output = node.output(0).map_or("", |id| graph.name_of(id)).to_owned();
     let (runs, reason) = match kernels.judge(view, node) {
         Ok(runs) => (runs, None),
         Err(Reason::NotKnown { op }) => (Runs::NotKnown, Some(Reason::NotKnown { op })),
         Err(reason) => (Runs::Float, Some(reason)),
     };
     NodeAudit {
-        name: if node.name.is_empty() { output.clone() } else { node.name.clone() },
+        name: graph.label(node).to_owned(),
         op_type: node.op_type.clone(),
-        output,
+        output: node.output(0).map_or("", |id| graph.name_of(id)).to_owned(),
         macs: macs(graph, node),
         slow: (runs == Runs::Integer && kernels == Kernels::OnnxRuntimeCpu)
             .then(|| speed::slow_in_integers(view, node))
@@ -102,22 +109,5 @@ fn describe(view: &View, node: &Node, kernels: Kernels) -> NodeAudit {
         text: reason.as_ref().map(ToString::to_string),
         runs,
         reason,
-    }
-}
-
-/// Returns whether the coverage reaches the user's `limit`, 0 to 1; a graph without layers reaches none.
-pub fn coverage_gate(audit: &Audit, limit: f64) -> Check {
-    let measured = audit.share;
-    let share = |value: f64| format!("{:.1} %", 100.0 * value);
-    Check {
-        name: "share computed in integers".to_owned(),
-        engine: audit.kernels.to_string(),
-        measured,
-        limit: Some(limit),
-        passed: measured.is_some_and(|value| value >= limit),
-        message: match measured {
-            Some(value) => format!("{} of at least {}; `dfq-onnx audit` tells why", share(value), share(limit)),
-            None => "the model has no layers".to_owned(),
-        },
     }
 }

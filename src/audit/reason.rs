@@ -158,7 +158,7 @@ impl std::fmt::Display for Reason {
             ),
             Self::CallForm { what } => write!(f, "{what} has no integer form; rewrite the node or leave it float"),
             Self::NoIntegerKernel { op } => {
-                write!(f, "there is no integer kernel for {op}; nothing to do but to replace the operator")
+                write!(f, "there is no integer kernel for {op}; another operator may have one")
             }
             Self::NotKnown { op } => write!(f, "not known whether this runtime computes {op} in integers; measure it"),
         }

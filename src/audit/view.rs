@@ -2,7 +2,7 @@
 //! has moved quantizers over operators that only move values.
 
 use super::Reason;
-use crate::ir::{DType, Graph, Node, Tensor, Uses, ValueId};
+use crate::ir::{DType, Graph, Node, Tensor, Uses, ValueId, is_dequantize, is_quantize, quantized_type};
 
 /// Operators that quantizers are moved over, and the newest operator set for which that is so.
 const MOVED_OVER: &[(&str, i64)] =
@@ -43,16 +43,6 @@ pub(super) struct View<'a> {
     pub uses: Uses,
 }
 
-/// Returns whether the node quantizes.
-pub(super) fn quantizes(node: &Node) -> bool {
-    node.op_type == "QuantizeLinear" && matches!(node.domain.as_str(), "" | "com.microsoft")
-}
-
-/// Returns whether the node dequantizes.
-pub(super) fn dequantizes(node: &Node) -> bool {
-    node.op_type == "DequantizeLinear" && matches!(node.domain.as_str(), "" | "com.microsoft")
-}
-
 impl<'a> View<'a> {
     pub fn new(graph: &'a Graph) -> Self {
         Self { graph, uses: graph.uses() }
@@ -60,7 +50,7 @@ impl<'a> View<'a> {
 
     /// Returns whether the node computes on data: no quantizer, no constant, nothing but shapes or indices.
     pub fn computes(&self, node: &Node) -> bool {
-        if quantizes(node) || dequantizes(node) || node.is("Constant") {
+        if is_quantize(node) || is_dequantize(node) || node.is("Constant") {
             return false;
         }
         let ids = || node.inputs.iter().take(1).chain(node.outputs.iter().take(1)).flatten();
@@ -87,8 +77,8 @@ impl<'a> View<'a> {
 
     /// Returns whether a dequantized tensor is stored, not computed.
     pub fn is_stored(&self, id: ValueId) -> bool {
-        let source = self.maker(id).filter(|n| dequantizes(n)).and_then(|n| n.input(0));
-        let quantized = source.and_then(|id| self.maker(id)).filter(|n| quantizes(n)).and_then(|n| n.input(0));
+        let source = self.maker(id).filter(|n| is_dequantize(n)).and_then(|n| n.input(0));
+        let quantized = source.and_then(|id| self.maker(id)).filter(|n| is_quantize(n)).and_then(|n| n.input(0));
         quantized.or(source).is_some_and(|id| self.graph.constant_of(id).is_some())
     }
 
@@ -100,7 +90,7 @@ impl<'a> View<'a> {
     /// Returns the grid that an operand is dequantized from.
     pub fn operand(&self, id: ValueId) -> Option<Grid> {
         let node = self.maker(id)?;
-        if dequantizes(node) {
+        if is_dequantize(node) {
             return self.grid(node);
         }
         let source = node.input(0).filter(|_| self.moved_over(node) && !self.uses.is_output(id))?;
@@ -116,7 +106,7 @@ impl<'a> View<'a> {
             return Err(Reason::GraphOutput { tensor: self.name(id) });
         }
         let readers: Vec<&Node> = self.readers(id).collect();
-        if readers.iter().any(|n| quantizes(n)) {
+        if readers.iter().any(|n| is_quantize(n)) {
             return match readers.as_slice() {
                 [only] => self.grid(only).ok_or_else(|| Reason::GridForm { tensor: self.name(id) }),
                 _ => Err(Reason::BranchedResult { tensor: self.name(id), readers: op_types(&readers) }),
@@ -174,14 +164,15 @@ impl<'a> View<'a> {
 
     fn grid(&self, node: &Node) -> Option<Grid> {
         let constant = |i: usize| node.input(i).and_then(|id| self.graph.constant_of(id)).cloned();
-        let integers = if quantizes(node) { node.output(0) } else { node.input(0) }?;
+        let integers = if is_quantize(node) { node.output(0) } else { node.input(0) }?;
         let zero_point = constant(2);
         if node.input(2).is_some() && zero_point.is_none() {
             return None;
         }
-        let stored = match (&zero_point, self.graph.value(integers)) {
+        let stored = match (&zero_point, self.graph.value(integers).dtype) {
             (Some(tensor), _) => tensor.dtype(),
-            (None, value) => value.constant.as_ref().map(Tensor::dtype).or(value.dtype).unwrap_or(DType::U8),
+            (None, _) if is_quantize(node) => quantized_type(self.graph, node),
+            (None, dtype) => dtype.unwrap_or(DType::U8),
         };
         let dtype = if stored == DType::I8 && self.becomes_unsigned(integers) { DType::U8 } else { stored };
         Some(Grid { dtype, stored, scale: constant(1), zero_point })
@@ -189,10 +180,10 @@ impl<'a> View<'a> {
 
     /// Whether an int8 pair becomes uint8: ONNX Runtime on x86-64 does that where one node alone reads it.
     fn becomes_unsigned(&self, integers: ValueId) -> bool {
-        let made = self.maker(integers).is_some_and(quantizes);
+        let made = self.maker(integers).is_some_and(is_quantize);
         let mut readers = self.readers(integers);
         let (first, second) = (readers.next(), readers.next());
-        let pair = first.filter(|n| dequantizes(n) && second.is_none() && !self.uses.is_output(integers));
+        let pair = first.filter(|n| is_dequantize(n) && second.is_none() && !self.uses.is_output(integers));
         let float = pair.and_then(|n| n.output(0));
         let uses = |id: ValueId| self.uses.consumers(id).len() + usize::from(self.uses.is_output(id));
         made && float.is_some_and(|id| uses(id) <= 1)

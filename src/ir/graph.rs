@@ -140,6 +140,14 @@ impl Graph {
         self.inputs.iter().filter(fed).copied().collect()
     }
 
+    /// Returns what reports call a node: its name, or that of its first output where it has none.
+    pub fn label<'a>(&'a self, node: &'a Node) -> &'a str {
+        match (node.name.as_str(), node.output(0)) {
+            ("", Some(output)) => self.name_of(output),
+            (name, _) => name,
+        }
+    }
+
     /// Returns how a message names a node: its name and operator, or its first output where it has no name.
     pub fn describe(&self, node: &Node) -> String {
         let name = match (node.name.as_str(), node.outputs.iter().flatten().next()) {

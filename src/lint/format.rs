@@ -2,6 +2,7 @@
 
 use super::view::{View, is_16_bit, is_blocked, is_packed};
 use super::{Findings, Rule, Severity};
+use crate::audit::BIAS_SCALE_TOLERANCE;
 use crate::ir::{DType, Node, Tensor};
 use crate::plan::{PACKED_OPSET, PER_CHANNEL_OPSET, Target, channel_axis};
 
@@ -20,8 +21,6 @@ const INTEGER_BIASES: &[Target] = &[Target::Onnx, Target::OrtCpu, Target::OpenVi
 const FLOAT8_OPSET: i64 = 19;
 /// Operator set of 2-bit types.
 const TWO_BIT_OPSET: i64 = 25;
-/// Relative difference of a bias scale from the product that kernels assume: a few units in the last place.
-const SCALE_TOLERANCE: f64 = 1e-5;
 
 fn operator_set(view: &View, findings: &mut Findings) {
     for node in view.pairs().filter(|node| node.domain.is_empty()) {
@@ -132,7 +131,7 @@ fn bias_scale(view: &View, findings: &mut Findings) {
         let [x] = x[..] else { continue };
         let fits = |(i, &b): (usize, &f32)| {
             let expected = f64::from(x) * f64::from(w[if w.len() == 1 { 0 } else { i.min(w.len() - 1) }]);
-            (f64::from(b) - expected).abs() <= SCALE_TOLERANCE * expected
+            (f64::from(b) - expected).abs() <= f64::from(BIAS_SCALE_TOLERANCE) * expected
         };
         let lengths_fit = w.len() == 1 || b.len() == w.len();
         if is_bias(view, bias.dequantize) && !(lengths_fit && b.iter().enumerate().all(fits)) {

@@ -2,8 +2,8 @@
 //! run: one rule = one function + one row of a table.
 
 mod format;
+mod onnx_runtime;
 mod openvino;
-mod ort_cpu;
 mod tensorrt;
 mod tract;
 mod view;
@@ -48,6 +48,13 @@ pub struct Finding {
     pub message: String,
 }
 
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let severity = if self.severity == Severity::Error { "error" } else { "warning" };
+        write!(f, "{severity}[{}]: {}: {}", self.rule, self.place, self.message)
+    }
+}
+
 /// What the rule at hand finds.
 struct Findings {
     rule: &'static str,
@@ -64,12 +71,12 @@ impl Findings {
 
 /// Returns every rule.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    [format::RULES, ort_cpu::RULES, tract::RULES, openvino::RULES, tensorrt::RULES].into_iter().flatten()
+    [format::RULES, onnx_runtime::RULES, tract::RULES, openvino::RULES, tensorrt::RULES].into_iter().flatten()
 }
 
-/// Returns where `graph` breaks rules of `target`, errors first.
+/// Returns where `graph` breaks rules of `target`, errors first. Rules see more where shapes are inferred.
 pub fn lint(graph: &Graph, target: Target) -> Vec<Finding> {
-    let view = View::of(graph);
+    let view = View::of(graph, target);
     let mut found = Vec::new();
     for rule in rules().filter(|rule| rule.targets.contains(&target)) {
         let mut findings = Findings { rule: rule.id, severity: rule.severity, found: Vec::new() };

@@ -1,11 +1,10 @@
 //! Rules of TensorRT, from its documentation and from what its own quantizer writes; nothing here was run there.
 
-use super::view::{Layer, View, is_layer, is_packed};
+use super::view::{Layer, View, is_packed};
 use super::{Findings, Rule, Severity};
-use crate::ir::{DType, Node};
+use crate::ir::{DType, Node, is_dequantize, is_quantize};
 use crate::plan::Target::{OpenVino, TensorRt};
-use crate::plan::{LayerShape, Target};
-use crate::verify::{is_dequantize, is_quantize};
+use crate::plan::{LayerShape, Target, is_layer};
 
 pub(super) const RULES: &[Rule] = &[
     Rule { id: "unsigned-integers", targets: TARGETS, severity: Severity::Error, check: unsigned_integers },

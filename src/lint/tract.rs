@@ -2,9 +2,8 @@
 
 use super::view::{View, is_16_bit, is_blocked, is_packed};
 use super::{Findings, Rule, Severity};
-use crate::ir::{DType, Node, Tensor};
+use crate::ir::{DType, Node, Tensor, is_quantize, stated_type};
 use crate::plan::Target::{self, Portable, TensorRt};
-use crate::verify::is_quantize;
 
 pub(super) const RULES: &[Rule] = &[
     Rule { id: "blocked-scales", targets: TARGETS, severity: Severity::Error, check: blocked_scales },
@@ -39,7 +38,7 @@ fn wide_integers(view: &View, findings: &mut Findings) {
 
 fn implied_type(view: &View, findings: &mut Findings) {
     for node in view.quantizers().filter(|node| node.input(2).is_none()) {
-        if let Some(dtype) = view.stated_type(node).filter(|&dtype| dtype != DType::U8) {
+        if let Some(dtype) = stated_type(node).filter(|&dtype| dtype != DType::U8) {
             let message = format!(
                 "tract takes a QuantizeLinear without a zero point for uint8 and computes something else; give it a \
                  {dtype} zero point"

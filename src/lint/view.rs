@@ -1,15 +1,13 @@
 //! What rules look at: layers and the quantizers around them, found in the graph as it is written.
 
-use crate::ir::{DType, Graph, Node, Tensor, Uses, ValueId};
-use crate::plan::LAYERS;
-use crate::verify::{is_dequantize, is_quantize};
+use crate::ir::{DType, Graph, Node, Tensor, Uses, ValueId, is_dequantize, is_quantize, quantized_type};
+use crate::plan::{Target, is_layer};
 
-/// A graph and who reads what.
+/// A graph, who reads what, and whose rules it is held to.
 pub(super) struct View<'a> {
     pub graph: &'a Graph,
+    pub target: Target,
     pub uses: Uses,
-    /// Whether a layer lies downstream, per value.
-    leads_to_layer: Vec<bool>,
 }
 
 /// A quantized operand: DequantizeLinear, and what is before it.
@@ -32,19 +30,8 @@ pub(super) struct Layer<'a> {
 }
 
 impl<'a> View<'a> {
-    pub fn of(graph: &'a Graph) -> Self {
-        let mut leads_to_layer = vec![false; graph.value_ids().count()];
-        for node in graph.nodes.iter().rev() {
-            let found = is_layer(node) || node.outputs.iter().flatten().any(|id| leads_to_layer[id.index()]);
-            for id in node.inputs.iter().flatten() {
-                leads_to_layer[id.index()] |= found;
-            }
-        }
-        Self { graph, uses: graph.uses(), leads_to_layer }
-    }
-
-    pub fn leads_to_layer(&self, id: ValueId) -> bool {
-        self.leads_to_layer[id.index()]
+    pub fn of(graph: &'a Graph, target: Target) -> Self {
+        Self { graph, target, uses: graph.uses() }
     }
 
     pub fn maker(&self, id: ValueId) -> Option<&'a Node> {
@@ -92,15 +79,10 @@ impl<'a> View<'a> {
     pub fn integers(&self, node: &Node) -> Option<DType> {
         let of = |i: usize| node.input(i).and_then(|id| self.graph.value(id).dtype);
         if is_quantize(node) {
-            return of(2).or(self.stated_type(node)).or(Some(DType::U8));
+            return Some(quantized_type(self.graph, node));
         }
         let quantize = || self.operand(node.output(0))?.quantize.and_then(|q| self.integers(q));
         of(2).or_else(|| of(0)).or_else(quantize)
-    }
-
-    /// The attribute `output_dtype` of QuantizeLinear.
-    pub fn stated_type(&self, node: &Node) -> Option<DType> {
-        i32::try_from(node.attrs.int("output_dtype", 0)).ok().and_then(DType::from_code)
     }
 
     pub fn scale(&self, node: &Node) -> Option<&'a Tensor> {
@@ -127,16 +109,6 @@ impl<'a> View<'a> {
         let scales = a.input(1) == b.input(1) || (self.scales(a).is_some() && self.scales(a) == self.scales(b));
         scales && zeros_agree
     }
-
-    /// The result of the Relu or Clip that alone reads `id`, or `id` itself.
-    pub fn behind_activation(&self, id: ValueId) -> ValueId {
-        let reader = self.uses.only_consumer(id).map(|i| &self.graph.nodes[i]);
-        reader.filter(|node| node.is("Relu") || node.is("Clip")).and_then(|node| node.output(0)).unwrap_or(id)
-    }
-}
-
-pub(super) fn is_layer(node: &Node) -> bool {
-    LAYERS.iter().any(|op| node.is(op))
 }
 
 /// Whether a type has 4 or 2 bits.

@@ -5,9 +5,9 @@ use super::container::refuse_unused;
 use super::grid_preserving::preserved_inputs;
 use super::placement::Planner;
 use super::stays_float::is_float;
-use super::{Activation, Float, Layer, Plan, Weight, WeightOnly};
+use super::{Activation, Cause, Float, Layer, Plan, Weight, WeightOnly};
 use crate::error::{Error, Result};
-use crate::ir::{Graph, Node, ValueId};
+use crate::ir::ValueId;
 use crate::quant::Scheme;
 
 /// Weight grids and the layers that read them.
@@ -82,7 +82,7 @@ impl Planner<'_> {
             let weight = placed.weight.map(|(id, scheme, packed)| {
                 made.index_of(Weight { tensor: self.graph.name_of(id).to_owned(), scheme, packed })
             });
-            let (name, op_type) = (name_of(self.graph, node), node.op_type.clone());
+            let (name, op_type) = (self.graph.label(node).to_owned(), node.op_type.clone());
             let output = node.output(0).map_or(String::new(), |id| self.graph.name_of(id).to_owned());
             match (placed.input, weight) {
                 (Some(input), weight) => {
@@ -91,7 +91,8 @@ impl Planner<'_> {
                 }
                 (None, Some(weight)) => {
                     let reason = "its weight alone is quantized, as the target reads packed weights".to_owned();
-                    let float = Float { name: name.clone(), op_type: op_type.clone(), is_layer: false, reason };
+                    let float =
+                        Float { name: name.clone(), op_type: op_type.clone(), cause: Cause::WeightOnly, reason };
                     self.float.push(float);
                     made.weight_only.push(WeightOnly { name, op_type, output, weight });
                 }
@@ -122,16 +123,9 @@ impl Planner<'_> {
                     }
                 };
                 let op_type = self.graph.nodes[index].op_type.clone();
-                self.float.push(Float { name: self.graph.name_of(id).to_owned(), op_type, is_layer: false, reason });
+                let name = self.graph.name_of(id).to_owned();
+                self.float.push(Float { name, op_type, cause: Cause::Reader, reason });
             }
         }
-    }
-}
-
-/// Returns the name of a node, or that of its result where it has none.
-pub(super) fn name_of(graph: &Graph, node: &Node) -> String {
-    match (node.name.as_str(), node.output(0)) {
-        ("", Some(output)) => graph.name_of(output).to_owned(),
-        (name, _) => name.to_owned(),
     }
 }

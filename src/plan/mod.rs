@@ -19,15 +19,21 @@ pub use container::{Container, ContainerChoice, container_choice};
 pub use cost::{macs, total_macs};
 pub use grid_preserving::preserved_inputs;
 pub use layer_shape::{FloatRule, LayerShape};
-pub use placement::{channel_axis, plan};
+pub use placement::{INTEGER_KERNELS, channel_axis, plan};
 pub use policy::{LayerBits, Policy};
 pub use slow_in_integers::{Slow, slower_in_integers};
 pub use target::{Choices, PACKED_OPSET, PER_CHANNEL_OPSET, ResidualSums, Target};
 
+use crate::ir::Node;
 use crate::quant::Scheme;
 
 /// Operators with weights.
 pub const LAYERS: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
+
+/// Returns whether `node` is one of [`LAYERS`].
+pub fn is_layer(node: &Node) -> bool {
+    LAYERS.iter().any(|op| node.is(op))
+}
 
 /// Why a tensor is on a grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,10 +110,33 @@ pub struct Float {
     pub name: String,
     /// The operator.
     pub op_type: String,
-    /// Whether a layer stays float; else only the tensor between quantized operators does.
-    pub is_layer: bool,
+    /// What kind of reason it is.
+    pub cause: Cause,
     /// The reason.
     pub reason: String,
+}
+
+/// What keeps something in floating point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// A layer of a form that no grid fits.
+    Form,
+    /// A layer that the user excluded.
+    Choice,
+    /// A layer that the target computes faster in floating point.
+    Speed,
+    /// A layer of which the weight alone is quantized, as the target reads it.
+    WeightOnly,
+    /// A tensor between quantized operators that something reads in floating point.
+    Reader,
+}
+
+impl Float {
+    /// Returns whether a whole layer stays float.
+    pub fn is_layer(&self) -> bool {
+        matches!(self.cause, Cause::Form | Cause::Choice | Cause::Speed)
+    }
 }
 
 /// What is quantized, and how; see the module's first line.

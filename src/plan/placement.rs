@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::assembly::name_of;
 use super::container::is_packed;
 use super::demand::Demand;
 use super::grid_preserving::preserved_inputs;
@@ -11,7 +10,7 @@ use super::residual::quantized_operands;
 use super::slow_in_integers::kept_float;
 use super::stays_float::{excluded, is_float, why_float};
 use super::target::Choices;
-use super::{Float, LAYERS, LayerBits, Plan, Policy, Role};
+use super::{Cause, Float, LayerBits, Plan, Policy, Role, is_layer};
 use crate::error::Result;
 use crate::ir::{Graph, Node, Tensor, Uses, ValueId};
 use crate::quant::Scheme;
@@ -21,8 +20,9 @@ const WIDE_BITS: u32 = 8;
 /// Bits of weights in the reduced range: two products of a byte and such a weight add up to less than 16 bits hold.
 /// Depthwise kernels add no products of bytes, so their weights keep all bits.
 const REDUCED_BITS: u32 = 7;
-/// Operators that ONNX Runtime's CPU kernels run in integer when their inputs and their output are quantized.
-const INTEGER_KERNELS: &[&str] =
+/// Operators besides those that keep a grid whose results are quantized for targets that want it between all integer
+/// kernels. ONNX Runtime's CPU kernels compute them in integers then ([`crate::audit`] has the rules).
+pub const INTEGER_KERNELS: &[&str] =
     &["Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid"];
 
 /// Returns the plan for `graph`, whose normalising passes have run and whose shapes are inferred.
@@ -100,15 +100,15 @@ impl<'a> Planner<'a> {
             false => HashMap::new(),
         };
         for (index, node) in self.graph.nodes.iter().enumerate() {
-            if !LAYERS.iter().any(|op| node.is(op)) {
+            if !is_layer(node) {
                 continue;
             }
             let reason = why_float(self.graph, self.policy, &self.exclude, node);
-            match reason.or_else(|| slow.get(&index).map(|slow| slow.why_kept())) {
-                Some(reason) => self.float.push(Float {
-                    name: name_of(self.graph, node),
+            match reason.or_else(|| slow.get(&index).map(|slow| (Cause::Speed, slow.why_kept()))) {
+                Some((cause, reason)) => self.float.push(Float {
+                    name: self.graph.label(node).to_owned(),
                     op_type: node.op_type.clone(),
-                    is_layer: true,
+                    cause,
                     reason,
                 }),
                 None => self.place_layer(index, node),
@@ -201,7 +201,7 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let result = self.behind_activation(output);
-            let makes_logits = LAYERS.iter().any(|op| node.is(op)) && !self.before_layer[output.index()];
+            let makes_logits = is_layer(node) && !self.before_layer[output.index()];
             if makes_logits {
                 continue;
             }
@@ -272,7 +272,6 @@ pub fn channel_axis(node: &Node, rank: usize) -> Option<usize> {
 }
 
 fn around_layers(graph: &Graph, values: usize) -> (Vec<bool>, Vec<bool>) {
-    let is_layer = |node: &Node| LAYERS.iter().any(|op| node.is(op));
     let (mut behind, mut before) = (vec![false; values], vec![false; values]);
     for node in &graph.nodes {
         let found = is_layer(node) || node.inputs.iter().flatten().any(|id| behind[id.index()]);

@@ -2,9 +2,9 @@
 
 use regex::Regex;
 
-use super::{Container, LAYERS, Target};
+use super::{Container, Target, is_layer};
 use crate::error::{Error, Result};
-use crate::ir::{Graph, Node};
+use crate::ir::{Graph, Node, nearest_names};
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -149,25 +149,27 @@ pub(super) fn own_bits(
 /// Checks that every name that was typed picks a node, or a layer where bits are given to it.
 ///
 /// # Errors
-/// [`Error::Usage`] naming the first that does not.
+/// [`Error::Usage`] naming the first that does not, and names that are like it.
 pub(super) fn refuse_unmatched(
     graph: &Graph,
     exclude: &[Pattern],
     layer_bits: &[(Pattern, LayerBits)],
     exclude_ops: &[String],
 ) -> Result<()> {
-    let is_layer = |node: &&Node| LAYERS.iter().any(|op| node.is(op));
-    let unmatched = |pattern: &&Pattern| !graph.nodes.iter().any(|node| pattern.matches(graph, node));
-    let names_no_layer = |pattern: &&Pattern| !graph.nodes.iter().filter(is_layer).any(|n| pattern.matches(graph, n));
-    let refused = |typed: &str, what: &str| {
-        Err(Error::Usage(format!("\"{typed}\" matches no {what}; `dfq-onnx inspect` lists the layers by name")))
+    let all: Vec<&Node> = graph.nodes.iter().collect();
+    let layers: Vec<&Node> = graph.nodes.iter().filter(|node| is_layer(node)).collect();
+    let refuse = |pattern: &Pattern, nodes: &[&Node], what: &str| {
+        if nodes.iter().any(|node| pattern.matches(graph, node)) {
+            return Ok(());
+        }
+        let typed = &pattern.typed;
+        let nearest = nearest_names(typed, nodes.iter().map(|node| graph.label(node)));
+        Err(Error::Usage(format!(
+            "\"{typed}\" matches no {what}; nearest: {nearest}; `dfq-onnx inspect` lists the layers by name"
+        )))
     };
-    if let Some(pattern) = exclude.iter().find(unmatched) {
-        return refused(&pattern.typed, "node");
-    }
-    if let Some(pattern) = layer_bits.iter().map(|(pattern, _)| pattern).find(names_no_layer) {
-        return refused(&pattern.typed, "layer");
-    }
+    exclude.iter().try_for_each(|pattern| refuse(pattern, &all, "node"))?;
+    layer_bits.iter().try_for_each(|(pattern, _)| refuse(pattern, &layers, "layer"))?;
     match exclude_ops.iter().find(|op| !graph.nodes.iter().any(|node| node.op_type == **op)) {
         Some(op) => {
             let present: std::collections::BTreeSet<&str> = graph.nodes.iter().map(|n| n.op_type.as_str()).collect();

@@ -1,7 +1,7 @@
 //! Residual sums: which operands are on a grid of their own.
 
 use super::target::ResidualSums;
-use super::{LAYERS, Target};
+use super::{Target, is_layer};
 use crate::ir::{Graph, Node, Uses, ValueId};
 
 /// Returns the operands of `node`, a sum of two tensors that layers made, that `target` wants quantized.
@@ -20,7 +20,7 @@ pub(super) fn quantized_operands(
     }
     let fused_layer = |id: &ValueId| {
         let maker = uses.producer(*id).filter(|_| uses.consumers(*id).len() == 1 && !uses.is_output(*id))?;
-        LAYERS.iter().any(|op| graph.nodes[maker].is(op)).then_some(maker)
+        is_layer(&graph.nodes[maker]).then_some(maker)
     };
     match operands.map(|id| fused_layer(&id)) {
         _ if operands[0] == operands[1] || !node.is("Add") => Vec::new(),

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::LAYERS;
+use super::is_layer;
 use crate::ir::{Graph, Node, ValueId};
 
 /// Widest first layer and depthwise layer that are kept float. Wider first layers lose at the border what they gain.
@@ -81,7 +81,6 @@ pub(super) fn kept_float(
     excluded: impl Fn(&Node) -> bool,
     asked_for: impl Fn(&Node) -> bool,
 ) -> HashMap<usize, Slow> {
-    let is_layer = |node: &Node| LAYERS.iter().any(|op| node.is(op));
     let mut float: HashSet<ValueId> = graph.fed_inputs().into_iter().collect();
     let mut kept = HashMap::new();
     let mut left = 0;

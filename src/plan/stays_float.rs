@@ -1,15 +1,23 @@
-//! Why a layer stays in floating point: what it lacks, what the user excluded, what its target runs faster that way.
+//! Why a layer stays in floating point: what the user excluded, what no grid fits, what its target runs faster that way.
 
-use super::Policy;
 use super::layer_shape::LayerShape;
 use super::policy::Pattern;
+use super::{Cause, Policy};
 use crate::ir::{DType, Graph, Node, ValueId};
 
 /// Returns why `node`, a layer, stays float; nothing where it can be quantized.
-pub(super) fn why_float(graph: &Graph, policy: &Policy, exclude: &[Pattern], node: &Node) -> Option<String> {
-    if let Some(reason) = excluded(graph, policy, exclude, node) {
-        return Some(reason);
-    }
+pub(super) fn why_float(graph: &Graph, policy: &Policy, exclude: &[Pattern], node: &Node) -> Option<(Cause, String)> {
+    let excluded = || Some((Cause::Choice, excluded(graph, policy, exclude, node)?));
+    let unfit = || Some((Cause::Form, unfit(graph, node)?));
+    excluded().or_else(unfit).or_else(|| {
+        let shape = LayerShape::of(graph, node, node.input(0)?, node.input(1)?);
+        let reason = policy.target.choices().keeps_float.iter().find_map(|rule| rule(&shape))?;
+        Some((Cause::Speed, reason))
+    })
+}
+
+/// Returns why no grid fits the layer.
+fn unfit(graph: &Graph, node: &Node) -> Option<String> {
     let (Some(input), Some(weight)) = (node.input(0), node.input(1)) else {
         return Some("an input is missing".to_owned());
     };
@@ -27,11 +35,7 @@ pub(super) fn why_float(graph: &Graph, policy: &Policy, exclude: &[Pattern], nod
     }
     let attrs = &node.attrs;
     let plain = attrs.float("alpha", 1.0) == 1.0 && attrs.float("beta", 1.0) == 1.0 && attrs.int("transA", 0) == 0;
-    if node.is("Gemm") && !plain {
-        return Some("Gemm with alpha, beta or transA has no integer form".to_owned());
-    }
-    let shape = LayerShape::of(graph, node, input, weight);
-    policy.target.choices().keeps_float.iter().find_map(|rule| rule(&shape))
+    (node.is("Gemm") && !plain).then(|| "Gemm with alpha, beta or transA has no integer form".to_owned())
 }
 
 /// Returns how the user excluded `node`, where that is so.

@@ -15,10 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::BatchNorm;
 use crate::data::{Array, read_arrays};
 use crate::error::{Error, Result};
-use crate::ir::{DType, Graph, ValueId};
-
-/// How many names an error offers in place of one that does not fit.
-const OFFERED: usize = 3;
+use crate::ir::{DType, Graph, ValueId, nearest_names};
 
 /// Mean and variance of one tensor, per channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,25 +152,8 @@ fn no_such_name(graph: &Graph, name: &str) -> String {
         names.extend(node.output(0).map(|id| graph.name_of(id)));
         names.extend((!node.name.is_empty()).then_some(node.name.as_str()));
     }
-    names.sort_by_cached_key(|known| distance(known, name));
-    names.truncate(OFFERED);
-    let nearest: Vec<String> = names.iter().map(|n| format!("\"{n}\"")).collect();
-    format!("no float tensor and no node is called so once the model is normalised; nearest: {}", nearest.join(", "))
-}
-
-/// Characters to insert, delete or replace to make `b` of `a` (Levenshtein 1966).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
+    let nearest = nearest_names(name, names);
+    format!("no float tensor and no node is called so once the model is normalised; nearest: {nearest}")
 }
 
 /// Returns what [`read_statistics`] reads, for every normalisation whose result is a tensor of the folded `graph`: by
@@ -190,16 +170,4 @@ pub fn statistics_to_write<'a>(
         Some((name, TensorStatistics { mean: norm.beta.clone(), variance }))
     };
     norms.into_iter().filter_map(entry).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distances_are_the_known_ones() {
-        let cases = [("kitten", "sitting", 3), ("", "abc", 3), ("conv1", "conv1", 0), ("conv1", "conv10", 1)];
-        let wrong: Vec<_> = cases.iter().filter(|(a, b, expected)| distance(a, b) != *expected).collect();
-        assert!(wrong.is_empty(), "{wrong:?}");
-    }
 }

@@ -7,10 +7,10 @@ use super::integers::Observed;
 use super::modes::Mode;
 use super::outputs::{is_of_variable_size, may_hold_scores};
 use super::result::{OutputAgreement, TensorError};
-use super::structure::{Quantizer, is_dequantize};
+use super::structure::Quantizer;
 use super::tap::{Source, cut, tap};
 use crate::error::Result;
-use crate::ir::{DType, Graph, Tensor, Uses, ValueId};
+use crate::ir::{DType, Graph, Tensor, Uses, ValueId, is_dequantize};
 use crate::shape;
 
 /// Operators that carry weights; a layer is named after them.

@@ -30,7 +30,7 @@ pub(crate) use outputs::{compared_tensors, may_hold_scores};
 pub use result::{Check, IntegerAgreement, OutputAgreement, TensorError, Verification};
 pub use saturation::Saturation;
 pub use shadow::{shadow, widen_initializers};
-pub use structure::{QuantizedWeight, Quantizer, Structure, find_quantizers, is_dequantize, is_quantize};
+pub use structure::{QuantizedWeight, Quantizer, Structure, find_quantizers};
 pub use tap::{CutGraph, Source, cut, tap};
 
 use crate::data::synthetic_inputs;

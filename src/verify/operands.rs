@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use super::structure::{Quantizer, is_dequantize};
-use crate::ir::{DType, Graph, Node, Tensor, ValueId};
+use super::structure::Quantizer;
+use crate::ir::{DType, Graph, Node, Tensor, ValueId, is_dequantize};
 
 /// A Conv, Gemm or MatMul of uint8 inputs and constant int8 weights.
 pub struct Product {

@@ -1,7 +1,6 @@
 //! What the outputs of a model are, and which tensors are compared between runtimes in their place.
 
-use super::structure::{is_dequantize, is_quantize};
-use crate::ir::{DType, Graph, Node, Uses, ValueId};
+use crate::ir::{DType, Graph, Node, Uses, ValueId, is_dequantize, is_quantize};
 
 /// Operators of which a result jumps where its input moves: a tie between runtimes may fall either way, and what
 /// follows from it says nothing of how far they are apart.

@@ -1,8 +1,7 @@
 //! The copy of a model for an engine without 2-bit and 4-bit tensors: the same integers in 8-bit containers.
 
-use super::structure::{is_dequantize, is_quantize};
 use crate::error::{Error, Result};
-use crate::ir::{DType, Graph, Node, Tensor};
+use crate::ir::{DType, Graph, Node, Tensor, is_dequantize, is_quantize};
 
 /// Returns `graph` with INT4, UINT4, INT2 and UINT2 initializers (zero points too) re-stored as INT8 and UINT8, and with
 /// explicit zero points wherever the output type of QuantizeLinear is stated by an attribute alone, which tract ignores.

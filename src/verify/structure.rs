@@ -1,7 +1,7 @@
 //! Where a Q/DQ model quantizes: activation quantizers and stored weights. Makes no assumption on who wrote the model.
 
 use super::grid::{Grid, bits_for_levels};
-use crate::ir::{DType, Graph, Node, Uses, ValueId};
+use crate::ir::{DType, Graph, Node, Uses, ValueId, is_dequantize, is_quantize, quantized_type};
 
 /// An activation quantizer: QuantizeLinear, then an integer Clip where there is one.
 #[derive(Clone, Debug)]
@@ -55,17 +55,6 @@ impl Structure {
     }
 }
 
-/// Returns whether `node` is QuantizeLinear, of the standard or of ONNX Runtime's own domain (which allows 16-bit and
-/// 4-bit types below opset 21).
-pub fn is_quantize(node: &Node) -> bool {
-    node.op_type == "QuantizeLinear" && matches!(node.domain.as_str(), "" | "com.microsoft")
-}
-
-/// Returns whether `node` is DequantizeLinear, of the standard or of ONNX Runtime's own domain.
-pub fn is_dequantize(node: &Node) -> bool {
-    node.op_type == "DequantizeLinear" && matches!(node.domain.as_str(), "" | "com.microsoft")
-}
-
 /// Returns where `graph` quantizes. Quantizers of constants are not listed: they belong to weights.
 pub fn find_quantizers(graph: &Graph) -> Structure {
     let uses = graph.uses();
@@ -88,9 +77,7 @@ pub fn find_quantizers(graph: &Graph) -> Structure {
 }
 
 fn quantizer(graph: &Graph, uses: &Uses, node: &Node, input: ValueId, output: ValueId) -> Quantizer {
-    let zero_point = node.input(2).and_then(|id| graph.value(id).dtype);
-    let stated = || i32::try_from(node.attrs.int("output_dtype", 0)).ok().and_then(DType::from_code);
-    let dtype = zero_point.or_else(stated).unwrap_or(DType::U8);
+    let dtype = quantized_type(graph, node);
     let mut grid = Grid::of(graph, node, dtype);
     let mut integers = output;
     let clip = uses.only_consumer(output).map(|i| &graph.nodes[i]).filter(|next| next.is("Clip"));

@@ -117,5 +117,5 @@ fn the_command_ends_with_4_on_errors_and_0_on_warnings() {
 fn severities_are_what_the_runtime_does() {
     let severity = |id: &str| rules().find(|rule| rule.id == id).map(|rule| rule.severity);
     assert_eq!(severity("zero-point"), Some(Severity::Error), "TensorRT refuses it");
-    assert_eq!(severity("missing-quantizer"), Some(Severity::Warning), "it runs in float");
+    assert_eq!(severity("runs-in-float"), Some(Severity::Warning), "it runs in float");
 }

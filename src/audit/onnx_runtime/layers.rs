@@ -1,12 +1,12 @@
 //! Conv, Gemm and MatMul.
 
 use super::{eight_bits, one_type, required_result};
-use crate::audit::view::{Grid, View, dequantizes, quantizes};
+use crate::audit::view::{Grid, View};
 use crate::audit::{Reason, Runs};
-use crate::ir::{DType, Node, ValueId};
+use crate::ir::{DType, Node, ValueId, is_dequantize, is_quantize};
 
-/// How far a bias scale may be from `input scale times weight scale`, relatively.
-const BIAS_SCALE_TOLERANCE: f32 = 1e-4;
+/// How far a bias's scale may be from the input's scale times the weight's, relatively.
+pub const BIAS_SCALE_TOLERANCE: f32 = 1e-4;
 
 /// Conv becomes QLinearConv.
 pub(super) fn conv(view: &View, node: &Node) -> Result<Runs, Reason> {
@@ -60,7 +60,7 @@ fn optional_result(view: &View, node: &Node) -> Result<Option<Grid>, Reason> {
     match view.result(behind) {
         Ok(grid) => Ok(Some(grid)),
         Err(Reason::FloatResult { .. } | Reason::GraphOutput { .. }) => Ok(None),
-        Err(Reason::BranchedResult { .. }) if !view.readers(behind).any(quantizes) => Ok(None),
+        Err(Reason::BranchedResult { .. }) if !view.readers(behind).any(is_quantize) => Ok(None),
         Err(reason) => Err(reason),
     }
 }
@@ -101,7 +101,7 @@ impl<'a> Call<'a> {
     fn bias(&self, weight: Option<&Grid>, quantized_by_runtime: bool) -> Result<(), Reason> {
         let Some(bias) = self.node.input(2) else { return Ok(()) };
         let view = self.view;
-        let Some(maker) = view.maker(bias).filter(|n| dequantizes(n)) else {
+        let Some(maker) = view.maker(bias).filter(|n| is_dequantize(n)) else {
             let vector = view.graph.constant_of(bias).is_some_and(|t| t.shape().len() == 1);
             return match vector && quantized_by_runtime && self.input.is_scalar() {
                 true => Ok(()),

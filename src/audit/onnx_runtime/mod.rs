@@ -5,6 +5,8 @@ mod elementwise;
 mod layers;
 mod moving;
 
+pub use layers::BIAS_SCALE_TOLERANCE;
+
 use super::Reason;
 use super::rule::Row;
 use super::view::{Grid, View};

@@ -1,9 +1,9 @@
 //! Operators that move or select values: one grid before and behind.
 
 use super::{eight_bits, one_type};
-use crate::audit::view::{Grid, View, op_types, quantizes};
+use crate::audit::view::{Grid, View, op_types};
 use crate::audit::{Reason, Runs};
-use crate::ir::{Node, ValueId};
+use crate::ir::{Node, ValueId, is_quantize};
 
 /// MaxPool, which takes integers from opset 12 on.
 pub(super) fn max_pool(view: &View, node: &Node) -> Result<Runs, Reason> {
@@ -51,7 +51,7 @@ fn dequantized(view: &View, node: &Node) -> Result<(ValueId, Grid), Reason> {
 /// before it.
 fn result(view: &View, node: &Node, output: ValueId, before: &Grid) -> Result<Grid, Reason> {
     let readers: Vec<&Node> = view.readers(output).collect();
-    let quantizers = readers.iter().filter(|n| quantizes(n)).count();
+    let quantizers = readers.iter().filter(|n| is_quantize(n)).count();
     if view.moved_over(node) && !view.uses.is_output(output) && quantizers < readers.len() {
         return match quantizers {
             0 => Ok(before.clone()),

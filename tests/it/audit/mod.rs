@@ -4,10 +4,10 @@ mod cases;
 mod command;
 mod other_runtimes;
 
-use dfq_onnx::audit::{Runs, audit};
+use dfq_onnx::audit::{Kernels, Runs, audit};
 use dfq_onnx::ir::Graph;
 use dfq_onnx::onnx;
-use dfq_onnx::plan::{LAYERS, Policy, Target};
+use dfq_onnx::plan::{INTEGER_KERNELS, LAYERS, Policy, Target};
 
 use crate::support::models;
 use crate::support::optimised::{Became, became};
@@ -78,4 +78,12 @@ fn every_node_of_every_quantized_model_runs_as_predicted() {
     }
     eprintln!("{right} nodes predicted right, {} wrong", failed.len());
     assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn every_operator_whose_result_is_quantized_for_kernels_has_a_rule() {
+    let rows = Kernels::OnnxRuntimeCpu.rules();
+    let known = |op: &&&str| rows.iter().any(|row| row.ops.contains(*op));
+    let unknown: Vec<_> = INTEGER_KERNELS.iter().filter(|op| !known(op)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
 }

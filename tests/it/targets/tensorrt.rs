@@ -157,7 +157,7 @@ fn layers_that_tensorrt_runs_slower_in_integers_stay_float_with_their_reason() {
     shape::infer(&mut graph).unwrap();
     let plan = plan(&graph, &policy(Target::TensorRt, 8, 8)).unwrap();
     let float: Vec<(&str, bool)> =
-        plan.float.iter().filter(|f| f.is_layer).map(|f| (f.name.as_str(), f.reason.contains("slower"))).collect();
+        plan.float.iter().filter(|f| f.is_layer()).map(|f| (f.name.as_str(), f.reason.contains("slower"))).collect();
     assert_eq!(float, [("c2", true), ("h", true), ("y", true)]);
     let layers: Vec<&str> = plan.layers.iter().map(|l| l.name.as_str()).collect();
     assert_eq!(layers, ["c1", "c3"]);
