@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use crate::data::{Layout, Preprocess};
 use crate::error::Result;
+use crate::pipeline::Thresholds;
 use crate::runtime::{Device, EngineChoice, EngineRequest, Engines, Places, engines};
-use crate::stats::InputStatistics;
 
 /// Which engine runs models, and where.
 #[derive(Args, Debug)]
@@ -62,51 +61,46 @@ impl EngineArguments {
     }
 }
 
-/// How pixels become inputs.
+/// The synthetic inputs that models are compared on.
 #[derive(Args, Debug)]
-pub(super) struct PreprocessArguments {
-    /// Means, one or one per channel, in units after --scale
-    #[arg(long, value_name = "M[,M...]", value_delimiter = ',', allow_negative_numbers = true, value_parser = number)]
-    mean: Vec<f32>,
-    /// Standard deviations, one or one per channel, in units after --scale
-    #[arg(long, value_name = "S[,S...]", value_delimiter = ',', value_parser = positive)]
-    std: Vec<f32>,
-    /// Factor on pixels before --mean and --std [default: 1/255 for uint8 arrays, else 1]
-    #[arg(long, value_name = "F", value_parser = positive)]
-    scale: Option<f32>,
-    /// Layout of arrays of images
-    #[arg(long, default_value = "auto")]
-    layout: LayoutArgument,
+pub(super) struct SampleArguments {
+    /// Inputs that models are compared on [default: 64, fewer above 31 million multiply-accumulates, 8 at least]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    samples: Option<u32>,
+    /// Everything random follows from it
+    #[arg(long, default_value_t = 0)]
+    pub(super) seed: u64,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LayoutArgument {
-    Auto,
-    Nhwc,
-    Nchw,
-}
-
-impl PreprocessArguments {
-    /// Returns the same for reading images.
-    pub(super) fn preprocess(&self) -> Preprocess {
-        Preprocess {
-            mean: self.mean.clone(),
-            std: self.std.clone(),
-            scale: self.scale,
-            layout: match self.layout {
-                LayoutArgument::Auto => Layout::Auto,
-                LayoutArgument::Nhwc => Layout::Nhwc,
-                LayoutArgument::Nchw => Layout::Nchw,
-            },
-        }
+impl SampleArguments {
+    /// Returns the number that was asked for.
+    ///
+    /// # Errors
+    /// Where this machine cannot count so far.
+    pub(super) fn samples(&self) -> anyhow::Result<Option<usize>> {
+        Ok(self.samples.map(usize::try_from).transpose()?)
     }
+}
 
-    /// Returns what these flags say of the network's input; nothing where none is given.
-    pub(super) fn input(&self) -> Option<InputStatistics> {
-        let given = !self.mean.is_empty() || !self.std.is_empty() || self.scale.is_some();
-        let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
-        let scale = self.scale.map_or(1.0 / 255.0, f64::from);
-        given.then(|| InputStatistics::of_preprocessing(&wide(&self.mean), &wide(&self.std), scale))
+/// What must be reached.
+#[derive(Args, Debug)]
+pub(super) struct ThresholdArguments {
+    /// Exit with 4 when fewer inputs than this share get the float model's top-1 class
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    min_agreement: Option<f64>,
+    /// Exit with 4 when an output's signal-to-noise ratio against the float model is below this
+    #[arg(long, value_name = "DB", allow_negative_numbers = true, value_parser = limit)]
+    min_sqnr: Option<f64>,
+    /// Exit with 4 when the target computes less than this share of the multiply-accumulates in integers
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    min_coverage: Option<f64>,
+}
+
+impl ThresholdArguments {
+    /// Returns what was asked for.
+    pub(super) fn thresholds(&self) -> Thresholds {
+        let &Self { min_agreement, min_sqnr, min_coverage } = self;
+        Thresholds { min_agreement, min_sqnr, min_coverage }
     }
 }
 
@@ -115,7 +109,8 @@ pub(super) fn parse<T: std::str::FromStr<Err = crate::Error>>(text: &str) -> Res
     text.parse().map_err(|e: crate::Error| e.to_string())
 }
 
-fn number(text: &str) -> Result<f32, String> {
+/// Parses a finite number.
+pub(super) fn number(text: &str) -> Result<f32, String> {
     let value = text.trim().parse::<f32>().ok().filter(|v| v.is_finite());
     value.ok_or_else(|| "expected a number".to_owned())
 }
@@ -126,7 +121,8 @@ pub(super) fn limit(text: &str) -> Result<f64, String> {
     value.ok_or_else(|| "expected a number".to_owned())
 }
 
-fn positive(text: &str) -> Result<f32, String> {
+/// Parses a finite number above 0.
+pub(super) fn positive(text: &str) -> Result<f32, String> {
     let value: f32 = text.trim().parse().map_err(|_| "expected a number".to_owned())?;
     if value > 0.0 && value.is_finite() { Ok(value) } else { Err("expected a number above 0".to_owned()) }
 }

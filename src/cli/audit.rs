@@ -6,8 +6,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::arguments::share;
-use super::{Format, print, print_document, say};
-use crate::audit::{Audit, audit, coverage_gate};
+use super::{Format, missed, print, print_document};
+use crate::audit::{Audit, audit};
+use crate::gate::coverage_gate;
 use crate::onnx;
 use crate::plan::Target;
 use crate::report::render_audit;
@@ -41,11 +42,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let gates: Vec<Check> = arguments.min_coverage.map(|limit| coverage_gate(&audit, limit)).into_iter().collect();
     match arguments.format {
         Format::Json => print_document(&Audited { model: &arguments.model, audit: &audit, gates: &gates })?,
-        Format::Table => print(&render_audit(&audit, usize::MAX))?,
+        Format::Table => print(&render_audit(&audit))?,
     }
-    let missed: Vec<&Check> = gates.iter().filter(|gate| !gate.passed).collect();
-    for gate in &missed {
-        say(&format!("missed: {} ({}): {}", gate.name, gate.engine, gate.message));
-    }
-    Ok(if missed.is_empty() { 0 } else { 4 })
+    Ok(if missed(&gates) { 4 } else { 0 })
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::arguments::{EngineArguments, PreprocessArguments};
+use super::arguments::EngineArguments;
+use super::preprocess::PreprocessArguments;
 use super::{Format, print, print_document};
 use crate::data::{Dataset, evaluate};
 use crate::onnx;
@@ -22,7 +23,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     /// Images in one run; a batch that the model fixes wins
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
     /// How results are printed
     #[arg(long, default_value = "table")]

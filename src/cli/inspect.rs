@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::arguments::{EngineArguments, input_shape};
+use super::arguments::EngineArguments;
 use super::destination::{destinations, write_whole};
+use super::model::GraphArguments;
 use super::{Format, print};
 use crate::error::Error;
 use crate::report::{inspect, render_inspection};
@@ -14,12 +15,8 @@ use crate::report::{inspect, render_inspection};
 pub(super) struct Arguments {
     /// The model
     model: PathBuf,
-    /// Fix the shape of an input (repeatable)
-    #[arg(long, value_name = "NAME:1x3x224x224", value_parser = input_shape)]
-    input_shape: Vec<(String, Vec<usize>)>,
-    /// Statistics beside the model, as `quantize --bn-stats` takes them
-    #[arg(long, value_name = "FILE")]
-    bn_stats: Option<PathBuf>,
+    #[command(flatten)]
+    graph: GraphArguments,
     /// Write the statistics of every normalised tensor as JSON, for `--bn-stats` with a model that lost them
     #[arg(long, value_name = "FILE")]
     bn_stats_out: Option<PathBuf>,
@@ -32,7 +29,8 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let engines = arguments.engine.start()?;
-    let inspection = inspect(&arguments.model, &arguments.input_shape, arguments.bn_stats.as_deref(), engines.main())?;
+    let GraphArguments { input_shape, bn_stats } = &arguments.graph;
+    let inspection = inspect(&arguments.model, input_shape, bn_stats.as_deref(), engines.main())?;
     if let Some(path) = &arguments.bn_stats_out {
         if inspection.statistics.is_empty() {
             let place = arguments.model.display().to_string();

@@ -6,9 +6,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Format, print, print_document};
+use crate::ir::{is_dequantize, is_quantize};
 use crate::lint::{Finding, Severity, lint};
 use crate::plan::Target;
-use crate::verify::{is_dequantize, is_quantize};
 use crate::{onnx, shape};
 
 #[derive(Args)]
@@ -19,7 +19,7 @@ pub(super) struct Arguments {
     /// The runtime that it is for
     #[arg(long, default_value = "onnx")]
     target: Target,
-    /// How findings are printed
+    /// How results are printed
     #[arg(long, default_value = "table")]
     format: Format,
 }
@@ -56,13 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 
 fn text(linted: &Linted) -> String {
     let Linted { model, target, errors, warnings, findings } = linted;
-    let mut lines: Vec<String> = findings
-        .iter()
-        .map(|finding| {
-            let severity = if finding.severity == Severity::Error { "error" } else { "warning" };
-            format!("{severity}[{}]: {}: {}", finding.rule, finding.place, finding.message)
-        })
-        .collect();
+    let mut lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
     let counts = format!("{errors} error(s), {warnings} warning(s)");
     lines.push(format!("{} for {}: {counts}", model.display(), target.name()));
     lines.join("\n")

@@ -8,7 +8,9 @@ mod doctor;
 mod eval;
 mod inspect;
 mod lint;
+mod model;
 mod plan;
+mod preprocess;
 mod quantize;
 mod sensitivity;
 mod verify;
@@ -23,6 +25,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::report::SCHEMA_VERSION;
+use crate::verify::Check;
 
 /// Data-free quantization of ONNX models, checked in tract and ONNX Runtime before the file is handed over.
 #[derive(Parser)]
@@ -31,7 +34,7 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     /// Log more to stderr (-v, -vv)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, display_order = 999, action = clap::ArgAction::Count)]
     verbose: u8,
 }
 
@@ -154,6 +157,16 @@ fn print(text: &str) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Says on stderr which checks do not hold, and returns whether there is one.
+fn missed<'a>(checks: impl IntoIterator<Item = &'a Check>) -> bool {
+    let mut missed = false;
+    for check in checks.into_iter().filter(|check| !check.passed) {
+        say(&format!("missed: {} ({}): {}", check.name, check.engine, check.message));
+        missed = true;
+    }
+    missed
 }
 
 /// Prints `text` to stderr; where that is gone there is nobody left to tell.

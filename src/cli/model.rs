@@ -1,0 +1,66 @@
+//! The float model and what is planned for it: what `quantize` and `sensitivity` share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::arguments::{SampleArguments, input_shape};
+use super::plan::PlanArguments;
+use super::preprocess::InputArguments;
+use crate::pipeline::{Config, Thresholds};
+
+#[derive(Args)]
+pub(super) struct ModelArguments {
+    /// The float model
+    pub(super) model: PathBuf,
+    #[command(flatten)]
+    pub(super) plan: PlanArguments,
+    #[command(flatten)]
+    graph: GraphArguments,
+    #[command(flatten)]
+    input: InputArguments,
+    /// Labelled images (.npz with "images" and "labels") to count right answers on; they change nothing else
+    #[arg(long, value_name = "FILE")]
+    eval: Option<PathBuf>,
+    #[command(flatten)]
+    samples: SampleArguments,
+}
+
+/// What the file leaves open.
+#[derive(Args)]
+pub(super) struct GraphArguments {
+    /// Fix the shape of an input (repeatable)
+    #[arg(long, value_name = "NAME:1x3x224x224", value_parser = input_shape)]
+    pub(super) input_shape: Vec<(String, Vec<usize>)>,
+    /// Mean and variance per channel of tensors behind folded normalisations: JSON {"TENSOR": {"mean": [..], "var": [..]}}
+    /// or .npz with TENSOR.mean and TENSOR.var. TENSOR is the output of a layer with its bias, before its activation
+    /// function, or the layer's node; `inspect --bn-stats-out` writes such a file
+    #[arg(long, value_name = "FILE")]
+    pub(super) bn_stats: Option<PathBuf>,
+}
+
+impl ModelArguments {
+    /// Returns what these flags say, with nothing written and nothing asked for beside.
+    ///
+    /// # Errors
+    /// When there is no recipe of the name that was typed.
+    pub(super) fn config(&self) -> anyhow::Result<Config> {
+        Ok(Config {
+            model: self.model.clone(),
+            output: None,
+            recipe: self.plan.recipe()?,
+            policy: self.plan.policy(),
+            auto_bits: None,
+            sensitivity: false,
+            input_shapes: self.graph.input_shape.clone(),
+            input: self.input.input(),
+            statistics: self.graph.bn_stats.clone(),
+            seed: self.samples.seed,
+            samples: self.samples.samples()?,
+            evaluation: self.eval.clone().map(|file| (file, self.input.preprocess())),
+            thresholds: Thresholds::default(),
+            keep_failed: false,
+            external_data: false,
+        })
+    }
+}

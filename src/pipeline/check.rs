@@ -1,0 +1,94 @@
+//! What is compared before a file is handed over, and with what.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use super::Config;
+use crate::data::{Dataset, evaluate};
+use crate::error::Result;
+use crate::gate::{coverage_gate, lint_check};
+use crate::ir::Graph;
+use crate::onnx::Saved;
+use crate::passes;
+use crate::report::{self, Comparison, Report, Warning};
+use crate::runtime::{Engine, Engines, SessionOptions};
+use crate::verify::{self, Verification, VerifyOptions, verify};
+
+/// Images in one run of the evaluation.
+const BATCH: usize = 50;
+
+/// Returns the engines as the checks want them.
+pub fn checkers(engines: &Engines) -> verify::Engines<'_> {
+    verify::Engines { ort: engines.ort.as_ref().map(|ort| ort as &dyn Engine), tract: Some(&engines.tract) }
+}
+
+/// Returns what the quantized model is compared with: the original, or its float32 form where the main engine lacks
+/// kernels for the original's types.
+pub(super) fn reference<'a>(original: &'a Graph, engines: &Engines) -> Result<(Cow<'a, Graph>, Option<Warning>)> {
+    if report::conversion(original).is_none() {
+        return Ok((Cow::Borrowed(original), None));
+    }
+    let engine = engines.main();
+    let Err(refused) = engine.load(original, &SessionOptions::default()) else {
+        return Ok((Cow::Borrowed(original), None));
+    };
+    let mut converted = original.clone();
+    passes::lift_constants(&mut converted)?;
+    passes::convert_floats(&mut converted)?;
+    let warning = Warning::OriginalNotRun { engine: engine.name(), reason: refused.to_string() };
+    Ok((Cow::Owned(converted), Some(warning)))
+}
+
+/// Returns what every check and threshold says of the file that was written.
+pub(super) fn check(
+    (original, quantized): (&Graph, &Graph),
+    saved: &Saved,
+    (report, samples): (&Report, usize),
+    config: &Config,
+    engines: &Engines,
+) -> Result<Verification> {
+    let options = VerifyOptions {
+        samples,
+        seed: config.seed,
+        shipped: Some(saved.model.clone()),
+        min_agreement: config.thresholds.min_agreement,
+        min_sqnr: config.thresholds.min_sqnr,
+        ..VerifyOptions::default()
+    };
+    let inputs = report.input.synthetic(quantized, samples, config.seed)?;
+    let mut found = verify(original, quantized, &checkers(engines), Some(&inputs), &options)?;
+    found.synthetic_inputs = true;
+    found.checks.push(lint_check(quantized, config.policy.target));
+    found.gates.extend(config.thresholds.min_coverage.map(|limit| coverage_gate(&report.audit, limit)));
+    Ok(found)
+}
+
+/// Returns where a file that was checked goes: nowhere where it failed and is not to be kept.
+pub(super) fn published_name(output: &Path, found: &Verification, keep_failed: bool) -> Option<PathBuf> {
+    let failed_name = || {
+        let stem = output.file_stem().unwrap_or_default().to_string_lossy();
+        output.with_file_name(format!("{stem}.failed.onnx"))
+    };
+    if found.passed() { Some(output.to_owned()) } else { keep_failed.then(failed_name) }
+}
+
+/// Returns how many labelled images both models get right; nothing where there are none.
+pub(super) fn compare(
+    (original, quantized): (&Graph, &Graph),
+    images: Option<&Dataset>,
+    config: &Config,
+    engines: &Engines,
+) -> Result<Option<Comparison>> {
+    let Some(((data, preprocess), images)) = config.evaluation.as_ref().zip(images) else { return Ok(None) };
+    let engine = engines.main();
+    let float = evaluate(engine, original, images, preprocess, BATCH)?;
+    let low = evaluate(engine, quantized, images, preprocess, BATCH)?;
+    let agreeing = float.predictions.iter().zip(&low.predictions).filter(|(a, b)| a == b).count();
+    Ok(Some(Comparison {
+        data: data.clone(),
+        images: float.n,
+        float_correct: float.correct,
+        quantized_correct: low.correct,
+        agreeing,
+    }))
+}

@@ -1,0 +1,55 @@
+//! What a run needs to know.
+
+use std::path::PathBuf;
+
+use crate::data::Preprocess;
+use crate::plan::Policy;
+use crate::recipes::Recipe;
+use crate::sensitivity;
+use crate::stats::InputStatistics;
+
+/// Everything that a run needs to know.
+pub struct Config {
+    /// The float model.
+    pub model: PathBuf,
+    /// Where the quantized model goes; none for a dry run.
+    pub output: Option<PathBuf>,
+    /// How grids and integers are found.
+    pub recipe: &'static Recipe,
+    /// What goes where.
+    pub policy: Policy,
+    /// The average of weight bits to stay within, where bits are to be chosen layer by layer.
+    pub auto_bits: Option<sensitivity::Request>,
+    /// Whether the report ranks layers by what quantizing them costs.
+    pub sensitivity: bool,
+    /// Shapes that the user gave for inputs.
+    pub input_shapes: Vec<(String, Vec<usize>)>,
+    /// The network's input, where the user described it.
+    pub input: Option<InputStatistics>,
+    /// A file of statistics beside the model (see [`crate::stats::read_statistics`]).
+    pub statistics: Option<PathBuf>,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Samples of the checks; none for as many as the model's work allows
+    /// ([`crate::verify::limits::default_samples`]).
+    pub samples: Option<usize>,
+    /// Labelled images to count top-1 on.
+    pub evaluation: Option<(PathBuf, Preprocess)>,
+    /// Thresholds against the float model.
+    pub thresholds: Thresholds,
+    /// Whether a file that fails a hard check is kept, under another name.
+    pub keep_failed: bool,
+    /// Whether weights go to a file of their own whatever their size.
+    pub external_data: bool,
+}
+
+/// What the user wants at least.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Thresholds {
+    /// Smallest top-1 agreement with the float model, 0 to 1.
+    pub min_agreement: Option<f64>,
+    /// Smallest signal-to-noise ratio of any output against the float model, in dB.
+    pub min_sqnr: Option<f64>,
+    /// Smallest share of the multiply-accumulates that the target computes in integers, 0 to 1.
+    pub min_coverage: Option<f64>,
+}

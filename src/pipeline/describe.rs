@@ -1,0 +1,66 @@
+//! The report of a run, before anything was checked.
+
+use super::Config;
+use super::student::Prepared;
+use crate::audit::audit;
+use crate::error::Result;
+use crate::ir::Graph;
+use crate::onnx;
+use crate::report::{self, Bytes, Report, SCHEMA_VERSION, Warning};
+use crate::runtime::Engines;
+use crate::sensitivity::Solved;
+use crate::stats::read_batch_norms;
+
+/// Returns what was planned and found, with what the user should know of it.
+pub(super) fn describe(
+    config: &Config,
+    engines: &Engines,
+    (original, prepared): (&Graph, Prepared),
+    (solved, quantized): (Solved, &Graph),
+) -> Result<Report> {
+    let warnings = warnings(engines, original, &prepared, &solved);
+    let Prepared { batch_norms, given, input, passes, .. } = prepared;
+    let Solved { student, plan, solution } = solved;
+    Ok(Report {
+        schema_version: SCHEMA_VERSION,
+        tool: report::tool(),
+        model: config.model.clone(),
+        output: None,
+        recipe: config.recipe.name,
+        seed: config.seed,
+        device: engines.device().to_string(),
+        engines: engines.names(),
+        batch_norms,
+        statistics_given: given,
+        batch_norms_folded: batch_norms - read_batch_norms(&student).len(),
+        passes,
+        ranges: report::ranges(&plan, &solution),
+        layers: report::layer_costs(&student, &plan, &solution)?,
+        container: report::container(&config.policy, &plan, &solution),
+        steps: solution.steps.clone(),
+        audit: report::with_plan(audit(quantized, plan.target)?, &plan),
+        bytes: Bytes { float: onnx::stored_bytes(&config.model)?, quantized: 0 },
+        warnings,
+        input,
+        plan,
+        auto_bits: None,
+        sensitivity: None,
+        verification: None,
+        evaluation: None,
+        seconds: Vec::new(),
+    })
+}
+
+fn warnings(engines: &Engines, original: &Graph, prepared: &Prepared, solved: &Solved) -> Vec<Warning> {
+    let Solved { student, plan, solution } = solved;
+    let mut warnings = Vec::new();
+    warnings.extend(prepared.norms.is_empty().then_some(Warning::NoStatistics));
+    warnings.extend(report::warnings(plan, solution, &prepared.input));
+    warnings.extend(report::float_copies(student, plan));
+    warnings.extend(report::conversion(original));
+    if student.opset() > original.opset() {
+        warnings.push(Warning::OpsetRaised { from: original.opset(), to: student.opset() });
+    }
+    warnings.extend(engines.warning.clone().map(|reason| Warning::SingleRuntime { reason }));
+    warnings
+}

@@ -1,0 +1,99 @@
+//! From the float model to the float student, and from that to grids and integers.
+
+use std::collections::BTreeMap;
+
+use super::Config;
+use crate::data::Dataset;
+use crate::error::Result;
+use crate::ir::Graph;
+use crate::plan::{Policy, plan, total_macs};
+use crate::recipes::Teacher;
+use crate::runtime::Engines;
+use crate::sensitivity::{Reference, Solved};
+use crate::stats::{
+    BatchNorm, InputSource, InputStatistics, TensorStatistics, guess_input, place_statistics, read_batch_norms,
+    read_statistics,
+};
+use crate::verify::limits::default_samples;
+use crate::{onnx, passes, shape};
+
+/// What is read from files before anything is computed.
+pub(super) struct Loaded {
+    /// The float model as it is.
+    pub original: Graph,
+    /// Statistics that came in a file of their own.
+    statistics: BTreeMap<String, TensorStatistics>,
+    /// Labelled images.
+    pub images: Option<Dataset>,
+}
+
+/// The float student, and what the teacher's file said before normalisations were folded away.
+pub(super) struct Prepared {
+    pub student: Graph,
+    pub norms: Vec<BatchNorm>,
+    /// How many normalisations the model holds.
+    pub batch_norms: usize,
+    /// How many tensors' statistics came in a file of their own.
+    pub given: usize,
+    pub input: InputStatistics,
+    pub passes: Vec<(&'static str, usize)>,
+}
+
+/// Returns the model and the files that go with it.
+pub(super) fn load(config: &Config) -> Result<Loaded> {
+    Ok(Loaded {
+        original: onnx::load(&config.model)?,
+        statistics: config.statistics.as_deref().map(read_statistics).transpose()?.unwrap_or_default(),
+        images: config.evaluation.as_ref().map(|(file, _)| Dataset::read_labelled(file)).transpose()?,
+    })
+}
+
+/// Returns the student: normalised, its normalisations read and folded, at the operator set of the target.
+pub(super) fn prepare(loaded: &Loaded, config: &Config, engines: &Engines) -> Result<Prepared> {
+    let mut student = loaded.original.clone();
+    passes::fix_shapes(&mut student, &config.input_shapes)?;
+    let mut passes = passes::normalise(&mut student, engines.main())?;
+    passes::refuse_unfit(&student)?;
+    let mut norms = read_batch_norms(&student);
+    let mut guess = guess_input(&student, &norms);
+    passes.extend(passes::fold(&mut student)?);
+    raise_opset(&mut student, config.policy.target.choices().opset)?;
+    let place = config.statistics.as_ref().map_or(String::new(), |path| path.display().to_string());
+    let given = place_statistics(&student, &loaded.statistics, &place)?;
+    if guess.source == InputSource::Assumed {
+        guess = guess_input(&student, &given);
+    }
+    let input = config.input.clone().filter(|_| guess.source != InputSource::Bytes).unwrap_or(guess);
+    input.check_channels(&student)?;
+    let (batch_norms, given_count) = (norms.len(), given.len());
+    norms.retain(|norm| given.iter().all(|g| g.output != norm.output));
+    norms.extend(given);
+    Ok(Prepared { student, norms, batch_norms, given: given_count, input, passes })
+}
+
+/// Plans for `policy` and runs the recipe on a student of its own.
+pub(super) fn solve(prepared: &Prepared, policy: &Policy, config: &Config, engines: &Engines) -> Result<Solved> {
+    let Prepared { student, norms, input, .. } = prepared;
+    let mut student = student.clone();
+    let plan = plan(&student, policy)?;
+    raise_opset(&mut student, plan.opset())?;
+    let teacher = Teacher { norms, input, engine: engines.main(), seed: config.seed };
+    let solution = (config.recipe.run)(&mut student, &plan, &teacher)?;
+    Ok(Solved { student, plan, solution })
+}
+
+/// Returns what the float student makes of synthetic inputs.
+pub(super) fn float_answers<'a>(prepared: &Prepared, config: &Config, engines: &'a Engines) -> Result<Reference<'a>> {
+    let Prepared { student, input, .. } = prepared;
+    Reference::new(engines.main(), student, &input.synthetic(student, samples(student, config), config.seed)?)
+}
+
+/// Returns how many samples the checks run.
+pub(super) fn samples(student: &Graph, config: &Config) -> usize {
+    config.samples.unwrap_or_else(|| default_samples(total_macs(student)))
+}
+
+fn raise_opset(student: &mut Graph, opset: i64) -> Result<()> {
+    onnx::upgrade(student, opset)?;
+    shape::infer(student)
+}
