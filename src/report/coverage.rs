@@ -1,57 +1,69 @@
 //! The fusion audit as text.
 
-use std::fmt::Write;
-
-use super::table::{numbers, table};
+use super::layout::{grouped, millions, paragraph, some_of, table};
 use crate::audit::{Audit, NodeAudit, Reason, Runs};
 use crate::plan::Plan;
 
-/// Returns the audit as a line and a table of what does not run in integers, the most work first; at most `rows`.
-pub fn render_audit(audit: &Audit, rows: usize) -> String {
-    let mut out = format!("{} on {} ({})", audit.coverage, audit.kernels, audit.basis);
-    let mut rest: Vec<&NodeAudit> =
-        audit.nodes.iter().filter(|n| matches!(n.runs, Runs::Float | Runs::NotKnown)).collect();
-    rest.sort_by_key(|node| std::cmp::Reverse(node.macs.unwrap_or(0)));
+/// Returns the audit as a line and a table of every node that does not run in integers, the most work first.
+pub fn render_audit(audit: &Audit) -> String {
+    let mut lines = vec![format!("{} on {} ({})", audit.coverage, audit.kernels, audit.basis)];
+    let rest = not_in_integers(audit);
     if !rest.is_empty() {
-        let mut listed = table(&["not in integers", "op", "MMAC", ""]);
-        for node in rest.iter().take(rows) {
-            #[allow(clippy::cast_precision_loss)]
-            let mega = node.macs.map_or("-".to_owned(), |n| format!("{:.2}", n as f64 / 1e6));
-            let mut row = numbers(&node.name, [node.op_type.clone(), mega]);
-            let text = comfy_table::Cell::new(node.text.as_deref().unwrap_or_default());
-            row.push(text.set_alignment(comfy_table::CellAlignment::Left));
-            listed.add_row(row);
+        let mut listed = table(&["not in integers", "op"], &["MMAC", ""]);
+        for column in listed.column_iter_mut().skip(3) {
+            column.set_cell_alignment(comfy_table::CellAlignment::Left);
         }
-        let _ = write!(out, "\n\n{listed}");
-        if rest.len() > rows {
-            let _ = write!(out, "\nand {} more; `dfq-onnx audit` and the JSON report list all", rest.len() - rows);
+        for node in rest {
+            let text = node.text.clone().unwrap_or_default();
+            listed.add_row([node.name.clone(), node.op_type.clone(), millions(node.macs), text]);
         }
+        lines.push(format!("\n{}", listed.trim_fmt()));
     }
-    let slow: Vec<(&str, &str)> =
-        audit.nodes.iter().filter_map(|n| Some((n.name.as_str(), n.slow.as_deref()?))).collect();
-    for (why, names) in grouped(&slow) {
-        let _ = write!(out, "\nin integers, but no faster: {}: {why}", names.join(", "));
+    lines.extend(slow(audit).map(|(why, names)| format!("in integers, but no faster: {}: {why}", names.join(", "))));
+    lines.join("\n")
+}
+
+/// Returns the audit as paragraphs: the share, and one for each reason that is not the plan's own.
+pub(super) fn audit_lines(audit: &Audit, plan: &Plan) -> Vec<String> {
+    let mut lines = vec![paragraph("kernels", &format!("{} on {} ({})", audit.coverage, audit.kernels, audit.basis))];
+    let planned = |node: &NodeAudit| plan.float.iter().any(|float| float.is_layer() && float.name == node.name);
+    let rest: Vec<&NodeAudit> = not_in_integers(audit).into_iter().filter(|node| !planned(node)).collect();
+    let kinds = grouped(rest.iter().map(|node| (node.name.as_str(), kind(node.text.as_deref().unwrap_or_default()))));
+    for (kind_of_reason, names) in kinds {
+        let alike = |node: &&&NodeAudit| node.text.as_deref().is_some_and(|text| kind(text) == kind_of_reason);
+        let nodes: Vec<&&NodeAudit> = rest.iter().filter(alike).collect();
+        let macs = nodes.iter().filter_map(|node| node.macs).sum::<u64>();
+        let work = if macs == 0 { String::new() } else { format!(" ({} MMAC)", millions(Some(macs))) };
+        let text = nodes.first().and_then(|node| node.text.as_deref()).unwrap_or_default();
+        lines.push(paragraph("", &format!("in float: {}{work}: {text}", some_of(&names))));
     }
-    out
+    lines.extend(slow(audit).map(|(why, names)| paragraph("", &format!("no faster: {}: {why}", some_of(&names)))));
+    lines
 }
 
 /// Returns the audit with the plan's own words where it left a layer float.
 pub fn with_plan(mut audit: Audit, plan: &Plan) -> Audit {
     for node in audit.nodes.iter_mut().filter(|node| node.reason == Some(Reason::NotQuantized)) {
-        let planned = plan.float.iter().find(|float| float.is_layer && float.name == node.name);
+        let planned = plan.float.iter().find(|float| float.is_layer() && float.name == node.name);
         node.text = planned.map(|float| float.reason.clone()).or(node.text.take());
     }
     audit
 }
 
-/// Groups names by what is said of them, in the order of their first.
-fn grouped<'a>(pairs: &[(&'a str, &'a str)]) -> Vec<(&'a str, Vec<&'a str>)> {
-    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
-    for (name, why) in pairs {
-        match groups.iter_mut().find(|group| group.0 == *why) {
-            Some(group) => group.1.push(name),
-            None => groups.push((why, vec![name])),
-        }
-    }
-    groups
+/// The nodes that are computed in floating point or nobody knows how, the most work first.
+fn not_in_integers(audit: &Audit) -> Vec<&NodeAudit> {
+    let mut rest: Vec<&NodeAudit> =
+        audit.nodes.iter().filter(|n| matches!(n.runs, Runs::Float | Runs::NotKnown)).collect();
+    rest.sort_by_key(|node| std::cmp::Reverse(node.macs.unwrap_or(0)));
+    rest
+}
+
+/// The layers whose integer kernels are no faster, by the reason.
+fn slow(audit: &Audit) -> impl Iterator<Item = (&str, Vec<&str>)> {
+    grouped(audit.nodes.iter().filter_map(|n| Some((n.name.as_str(), n.slow.as_deref()?)))).into_iter()
+}
+
+/// Returns a reason without the names in it, so that those of one kind are alike.
+fn kind(text: &str) -> String {
+    text.split('"').step_by(2).collect()
 }

@@ -1,12 +1,12 @@
 //! What a model holds, before anything is done to it.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::table::{numbers, table};
+use super::layout::{grouped, millions, paragraph, table};
+use super::text::input;
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
 use crate::plan::{Float, Policy, macs, plan};
@@ -180,7 +180,6 @@ fn operators(graph: &Graph) -> BTreeMap<String, usize> {
 
 /// Returns the inspection as tables.
 pub fn render_inspection(inspection: &Inspection) -> String {
-    let mut out = String::new();
     let ports = |ports: &[Port]| {
         let port = |p: &Port| format!("{} {} [{}]", p.name, p.dtype, p.shape.join(", "));
         ports.iter().map(port).collect::<Vec<_>>().join("; ")
@@ -190,54 +189,58 @@ pub fn render_inspection(inspection: &Inspection) -> String {
     };
     let i = inspection;
     #[allow(clippy::cast_precision_loss)]
-    let (parameters, macs) = (i.parameters as f64 / 1e6, i.macs as f64 / 1e6);
-    let _ = writeln!(out, "{} (opset {}, by {})", i.model.display(), i.opset, i.producer);
-    let _ = writeln!(out, "inputs      {}\noutputs     {}", ports(&i.inputs), ports(&i.outputs));
-    let _ = writeln!(out, "operators   {}\nnormalised  {}", counts(&i.operators), counts(&i.normalised));
-    let _ = writeln!(out, "parameters  {parameters:.3} M, {macs:.2} MMAC a sample");
-    let _ =
-        writeln!(out, "input       {:.3} to {:.3} ({:?}, {:?})", i.input.lo, i.input.hi, i.input.scale, i.input.source);
-    if let Some(text) = &i.without_statistics {
-        let _ = writeln!(out, "statistics  none: {text}");
-    } else {
-        let _ = writeln!(
-            out,
-            "statistics  {} BatchNormalization, {} fold into a layer; {} tensor(s) from --bn-stats",
-            i.batch_norms.len(),
-            i.batch_norms_folded,
-            i.statistics_given
-        );
-        let _ = writeln!(out, "\n{}", norms(&i.batch_norms));
-    }
-    if let Some(refused) = &i.refused {
-        let _ = writeln!(out, "\nrefused: {refused}");
-    } else {
-        let mut layers = table(&["layer", "op", "weight", "input", "MMAC"]);
-        for q in &i.quantizable {
-            #[allow(clippy::cast_precision_loss)]
-            let mega = q.macs.map_or("-".to_owned(), |n| format!("{:.2}", n as f64 / 1e6));
-            layers.add_row(numbers(&q.name, [q.op_type.clone(), format!("{:?}", q.weight), q.input.clone(), mega]));
-        }
-        let _ = writeln!(out, "\n{layers}");
-        for f in &i.float {
-            let _ = writeln!(out, "stays float: {} ({}): {}", f.name, f.op_type, f.reason);
+    let parameters = i.parameters as f64 / 1e6;
+    let mut lines = vec![
+        format!("{} (opset {}, by {})", i.model.display(), i.opset, i.producer),
+        paragraph("inputs", &ports(&i.inputs)),
+        paragraph("outputs", &ports(&i.outputs)),
+        paragraph("operators", &counts(&i.operators)),
+        paragraph("normalised", &counts(&i.normalised)),
+        paragraph("parameters", &format!("{parameters:.3} M, {} MMAC a sample", millions(Some(i.macs)))),
+        paragraph("fed with", &input(&i.input)),
+    ];
+    match &i.without_statistics {
+        Some(text) => lines.push(paragraph("statistics", &format!("none: {text}"))),
+        None => {
+            let (all, folded, given) = (i.batch_norms.len(), i.batch_norms_folded, i.statistics_given);
+            let text =
+                format!("{all} BatchNormalization, {folded} fold into a layer; {given} tensor(s) from --bn-stats");
+            lines.push(paragraph("statistics", &text));
+            lines.push(format!("\n{}", norms(&i.batch_norms)));
         }
     }
-    out
+    lines.push(String::new());
+    match &i.refused {
+        Some(refused) => lines.push(paragraph("refused:", refused)),
+        None => {
+            lines.push(quantizable(&i.quantizable) + "\n");
+            let stays = i.float.iter().map(|f| (f.name.as_str(), f.reason.as_str()));
+            let stays = grouped(stays).into_iter();
+            lines.extend(stays.map(|(reason, names)| format!("stays float: {}: {reason}", names.join(", "))));
+        }
+    }
+    lines.join("\n")
 }
 
-fn norms(norms: &[BatchNorm]) -> comfy_table::Table {
-    let mut table = table(&["normalised tensor", "channels", "mean", "std", "beta", "gamma"]);
+fn quantizable(layers: &[Quantizable]) -> String {
+    let mut table = table(&["layer", "op", "weight"], &["MMAC"]);
+    for layer in layers {
+        let weight = layer.weight.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ");
+        table.add_row([layer.name.clone(), layer.op_type.clone(), weight, millions(layer.macs)]);
+    }
+    table.trim_fmt()
+}
+
+fn norms(norms: &[BatchNorm]) -> String {
+    let mut table = table(&["normalised tensor"], &["channels", "mean", "std", "beta", "gamma"]);
     let span = |values: &[f32]| {
         let (lo, hi) = values.iter().fold((f32::MAX, f32::MIN), |(lo, hi), &v| (lo.min(v), hi.max(v)));
-        format!("{lo:.3} .. {hi:.3}")
+        format!("{lo:.2} .. {hi:.2}")
     };
     for norm in norms {
         let std: Vec<f32> = norm.variance.iter().map(|v| v.sqrt()).collect();
-        table.add_row(numbers(
-            &norm.input,
-            [norm.mean.len().to_string(), span(&norm.mean), span(&std), span(&norm.beta), span(&norm.gamma)],
-        ));
+        let spans = [&norm.mean, &std, &norm.beta, &norm.gamma].map(|values| span(values));
+        table.add_row([norm.input.clone(), norm.mean.len().to_string()].into_iter().chain(spans));
     }
-    table
+    table.trim_fmt()
 }

@@ -2,9 +2,11 @@
 
 mod coverage;
 mod inspection;
+mod layout;
 mod ranking;
 mod summary;
-mod table;
+mod text;
+mod verification;
 mod warning;
 
 use std::path::PathBuf;
@@ -13,11 +15,12 @@ use serde::Serialize;
 
 pub use coverage::{render_audit, with_plan};
 pub use inspection::{Inspection, inspect, render_inspection};
-pub use ranking::{Ranking, render_auto_bits, render_ranking, render_sensitivity};
+pub use ranking::{Ranking, render_auto_bits, render_ranking};
 pub use summary::{
     container, conversion, float_copies, layer_costs, ranges, saturation_warnings, stored_bits, warnings,
 };
-pub use table::{render, render_verification};
+pub use text::render;
+pub use verification::render_verification;
 pub use warning::Warning;
 
 use crate::audit::Audit;

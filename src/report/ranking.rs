@@ -1,12 +1,13 @@
 //! The layers ranked by what quantizing them costs, and how bits were chosen, as data and as text.
 
-use std::fmt::Write;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::table::{numbers, table};
-use crate::sensitivity::{AutoBits, Cost, Measure, Sensitivity};
+use super::layout::{dash, paragraph, some_of, table};
+use super::text::with_rest;
+use super::verification::RANKED;
+use crate::sensitivity::{AutoBits, Cost, Measure, Sensitivity, Share};
 use crate::stats::InputStatistics;
 
 /// Bits by which what is stored exceeds what was chosen.
@@ -51,87 +52,104 @@ pub fn render_ranking(ranking: &Ranking) -> String {
 }
 
 /// Returns the table of layers, the most expensive first.
-pub fn render_sensitivity(sensitivity: &Sensitivity) -> String {
-    let mut out = String::new();
+fn render_sensitivity(sensitivity: &Sensitivity) -> String {
+    let mut header = vec!["bits", "alone", "weight", "input", "dB alone", "if float", "(rank)"];
+    if sensitivity.shares.iter().any(|share| share.accuracy.is_some()) {
+        header.extend(["top-1 alone", "if float"]);
+    }
+    let mut table = table(&["layer"], &header);
+    for share in &sensitivity.shares {
+        let mut row = vec![
+            share.name.clone(),
+            bits(share),
+            short(share.alone.cost),
+            share.weight_alone.map_or_else(dash, |cost| short(cost.cost)),
+            short(share.input_alone.cost),
+            format!("{:.1}", share.alone.sqnr_db),
+            short(share.gain),
+            share.gain_rank.to_string(),
+        ];
+        if let Some(accuracy) = share.accuracy {
+            row.extend([accuracy.alone, accuracy.left_float].map(|share| format!("{:.2} %", 100.0 * share)));
+        }
+        table.add_row(row);
+    }
+    format!("{}\n\n{}", whole(sensitivity), table.trim_fmt())
+}
+
+/// Returns the layers that cost the most, for the report of a run.
+pub(super) fn summary_of(sensitivity: &Sensitivity) -> String {
+    let mut table = table(&["layer"], &["bits", "alone", "dB alone", "if float", "(rank)"]);
+    for share in sensitivity.shares.iter().take(RANKED) {
+        table.add_row([
+            share.name.clone(),
+            bits(share),
+            short(share.alone.cost),
+            format!("{:.1}", share.alone.sqnr_db),
+            short(share.gain),
+            share.gain_rank.to_string(),
+        ]);
+    }
+    format!("{}\n{}", whole(sensitivity), with_rest(&table, sensitivity.shares.len(), RANKED))
+}
+
+fn whole(sensitivity: &Sensitivity) -> String {
     let measure = match sensitivity.measure {
         Measure::ClassDivergence => "divergence of class probabilities, nats",
         Measure::NoiseToSignal => "noise over signal power of the outputs",
     };
-    let _ = writeln!(
-        out,
-        "what quantization costs ({measure}; {} synthetic inputs, this is not accuracy)",
-        sensitivity.samples
-    );
-    let whole = |cost: &Cost| {
+    let cost = |cost: &Cost| {
         let top1 = cost.top1_agreement.map_or(String::new(), |share| format!(", same top-1 on {:.1} %", 100.0 * share));
         format!("{}, SQNR {:.1} dB{top1}", short(cost.cost), cost.sqnr_db)
     };
-    let _ = writeln!(out, "everything quantized: {}", whole(&sensitivity.quantized));
+    let samples = sensitivity.samples;
+    let mut lines = vec![
+        format!("what quantization costs: {measure} ({samples} synthetic inputs; not accuracy)"),
+        "each layer quantized alone, and what is saved if it alone stays float".to_owned(),
+        format!("everything quantized: {}", cost(&sensitivity.quantized)),
+    ];
     if sensitivity.float.cost > NEGLIGIBLE * sensitivity.quantized.cost {
-        let _ = writeln!(out, "nothing quantized (the recipe's own changes): {}", whole(&sensitivity.float));
+        lines.push(format!("nothing quantized (the recipe's own changes): {}", cost(&sensitivity.float)));
     }
-    let _ = writeln!(out);
-    let mut header = vec!["layer", "op", "bits", "alone", "weight", "input", "dB alone", "saved when float", "(rank)"];
-    let labelled = sensitivity.shares.iter().any(|share| share.accuracy.is_some());
-    if labelled {
-        header.extend(["top-1 alone", "top-1 without"]);
-    }
-    let mut table = table(&header);
-    for share in &sensitivity.shares {
-        let bits = share.weight_bits.map_or(String::new(), |bits| format!("w{bits}"));
-        let mut row = numbers(
-            &share.name,
-            [
-                share.op_type.clone(),
-                format!("{bits}a{}", share.input_bits),
-                short(share.alone.cost),
-                share.weight_alone.map_or("-".to_owned(), |cost| short(cost.cost)),
-                short(share.input_alone.cost),
-                format!("{:.1}", share.alone.sqnr_db),
-                short(share.gain),
-                share.gain_rank.to_string(),
-            ],
-        );
-        if let Some(accuracy) = share.accuracy {
-            let percent = [accuracy.alone, accuracy.left_float].map(|share| format!("{:.2} %", 100.0 * share));
-            row.extend(percent.map(comfy_table::Cell::new));
-        }
-        table.add_row(row);
-    }
-    let _ = writeln!(out, "{table}");
-    out.trim_end().to_owned()
+    lines.join("\n")
+}
+
+fn bits(share: &Share) -> String {
+    let weight = share.weight_bits.map_or(String::new(), |bits| format!("w{bits}"));
+    format!("{weight}a{}", share.input_bits)
 }
 
 /// Returns the chosen bits, and the flags that give them again.
 pub fn render_auto_bits(auto_bits: &AutoBits) -> String {
-    let mut out = String::new();
-    let _ = writeln!(
-        out,
-        "bits chosen: {:.4} on average over weight elements, at most {} asked for ({:.2} to {:.2} can be had)",
+    let text = format!(
+        "{:.4} bits on average over weight elements, at most {} asked for ({:.2} to {:.2} can be had)",
         auto_bits.average, auto_bits.asked, auto_bits.reachable.0, auto_bits.reachable.1
     );
+    let mut lines = vec![paragraph("chosen", &text)];
     if auto_bits.stored > auto_bits.average + WORTH_A_WORD {
-        let _ = writeln!(
-            out,
-            "stored: {:.2} bits on average, since a file holds integers in 4 or 8 bits; with --target onnx, \
-             --bit-candidates 4,8 chooses among what is stored",
+        let text = format!(
+            "{:.2} bits on average, since a file holds integers in 4 or 8 bits; with --target onnx, --bit-candidates 4,8 \
+             chooses among what is stored",
             auto_bits.stored
         );
+        lines.push(paragraph("stored", &text));
     }
     let widths: Vec<u32> =
         auto_bits.weights.iter().find(|w| !w.fixed).map_or(Vec::new(), |w| w.costs.iter().map(|c| c.bits).collect());
     let columns: Vec<String> = widths.iter().map(|width| format!("cost w{width}")).collect();
-    let header: Vec<&str> =
-        ["layer", "elements", "bits"].into_iter().chain(columns.iter().map(String::as_str)).collect();
-    let mut table = table(&header);
+    let header: Vec<&str> = ["elements", "bits"].into_iter().chain(columns.iter().map(String::as_str)).collect();
+    let mut table = table(&["layer"], &header);
     for weight in &auto_bits.weights {
+        let names: Vec<&str> = weight.layers.iter().map(String::as_str).collect();
         let bits = if weight.fixed { format!("{} (fixed)", weight.bits) } else { weight.bits.to_string() };
-        let mut row = numbers(&weight.layers.join(", "), [weight.elements.to_string(), bits]);
-        row.extend(weight.costs.iter().map(|width| comfy_table::Cell::new(short(width.cost))));
+        let mut row = vec![some_of(&names), weight.elements.to_string(), bits];
+        row.extend(weight.costs.iter().map(|width| short(width.cost)));
+        row.resize(header.len() + 1, String::new());
         table.add_row(row);
     }
-    let _ = writeln!(out, "{table}\nthe same again, in place of --auto-bits: {}", auto_bits.flags.join(" "));
-    out.trim_end().to_owned()
+    lines.push(table.trim_fmt());
+    lines.push(format!("the same again, in place of --auto-bits: {}", auto_bits.flags.join(" ")));
+    lines.join("\n")
 }
 
 /// Returns a cost in three digits.

@@ -4,7 +4,7 @@ use super::{Bytes, LayerCost, Range, Warning};
 use crate::error::Result;
 use crate::ir::{Attr, DType, Graph, Node};
 use crate::passes::is_converted;
-use crate::plan::{Activation, ContainerChoice, Plan, Policy, Weight, container_choice, macs};
+use crate::plan::{Activation, Cause, ContainerChoice, Plan, Policy, Weight, container_choice, macs};
 use crate::quant::Grid;
 use crate::recipes::Solution;
 use crate::stats::{InputSource, InputStatistics};
@@ -163,7 +163,7 @@ pub fn warnings(plan: &Plan, solution: &Solution, input: &InputStatistics) -> Ve
     if input.source == InputSource::Assumed {
         warnings.push(Warning::InputAssumed { lo: input.lo, hi: input.hi });
     }
-    let layers = plan.float.iter().filter(|f| f.is_layer);
+    let layers = plan.float.iter().filter(|f| f.cause == Cause::Form);
     let stays: Vec<String> = layers.map(|f| format!("{} ({}): {}", f.name, f.op_type, f.reason)).collect();
     if !stays.is_empty() {
         warnings.push(Warning::LayersStayFloat { layers: stays });

@@ -39,7 +39,7 @@ pub enum Warning {
         /// The version that was needed.
         to: i64,
     },
-    /// Layers with weights stay in floating point.
+    /// Layers with weights stay in floating point because no grid fits them.
     LayersStayFloat {
         /// Name and reason of each.
         layers: Vec<String>,
@@ -128,7 +128,7 @@ impl std::fmt::Display for Warning {
                  check that your runtime knows it"
             ),
             Self::LayersStayFloat { layers } => {
-                write!(f, "{} layer(s) stay float: {}; `dfq-onnx inspect` tells more", layers.len(), layers.join("; "))
+                write!(f, "{} layer(s) cannot be quantized and stay float: {}", layers.len(), layers.join("; "))
             }
             Self::BiasGuard { weight, channels } => write!(
                 f,

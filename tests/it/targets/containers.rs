@@ -52,7 +52,7 @@ fn the_report_says_which_container_and_what_the_other_would_take() {
     let quantize = "quantize {fixtures}/digits_resnet8.onnx --bits 4 --samples 2 -o q.onnx";
     let table = run(folder.path(), quantize);
     assert_eq!(table.code, Some(0), "{}", table.stderr);
-    assert!(table.stdout.contains("container int4 (--target onnx"), "{}", table.stdout);
+    assert!(table.stdout.contains("container  int4 (--target onnx"), "{}", table.stdout);
     let json = run(folder.path(), &format!("{quantize} --container int8 --format json")).json();
     let bytes = |key: &str| json["container"][key].as_u64().unwrap();
     assert!(bytes("bytes") == bytes("bytes_int8") && bytes("bytes_int4") < bytes("bytes_int8"), "{json}");

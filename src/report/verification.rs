@@ -1,0 +1,95 @@
+//! A verification as text.
+
+use super::layout::{dash, end_of, paragraph, some_of, table};
+use super::text::with_rest;
+use crate::verify::{Check, OutputAgreement, Saturation, TensorError, Verification};
+
+/// Rows of the ranked tables.
+pub(super) const RANKED: usize = 8;
+
+/// Returns a verification as tables: hard checks, thresholds, outputs and the layers with the largest own error.
+pub fn render_verification(verification: &Verification) -> String {
+    let inputs = if verification.synthetic_inputs { "synthetic inputs" } else { "given inputs" };
+    let all: Vec<&Check> = verification.checks.iter().chain(&verification.gates).collect();
+    let mut parts = vec![
+        format!("checks on {} {inputs}\n{}", verification.samples, checks(&all)),
+        format!("agreement with the float model (this is not accuracy)\n{}", outputs(&verification.outputs)),
+    ];
+    if !verification.blame.is_empty() {
+        let table = blame(&verification.blame);
+        parts.push(format!("layers by the error that they add alone (relative RMS)\n{table}"));
+    }
+    let mut saturated: Vec<&Saturation> = verification.saturation.iter().filter(|s| s.saturated > 0).collect();
+    saturated.sort_by(|a, b| b.relative_rms.total_cmp(&a.relative_rms));
+    if !saturated.is_empty() {
+        let table = saturation(&saturated);
+        parts.push(format!("layers that would go wrong in integer kernels of x86 without VNNI\n{table}"));
+    }
+    let notes: Vec<String> = verification.notes.iter().map(|note| paragraph("note:", note)).collect();
+    parts.push(notes.join("\n"));
+    parts.join("\n\n").trim_end().to_owned()
+}
+
+fn checks(checks: &[&Check]) -> String {
+    let mut table = table(&["check", "engine"], &["measured", "limit", "verdict"]);
+    let number = |value: Option<f64>| value.map_or_else(dash, |v| format!("{v:.4}"));
+    let mut said = Vec::new();
+    for check in checks {
+        let verdict = if check.passed { "ok" } else { "FAILED" };
+        let (measured, limit) = (number(check.measured), number(check.limit));
+        table.add_row([check.name.clone(), check.engine.clone(), measured, limit, verdict.to_owned()]);
+        // Near ties are granted, so an agreement below its limit may pass; the message says why.
+        let near_ties = check.name.contains("top-1") && check.measured < check.limit;
+        if !check.message.is_empty() && (!check.passed || near_ties) {
+            let text = format!("{} ({}): {}", check.name, check.engine, check.message);
+            said.push(paragraph(&format!("{verdict}:"), &text));
+        }
+    }
+    std::iter::once(table.trim_fmt()).chain(said).collect::<Vec<_>>().join("\n")
+}
+
+fn outputs(outputs: &[OutputAgreement]) -> String {
+    let mut table = table(&["output"], &["SQNR dB", "cosine", "max error", "same top-1"]);
+    for output in outputs {
+        let number = |text: String| if output.labels { dash() } else { text };
+        table.add_row([
+            output.output.clone(),
+            number(format!("{:.1}", output.sqnr_db)),
+            number(format!("{:.5}", output.cosine)),
+            number(format!("{:.4}", output.max_abs)),
+            output.top1_agreement.map_or_else(dash, |share| format!("{:.1} %", 100.0 * share)),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+fn blame(errors: &[TensorError]) -> String {
+    let mut table = table(&["tensor", "layers before it"], &["bits", "own", "all"]);
+    for error in errors.iter().take(RANKED) {
+        let layers: Vec<&str> = error.layers.iter().map(String::as_str).collect();
+        table.add_row([
+            end_of(&error.tensor),
+            end_of(&some_of(&layers)),
+            error.bits.map_or_else(dash, |b| b.to_string()),
+            format!("{:.4}", error.local),
+            format!("{:.4}", error.accumulated),
+        ]);
+    }
+    with_rest(&table, errors.len(), RANKED)
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn saturation(saturated: &[&Saturation]) -> String {
+    let mut table = table(&["layer"], &["saturated sums", "wrong results", "largest error", "relative RMS"]);
+    for layer in saturated.iter().take(RANKED) {
+        let wrong = 100.0 * layer.wrong_results as f64 / layer.results.max(1) as f64;
+        table.add_row([
+            layer.layer.clone(),
+            layer.saturated.to_string(),
+            format!("{wrong:.3} %"),
+            format!("{:.4}", layer.largest_error),
+            format!("{:.4}", layer.relative_rms),
+        ]);
+    }
+    with_rest(&table, saturated.len(), RANKED)
+}
