@@ -1,19 +1,19 @@
 //! Rules of the format itself, and of the arithmetic that every integer kernel shares.
 
 use super::view::{View, is_16_bit, is_blocked, is_packed};
-use super::{Findings, Rule, Severity};
+use super::{Findings, Rule, error, warning};
 use crate::audit::BIAS_SCALE_TOLERANCE;
 use crate::ir::{DType, Node, Tensor};
 use crate::plan::{PACKED_OPSET, PER_CHANNEL_OPSET, Target, channel_axis};
 
 pub(super) const RULES: &[Rule] = &[
-    Rule { id: "operator-set", targets: &Target::ALL, severity: Severity::Error, check: operator_set },
-    Rule { id: "zero-point-type", targets: &Target::ALL, severity: Severity::Error, check: zero_point_type },
-    Rule { id: "scale-axis", targets: &Target::ALL, severity: Severity::Error, check: scale_axis },
-    Rule { id: "scale-value", targets: &Target::ALL, severity: Severity::Error, check: scale_value },
-    Rule { id: "bias-zero-point", targets: &Target::ALL, severity: Severity::Error, check: bias_zero_point },
-    Rule { id: "weight-axis", targets: &Target::ALL, severity: Severity::Warning, check: weight_axis },
-    Rule { id: "bias-scale", targets: INTEGER_BIASES, severity: Severity::Warning, check: bias_scale },
+    error("operator-set", &Target::ALL, operator_set),
+    error("zero-point-type", &Target::ALL, zero_point_type),
+    error("scale-axis", &Target::ALL, scale_axis),
+    error("scale-value", &Target::ALL, scale_value),
+    error("bias-zero-point", &Target::ALL, bias_zero_point),
+    warning("weight-axis", &Target::ALL, weight_axis),
+    warning("bias-scale", INTEGER_BIASES, bias_scale),
 ];
 
 const INTEGER_BIASES: &[Target] = &[Target::Onnx, Target::OrtCpu, Target::OpenVino, Target::Portable];

@@ -32,7 +32,19 @@ pub struct Rule {
     pub targets: &'static [Target],
     /// How bad it is to break it.
     pub severity: Severity,
-    check: fn(&View, &mut Findings),
+    check: Check,
+}
+
+type Check = fn(&View, &mut Findings);
+
+/// Returns a rule whose breach makes the runtime refuse the file or compute something else.
+const fn error(id: &'static str, targets: &'static [Target], check: Check) -> Rule {
+    Rule { id, targets, severity: Severity::Error, check }
+}
+
+/// Returns a rule whose breach makes the file slower than it could be.
+const fn warning(id: &'static str, targets: &'static [Target], check: Check) -> Rule {
+    Rule { id, targets, severity: Severity::Warning, check }
 }
 
 /// A place where a rule is broken.

@@ -2,23 +2,13 @@
 //! audit's tables are the one place where it is written down.
 
 use super::view::{View, is_packed};
-use super::{Findings, Rule, Severity};
+use super::{Findings, Rule, error, warning};
 use crate::audit::{Reason, float_nodes};
 use crate::plan::Target::{OpenVino, OrtCpu, Portable, TensorRt};
 
 pub(super) const RULES: &[Rule] = &[
-    Rule {
-        id: "packed-activations",
-        targets: &[OrtCpu, Portable, TensorRt],
-        severity: Severity::Error,
-        check: packed_activations,
-    },
-    Rule {
-        id: "runs-in-float",
-        targets: &[OrtCpu, OpenVino, Portable],
-        severity: Severity::Warning,
-        check: runs_in_float,
-    },
+    error("packed-activations", &[OrtCpu, Portable, TensorRt], packed_activations),
+    warning("runs-in-float", &[OrtCpu, OpenVino, Portable], runs_in_float),
 ];
 
 fn packed_activations(view: &View, findings: &mut Findings) {

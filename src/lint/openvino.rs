@@ -1,12 +1,12 @@
 //! Rules of OpenVINO (seen in 2026.4).
 
 use super::view::{View, is_blocked};
-use super::{Findings, Rule, Severity};
+use super::{Findings, Rule, warning};
 use crate::plan::Target::{OpenVino, Portable};
 
 pub(super) const RULES: &[Rule] = &[
-    Rule { id: "blocked-axis", targets: &[OpenVino], severity: Severity::Warning, check: blocked_axis },
-    Rule { id: "affine-weight", targets: &[OpenVino, Portable], severity: Severity::Warning, check: affine_weight },
+    warning("blocked-axis", &[OpenVino], blocked_axis),
+    warning("affine-weight", &[OpenVino, Portable], affine_weight),
 ];
 
 fn blocked_axis(view: &View, findings: &mut Findings) {

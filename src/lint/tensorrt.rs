@@ -1,25 +1,25 @@
 //! Rules of TensorRT, from its documentation and from what its own quantizer writes; nothing here was run there.
 
 use super::view::{Layer, View, is_packed};
-use super::{Findings, Rule, Severity};
+use super::{Findings, Rule, error, warning};
 use crate::ir::{DType, Node, is_dequantize, is_quantize};
 use crate::plan::Target::{OpenVino, TensorRt};
 use crate::plan::{LayerShape, Target, is_layer};
 
 pub(super) const RULES: &[Rule] = &[
-    Rule { id: "unsigned-integers", targets: TARGETS, severity: Severity::Error, check: unsigned_integers },
-    Rule { id: "zero-point", targets: TARGETS, severity: Severity::Error, check: zero_point },
-    Rule { id: "quantized-bias", targets: TARGETS, severity: Severity::Error, check: quantized_bias },
-    Rule { id: "packed-convolution", targets: TARGETS, severity: Severity::Error, check: packed_convolution },
-    Rule { id: "packed-product", targets: TARGETS, severity: Severity::Error, check: packed_product },
-    Rule { id: "narrow-activations", targets: TARGETS, severity: Severity::Error, check: narrow_activations },
-    Rule { id: "integer-operator", targets: TARGETS, severity: Severity::Error, check: integer_operator },
-    Rule { id: "old-operator-set", targets: TARGETS, severity: Severity::Warning, check: old_operator_set },
-    Rule { id: "quantizer-before-sum", targets: TARGETS, severity: Severity::Warning, check: quantizer_before_sum },
-    Rule { id: "quantizer-before-relu", targets: TARGETS, severity: Severity::Warning, check: quantizer_before_relu },
-    Rule { id: "unequal-concat", targets: &[TensorRt, OpenVino], severity: Severity::Warning, check: unequal_concat },
-    Rule { id: "slow-layer", targets: TARGETS, severity: Severity::Warning, check: slow_layer },
-    Rule { id: "lowest-weight", targets: TARGETS, severity: Severity::Warning, check: lowest_weight },
+    error("unsigned-integers", TARGETS, unsigned_integers),
+    error("zero-point", TARGETS, zero_point),
+    error("quantized-bias", TARGETS, quantized_bias),
+    error("packed-convolution", TARGETS, packed_convolution),
+    error("packed-product", TARGETS, packed_product),
+    error("narrow-activations", TARGETS, narrow_activations),
+    error("integer-operator", TARGETS, integer_operator),
+    warning("old-operator-set", TARGETS, old_operator_set),
+    warning("quantizer-before-sum", TARGETS, quantizer_before_sum),
+    warning("quantizer-before-relu", TARGETS, quantizer_before_relu),
+    warning("unequal-concat", &[TensorRt, OpenVino], unequal_concat),
+    warning("slow-layer", TARGETS, slow_layer),
+    warning("lowest-weight", TARGETS, lowest_weight),
 ];
 
 const TARGETS: &[Target] = &[TensorRt];

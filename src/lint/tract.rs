@@ -1,19 +1,19 @@
 //! Rules of tract (seen in 0.23.9), which files for several runtimes keep.
 
 use super::view::{View, is_16_bit, is_blocked, is_packed};
-use super::{Findings, Rule, Severity};
+use super::{Findings, Rule, error};
 use crate::ir::{DType, Node, Tensor, is_quantize, stated_type};
 use crate::plan::Target::{self, Portable, TensorRt};
 
 pub(super) const RULES: &[Rule] = &[
-    Rule { id: "blocked-scales", targets: TARGETS, severity: Severity::Error, check: blocked_scales },
-    Rule { id: "packed-tensor", targets: TARGETS, severity: Severity::Error, check: packed_tensor },
-    Rule { id: "wide-integers", targets: TARGETS, severity: Severity::Error, check: wide_integers },
-    Rule { id: "implied-type", targets: TARGETS, severity: Severity::Error, check: implied_type },
-    Rule { id: "mixed-signs", targets: TARGETS, severity: Severity::Error, check: mixed_signs },
-    Rule { id: "foreign-operator", targets: &[Portable, TensorRt], severity: Severity::Error, check: foreign_operator },
-    Rule { id: "half-scale", targets: TARGETS, severity: Severity::Error, check: half_scale },
-    Rule { id: "computed-scale", targets: TARGETS, severity: Severity::Error, check: computed_scale },
+    error("blocked-scales", TARGETS, blocked_scales),
+    error("packed-tensor", TARGETS, packed_tensor),
+    error("wide-integers", TARGETS, wide_integers),
+    error("implied-type", TARGETS, implied_type),
+    error("mixed-signs", TARGETS, mixed_signs),
+    error("foreign-operator", &[Portable, TensorRt], foreign_operator),
+    error("half-scale", TARGETS, half_scale),
+    error("computed-scale", TARGETS, computed_scale),
 ];
 
 const TARGETS: &[Target] = &[Portable];

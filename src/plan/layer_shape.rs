@@ -1,4 +1,5 @@
-//! Layers that are slower in integers than in float, by their dimensions alone.
+//! Layers that TensorRT computes more slowly in integers than in float, by their dimensions alone; those of ONNX Runtime
+//! are in [`super::slow_in_integers`].
 //!
 //! The limits are those that TensorRT's own quantizer (Model Optimizer) applies: its int8 kernels want 16 channels a
 //! side, and matrix products of 16 by 16 or more.
