@@ -53,7 +53,7 @@ pub fn render_ranking(ranking: &Ranking) -> String {
 
 /// Returns the table of layers, the most expensive first.
 fn render_sensitivity(sensitivity: &Sensitivity) -> String {
-    let mut header = vec!["bits", "alone", "weight", "input", "dB alone", "if float", "(rank)"];
+    let mut header = vec!["bits", "alone", "weight", "input", "dB", "if float", "rank"];
     if sensitivity.shares.iter().any(|share| share.accuracy.is_some()) {
         header.extend(["top-1 alone", "if float"]);
     }
@@ -79,7 +79,7 @@ fn render_sensitivity(sensitivity: &Sensitivity) -> String {
 
 /// Returns the layers that cost the most, for the report of a run.
 pub(super) fn summary_of(sensitivity: &Sensitivity) -> String {
-    let mut table = table(&["layer"], &["bits", "alone", "dB alone", "if float", "(rank)"]);
+    let mut table = table(&["layer"], &["bits", "alone", "dB", "if float", "rank"]);
     for share in sensitivity.shares.iter().take(RANKED) {
         table.add_row([
             share.name.clone(),
@@ -105,7 +105,7 @@ fn whole(sensitivity: &Sensitivity) -> String {
     let samples = sensitivity.samples;
     let mut lines = vec![
         format!("what quantization costs: {measure} ({samples} synthetic inputs; not accuracy)"),
-        "each layer quantized alone, and what is saved if it alone stays float".to_owned(),
+        "each layer quantized alone (cost, SQNR in dB), and what is saved if it alone stays float".to_owned(),
         format!("everything quantized: {}", cost(&sensitivity.quantized)),
     ];
     if sensitivity.float.cost > NEGLIGIBLE * sensitivity.quantized.cost {

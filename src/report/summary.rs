@@ -168,8 +168,8 @@ pub fn warnings(plan: &Plan, solution: &Solution, input: &InputStatistics) -> Ve
     if !stays.is_empty() {
         warnings.push(Warning::LayersStayFloat { layers: stays });
     }
-    for (weight, channels) in &solution.enlarged {
-        warnings.push(Warning::BiasGuard { weight: weight.clone(), channels: *channels });
+    if !solution.enlarged.is_empty() {
+        warnings.push(Warning::BiasGuard { weights: solution.enlarged.clone() });
     }
     for (i, weight) in plan.weights.iter().enumerate() {
         let same = |w: &&Weight| w.tensor == weight.tensor;

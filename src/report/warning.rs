@@ -46,10 +46,8 @@ pub enum Warning {
     },
     /// Weight scales were enlarged because a bias would have overflowed int32.
     BiasGuard {
-        /// The weight.
-        weight: String,
-        /// Channels with an enlarged scale.
-        channels: usize,
+        /// Each weight, and its channels with an enlarged scale.
+        weights: Vec<(String, usize)>,
     },
     /// 4-bit weights save space, not time.
     PackedWeightsAreNotFaster,
@@ -130,11 +128,16 @@ impl std::fmt::Display for Warning {
             Self::LayersStayFloat { layers } => {
                 write!(f, "{} layer(s) cannot be quantized and stay float: {}", layers.len(), layers.join("; "))
             }
-            Self::BiasGuard { weight, channels } => write!(
-                f,
-                "{channels} channel(s) of \"{weight}\" got a coarser scale so that their bias fits int32; \
-                 they are nearly dead (tiny weights), which pruning would remove"
-            ),
+            Self::BiasGuard { weights } => {
+                let channels: usize = weights.iter().map(|(_, channels)| channels).sum();
+                let names: Vec<String> = weights.iter().map(|(name, channels)| format!("{name} {channels}")).collect();
+                write!(
+                    f,
+                    "{channels} channel(s) got a coarser scale so that their bias fits int32 ({}); they are nearly dead \
+                     (tiny weights), which pruning would remove",
+                    names.join(", ")
+                )
+            }
             Self::PackedWeightsAreNotFaster => f.write_str(
                 "weights of 4 bits and below are stored packed: the file is small, but ONNX Runtime's CPU kernels \
                  compute these layers in float; use --container int8 with --target ort-cpu for speed",
