@@ -16,6 +16,7 @@ mod opset;
 mod passes;
 mod plan;
 mod recipes;
+mod report;
 mod round_trip;
 mod runtime;
 mod saturation;
