@@ -212,7 +212,7 @@ fn solve(prepared: &Prepared, policy: &Policy, config: &Config, engines: &Engine
     let mut student = student.clone();
     let plan = plan(&student, policy)?;
     raise_opset(&mut student, plan.opset())?;
-    let teacher = Teacher { norms, input, engine: engines.main(), seed: config.seed };
+    let teacher = Teacher { norms, input, engine: engines.main(), seed: config.seed, threads: engines.threads };
     let solution = (config.recipe.run)(&mut student, &plan, &teacher)?;
     Ok(Solved { student, plan, solution })
 }
@@ -221,7 +221,7 @@ fn solve(prepared: &Prepared, policy: &Policy, config: &Config, engines: &Engine
 fn float_answers<'a>(prepared: &Prepared, config: &Config, engines: &'a Engines) -> Result<Reference<'a>> {
     let Prepared { student, input, .. } = prepared;
     let samples = config.samples.unwrap_or_else(|| verify::limits::default_samples(total_macs(student)));
-    Reference::new(engines.main(), student, &input.synthetic(student, samples, config.seed)?)
+    Reference::new(engines.main(), student, &input.synthetic(student, samples, config.seed, engines.threads)?)
 }
 
 fn describe(
@@ -312,12 +312,13 @@ fn check(
     let options = VerifyOptions {
         samples,
         seed: config.seed,
+        threads: engines.threads,
         shipped: Some(shipped.to_owned()),
         min_agreement: config.min_agreement,
         min_sqnr: config.min_sqnr,
         ..VerifyOptions::default()
     };
-    let inputs = input.synthetic(quantized, samples, config.seed)?;
+    let inputs = input.synthetic(quantized, samples, config.seed, engines.threads)?;
     let mut verification = verify(original, quantized, &checkers(engines), Some(&inputs), &options)?;
     verification.synthetic_inputs = true;
     Ok(verification)

@@ -69,11 +69,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             let shape = fed.first().and_then(|&id| original.value(id).shape.clone()).unwrap_or_default();
             vec![images.batch(0..images.len(), &arguments.preprocess.preprocess(), &shape)?]
         }
-        None => input(arguments, &original).synthetic(&original, samples, arguments.seed)?,
+        None => input(arguments, &original).synthetic(&original, samples, arguments.seed, engines.threads)?,
     };
     let options = VerifyOptions {
         samples,
         seed: arguments.seed,
+        threads: engines.threads,
         shipped: Some(arguments.quantized.clone()),
         min_agreement: arguments.min_agreement,
         min_sqnr: arguments.min_sqnr,
