@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, ValueId};
+use crate::parallel;
 use crate::plan::{Activation, Plan, Role};
 use crate::quant::{Grid, Histogram, activation_grid};
 use crate::recipes::{RangeSource, Teacher};
@@ -24,10 +25,9 @@ pub fn calibrate(student: &Graph, plan: &Plan, teacher: &Teacher) -> Result<(Vec
         let all: Option<Vec<&Moments>> = roots.iter().map(|id| moments.get(id)).collect();
         Some(Moments(all?.into_iter().flat_map(|m| m.0.iter().copied()).collect()))
     };
-    let mut grids: Vec<Option<(Grid, RangeSource)>> = Vec::with_capacity(plan.activations.len());
-    for activation in &plan.activations {
+    let grid = |activation: &Activation| -> Option<(Grid, RangeSource)> {
         let input = teacher.input;
-        grids.push(match known(activation) {
+        match known(activation) {
             _ if is_input(student, activation) => {
                 #[allow(clippy::cast_possible_truncation)]
                 let grid = Grid::per_tensor(activation.scheme, input.lo as f32, input.hi as f32);
@@ -35,8 +35,9 @@ pub fn calibrate(student: &Graph, plan: &Plan, teacher: &Teacher) -> Result<(Vec
             }
             Some(m) => Some((activation_grid(activation.scheme, &Histogram::of_moments(&m)), RangeSource::Statistics)),
             None => None,
-        });
-    }
+        }
+    };
+    let mut grids = parallel::map(teacher.threads, &plan.activations, grid);
     let unknown: Vec<usize> = (0..grids.len()).filter(|&i| grids[i].is_none()).collect();
     for (index, histogram) in unknown.iter().zip(observe(student, plan, &unknown, teacher)?) {
         let grid = activation_grid(plan.activations[*index].scheme, &histogram);
@@ -76,7 +77,7 @@ fn observe(student: &Graph, plan: &Plan, wanted: &[usize], teacher: &Teacher) ->
         }
     }
     let samples = samples_within(&tapped, &tapped.outputs);
-    let inputs = teacher.input.synthetic(student, samples, teacher.seed)?;
+    let inputs = teacher.input.synthetic(student, samples, teacher.seed, teacher.threads)?;
     let mut session = teacher
         .engine
         .load(&tapped, &SessionOptions { piece_bytes: Some(PIECE_BYTES), ..SessionOptions::default() })?;

@@ -13,6 +13,7 @@ pub mod ir;
 pub mod layers;
 pub mod lint;
 pub mod onnx;
+pub mod parallel;
 pub mod passes;
 pub mod pipeline;
 pub mod plan;

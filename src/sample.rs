@@ -68,7 +68,7 @@ pub fn sample(student: &Graph, wanted: &[ValueId], teacher: &Teacher) -> Result<
     }
     graph.sort()?;
     graph.sweep();
-    let inputs = teacher.input.synthetic(student, samples_within(student, &taps), teacher.seed)?;
+    let inputs = teacher.input.synthetic(student, samples_within(student, &taps), teacher.seed, teacher.threads)?;
     let options = SessionOptions { piece_bytes: Some(PIECE_BYTES), ..SessionOptions::default() };
     let mut session = teacher.engine.load(&graph, &options)?;
     let outputs = run_in_batches(session.as_mut(), &graph, &inputs)?;

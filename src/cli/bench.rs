@@ -112,7 +112,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 
 fn prepare(model: &std::path::Path, engine: &dyn Engine, batch: usize) -> crate::Result<Subject> {
     let graph = onnx::load(model)?;
-    let inputs = guess_input(&graph, &read_batch_norms(&graph)).synthetic(&graph, batch, 0)?;
+    let inputs = guess_input(&graph, &read_batch_norms(&graph)).synthetic(&graph, batch, 0, 1)?;
     if inputs.is_empty() {
         return Err(Error::malformed(model.display().to_string(), "takes no input"));
     }

@@ -60,13 +60,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         None => {
             let guess = || guess_input(&original, &read_batch_norms(&original));
             let input = arguments.input.input().unwrap_or_else(guess);
-            input.synthetic(&original, samples, arguments.samples.seed)?
+            input.synthetic(&original, samples, arguments.samples.seed, engines.threads)?
         }
     };
     let thresholds = arguments.thresholds.thresholds();
     let options = VerifyOptions {
         samples,
         seed: arguments.samples.seed,
+        threads: engines.threads,
         shipped: Some(arguments.quantized.clone()),
         min_agreement: thresholds.min_agreement,
         min_sqnr: thresholds.min_sqnr,

@@ -12,7 +12,7 @@ const RADII: (f32, f32) = (1.5, 0.5);
 const LAYERS: f32 = 3.0;
 
 /// One leaf: where it lies and how it is turned; a rectangle where it has an aspect.
-struct Leaf {
+pub(super) struct Leaf {
     centre: [f32; 2],
     radius: f32,
     turn: [f32; 2],
@@ -42,17 +42,16 @@ impl Leaf {
     }
 }
 
-/// Paints leaves over `planes` (one `h` x `w` plane a channel), each in a colour that `colour` makes (one value a
-/// channel).
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-pub(super) fn paint_leaves(
-    planes: &mut [Vec<f32>],
+/// Returns leaves that cover `h` x `w` pixels, each with a colour that `colour` makes (one value a channel).
+#[allow(clippy::cast_precision_loss)]
+pub(super) fn draw_leaves(
     (h, w): (usize, usize),
     rng: &mut ChaCha8Rng,
     mut colour: impl FnMut(&mut ChaCha8Rng) -> Vec<f32>,
-) {
+) -> Vec<(Leaf, Vec<f32>)> {
     let (high, wide) = (h as f32, w as f32);
     let (least, most) = (RADII.0, (RADII.1 * high.min(wide)).max(2.0 * RADII.0));
+    let mut leaves = Vec::new();
     let mut painted = 0.0;
     while painted < LAYERS * high * wide {
         let u = uniform(rng);
@@ -60,14 +59,22 @@ pub(super) fn paint_leaves(
         let radius = 1.0 / ((1.0 - u) / (least * least) + u / (most * most)).sqrt();
         let leaf = Leaf::of(radius, high, wide, rng);
         painted += radius * radius * 3.0;
-        let reach = radius * std::f32::consts::SQRT_2;
+        leaves.push((leaf, colour(rng)));
+    }
+    leaves
+}
+
+/// Paints `leaves` over `planes` (one `h` x `w` plane a channel), the later over the earlier ones.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub(super) fn paint_leaves(planes: &mut [Vec<f32>], (h, w): (usize, usize), leaves: &[(Leaf, Vec<f32>)]) {
+    for (leaf, values) in leaves {
+        let reach = leaf.radius * std::f32::consts::SQRT_2;
         let from = |centre: f32| (centre - reach).max(0.0) as usize;
         let to = |centre: f32, size: usize| ((centre + reach).max(0.0) as usize + 1).min(size);
-        let values = colour(rng);
         for y in from(leaf.centre[0])..to(leaf.centre[0], h) {
             for x in from(leaf.centre[1])..to(leaf.centre[1], w) {
                 if leaf.covers(y as f32, x as f32) {
-                    for (plane, &value) in planes.iter_mut().zip(&values) {
+                    for (plane, &value) in planes.iter_mut().zip(values) {
                         plane[y * w + x] = value;
                     }
                 }

@@ -4,8 +4,9 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::leaves::paint_leaves;
-use super::smooth::{normal, pattern, uniform};
+use super::leaves::{Leaf, draw_leaves, paint_leaves};
+use super::smooth::{normal, pattern, skip_patterns, uniform};
+use crate::parallel;
 
 /// Share of a channel's pattern that all channels have in common; photographs are mostly grey.
 const SHARED: f32 = 0.8;
@@ -19,7 +20,7 @@ const TEXTURE: f32 = 0.3;
 ///
 /// `shape` must have rank 4. `mean` and `std` (one value or one per channel) hold over many images; one image differs from
 /// them.
-pub fn natural_images(shape: &[usize], mean: &[f32], std: &[f32], seed: u64) -> Vec<f32> {
+pub fn natural_images(shape: &[usize], (mean, std): (&[f32], &[f32]), seed: u64, threads: usize) -> Vec<f32> {
     let &[n, c, h, w] = shape else { panic!("images have rank 4") };
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let of = |values: &[f32], channel: usize, default| match values {
@@ -27,25 +28,47 @@ pub fn natural_images(shape: &[usize], mean: &[f32], std: &[f32], seed: u64) -> 
         [one] => *one,
         many => many[channel],
     };
-    let mut out = Vec::with_capacity(n * c * h * w);
-    for _ in 0..n {
-        // 0.67 is the mean square of a contrast between 0.5 and 1.1; brightness adds what is missing to 1.
-        let contrast = 0.5 + 0.6 * uniform(&mut rng);
-        let brightness = 0.57 * normal(&mut rng);
+    // Random numbers are drawn in one sequence; what is made of most of them, image by image.
+    let sketches = (0..n).map(move |_| Sketch::draw(c, (h, w), &mut rng));
+    let image = |sketch: Sketch| {
+        let mut rng = sketch.texture;
         let texture = coloured_pattern(c, (h, w), &mut rng);
         let mut planes = texture.clone();
-        paint_leaves(&mut planes, (h, w), &mut rng, |rng| {
+        paint_leaves(&mut planes, (h, w), &sketch.leaves);
+        let mut image = Vec::with_capacity(c * h * w);
+        for (channel, (plane, texture)) in planes.iter().zip(&texture).enumerate() {
+            let (mean, std) = (of(mean, channel, 0.0), of(std, channel, 1.0));
+            let value =
+                |(leaf, t): (&f32, &f32)| mean + std * (sketch.contrast * (leaf + TEXTURE * t) + sketch.brightness);
+            image.extend(plane.iter().zip(texture).map(value));
+        }
+        image
+    };
+    parallel::map(threads, sketches, image).concat()
+}
+
+/// What is drawn for an image before it is painted.
+struct Sketch {
+    contrast: f32,
+    brightness: f32,
+    /// Where the numbers of the texture begin.
+    texture: ChaCha8Rng,
+    leaves: Vec<(Leaf, Vec<f32>)>,
+}
+
+impl Sketch {
+    fn draw(c: usize, size: (usize, usize), rng: &mut ChaCha8Rng) -> Self {
+        // 0.67 is the mean square of a contrast between 0.5 and 1.1; brightness adds what is missing to 1.
+        let contrast = (0.5 + 0.6 * uniform(rng)) / (1.0 + TEXTURE * TEXTURE).sqrt();
+        let brightness = 0.57 * normal(rng);
+        let texture = rng.clone();
+        skip_patterns(rng, size, c + 1);
+        let leaves = draw_leaves(size, rng, |rng| {
             let shared = normal(rng);
             (0..c).map(|_| SHARED * shared + OWN * normal(rng)).collect()
         });
-        let contrast = contrast / (1.0 + TEXTURE * TEXTURE).sqrt();
-        for (channel, (plane, texture)) in planes.iter().zip(&texture).enumerate() {
-            let (mean, std) = (of(mean, channel, 0.0), of(std, channel, 1.0));
-            let value = |(leaf, t): (&f32, &f32)| mean + std * (contrast * (leaf + TEXTURE * t) + brightness);
-            out.extend(plane.iter().zip(texture).map(value));
-        }
+        Self { contrast, brightness, texture, leaves }
     }
-    out
 }
 
 fn coloured_pattern(channels: usize, (h, w): (usize, usize), rng: &mut ChaCha8Rng) -> Vec<Vec<f32>> {
@@ -62,15 +85,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_gives_the_same_bits_and_another_seed_others() {
-        let images = natural_images(&[1, 1, 4, 4], &[0.0], &[1.0], 7);
-        assert_eq!(images, natural_images(&[1, 1, 4, 4], &[0.0], &[1.0], 7));
-        assert_ne!(images, natural_images(&[1, 1, 4, 4], &[0.0], &[1.0], 8));
+    fn the_same_seed_gives_the_same_bits_with_any_number_of_threads_and_another_seed_others() {
+        let make = |seed, threads| natural_images(&[3, 2, 9, 7], (&[0.0], &[1.0]), seed, threads);
+        let images = make(7, 1);
+        for threads in [1, 2, 5] {
+            assert_eq!(images, make(7, threads), "{threads} threads");
+            assert_ne!(images, make(8, threads), "{threads} threads");
+        }
     }
 
     #[test]
     fn mean_and_variance_are_the_asked_ones_over_many_images_and_neighbours_are_alike() {
-        let images = natural_images(&[400, 2, 16, 16], &[0.5, -2.0], &[0.25, 3.0], 1);
+        let images = natural_images(&[400, 2, 16, 16], (&[0.5, -2.0], &[0.25, 3.0]), 1, 1);
         for (channel, (mean, std)) in [(0.5f32, 0.25f32), (-2.0, 3.0)].into_iter().enumerate() {
             let values: Vec<f32> =
                 images.chunks(256).skip(channel).step_by(2).flat_map(|plane| plane.iter().copied()).collect();

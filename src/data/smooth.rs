@@ -8,15 +8,27 @@ use rand_chacha::ChaCha8Rng;
 /// octave twice as strong as the next finer one (amplitude about 1/frequency).
 pub(super) fn pattern(h: usize, w: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     let mut sum = vec![0f32; h * w];
-    let mut cell = 1usize;
-    while cell <= h.min(w).max(1) {
-        let (rows, columns) = (h.div_ceil(cell) + 1, w.div_ceil(cell) + 1);
+    for (cell, rows, columns) in octaves(h, w) {
         let noise: Vec<f32> = (0..rows * columns).map(|_| normal(rng)).collect();
         add_upsampled(&mut sum, w, &noise, columns, cell);
-        cell *= 2;
     }
     standardise(&mut sum);
     sum
+}
+
+/// Moves `rng` to where `count` patterns of `h` x `w` leave it.
+pub(super) fn skip_patterns(rng: &mut ChaCha8Rng, (h, w): (usize, usize), count: usize) {
+    let normals: usize = octaves(h, w).map(|(_, rows, columns)| rows * columns).sum();
+    // Two words a normal number.
+    let words = u128::try_from(2 * normals * count).expect("lengths in memory fit 128 bits");
+    rng.set_word_pos(rng.get_word_pos() + words);
+}
+
+/// Returns the cell of each octave, and the rows and columns of its noise.
+fn octaves(h: usize, w: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    let cells = std::iter::successors(Some(1usize), |cell| Some(cell * 2));
+    let cells = cells.take_while(move |&cell| cell <= h.min(w).max(1));
+    cells.map(move |cell| (cell, h.div_ceil(cell) + 1, w.div_ceil(cell) + 1))
 }
 
 #[allow(clippy::cast_precision_loss)]

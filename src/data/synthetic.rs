@@ -53,7 +53,13 @@ pub fn image_channels(dims: &[Dim]) -> Option<usize> {
 ///
 /// # Errors
 /// When an input's shape is not known beyond its first axis, or its type is none of these.
-pub fn synthetic_inputs(graph: &Graph, samples: usize, mean: &[f32], std: &[f32], seed: u64) -> Result<Vec<Tensor>> {
+pub fn synthetic_inputs(
+    graph: &Graph,
+    samples: usize,
+    (mean, std): (&[f32], &[f32]),
+    seed: u64,
+    threads: usize,
+) -> Result<Vec<Tensor>> {
     let mut inputs = Vec::new();
     for (id, index) in graph.fed_inputs().into_iter().zip(0u64..) {
         let shape = input_shape(graph, id, samples)?;
@@ -69,7 +75,8 @@ pub fn synthetic_inputs(graph: &Graph, samples: usize, mean: &[f32], std: &[f32]
         let values = match kind {
             Kind::Image { channels_last } => {
                 let (mean, std) = if dtype == DType::U8 { (&[BYTES.0][..], &[BYTES.1][..]) } else { (mean, std) };
-                images(graph, id, (&shape, channels_last), (mean, std), seed)?
+                check_channels(graph, id, (&shape, channels_last), (mean, std))?;
+                images((&shape, channels_last), (mean, std), seed, threads)
             }
             _ => numbers(&kind, &shape, (mean, std), seed),
         };
@@ -134,30 +141,39 @@ fn rows_picked(graph: &Graph, id: ValueId) -> Option<u32> {
     smallest
 }
 
-fn images(
+/// Returns samples, height, width and channels of images.
+fn sizes((shape, channels_last): (&[usize], bool)) -> [usize; 4] {
+    match (shape, channels_last) {
+        (&[n, h, w, c], true) | (&[n, c, h, w], false) => [n, h, w, c],
+        _ => panic!("images have rank 4"),
+    }
+}
+
+fn check_channels(
     graph: &Graph,
     id: ValueId,
     (shape, channels_last): (&[usize], bool),
     (mean, std): (&[f32], &[f32]),
-    seed: u64,
-) -> Result<Vec<f32>> {
-    let [n, h, w, c] = match (shape, channels_last) {
-        (&[n, h, w, c], true) | (&[n, c, h, w], false) => [n, h, w, c],
-        _ => panic!("images have rank 4"),
-    };
+) -> Result<()> {
+    let [.., c] = sizes((shape, channels_last));
     for (what, values) in [("mean", mean), ("std", std)] {
         if values.len() > 1 && values.len() != c {
             let message = format!("{what} has {} values, the input {shape:?}", values.len());
             return Err(Error::shape(place(graph, id), message));
         }
     }
-    let images = natural_images(&[n, c, h, w], mean, std, seed);
-    if !channels_last {
-        return Ok(images);
+    Ok(())
+}
+
+fn images(layout: (&[usize], bool), statistics: (&[f32], &[f32]), seed: u64, threads: usize) -> Vec<f32> {
+    let [n, h, w, c] = sizes(layout);
+    let images = natural_images(&[n, c, h, w], statistics, seed, threads);
+    if !layout.1 {
+        return images;
     }
     let (plane, image) = (h * w, c * h * w);
     let of = |i: usize| (i / image) * image + (i % c) * plane + i % image / c;
-    Ok((0..images.len()).map(|i| images[of(i)]).collect())
+    (0..images.len()).map(|i| images[of(i)]).collect()
 }
 
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
@@ -275,7 +291,7 @@ mod tests {
     fn images_with_channels_last_are_those_with_channels_first_transposed() {
         let first = graph(&[("x", DType::F32, &[2, 3, 5, 6])]);
         let last = graph(&[("x", DType::F32, &[2, 5, 6, 3])]);
-        let make = |graph: &Graph| synthetic_inputs(graph, 2, &[0.0], &[1.0], 3).unwrap()[0].to_array().unwrap();
+        let make = |graph: &Graph| synthetic_inputs(graph, 2, (&[0.0], &[1.0]), 3, 1).unwrap()[0].to_array().unwrap();
         assert_eq!(make(&first).permuted_axes(vec![0, 2, 3, 1]), make(&last));
     }
 }

@@ -16,9 +16,33 @@ pub struct Rows {
     pub taps: usize,
     /// Groups.
     pub group: usize,
-    /// Where each element lies in the tensor; `None` where the tensor is in this order itself.
-    order: Option<Vec<usize>>,
+    /// Where elements lie in the tensor; `None` where the tensor is in this order itself.
+    order: Option<InputsFirst>,
     shape: Vec<usize>,
+}
+
+/// The order of a tensor whose first axis is the input channels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct InputsFirst {
+    inputs: usize,
+    taps: usize,
+    /// Output channels of one group.
+    outputs: usize,
+}
+
+impl InputsFirst {
+    /// Returns the places in the tensor, element by element in the order of the rows.
+    fn places(self, len: usize) -> impl Iterator<Item = usize> {
+        let Self { inputs, taps, outputs } = self;
+        let row = inputs * taps;
+        (0..len / row.max(1)).flat_map(move |o| {
+            let start = (o / outputs * inputs * outputs + o % outputs) * taps;
+            (0..inputs).flat_map(move |i| {
+                let kernel = start + i * outputs * taps;
+                kernel..kernel + taps
+            })
+        })
+    }
 }
 
 impl Rows {
@@ -49,15 +73,11 @@ impl Rows {
             return Ok(None);
         }
         let per_group = outputs / group;
-        let order = transposed.then(|| {
-            let place = |k: usize| {
-                let (o, i, t) = (k / (inputs * taps), k / taps % inputs, k % taps);
-                ((o / per_group * inputs + i) * per_group + o % per_group) * taps + t
-            };
-            (0..tensor.len()).map(place).collect()
-        });
-        let mut rows = Self { values: Vec::new(), outputs, inputs, taps, group, order, shape: shape.to_vec() };
-        rows.values = rows.gather(&tensor.to_f32()?);
+        let order = transposed.then_some(InputsFirst { inputs, taps, outputs: per_group });
+        let mut rows = Self { values: tensor.to_f32()?, outputs, inputs, taps, group, order, shape: shape.to_vec() };
+        if order.is_some() {
+            rows.values = rows.gather(&rows.values);
+        }
         Ok(Some(rows))
     }
 
@@ -83,19 +103,19 @@ impl Rows {
 
     /// Returns the elements of a tensor of this shape in the order of the rows.
     pub fn gather<T: Copy>(&self, tensor: &[T]) -> Vec<T> {
-        match &self.order {
+        match self.order {
             None => tensor.to_vec(),
-            Some(order) => order.iter().map(|&at| tensor[at]).collect(),
+            Some(order) => order.places(tensor.len()).map(|at| tensor[at]).collect(),
         }
     }
 
     /// Returns elements in the order of the rows as the tensor has them.
     pub fn scatter<T: Copy + Default>(&self, rows: &[T]) -> Vec<T> {
-        match &self.order {
+        match self.order {
             None => rows.to_vec(),
             Some(order) => {
                 let mut tensor = vec![T::default(); rows.len()];
-                order.iter().zip(rows).for_each(|(&at, &v)| tensor[at] = v);
+                order.places(rows.len()).zip(rows).for_each(|(at, &v)| tensor[at] = v);
                 tensor
             }
         }

@@ -50,12 +50,13 @@ pub(super) fn check(
     let options = VerifyOptions {
         samples,
         seed: config.seed,
+        threads: engines.threads,
         shipped: Some(saved.model.clone()),
         min_agreement: config.thresholds.min_agreement,
         min_sqnr: config.thresholds.min_sqnr,
         ..VerifyOptions::default()
     };
-    let inputs = report.input.synthetic(quantized, samples, config.seed)?;
+    let inputs = report.input.synthetic(quantized, samples, config.seed, engines.threads)?;
     let mut found = verify(original, quantized, &checkers(engines), Some(&inputs), &options)?;
     found.synthetic_inputs = true;
     found.checks.push(lint_check(quantized, config.policy.target));

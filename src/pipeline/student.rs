@@ -77,7 +77,7 @@ pub(super) fn solve(prepared: &Prepared, policy: &Policy, config: &Config, engin
     let mut student = student.clone();
     let plan = plan(&student, policy)?;
     raise_opset(&mut student, plan.opset())?;
-    let teacher = Teacher { norms, input, engine: engines.main(), seed: config.seed };
+    let teacher = Teacher { norms, input, engine: engines.main(), seed: config.seed, threads: engines.threads };
     let solution = (config.recipe.run)(&mut student, &plan, &teacher)?;
     Ok(Solved { student, plan, solution })
 }
@@ -85,7 +85,7 @@ pub(super) fn solve(prepared: &Prepared, policy: &Policy, config: &Config, engin
 /// Returns what the float student makes of synthetic inputs.
 pub(super) fn float_answers<'a>(prepared: &Prepared, config: &Config, engines: &'a Engines) -> Result<Reference<'a>> {
     let Prepared { student, input, .. } = prepared;
-    Reference::new(engines.main(), student, &input.synthetic(student, samples(student, config), config.seed)?)
+    Reference::new(engines.main(), student, &input.synthetic(student, samples(student, config), config.seed, engines.threads)?)
 }
 
 /// Returns how many samples the checks run.

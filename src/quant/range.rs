@@ -1,6 +1,7 @@
 //! Scale search: the clipping range with the least mean squared error.
 
 use super::{ChannelLayout, Grid, Histogram, Scheme};
+use crate::parallel;
 
 /// Shares of the full range that are tried as clipping range, coarse steps first, then fine ones around the best.
 const COARSE: usize = 20;
@@ -36,11 +37,11 @@ fn activation_error(grid: &Grid, histogram: &Histogram) -> f64 {
 
 /// Returns the grid of a weight: per channel (or in all) the clipping range with the least squared error.
 ///
-/// `values` are in row-major order, cut into channels by `layout`. All-zero channels get scale 1.
-pub fn weight_grid(scheme: Scheme, values: &[f32], layout: ChannelLayout) -> Grid {
+/// `values` are in row-major order, cut into channels by `layout`, of which `threads` are looked at side by side. All-zero
+/// channels get scale 1.
+pub fn weight_grid(scheme: Scheme, values: &[f32], layout: ChannelLayout, threads: usize) -> Grid {
     let layout = if scheme.axis.is_some() { layout } else { ChannelLayout::whole(values.len()) };
-    let mut grid = Grid { scheme, scale: Vec::new(), zero_point: Vec::new() };
-    for channel in 0..layout.channels {
+    let channel = |channel: usize| -> (f32, i32) {
         // In one piece: a channel of a MatMul weight is one element a row.
         let own: Vec<f32> = layout.values(values, channel).collect();
         let lo = own.iter().copied().fold(0.0f32, f32::min);
@@ -51,11 +52,10 @@ pub fn weight_grid(scheme: Scheme, values: &[f32], layout: ChannelLayout) -> Gri
             let (scale, zero_point) = at(share);
             weight_error(&scheme, scale, zero_point, &own)
         };
-        let (scale, zero_point) = at(best_share(error));
-        grid.scale.push(scale);
-        grid.zero_point.push(zero_point);
-    }
-    grid
+        at(best_share(error))
+    };
+    let (scale, zero_point) = parallel::map(threads, 0..layout.channels, channel).into_iter().unzip();
+    Grid { scheme, scale, zero_point }
 }
 
 /// Adding and subtracting this rounds an `f32` below 2^22 half to even, and vectorises on every CPU.
@@ -128,15 +128,15 @@ mod tests {
         outlier[0] = 400.0;
         let scheme = Scheme::weight(4, true, Some(0));
         let layout = ChannelLayout::along(&[2, 32], Some(0));
-        let grid = weight_grid(scheme, &values, layout);
+        let grid = weight_grid(scheme, &values, layout, 2);
         assert!(grid.scale[0] > 50.0 * grid.scale[1], "{grid:?}");
         let full = 400.0 / 7.0;
-        assert!(weight_grid(scheme, &outlier, layout).scale[0] < full);
+        assert!(weight_grid(scheme, &outlier, layout, 1).scale[0] < full);
     }
 
     #[test]
     fn a_channel_of_zeros_gets_scale_one() {
         let scheme = Scheme::weight(8, true, Some(0));
-        assert_eq!(weight_grid(scheme, &[0.0; 8], ChannelLayout::along(&[2, 4], Some(0))).scale, [1.0, 1.0]);
+        assert_eq!(weight_grid(scheme, &[0.0; 8], ChannelLayout::along(&[2, 4], Some(0)), 1).scale, [1.0, 1.0]);
     }
 }

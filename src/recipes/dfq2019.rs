@@ -30,7 +30,7 @@ fn dfq2019(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Soluti
     steps.extend(absorb(student, plan, &mut norms)?);
     let teacher = Teacher { norms: &norms, ..*teacher };
     let (activations, sources) = calibrate(student, plan, &teacher)?;
-    let Weights { tensors, enlarged } = nearest_weights(student, plan, &activations)?;
+    let Weights { tensors, enlarged } = nearest_weights(student, plan, &activations, teacher.threads)?;
     let (corrected, corrections) = correct_biases(student, plan, &tensors, &teacher)?;
     steps.extend(corrected);
     Ok(Solution { activations, sources, weights: tensors, enlarged, corrections, steps })

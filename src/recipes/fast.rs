@@ -7,14 +7,16 @@ use std::collections::HashMap;
 use super::seen::Seen;
 use super::squant::flipped;
 use super::weights::{Weights, channel_axis, fit_biases, nearest_weights, node_of, tensor_of};
-use super::{Recipe, Solution, Teacher, narrow};
+use super::{Corrections, Recipe, Solution, Teacher, narrow};
 use crate::calibrate::calibrate;
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
 use crate::layers::{Rows, Scope, Step, absorb, equalise, subtract_from_bias};
+use crate::onnx;
+use crate::parallel;
 use crate::plan::Plan;
 use crate::quant::{Compensated, Grid, QuantizedTensor, RowGrid, compensate, scale_terms};
-use crate::sample::sample;
+use crate::sample::{Sample, sample};
 use crate::stats::propagate;
 
 /// How often a scale is fitted to its integers and the integers to the scale.
@@ -37,91 +39,174 @@ fn fast(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution>
     }
     let teacher = Teacher { norms: &norms, ..*teacher };
     let (activations, sources) = calibrate(student, plan, &teacher)?;
-    let Weights { mut tensors, enlarged } = nearest_weights(student, plan, &activations)?;
-    let inputs: Vec<ValueId> = layers(student, plan).filter_map(|(_, node, _)| student.nodes[node].input(0)).collect();
+    let Weights { tensors, enlarged } = nearest_weights(student, plan, &activations, teacher.threads)?;
+    let found: Vec<Found> = layers(student, plan).collect();
+    let inputs: Vec<ValueId> = found.iter().filter_map(|found| student.nodes[found.node].input(0)).collect();
     let sampled = sample(student, &inputs, &teacher)?;
-    let mut corrections = HashMap::new();
-    let mut rounded = vec![false; tensors.len()];
-    let found: Vec<(usize, usize, usize)> = layers(student, plan).collect();
-    for (layer, node, weight) in found {
-        let (name, grid) = (&plan.layers[layer].name, &activations[plan.layers[layer].input]);
-        let rows = Rows::read(student, &student.nodes[node])?;
-        let input = student.nodes[node].input(0).and_then(|id| sampled.get(&id));
-        let (rows, input) = match (rows, input) {
-            (Some(rows), Some(input)) => (rows, input),
-            (rows, _) => {
-                let why = if rows.is_none() { "its weight is of an unknown form" } else { "its input is not finite" };
-                steps.push(Step::new("rounding", name.clone(), Some(why.to_owned())));
-                continue;
-            }
-        };
-        let seen = Seen::of(&student.nodes[node], &rows, input, grid);
-        if !std::mem::replace(&mut rounded[weight], true) {
-            tensors[weight] = match &seen {
-                Some(seen) => {
-                    let fitted = Fitted::of(&rows, &tensors[weight], seen);
-                    let fitting = fit_biases(student, plan, weight, &activations, &fitted.grid.scale)?;
-                    fitted.within(&rows, &tensors[weight], &fitting)
-                }
-                None => flipped(&rows, &tensors[weight]),
-            };
-            let refused = seen.is_none().then(|| "its input patches are not known, roundings are flipped".to_owned());
-            steps.push(Step::new("rounding", name.clone(), refused));
-        }
-        let shift = match &seen {
-            Some(seen) => shift(&rows, &tensors[weight], seen),
-            None => mean_shift(&rows, &tensors[weight], &input.means(channel_axis(student, node))),
-        };
-        let corrected = subtract_from_bias(student, node, &shift)?;
-        if corrected {
-            corrections.insert(plan.layers[layer].output.clone(), narrow(&shift));
-        }
-        let refused = (!corrected).then(|| "it has no bias, or one of an unknown form".to_owned());
-        steps.push(Step::new("bias", name.clone(), refused));
+    let seen = Evidence { student, plan, activations: &activations, sampled: &sampled };
+    let readers = |weight| found.iter().copied().filter(|found| found.weight == weight).collect::<Vec<_>>();
+    let weights = tensors.into_iter().enumerate().map(|(weight, nearest)| (readers(weight), nearest));
+    let size = |(_, nearest): &(Vec<Found>, QuantizedTensor)| nearest.bytes.len();
+    let made = parallel::map_by_size(teacher.threads, weights, size, |(readers, nearest), threads| {
+        let made = seen.round(&readers, nearest, threads);
+        onnx::release_pages();
+        made
+    });
+    let (mut weights, mut outcomes) = (Vec::new(), Vec::new());
+    for made in made {
+        let (tensor, of_layers) = made?;
+        weights.push(tensor);
+        outcomes.extend(of_layers);
     }
-    steps.sort_by_key(|s| s.step == "bias");
-    Ok(Solution { activations, sources, weights: tensors, enlarged, corrections, steps })
+    outcomes.sort_by_key(|outcome| outcome.found.layer);
+    let (corrections, told) = correct(student, plan, outcomes)?;
+    steps.extend(told);
+    Ok(Solution { activations, sources, weights, enlarged, corrections, steps })
 }
 
-/// Index of the layer, of its node, and of its weight, for every layer with a weight.
-fn layers(student: &Graph, plan: &Plan) -> impl Iterator<Item = (usize, usize, usize)> {
-    let layers = plan.layers.iter().enumerate();
-    layers.filter_map(|(i, l)| Some((i, node_of(student, &l.output)?, l.weight?)))
+/// A layer with a weight: its index, that of its node, and that of its weight.
+#[derive(Clone, Copy)]
+struct Found {
+    layer: usize,
+    node: usize,
+    weight: usize,
 }
+
+fn layers(student: &Graph, plan: &Plan) -> impl Iterator<Item = Found> {
+    let layers = plan.layers.iter().enumerate();
+    layers.filter_map(|(layer, l)| Some(Found { layer, node: node_of(student, &l.output)?, weight: l.weight? }))
+}
+
+/// What became of a layer.
+struct Outcome {
+    found: Found,
+    /// For the layer that its weight was rounded for: why not as it should be, if so.
+    rounding: Option<Option<&'static str>>,
+    /// How far the mean of each output moved; none where that is not known.
+    shift: Option<Vec<f64>>,
+}
+
+/// What rounding goes by.
+struct Evidence<'a> {
+    student: &'a Graph,
+    plan: &'a Plan,
+    activations: &'a [Grid],
+    sampled: &'a HashMap<ValueId, Sample>,
+}
+
+impl Evidence<'_> {
+    /// Rounds one weight for the first of its `readers` that is understood.
+    fn round(
+        &self,
+        readers: &[Found],
+        nearest: QuantizedTensor,
+        threads: usize,
+    ) -> Result<(QuantizedTensor, Vec<Outcome>)> {
+        let Self { student, plan, activations, sampled } = *self;
+        let mut rounded = None;
+        let mut outcomes = Vec::with_capacity(readers.len());
+        for &found in readers {
+            let node = &student.nodes[found.node];
+            let grid = &activations[plan.layers[found.layer].input];
+            let rows = Rows::read(student, node)?;
+            let input = node.input(0).and_then(|id| sampled.get(&id));
+            let (rows, input) = match (rows, input) {
+                (Some(rows), Some(input)) => (rows, input),
+                (rows, _) => {
+                    let why =
+                        if rows.is_none() { "its weight is of an unknown form" } else { "its input is not finite" };
+                    outcomes.push(Outcome { found, rounding: Some(Some(why)), shift: None });
+                    continue;
+                }
+            };
+            let seen = Seen::of(node, &rows, (input, grid), threads);
+            let first = rounded.is_none();
+            let tensor = match (&rounded, &seen) {
+                (Some(tensor), _) => tensor,
+                (None, Some(seen)) => {
+                    let fitted = Fitted::of(&rows, &nearest, seen, threads);
+                    let fitting = fit_biases(student, plan, found.weight, activations, &fitted.grid.scale)?;
+                    rounded.insert(fitted.within(&rows, &nearest, &fitting))
+                }
+                (None, None) => rounded.insert(flipped(&rows, &nearest)),
+            };
+            let shift = match &seen {
+                Some(seen) => shift(&rows, tensor, seen),
+                None => mean_shift(&rows, tensor, &input.means(channel_axis(student, found.node))),
+            };
+            let refused = seen.is_none().then_some("its input patches are not known, roundings are flipped");
+            outcomes.push(Outcome { found, rounding: first.then_some(refused), shift: Some(shift) });
+        }
+        Ok((rounded.unwrap_or(nearest), outcomes))
+    }
+}
+
+/// Lets biases take back what moved; returns how much, and what is to be told of each layer: roundings, then biases.
+fn correct(student: &mut Graph, plan: &Plan, outcomes: Vec<Outcome>) -> Result<(Corrections, Vec<Step>)> {
+    let mut corrections = HashMap::new();
+    let (mut roundings, mut biases) = (Vec::new(), Vec::new());
+    for Outcome { found, rounding, shift } in outcomes {
+        let layer = &plan.layers[found.layer];
+        if let Some(refused) = rounding {
+            roundings.push(Step::new("rounding", layer.name.clone(), refused.map(str::to_owned)));
+        }
+        let Some(shift) = shift else { continue };
+        let corrected = subtract_from_bias(student, found.node, &shift)?;
+        if corrected {
+            corrections.insert(layer.output.clone(), narrow(&shift));
+        }
+        let refused = (!corrected).then(|| "it has no bias, or one of an unknown form".to_owned());
+        biases.push(Step::new("bias", layer.name.clone(), refused));
+    }
+    roundings.append(&mut biases);
+    Ok((corrections, roundings))
+}
+
+/// Rows of a weight that are rounded at a time.
+const ROWS: usize = 16;
 
 /// A weight whose scales and integers fit each other.
 struct Fitted {
     grid: Grid,
-    /// In the order of the rows.
-    integers: Vec<i32>,
+    /// In the order of the rows, one byte each.
+    integers: Vec<u8>,
 }
 
 impl Fitted {
-    fn of(rows: &Rows, nearest: &QuantizedTensor, seen: &[Seen]) -> Self {
+    fn of(rows: &Rows, nearest: &QuantizedTensor, seen: &[Seen], threads: usize) -> Self {
         let mut grid = nearest.grid.clone();
-        let mut integers = integers_of(rows, nearest);
+        let mut integers = rows.gather(&nearest.bytes);
         let own_scales = grid.scale.len() > 1;
         let width = rows.width();
-        for (o, (row, integers)) in rows.values.chunks(width).zip(integers.chunks_mut(width)).enumerate() {
+        let (lo, hi) = grid.scheme.int_range();
+        let one = |o: usize, row: &[f32], integers: &mut [u8]| -> f32 {
             let channel = if own_scales { o } else { 0 };
             let zero_point = grid.zero_point[channel];
-            let (lo, hi) = grid.scheme.int_range();
             #[allow(clippy::cast_precision_loss)]
             let start =
                 RowGrid { scale: grid.scale[channel], range: ((lo - zero_point) as f32, (hi - zero_point) as f32) };
             let fitted = fit_row(row, start, &seen[rows.group_of(o)], if own_scales { FITS } else { 0 });
-            grid.scale[channel] = fitted.scale;
             for (block, rounded) in fitted.blocks {
+                let pairs = integers[block].iter_mut().zip(&rounded.integers);
                 #[allow(clippy::cast_possible_truncation)]
-                integers[block].iter_mut().zip(&rounded.integers).for_each(|(i, &q)| *i = q as i32 + zero_point);
+                pairs.for_each(|(i, &q)| *i = (q as i32 + zero_point).to_le_bytes()[0]);
             }
+            fitted.scale
+        };
+        let stretches = rows.values.chunks(ROWS * width).zip(integers.chunks_mut(ROWS * width)).enumerate();
+        let scales = parallel::map(threads, stretches, |(i, (values, integers))| -> Vec<f32> {
+            let pairs = values.chunks(width).zip(integers.chunks_mut(width)).enumerate();
+            pairs.map(|(k, (row, integers))| one(i * ROWS + k, row, integers)).collect()
+        });
+        if own_scales {
+            grid.scale = scales.concat();
         }
         Self { grid, integers }
     }
 
     /// Returns the weight with the rows of `nearest` where `fitting`, the scales that biases need, are others.
     fn within(mut self, rows: &Rows, nearest: &QuantizedTensor, fitting: &[f32]) -> QuantizedTensor {
-        let old = integers_of(rows, nearest);
+        let old = rows.gather(&nearest.bytes);
         for (channel, scale) in fitting.iter().enumerate() {
             if *scale == self.grid.scale[channel] {
                 continue;
@@ -133,10 +218,6 @@ impl Fitted {
         }
         tensor_of(rows, self.grid, &self.integers)
     }
-}
-
-fn integers_of(rows: &Rows, tensor: &QuantizedTensor) -> Vec<i32> {
-    rows.gather(&(0..rows.values.len()).map(|i| tensor.integer(i)).collect::<Vec<i32>>())
 }
 
 /// A row's scale, and its blocks that vary.
@@ -184,14 +265,20 @@ fn fit_row(row: &[f32], start: RowGrid, seen: &Seen, fits: usize) -> FittedRow {
 
 /// Returns how far the mean of each output moves: `Ŵ E[Q(x)] - W E[x]`.
 fn shift(rows: &Rows, tensor: &QuantizedTensor, seen: &[Seen]) -> Vec<f64> {
-    let quantized = rows.gather(&tensor.dequantize());
     let width = rows.width();
+    let value = |&byte: &u8, channel: usize| {
+        let q = if tensor.grid.scheme.signed { i32::from(byte.cast_signed()) } else { i32::from(byte) };
+        tensor.grid.dequantize(q, channel)
+    };
     let dot = |w: &[f32], m: &[f32]| w.iter().zip(m).map(|(&w, &m)| f64::from(w) * f64::from(m)).sum::<f64>();
-    let pairs = quantized.chunks(width).zip(rows.values.chunks(width)).enumerate();
+    let integers = rows.gather(&tensor.bytes);
+    let pairs = integers.chunks(width).zip(rows.values.chunks(width)).enumerate();
     pairs
-        .map(|(o, (quantized, float))| {
+        .map(|(o, (integers, float))| {
+            let channel = if tensor.grid.scale.len() > 1 { o } else { 0 };
+            let quantized: Vec<f32> = integers.iter().map(|byte| value(byte, channel)).collect();
             let (before, behind) = &seen[rows.group_of(o)].means;
-            dot(quantized, behind) - dot(float, before)
+            dot(&quantized, behind) - dot(float, before)
         })
         .collect()
 }

@@ -27,6 +27,8 @@ pub struct Teacher<'a> {
     pub engine: &'a dyn Engine,
     /// Everything random follows from it.
     pub seed: u64,
+    /// Threads to work with; results do not depend on it.
+    pub threads: usize,
 }
 
 /// Where the range of an activation grid came from.

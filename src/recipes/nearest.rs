@@ -18,7 +18,7 @@ pub(super) const RECIPE: Recipe = Recipe {
 
 fn nearest(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {
     let (activations, sources) = calibrate(student, plan, teacher)?;
-    let weights = nearest_weights(student, plan, &activations)?;
+    let weights = nearest_weights(student, plan, &activations, teacher.threads)?;
     Ok(Solution {
         activations,
         sources,

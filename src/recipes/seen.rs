@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::ir::Node;
 use crate::layers::{Rows, patches};
+use crate::parallel;
 use crate::quant::{Grid, Metric};
 use crate::sample::Sample;
 
@@ -26,28 +27,28 @@ pub(super) struct Seen {
 impl Seen {
     /// Returns what each group of `node` sees when `grid` quantizes its input; `None` for operators whose patches are
     /// not known.
-    pub fn of(node: &Node, rows: &Rows, input: &Sample, grid: &Grid) -> Option<Vec<Self>> {
-        (0..rows.group).map(|group| Self::of_group(node, rows, input, grid, group)).collect()
+    pub fn of(node: &Node, rows: &Rows, (input, grid): (&Sample, &Grid), threads: usize) -> Option<Vec<Self>> {
+        let seen = |group| Some(Self::of_patches(patches(node, rows, input, group, ROWS)?, rows, grid, threads));
+        (0..rows.group).map(seen).collect()
     }
 
-    fn of_group(node: &Node, rows: &Rows, input: &Sample, grid: &Grid, group: usize) -> Option<Self> {
+    fn of_patches(mut x: Vec<f32>, rows: &Rows, grid: &Grid, threads: usize) -> Self {
         let width = rows.width();
-        let mut x = patches(node, rows, input, group, ROWS)?;
         let float = column_means(&x, width);
         x.iter_mut().for_each(|v| *v = grid.dequantize(grid.quantize(*v, 0), 0));
         let mean = column_means(&x, width);
         for row in x.chunks_mut(width) {
             row.iter_mut().zip(&mean).for_each(|(v, m)| *v -= m);
         }
-        let x = ndarray::ArrayView2::from_shape((x.len() / width, width), &x).ok()?;
+        let x = ndarray::ArrayView2::from_shape((x.len() / width, width), &x).expect("patches have the width of rows");
         let step = (BLOCK / rows.taps).max(1) * rows.taps;
-        let blocks = (0..width).step_by(step).map(|start| {
+        let blocks = parallel::map(threads, (0..width).step_by(step), |start| {
             let range = start..(start + step).min(width);
             let columns = x.slice(ndarray::s![.., range.clone()]);
             let gram = columns.t().dot(&columns);
             (range.clone(), metric(range.len(), gram.iter().copied().collect()))
         });
-        Some(Self { blocks: blocks.collect(), means: (float, mean) })
+        Self { blocks, means: (float, mean) }
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) const RECIPE: Recipe = Recipe {
 
 fn squant(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {
     let (activations, sources) = calibrate(student, plan, teacher)?;
-    let mut weights = nearest_weights(student, plan, &activations)?;
+    let mut weights = nearest_weights(student, plan, &activations, teacher.threads)?;
     let mut steps = Vec::new();
     for (index, tensor) in weights.tensors.iter_mut().enumerate() {
         let found = rows_of(student, plan, index)?;
@@ -55,5 +55,6 @@ pub(super) fn flipped(rows: &Rows, nearest: &QuantizedTensor) -> QuantizedTensor
         let targets: Vec<f32> = row.iter().map(|&w| w / grid.scale[channel] + zero_point).collect();
         flip(&targets, integers, layout);
     }
-    tensor_of(rows, grid, &integers)
+    let bytes: Vec<u8> = integers.iter().map(|q| q.to_le_bytes()[0]).collect();
+    tensor_of(rows, grid, &bytes)
 }

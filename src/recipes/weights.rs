@@ -3,6 +3,8 @@
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Node, Tensor};
 use crate::layers::Rows;
+use crate::onnx;
+use crate::parallel;
 use crate::plan::Plan;
 use crate::quant::{ChannelLayout, Grid, QuantizedTensor, quantize_bias, round_to_nearest, weight_grid};
 
@@ -13,19 +15,29 @@ pub(super) struct Weights {
 }
 
 /// Returns every weight of the plan on the grid with the least squared error, rounded to nearest.
-pub(super) fn nearest_weights(student: &Graph, plan: &Plan, activations: &[Grid]) -> Result<Weights> {
-    let mut weights = Weights { tensors: Vec::with_capacity(plan.weights.len()), enlarged: Vec::new() };
-    for (index, weight) in plan.weights.iter().enumerate() {
+pub(super) fn nearest_weights(student: &Graph, plan: &Plan, activations: &[Grid], threads: usize) -> Result<Weights> {
+    let one = |index: usize, threads: usize| -> Result<(usize, QuantizedTensor)> {
+        let weight = &plan.weights[index];
         let tensor = constant(student, &weight.tensor)?;
         let values = tensor.to_f32()?;
-        let mut grid = weight_grid(weight.scheme, &values, ChannelLayout::along(tensor.shape(), weight.scheme.axis));
+        let layout = ChannelLayout::along(tensor.shape(), weight.scheme.axis);
+        let mut grid = weight_grid(weight.scheme, &values, layout, threads);
         let fitting = fit_biases(student, plan, index, activations, &grid.scale)?;
         let changed = fitting.iter().zip(&grid.scale).filter(|(new, old)| new != old).count();
+        grid.scale = fitting;
+        let rounded = round_to_nearest(grid, tensor.shape(), &values);
+        onnx::release_pages();
+        Ok((changed, rounded))
+    };
+    let size = |index: &usize| constant(student, &plan.weights[*index].tensor).map_or(0, Tensor::len);
+    let mut weights = Weights { tensors: Vec::with_capacity(plan.weights.len()), enlarged: Vec::new() };
+    let made = parallel::map_by_size(threads, 0..plan.weights.len(), size, one);
+    for (weight, made) in plan.weights.iter().zip(made) {
+        let (changed, tensor) = made?;
         if changed > 0 {
             weights.enlarged.push((weight.tensor.clone(), changed));
         }
-        grid.scale = fitting;
-        weights.tensors.push(round_to_nearest(grid, tensor.shape(), &values));
+        weights.tensors.push(tensor);
     }
     Ok(weights)
 }
@@ -51,10 +63,9 @@ pub(super) fn channel_axis(student: &Graph, node: usize) -> usize {
     if node.is("MatMul") { rank.unwrap_or(2).max(1) - 1 } else { 1 }
 }
 
-/// Returns integers in the order of `rows` as a tensor of the weight.
-pub(super) fn tensor_of(rows: &Rows, grid: Grid, integers: &[i32]) -> QuantizedTensor {
-    let bytes: Vec<u8> = rows.scatter(integers).iter().map(|q| q.to_le_bytes()[0]).collect();
-    QuantizedTensor { grid, shape: rows.shape().to_vec(), bytes: bytes.into() }
+/// Returns integers in the order of `rows`, one byte each, as a tensor of the weight.
+pub(super) fn tensor_of(rows: &Rows, grid: Grid, integers: &[u8]) -> QuantizedTensor {
+    QuantizedTensor { grid, shape: rows.shape().to_vec(), bytes: rows.scatter(integers).into() }
 }
 
 fn constant<'a>(student: &'a Graph, name: &str) -> Result<&'a Tensor> {

@@ -3,6 +3,7 @@
 use super::{Bytes, LayerCost, Range, Warning};
 use crate::error::Result;
 use crate::ir::{Attr, DType, Graph, Node};
+use crate::onnx;
 use crate::passes::is_converted;
 use crate::plan::{Activation, Cause, ContainerChoice, Plan, Policy, Weight, container_choice, macs};
 use crate::quant::Grid;
@@ -31,10 +32,12 @@ pub fn layer_costs(student: &Graph, plan: &Plan, solution: &Solution) -> Result<
         let input_bits = Some(plan.activations[layer.input].scheme.bits);
         let found = (&layer.name, &layer.op_type, &layer.output, input_bits, layer.weight);
         costs.push(layer_cost(student, plan, solution, found)?);
+        onnx::release_pages();
     }
     for layer in &plan.weight_only {
         let found = (&layer.name, &layer.op_type, &layer.output, None, Some(layer.weight));
         costs.push(layer_cost(student, plan, solution, found)?);
+        onnx::release_pages();
     }
     Ok(costs)
 }

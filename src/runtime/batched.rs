@@ -23,11 +23,9 @@ pub fn run_in_batches(session: &mut dyn Session, graph: &Graph, inputs: &[Tensor
             format!("{samples} samples do not divide into the model's batch of {batch}"),
         ));
     }
-    let mut pieces = Vec::with_capacity(samples / batch);
-    for start in (0..samples).step_by(batch) {
-        let piece: Vec<Tensor> = inputs.iter().map(|t| t.rows(start..start + batch)).collect::<Result<_>>()?;
-        pieces.push(session.run(&piece)?);
-    }
+    let piece = |start: usize| inputs.iter().map(|t| t.rows(start..start + batch)).collect::<Result<_>>();
+    let pieces = (0..samples).step_by(batch).map(piece).collect::<Result<Vec<_>>>()?;
+    let pieces = session.run_each(&pieces)?;
     let outputs = pieces.first().map_or(0, Vec::len);
     (0..outputs).map(|i| Tensor::joined(&pieces.iter().map(|p| &p[i]).collect::<Vec<_>>())).collect()
 }

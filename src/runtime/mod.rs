@@ -40,7 +40,8 @@ pub enum Optimisation {
 pub struct SessionOptions {
     /// Whether the engine may rewrite the graph.
     pub optimisation: Optimisation,
-    /// Threads of one run, the engine's own number where not given; tract always takes one.
+    /// Threads, the engine's own number where not given: ONNX Runtime's of one run; tract takes one a run, and its own
+    /// number is one.
     pub threads: Option<usize>,
     /// Whether weights are packed for many runs; off for a session that runs once or twice.
     pub prepacking: bool,
@@ -82,4 +83,12 @@ pub trait Session: Send {
     /// # Errors
     /// [`crate::Error::Runtime`] when the engine fails or an input does not fit.
     fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>>;
+
+    /// Returns what [`Session::run`] returns for each of `batches`.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    fn run_each(&mut self, batches: &[Vec<Tensor>]) -> Result<Vec<Vec<Tensor>>> {
+        batches.iter().map(|batch| self.run(batch)).collect()
+    }
 }

@@ -88,26 +88,56 @@ impl Pieces {
         piece.sweep();
         piece
     }
+
+    /// Adds to what is `known` of each batch what piece `index` makes of it, and drops what no later piece reads.
+    fn run_piece(&self, index: usize, known: &mut [HashMap<ValueId, Tensor>]) -> Result<()> {
+        let mut loaded: Option<(Graph, Box<dyn Session>)> = None;
+        for known in known {
+            let piece = self.piece(index, known);
+            let fits = |graph: &Graph| known.keys().all(|&id| graph.value(id) == piece.value(id));
+            if !loaded.as_ref().is_some_and(|(graph, _)| fits(graph)) {
+                drop(loaded.take());
+            }
+            let (piece, session) = match &mut loaded {
+                Some(loaded) => loaded,
+                None => {
+                    let session = self.engine.load(&piece, &self.options)?;
+                    loaded.insert((piece, session))
+                }
+            };
+            let fed: Vec<Tensor> = piece.inputs.iter().map(|id| known[id].clone()).collect();
+            let made = session.run(&fed)?;
+            known.extend(piece.outputs.iter().copied().zip(made));
+            known.retain(|id, _| self.last_use.get(id).is_some_and(|&last| last > index));
+        }
+        Ok(())
+    }
 }
 
 impl Session for Pieces {
     fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let mut made = self.run_each(&[inputs.to_vec()])?;
+        Ok(made.pop().expect("one batch gives one result"))
+    }
+
+    /// Every piece is loaded once for all batches of one shape.
+    fn run_each(&mut self, batches: &[Vec<Tensor>]) -> Result<Vec<Vec<Tensor>>> {
         let fed = self.graph.fed_inputs();
-        if fed.len() != inputs.len() {
+        if let Some(inputs) = batches.iter().find(|inputs| inputs.len() != fed.len()) {
             let message = format!("expected {} inputs, found {}", fed.len(), inputs.len());
             return Err(Error::runtime(self.engine.name(), message));
         }
-        let mut known: HashMap<ValueId, Tensor> = fed.into_iter().zip(inputs.iter().cloned()).collect();
+        let start = |inputs: &Vec<Tensor>| fed.iter().copied().zip(inputs.iter().cloned()).collect();
+        let mut known: Vec<HashMap<ValueId, Tensor>> = batches.iter().map(start).collect();
         for index in 0..self.pieces.len() {
-            let piece = self.piece(index, &known);
-            let fed: Vec<Tensor> = piece.inputs.iter().map(|id| known[id].clone()).collect();
-            let made = self.engine.load(&piece, &self.options)?.run(&fed)?;
-            known.extend(piece.outputs.iter().copied().zip(made));
-            known.retain(|id, _| self.last_use.get(id).is_some_and(|&last| last > index));
+            self.run_piece(index, &mut known)?;
             onnx::release_pages();
         }
-        let output = |id: &ValueId| known.get(id).or_else(|| self.graph.constant_of(*id)).cloned();
-        let outputs: Option<Vec<Tensor>> = self.graph.outputs.iter().map(output).collect();
+        let output = |known: &HashMap<ValueId, Tensor>| -> Option<Vec<Tensor>> {
+            let one = |id: &ValueId| known.get(id).or_else(|| self.graph.constant_of(*id)).cloned();
+            self.graph.outputs.iter().map(one).collect()
+        };
+        let outputs: Option<Vec<_>> = known.iter().map(output).collect();
         outputs.ok_or_else(|| Error::runtime(self.engine.name(), "an output of the graph is made by no node"))
     }
 }

@@ -15,6 +15,7 @@ use super::{Engine, Optimisation, Session, SessionOptions};
 use crate::error::{Error, Result};
 use crate::ir::{Attr, DType, Graph, Shape, Tensor, Value};
 use crate::onnx;
+use crate::parallel;
 
 /// The version of tract that is built in.
 pub const TRACT_VERSION: &str = "0.23.9";
@@ -59,7 +60,8 @@ impl Engine for TractEngine {
         let inputs: Vec<Value> = graph.fed_inputs().into_iter().map(|id| graph.value(id).clone()).collect();
         let fact = |value: &Value| Some((value.dtype?, value.static_shape()?));
         let facts: Option<Facts> = inputs.iter().map(fact).collect();
-        let mut session = TractSession { model, inputs, optimisation: options.optimisation, ready: None };
+        let threads = options.threads.unwrap_or(1);
+        let mut session = TractSession { model, inputs, optimisation: options.optimisation, threads, ready: None };
         if let Some(facts) = facts {
             session.prepare(&facts)?;
         }
@@ -97,6 +99,8 @@ struct TractSession {
     model: InferenceModel,
     inputs: Vec<Value>,
     optimisation: Optimisation,
+    /// Batches that run at a time.
+    threads: usize,
     ready: Option<(Facts, Arc<TypedRunnableModel>)>,
 }
 
@@ -151,12 +155,29 @@ impl TractSession {
 
 impl Session for TractSession {
     fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let facts: Facts = inputs.iter().map(|t| (t.dtype(), t.shape().to_vec())).collect();
-        let plan = self.prepare(&facts)?;
-        let values = inputs.iter().map(to_tract).collect::<Result<Vec<_>>>()?;
-        let outputs = guarded(|| plan.run(values.into_iter().map(IntoTValue::into_tvalue).collect::<TVec<_>>()))?;
-        outputs.iter().map(|value| from_tract(value)).collect()
+        let plan = self.prepare(&facts_of(inputs))?;
+        run_plan(&plan, inputs)
     }
+
+    fn run_each(&mut self, batches: &[Vec<Tensor>]) -> Result<Vec<Vec<Tensor>>> {
+        let mut made = Vec::with_capacity(batches.len());
+        // One plan at a time: it holds the weights as tract packs them.
+        for alike in batches.chunk_by(|a, b| facts_of(a) == facts_of(b)) {
+            let plan = self.prepare(&facts_of(&alike[0]))?;
+            made.extend(parallel::map(self.threads, alike, |batch| run_plan(&plan, batch)));
+        }
+        made.into_iter().collect()
+    }
+}
+
+fn facts_of(inputs: &[Tensor]) -> Facts {
+    inputs.iter().map(|t| (t.dtype(), t.shape().to_vec())).collect()
+}
+
+fn run_plan(plan: &Arc<TypedRunnableModel>, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    let values = inputs.iter().map(to_tract).collect::<Result<Vec<_>>>()?;
+    let outputs = guarded(|| plan.run(values.into_iter().map(IntoTValue::into_tvalue).collect::<TVec<_>>()))?;
+    outputs.iter().map(|value| from_tract(value)).collect()
 }
 
 /// Returns what `work` returns; tract answers some malformed graphs with a panic, which becomes an error here.

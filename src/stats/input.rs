@@ -132,15 +132,16 @@ impl InputStatistics {
         Ok(())
     }
 
-    /// Returns `samples` synthetic inputs with these statistics for every input that `graph` must be fed.
+    /// Returns `samples` synthetic inputs with these statistics for every input that `graph` must be fed; they do
+    /// not depend on `threads`.
     ///
     /// # Errors
     /// When an input's shape is not known, or [`InputStatistics::check_channels`] fails.
-    pub fn synthetic(&self, graph: &Graph, samples: usize, seed: u64) -> Result<Vec<Tensor>> {
+    pub fn synthetic(&self, graph: &Graph, samples: usize, seed: u64, threads: usize) -> Result<Vec<Tensor>> {
         self.check_channels(graph)?;
         #[allow(clippy::cast_possible_truncation)]
         let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
-        let inputs = synthetic_inputs(graph, samples, &narrow(&self.mean), &narrow(&self.std), seed)?;
+        let inputs = synthetic_inputs(graph, samples, (&narrow(&self.mean), &narrow(&self.std)), seed, threads)?;
         let fed = graph.fed_inputs();
         let described = |id: ValueId| is_network_input(graph, id);
         inputs.into_iter().zip(fed).map(|(t, id)| if described(id) { self.clamp(t) } else { Ok(t) }).collect()

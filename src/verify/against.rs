@@ -57,9 +57,15 @@ pub fn against_float(original: &Graph, evidence: &Evidence, mode: &Mode) -> Resu
     let floats = float_tensors(original, evidence, &matches, mode)?;
     let cut = cut(quantized, quantizers);
     let mut alone = mode.load(&cut.graph)?;
-    for (Observed { inputs, integers, .. }, (floats, float_outputs)) in evidence.observed.iter().zip(&floats) {
-        let fed = feed(quantizers, floats, integers, &mut errors)?;
-        let results = alone.run(&inputs.iter().chain(&fed).cloned().collect::<Vec<_>>())?;
+    let mut fed = Vec::with_capacity(floats.len());
+    for (Observed { inputs, integers, .. }, (floats, _)) in evidence.observed.iter().zip(&floats) {
+        let own = feed(quantizers, floats, integers, &mut errors)?;
+        fed.push(inputs.iter().cloned().chain(own).collect());
+    }
+    let made = alone.run_each(&fed)?;
+    for ((Observed { integers, .. }, (floats, float_outputs)), results) in
+        evidence.observed.iter().zip(&floats).zip(made)
+    {
         for (i, quantizer) in quantizers.iter().enumerate() {
             if let (Some(grid), Some(float), true) = (&quantizer.grid, &floats[i], errors.usable[i]) {
                 let float = numbers(float);
@@ -87,8 +93,8 @@ fn compare_outputs(
     errors: &mut Errors,
 ) -> Result<()> {
     let mut session = mode.load_original(original)?;
-    for (batch, outputs) in evidence.batches.iter().zip(evidence.outputs) {
-        let float = session.run(&matches.own_inputs(batch))?;
+    let inputs: Vec<Vec<Tensor>> = evidence.batches.iter().map(|batch| matches.own_inputs(batch)).collect();
+    for (float, outputs) in session.run_each(&inputs)?.iter().zip(evidence.outputs) {
         for (pair, &(own, other)) in matches.outputs.iter().enumerate() {
             errors.outputs[pair].add(&numbers(&float[own]), &numbers(&outputs[other]));
             errors.labels[pair] |= !float[own].dtype().is_float();
@@ -109,17 +115,16 @@ fn float_tensors(original: &Graph, evidence: &Evidence, matches: &Matches, mode:
     let taps: Vec<_> = matches.tensors.iter().flatten().map(|&id| (id, dtype(id))).collect();
     let (tapped, sources) = tap(original, &taps);
     let mut session = mode.load_original(&tapped)?;
-    let run = |observed: &Observed| {
-        let inputs = matches.own_inputs(&observed.inputs);
-        let mut outputs = session.run(&inputs)?;
+    let inputs: Vec<Vec<Tensor>> = evidence.observed.iter().map(|o| matches.own_inputs(&o.inputs)).collect();
+    let made = session.run_each(&inputs)?;
+    let pick = |(inputs, mut outputs): (&Vec<Tensor>, Vec<Tensor>)| {
         let mut source = sources.iter();
         let tensors = matches.tensors.iter().map(|id| id.and_then(|_| source.next()));
-        let tensors =
-            tensors.map(|source: Option<&Source>| source.map(|s| s.pick(&inputs, &outputs).clone())).collect();
+        let tensors = tensors.map(|source: Option<&Source>| source.map(|s| s.pick(inputs, &outputs).clone())).collect();
         outputs.truncate(original.outputs.len());
-        Ok((tensors, outputs))
+        (tensors, outputs)
     };
-    evidence.observed.iter().map(run).collect()
+    Ok(inputs.iter().zip(made).map(pick).collect())
 }
 
 /// Returns the integers to feed at every cut: the float model's tensor on the grid, else the quantized model's own.

@@ -8,7 +8,8 @@ use super::result::{Check, IntegerAgreement};
 use super::structure::Quantizer;
 use super::tap::{cut, tap};
 use crate::error::{Error, Result};
-use crate::ir::{Graph, Tensor};
+use crate::ir::{Dim, Graph, Tensor};
+use crate::shape;
 
 /// One batch through the quantized model in the reference engine, with every quantizer's integers seen.
 pub struct Observed {
@@ -20,9 +21,9 @@ pub struct Observed {
     pub integers: Vec<Tensor>,
 }
 
-/// Returns what the reference engine makes of the first samples of `batches`, in batches of at most their size: as many
-/// samples as have [`limits::NODE_BY_NODE_INTEGERS`] integers, and [`limits::NODE_BY_NODE_SAMPLES`] at least. A batch
-/// that the model fixes is never cut.
+/// Returns what the reference engine makes of the first samples of `batches`, in a few pieces of one size: as many samples
+/// as have [`limits::NODE_BY_NODE_INTEGERS`] integers, and [`limits::NODE_BY_NODE_SAMPLES`] at least. A batch that the
+/// model fixes is never cut.
 ///
 /// # Errors
 /// When the engine refuses the tapped model or fails.
@@ -31,46 +32,68 @@ pub fn observe(graph: &Graph, quantizers: &[Quantizer], mode: &Mode, batches: &[
     let integers = quantizers.iter().map(|q| (q.integers, q.dtype));
     let (tapped, sources) = tap(graph, &settled.iter().copied().chain(integers).collect::<Vec<_>>());
     let mut session = mode.load(&tapped)?;
-    let mut run = |inputs: Vec<Tensor>| -> Result<Observed> {
-        let made = session.run(&inputs)?;
-        let mut outputs: Vec<Tensor> = sources.iter().map(|source| source.pick(&inputs, &made).clone()).collect();
+    let observed = |inputs: Vec<Tensor>, made: &[Tensor]| -> Observed {
+        let mut outputs: Vec<Tensor> = sources.iter().map(|source| source.pick(&inputs, made).clone()).collect();
         let integers = outputs.split_off(settled.len());
-        Ok(Observed { inputs, outputs, integers })
+        Observed { inputs, outputs, integers }
     };
-    let mut observed: Vec<Observed> = Vec::new();
-    let (mut samples, mut integers) = (0, 0);
+    if !fixes_batch(graph) {
+        let wanted = match integers_of_a_sample(graph, quantizers) {
+            Some(integers) => wanted_samples(integers),
+            None => {
+                let first = batches[0].iter().map(|t| t.rows(0..1)).collect::<Result<Vec<_>>>()?;
+                let made = session.run(&first)?;
+                wanted_samples(observed(first, &made).integers.iter().map(Tensor::len).sum())
+            }
+        };
+        let pieces = pieces(batches, wanted)?;
+        let made = session.run_each(&pieces)?;
+        return Ok(pieces.into_iter().zip(made).map(|(inputs, made)| observed(inputs, &made)).collect());
+    }
+    let (mut all, mut integers) = (Vec::new(), 0);
     for batch in batches {
-        let mut rest = batch.clone();
-        loop {
-            let len = rest.first().and_then(|t| t.shape().first().copied()).unwrap_or(1);
-            let wanted = match (fixes_batch(graph), samples) {
-                (true, _) => len,
-                // The first sample alone tells how large the tensors of one are.
-                (false, 0) => 1,
-                (false, _) => (limits::NODE_BY_NODE_INTEGERS / (integers / samples).max(1))
-                    .max(limits::NODE_BY_NODE_SAMPLES)
-                    .saturating_sub(samples)
-                    .min(len),
-            };
-            if wanted == 0 {
-                return Ok(observed);
-            }
-            let cut = |range: std::ops::Range<usize>| rest.iter().map(|t| t.rows(range.clone())).collect::<Result<_>>();
-            let (part, left) = if wanted < len { (cut(0..wanted)?, cut(wanted..len)?) } else { (rest, Vec::new()) };
-            let found = run(part)?;
-            integers += found.integers.iter().map(Tensor::len).sum::<usize>();
-            samples += wanted;
-            observed.push(found);
-            if left.is_empty() {
-                break;
-            }
-            rest = left;
-        }
-        if fixes_batch(graph) && integers >= limits::NODE_BY_NODE_INTEGERS {
+        let made = session.run(batch)?;
+        let found = observed(batch.clone(), &made);
+        integers += found.integers.iter().map(Tensor::len).sum::<usize>();
+        all.push(found);
+        if integers >= limits::NODE_BY_NODE_INTEGERS {
             break;
         }
     }
-    Ok(observed)
+    Ok(all)
+}
+
+fn wanted_samples(integers: usize) -> usize {
+    (limits::NODE_BY_NODE_INTEGERS / integers.max(1)).max(limits::NODE_BY_NODE_SAMPLES)
+}
+
+/// Returns the first `wanted` samples of `batches` in pieces of a quarter of them, a last piece being filled up.
+fn pieces(batches: &[Vec<Tensor>], wanted: usize) -> Result<Vec<Vec<Tensor>>> {
+    let length = |batch: &[Tensor]| batch.first().and_then(|t| t.shape().first().copied()).unwrap_or(1);
+    let size = wanted.min(batches.iter().map(|batch| length(batch)).sum()).div_ceil(4).max(1);
+    let (mut pieces, mut samples) = (Vec::new(), 0);
+    for batch in batches {
+        for start in (0..length(batch)).step_by(size) {
+            if samples >= wanted {
+                return Ok(pieces);
+            }
+            let end = length(batch).min(start + size);
+            pieces.push(batch.iter().map(|t| t.rows(start..end)).collect::<Result<Vec<_>>>()?);
+            samples += end - start;
+        }
+    }
+    Ok(pieces)
+}
+
+/// Returns how many integers all quantizers make of one sample, where their shapes tell.
+fn integers_of_a_sample(graph: &Graph, quantizers: &[Quantizer]) -> Option<usize> {
+    let facts = shape::facts(graph).ok()?;
+    let one = |q: &Quantizer| -> Option<usize> {
+        let shape = facts.get(q.integers.index())?.shape.as_ref()?;
+        let (batch, sizes) = shape.split_first()?;
+        batch.known().is_none().then(|| sizes.iter().map(Dim::known).product())?
+    };
+    quantizers.iter().map(one).sum()
 }
 
 /// Returns whether an input's first axis is no free symbol, so that samples cannot be told apart or regrouped.
@@ -99,14 +122,15 @@ pub fn node_by_node(
             let cut = cut(&readable, quantizers);
             let (tapped, sources) = tap(&cut.graph, &settled);
             let mut session = mode.load(&tapped)?;
-            for Observed { inputs, outputs, integers } in observed {
-                let fed: Vec<Tensor> = inputs.iter().chain(integers).cloned().collect();
-                let found = session.run(&fed)?;
+            let fed = |o: &Observed| o.inputs.iter().chain(&o.integers).cloned().collect();
+            let fed: Vec<Vec<Tensor>> = observed.iter().map(fed).collect();
+            let made = session.run_each(&fed)?;
+            for ((Observed { outputs, integers, .. }, fed), found) in observed.iter().zip(&fed).zip(&made) {
                 for (i, expected) in integers.iter().enumerate() {
                     seen.integers(i, expected, &found[cut.results[i]])?;
                 }
                 for (i, expected) in outputs.iter().enumerate() {
-                    seen.outputs[i].add(&numbers(expected), &numbers(sources[i].pick(&fed, &found)));
+                    seen.outputs[i].add(&numbers(expected), &numbers(sources[i].pick(fed, found)));
                 }
             }
             Ok(())

@@ -47,6 +47,8 @@ pub struct VerifyOptions {
     pub batch: usize,
     /// Seed of synthetic inputs.
     pub seed: u64,
+    /// Threads to work with; results do not depend on it.
+    pub threads: usize,
     /// Mean of synthetic images, one value or one per channel.
     pub mean: Vec<f32>,
     /// Standard deviation of synthetic images, one value or one per channel.
@@ -65,6 +67,7 @@ impl Default for VerifyOptions {
             samples: 64,
             batch: 16,
             seed: 0,
+            threads: 1,
             mean: vec![0.0],
             std: vec![1.0],
             shipped: None,
@@ -88,7 +91,7 @@ pub fn verify(
     inputs: Option<&[Tensor]>,
     options: &VerifyOptions,
 ) -> Result<Verification> {
-    let modes = modes(engines);
+    let modes = modes(engines, options.threads);
     if modes.is_empty() {
         return Err(Error::Usage("verification needs an engine: ONNX Runtime, tract or both".to_owned()));
     }
@@ -97,7 +100,13 @@ pub fn verify(
     let given = match inputs {
         Some(inputs) => inputs,
         None => {
-            made = synthetic_inputs(quantized, options.samples.max(1), &options.mean, &options.std, options.seed)?;
+            made = synthetic_inputs(
+                quantized,
+                options.samples.max(1),
+                (&options.mean, &options.std),
+                options.seed,
+                options.threads,
+            )?;
             &made
         }
     };

@@ -27,6 +27,8 @@ pub struct Engines<'a> {
 pub struct Mode<'a> {
     engine: &'a dyn Engine,
     optimisation: Optimisation,
+    /// Threads of an engine that has no number of its own.
+    threads: Option<usize>,
     /// Whether it needs the copy without tensors below 8 bits.
     pub reads_copy: bool,
 }
@@ -61,7 +63,8 @@ impl<'a> Mode<'a> {
         // Node by node as written, a graph may as well run in pieces; what users get from their runtime may not.
         let piece_bytes = (!self.fuses()).then_some(PIECE_BYTES);
         tracing::debug!("{} loads {} nodes", self.name(), graph.nodes.len());
-        let options = SessionOptions { optimisation: self.optimisation, piece_bytes, ..SessionOptions::default() };
+        let Self { optimisation, threads, .. } = *self;
+        let options = SessionOptions { optimisation, threads, piece_bytes, ..SessionOptions::default() };
         self.engine.load(graph, &options)
     }
 
@@ -71,19 +74,22 @@ impl<'a> Mode<'a> {
     /// When the engine refuses it.
     pub fn load_original(&self, original: &Graph) -> Result<Box<dyn Session>> {
         tracing::debug!("{} loads the float model, {} nodes", self.name(), original.nodes.len());
-        self.engine.load(original, &SessionOptions { piece_bytes: Some(PIECE_BYTES), ..SessionOptions::default() })
+        let (piece_bytes, threads) = (Some(PIECE_BYTES), self.threads);
+        self.engine.load(original, &SessionOptions { piece_bytes, threads, ..SessionOptions::default() })
     }
 }
 
-/// Returns the modes to check in. The first is the reference: nodes run as they are written, where that can be had.
-pub fn modes<'a>(engines: &Engines<'a>) -> Vec<Mode<'a>> {
+/// Returns the modes to check in, tract's with `threads`. The first is the reference: nodes run as they are written, where
+/// that can be had.
+pub fn modes<'a>(engines: &Engines<'a>, threads: usize) -> Vec<Mode<'a>> {
     let mut modes = Vec::new();
     if let Some(engine) = engines.ort {
-        modes.push(Mode { engine, optimisation: Optimisation::None, reads_copy: false });
-        modes.push(Mode { engine, optimisation: Optimisation::Default, reads_copy: false });
+        modes.push(Mode { engine, optimisation: Optimisation::None, threads: None, reads_copy: false });
+        modes.push(Mode { engine, optimisation: Optimisation::Default, threads: None, reads_copy: false });
     }
     if let Some(engine) = engines.tract {
-        modes.push(Mode { engine, optimisation: Optimisation::Default, reads_copy: true });
+        let threads = Some(threads);
+        modes.push(Mode { engine, optimisation: Optimisation::Default, threads, reads_copy: true });
     }
     modes
 }
@@ -144,8 +150,7 @@ fn run_all(graph: &Graph, mode: &Mode, batches: &[Vec<Tensor>]) -> Result<Ran, S
     let graph = mode.readable(graph).map_err(in_words)?;
     let mut session = mode.load(&graph).map_err(in_words)?;
     if compared.iter().map(|(id, _)| id).eq(&graph.outputs) {
-        let outputs = batches.iter().map(|batch| session.run(batch).map_err(in_words));
-        let outputs: Vec<Vec<Tensor>> = outputs.collect::<Result<_, _>>()?;
+        let outputs = session.run_each(batches).map_err(in_words)?;
         return Ok(Ran { compared: outputs.clone(), outputs });
     }
     // The file as it is runs once at least; what is compared lies before its outputs.
@@ -154,8 +159,7 @@ fn run_all(graph: &Graph, mode: &Mode, batches: &[Vec<Tensor>]) -> Result<Ran, S
     drop(session);
     let mut session = mode.load(&tapped).map_err(in_words)?;
     let mut ran = Ran { outputs: Vec::new(), compared: Vec::new() };
-    for batch in batches {
-        let mut outputs = session.run(batch).map_err(in_words)?;
+    for (batch, mut outputs) in batches.iter().zip(session.run_each(batches).map_err(in_words)?) {
         ran.compared.push(sources.iter().map(|source| source.pick(batch, &outputs).clone()).collect());
         outputs.truncate(graph.outputs.len());
         ran.outputs.push(outputs);

@@ -166,8 +166,8 @@ fn squares(
     }
     let (tapped, sources) = tap(graph, taps);
     let mut session = mode.load(&tapped)?;
-    for batch in observed {
-        let outputs = session.run(&batch.inputs)?;
+    let inputs: Vec<Vec<Tensor>> = observed.iter().map(|batch| batch.inputs.clone()).collect();
+    for (batch, outputs) in observed.iter().zip(session.run_each(&inputs)?) {
         for (square, source) in squares.iter_mut().zip(&sources) {
             let tensor: &Tensor = source.pick(&batch.inputs, &outputs);
             *square += tensor.to_f32()?.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();

@@ -22,7 +22,7 @@ fn emitted_graphs_pass_every_hard_check_in_both_runtimes() {
             let shipped = folder.path().join("quantized.onnx");
             onnx::save(&made.emitted, &shipped, onnx::INLINE_LIMIT).unwrap();
             let options = VerifyOptions { samples: 16, shipped: Some(shipped), ..VerifyOptions::default() };
-            let inputs = guess_input(graph, &[]).synthetic(&made.emitted, 16, 1).unwrap();
+            let inputs = guess_input(graph, &[]).synthetic(&made.emitted, 16, 1, 1).unwrap();
             let result = verify(graph, &made.emitted, &engines, Some(&inputs), &options).unwrap();
             if !result.passed() || result.engines.len() != 3 {
                 let checks: Vec<_> = result.checks.iter().filter(|check| !check.passed).collect();

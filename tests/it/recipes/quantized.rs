@@ -8,7 +8,7 @@ use dfq_onnx::stats::{InputStatistics, guess_input, read_batch_norms};
 
 use crate::support::build::Build;
 use crate::support::net::{layer, pads, run};
-use crate::support::quantized::quantized_by;
+use crate::support::quantized::{quantized_by, quantized_with};
 use crate::support::{fixture, relative_rms};
 
 /// A small convolutional net with a depthwise layer, a residual sum and a ConvTranspose.
@@ -31,7 +31,7 @@ fn net() -> Graph {
 /// Returns the relative error of the first output on synthetic inputs that the recipe has not seen.
 fn error(graph: &Graph, input: &InputStatistics, policy: &Policy, recipe: &str) -> f64 {
     let made = quantized_by(graph, policy, recipe).unwrap();
-    let inputs = input.synthetic(graph, 32, 77).unwrap();
+    let inputs = input.synthetic(graph, 32, 77, 1).unwrap();
     let pieces = if graph.find("s").is_some() { 8 } else { 32 };
     let inputs: Vec<_> = inputs.iter().map(|t| t.rows(0..pieces).unwrap()).collect();
     let (expected, found) = (run(graph, &inputs).unwrap(), run(&made.emitted, &inputs).unwrap());
@@ -73,11 +73,37 @@ fn rounding_against_covariances_beats_rounding_to_nearest_at_four_bits() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_integers() {
+fn the_same_seed_gives_the_same_integers_and_biases_with_any_number_of_threads() {
     let policy = Policy { weight_bits: 4, ..Policy::default() };
-    let make = || quantized_by(&net(), &policy, "fast").unwrap().solution;
-    let (a, b) = (make(), make());
-    assert_eq!((a.weights, a.activations), (b.weights, b.activations));
+    let fixture = onnx::load(&fixture("digits_mobilenet.onnx")).unwrap();
+    let mut failed = Vec::new();
+    for (name, graph) in [("net", &net()), ("mobilenet", &fixture), ("one wide layer", &wide())] {
+        let make = |threads| quantized_with(graph, &policy, "fast", threads).unwrap().solution;
+        let expected = make(1);
+        for threads in [1, 2, 5] {
+            let found = make(threads);
+            let same = found.weights == expected.weights
+                && found.activations == expected.activations
+                && found.corrections == expected.corrections
+                && found.steps == expected.steps;
+            if !same {
+                failed.push((name, threads));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// A layer with so many weights that threads share it, between two small ones.
+fn wide() -> Graph {
+    let mut g = Build::at(17);
+    g.input("x", &[2, 16]);
+    layer(&mut g, "Gemm", "x", "a", &[16, 1100], 1100, []);
+    g.node("Relu", "a", "ar", []);
+    layer(&mut g, "Gemm", "ar", "b", &[1100, 1000], 1000, []);
+    g.node("Relu", "b", "br", []);
+    layer(&mut g, "Gemm", "br", "y", &[1000, 10], 10, []);
+    g.outputs("y")
 }
 
 #[test]

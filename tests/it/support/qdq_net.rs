@@ -101,7 +101,7 @@ fn node(graph: &mut Graph, name: &str, op: &str, inputs: &[ValueId], attrs: Attr
 fn ranges(graph: &Graph, names: &[&'static str]) -> HashMap<&'static str, (f32, f32)> {
     let ids: Vec<_> = names.iter().map(|name| (graph.find(name).unwrap(), DType::F32)).collect();
     let (tapped, sources) = tap(graph, &ids);
-    let inputs = synthetic_inputs(graph, 64, &[0.0], &[1.0], 99).unwrap();
+    let inputs = synthetic_inputs(graph, 64, (&[0.0], &[1.0]), 99, 1).unwrap();
     let outputs = TractEngine.load(&tapped, &SessionOptions::default()).unwrap().run(&inputs).unwrap();
     let range = |(name, source): (&&'static str, &dfq_onnx::verify::Source)| {
         let values = source.pick(&inputs, &outputs).to_f32().unwrap();

@@ -28,6 +28,11 @@ pub fn quantized(graph: &Graph, policy: &Policy) -> dfq_onnx::Result<Quantized> 
 
 /// Returns `graph` quantized by a recipe.
 pub fn quantized_by(graph: &Graph, policy: &Policy, recipe: &str) -> dfq_onnx::Result<Quantized> {
+    quantized_with(graph, policy, recipe, 1)
+}
+
+/// Returns `graph` quantized by a recipe with so many threads.
+pub fn quantized_with(graph: &Graph, policy: &Policy, recipe: &str, threads: usize) -> dfq_onnx::Result<Quantized> {
     let mut student = graph.clone();
     passes::normalise(&mut student, ort())?;
     let norms = read_batch_norms(&student);
@@ -38,7 +43,7 @@ pub fn quantized_by(graph: &Graph, policy: &Policy, recipe: &str) -> dfq_onnx::R
     let plan = plan(&student, policy)?;
     onnx::upgrade(&mut student, plan.opset())?;
     shape::infer(&mut student)?;
-    let teacher = Teacher { norms: &norms, input: &input, engine: ort(), seed: 3 };
+    let teacher = Teacher { norms: &norms, input: &input, engine: ort(), seed: 3, threads };
     let solution = (recipes::find(recipe)?.run)(&mut student, &plan, &teacher)?;
     let emitted = emit(&student, &plan, &solution)?;
     Ok(Quantized { student, plan, solution, emitted })
