@@ -45,7 +45,7 @@ fn absorb_link(
         return Ok(Err("the next layer is padded with zeros"));
     }
     let made = graph.nodes[link.first].output(0).map(|id| graph.name_of(id).to_owned());
-    let Some(norm) = norms.iter_mut().find(|n| Some(&n.output) == made.as_ref()) else {
+    let Some(norm) = norms.iter().find(|n| Some(&n.output) == made.as_ref()) else {
         return Ok(Err("no statistics tell its mean"));
     };
     let c = absorbed(&norm.beta, &norm.deviation());
@@ -60,10 +60,12 @@ fn absorb_link(
     }
     let columns: Vec<f64> = c.iter().flat_map(|&c| std::iter::repeat_n(-c, link.repeat)).collect();
     subtract_from_bias(graph, link.second, &rows.times(&rows.values, &columns))?;
-    for (b, c) in norm.beta.iter_mut().zip(&c) {
-        #[allow(clippy::cast_possible_truncation)]
-        let lowered = (f64::from(*b) - c) as f32;
-        *b = lowered;
+    for norm in link.norms(graph, norms) {
+        let repeat = (norm.beta.len() / c.len()).max(1);
+        for (same, c) in norm.beta.chunks_mut(repeat).zip(&c) {
+            #[allow(clippy::cast_possible_truncation)]
+            same.iter_mut().for_each(|b| *b = (f64::from(*b) - c) as f32);
+        }
     }
     Ok(Ok(()))
 }

@@ -72,7 +72,8 @@ fn rule(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Option
         "Min" => capped(graph, node, x()?),
         "Add" | "Sub" | "Mul" | "Div" => binary(graph, node, known),
         "Conv" | "ConvTranspose" | "Gemm" | "MatMul" => weighted(graph, node, x()?),
-        "AveragePool" | "GlobalAveragePool" | "ReduceMean" => average(graph, node, x()?),
+        "AveragePool" | "GlobalAveragePool" => average(graph, node, x()?),
+        "ReduceMean" if keeps_channels(graph, node) => average(graph, node, x()?),
         "MaxPool" | "Identity" | "Cast" | "Dropout" | "Resize" | "GlobalMaxPool" => Some(x()?.clone()),
         "Slice" | "Transpose" | "Squeeze" | "Unsqueeze" | "Reshape" | "Flatten" => rearranged(graph, node, x()?),
         "Pad" => padded(graph, node, x()?),
@@ -97,21 +98,35 @@ fn clip(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
 
 /// `Min(x, caps)` with constant caps, one a channel or one for all.
 fn capped(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
-    let caps = operand(graph, node.input(1).filter(|&id| graph.constant_of(id).is_some())?, &HashMap::new())?;
+    let caps = node.input(1).filter(|&id| graph.constant_of(id).is_some())?;
+    let caps = operand(graph, node, caps, &HashMap::new())?;
     (node.inputs.len() == 2).then_some(())?;
     x.zip(&caps, |c, cap| c.clip(f64::NEG_INFINITY, cap.mean))
 }
 
-/// Constants of one value, or one value a channel (`[C]` trailing ones, `[1, C, 1, 1]`), are taken; others are not.
-fn operand(graph: &Graph, id: ValueId, known: &HashMap<ValueId, Moments>) -> Option<Moments> {
+/// Constants of one value, or one value a channel (`[C, 1, 1]`, `[1, C, 1, 1]`, `[C]` where channels come last), are
+/// taken; others are not.
+fn operand(graph: &Graph, node: &Node, id: ValueId, known: &HashMap<ValueId, Moments>) -> Option<Moments> {
     let Some(tensor) = graph.constant_of(id) else { return known.get(&id).cloned() };
-    let per_channel = tensor.shape().iter().filter(|&&d| d != 1).count() <= 1;
-    let values = tensor.to_f32().ok().filter(|v| per_channel && !v.is_empty())?;
+    let values = tensor.to_f32().ok().filter(|v| !v.is_empty())?;
+    let long: Vec<usize> = (0..tensor.shape().len()).filter(|&axis| tensor.shape()[axis] != 1).collect();
+    let per_channel = match long[..] {
+        [] => true,
+        [axis] => {
+            let result = graph.value(node.output(0)?).shape.as_ref()?;
+            let axis = (result.len() + axis).checked_sub(tensor.shape().len())?;
+            axis == 1 || axis + 1 == result.len() && result.get(1)?.known() != Some(values.len())
+        }
+        _ => false,
+    };
+    if !per_channel {
+        return None;
+    }
     Some(Moments(values.iter().map(|&v| ClippedNormal::new(f64::from(v), 0.0)).collect()))
 }
 
 fn binary(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Option<Moments> {
-    let (a, b) = (operand(graph, node.input(0)?, known)?, operand(graph, node.input(1)?, known)?);
+    let (a, b) = (operand(graph, node, node.input(0)?, known)?, operand(graph, node, node.input(1)?, known)?);
     let op = node.op_type.as_str();
     if op == "Div" && b.0.iter().any(|c| c.std != 0.0 || c.mean == 0.0) {
         return None;
@@ -127,6 +142,15 @@ fn binary(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Opti
         let bounded = ClippedNormal::new(mean, variance.sqrt());
         if op == "Add" { bounded.clip(a.lo + b.lo, a.hi + b.hi) } else { bounded }
     })
+}
+
+/// Returns the share of its taps that an output of a layer sees: below 1 where a ConvTranspose has strides.
+#[allow(clippy::cast_precision_loss)]
+pub fn share_of_taps(node: &Node) -> f64 {
+    match node.ints("strides").filter(|_| node.is("ConvTranspose")) {
+        Some(strides) => 1.0 / strides.iter().product::<i64>().max(1) as f64,
+        None => 1.0,
+    }
 }
 
 /// `mean = W·mean + b`; the variance takes the taps of one input channel as correlated by [`SPATIAL_CORRELATION`].
@@ -154,6 +178,7 @@ fn weighted(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
         return None;
     }
     let moments: Vec<(f64, f64)> = x.0.iter().map(ClippedNormal::moments).collect();
+    let seen = share_of_taps(node);
     let output = |o: usize| {
         let (mut mean, mut variance) = (f64::from(bias[if bias.len() == 1 { 0 } else { o }]), 0.0);
         for i in 0..inputs {
@@ -162,12 +187,24 @@ fn weighted(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
             let (sum, squares) = taps.fold((0.0, 0.0), |(s, q), w| (s + w, q + w * w));
             let channel = o / (outputs / group).max(1) * inputs + i;
             let (m, v) = moments[if moments.len() == 1 { 0 } else { channel }];
+            let (sum, squares) = (seen * sum, seen * squares);
             mean += sum * m;
             variance += v * ((1.0 - SPATIAL_CORRELATION) * squares + SPATIAL_CORRELATION * sum * sum);
         }
         ClippedNormal::new(mean, variance.sqrt())
     };
     Some(Moments((0..outputs).map(output).collect()))
+}
+
+/// Returns whether a reduction leaves batch and channels alone.
+fn keeps_channels(graph: &Graph, node: &Node) -> bool {
+    let rank = node.input(0).and_then(|id| graph.value(id).shape.as_ref()).map(Vec::len);
+    let axes = match node.input(1) {
+        Some(id) => graph.constant_of(id).and_then(|t| t.to_i64().ok()),
+        None => node.ints("axes").map(<[i64]>::to_vec),
+    };
+    let Some((rank, axes)) = rank.and_then(|rank| i64::try_from(rank).ok()).zip(axes) else { return false };
+    !axes.is_empty() && axes.iter().all(|&axis| axis >= 2 || axis < 0 && axis + rank >= 2)
 }
 
 fn average(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {

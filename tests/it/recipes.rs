@@ -1,6 +1,7 @@
 //! Recipes: what changes the float student keeps its outputs, and what cannot is refused with the reason.
 
 mod quantized;
+mod sweep;
 
 use std::collections::HashMap;
 
