@@ -210,7 +210,7 @@ mod tests {
             // Results of a transposed convolution: w0·1, w1·1, w2·1 + w0·2, w1·2, w2·2.
             (
                 "transposed, stride 2",
-                found("ConvTranspose", &[3], &[two.clone()], &[2]),
+                found("ConvTranspose", &[3], std::slice::from_ref(&two), &[2]),
                 vec![1., 0., 0., 0., 1., 0., 2., 0., 1., 0., 2., 0., 0., 0., 2.],
             ),
             (

@@ -2,6 +2,7 @@
 //! tensor that follow from them.
 
 mod batch_norm;
+mod channels;
 mod clipped_normal;
 mod input;
 mod moments;

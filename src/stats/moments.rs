@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::channels::{concat, padded, rearranged};
 use super::{BatchNorm, ClippedNormal, is_network_input};
 use crate::ir::{Dim, Graph, Node, ValueId};
 
@@ -20,7 +21,8 @@ impl Moments {
         Self(self.0.iter().map(f).collect())
     }
 
-    fn channel(&self, i: usize) -> &ClippedNormal {
+    /// Returns the moments of channel `i`.
+    pub fn channel(&self, i: usize) -> &ClippedNormal {
         if self.0.len() == 1 { &self.0[0] } else { &self.0[i] }
     }
 
@@ -226,63 +228,6 @@ fn average(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
     }))
 }
 
-/// Channels stay apart where axis 1 keeps its size or is flattened with the axes behind it; else they are pooled.
-fn rearranged(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
-    let size = |id: Option<ValueId>| graph.value(id?).shape.as_ref()?.get(1)?.known();
-    let (before, after) = (size(node.input(0)), size(node.output(0)));
-    let channels = x.0.len();
-    let flattens = matches!(node.op_type.as_str(), "Reshape" | "Flatten");
-    match (before, after) {
-        (Some(b), Some(a)) if b == channels && a == b && node.op_type != "Transpose" => Some(x.clone()),
-        (Some(b), Some(a)) if b == channels && flattens && a > b && a % b == 0 => {
-            Some(Moments(x.0.iter().flat_map(|c| std::iter::repeat_n(*c, a / b)).collect()))
-        }
-        _ => Some(Moments(vec![pooled(&x.0)?])),
-    }
-}
-
-fn pooled(channels: &[ClippedNormal]) -> Option<ClippedNormal> {
-    #[allow(clippy::cast_precision_loss)]
-    let n = channels.len() as f64;
-    let moments: Vec<(f64, f64)> = channels.iter().map(ClippedNormal::moments).collect();
-    let mean = moments.iter().map(|m| m.0).sum::<f64>() / n;
-    let second = moments.iter().map(|(m, v)| v + m * m).sum::<f64>() / n;
-    let lo = channels.iter().map(|c| c.lo).reduce(f64::min)?;
-    let hi = channels.iter().map(|c| c.hi).reduce(f64::max)?;
-    Some(ClippedNormal { mean, std: (second - mean * mean).max(0.0).sqrt(), lo, hi })
-}
-
-/// Padding of channels with zeros adds channels that are zero; other padding changes little.
-fn padded(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
-    let pads = match node.input(1) {
-        Some(id) => graph.constant_of(id)?.to_i64().ok()?,
-        None => node.ints("pads")?.to_vec(),
-    };
-    let rank = pads.len() / 2;
-    let at = |i: usize| pads.get(i).and_then(|&p| usize::try_from(p).ok());
-    let (before, after) = (at(1)?, at(rank + 1)?);
-    if before + after == 0 {
-        return Some(x.clone());
-    }
-    let channels = main_axis(graph, node.input(0)?)?;
-    let zeros = |n| std::iter::repeat_n(ClippedNormal::new(0.0, 0.0), n);
-    let old = (0..channels).map(|i| *x.channel(i));
-    (x.0.len() == channels || x.0.len() == 1).then(|| Moments(zeros(before).chain(old).chain(zeros(after)).collect()))
-}
-
-fn concat(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Option<Moments> {
-    let mut channels = Vec::new();
-    for id in node.inputs.iter().flatten() {
-        let moments = known.get(id)?;
-        let n = main_axis(graph, *id).filter(|&n| n == moments.0.len() || moments.0.len() == 1)?;
-        channels.extend((0..n).map(|i| *moments.channel(i)));
-    }
-    match node.attrs.int("axis", 1) {
-        1 => Some(Moments(channels)),
-        _ => Some(Moments(vec![pooled(&channels)?])),
-    }
-}
-
 fn elementwise(x: &Moments, f: impl Fn(f64) -> f64) -> Moments {
     x.map(|c| {
         let (mean, variance) = c.moments_of(&f);
@@ -321,13 +266,10 @@ fn unary(node: &Node) -> Option<Unary> {
     })
 }
 
-fn main_axis(graph: &Graph, id: ValueId) -> Option<usize> {
-    graph.value(id).shape.as_ref()?.get(1)?.known()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ir::{Attr, DType, Tensor};
 
     #[test]
     fn a_sum_of_rectified_tensors_stays_above_zero() {
@@ -337,5 +279,64 @@ mod tests {
         });
         let sum = sum.unwrap();
         assert_eq!((sum.0.len(), sum.0[0].lo), (3, 0.0));
+    }
+
+    /// Returns the moments of the result of one node on `x[N, 2, 4, 2]`, whose channels are N(1, 1) and N(3, 4).
+    fn result(op: &str, constant: Option<(&[usize], &[f32])>, attrs: &[(&'static str, Attr)]) -> Option<Vec<[f64; 2]>> {
+        let mut graph = Graph::default();
+        graph.set_opset(13);
+        let (x, y) = (graph.add_value("x"), graph.add_value("y"));
+        graph.value_mut(x).dtype = Some(DType::F32);
+        graph.value_mut(x).shape = Some([8, 2, 4, 2].map(Dim::Known).to_vec());
+        graph.inputs.push(x);
+        let other = constant.map(|(shape, values)| graph.add_constant("c", Tensor::from_f32(shape, values)));
+        let mut node = Node::new(op, [x].into_iter().chain(other), [y], []);
+        attrs.iter().for_each(|(name, attr)| node.set(name, attr.clone()));
+        graph.nodes.push(node);
+        crate::shape::infer(&mut graph).unwrap();
+        let input = Moments(vec![ClippedNormal::new(1.0, 1.0), ClippedNormal::new(3.0, 2.0)]);
+        let found = propagate(&graph, &[], &input).remove(&y)?;
+        Some(found.0.iter().map(|c| [c.moments().0, c.moments().1]).collect())
+    }
+
+    /// By hand.
+    #[test]
+    fn constants_and_reductions_count_by_the_axis_that_they_lie_on() {
+        type Case = (&'static str, Option<Vec<[f64; 2]>>, Option<Vec<[f64; 2]>>);
+        let ints = |v: &[i64]| Attr::Ints(v.to_vec());
+        let shifted = Some(vec![[11.0, 1.0], [23.0, 4.0]]);
+        let two: &[f32] = &[10.0, 20.0];
+        let cases: Vec<Case> = vec![
+            ("one a channel", result("Add", Some((&[2, 1, 1], two)), &[]), shifted.clone()),
+            ("one a channel, and the batch", result("Add", Some((&[1, 2, 1, 1], two)), &[]), shifted),
+            ("one a column, as many as channels", result("Add", Some((&[2], two)), &[]), None),
+            ("one a row", result("Add", Some((&[4, 1], &[1.0; 4])), &[]), None),
+            ("one for all", result("Mul", Some((&[1], &[2.0])), &[]), Some(vec![[2.0, 4.0], [6.0, 16.0]])),
+            ("a mean of channels", result("ReduceMean", None, &[("axes", ints(&[1]))]), None),
+            ("a mean of all", result("ReduceMean", None, &[]), None),
+            (
+                "a mean of pixels",
+                result("ReduceMean", None, &[("axes", ints(&[2, -1]))]),
+                // Half of the variance is common to all pixels of a channel, half of it is averaged over eight.
+                Some(vec![[1.0, 0.5 + 0.5 / 8.0], [3.0, 4.0 * (0.5 + 0.5 / 8.0)]]),
+            ),
+            (
+                "each result sees one tap of four",
+                result("ConvTranspose", Some((&[2, 1, 2, 2], &[1.0; 8])), &[("strides", ints(&[2, 2]))]),
+                Some(vec![[1.0 + 3.0, 1.0 + 4.0]]),
+            ),
+        ];
+        let close = |a: &[f64; 2], b: &[f64; 2]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9);
+        let mut failed = Vec::new();
+        for (name, found, expected) in cases {
+            let same = match (&found, &expected) {
+                (Some(f), Some(e)) => f.len() == e.len() && f.iter().zip(e).all(|(f, e)| close(f, e)),
+                (found, expected) => found.is_none() && expected.is_none(),
+            };
+            if !same {
+                failed.push((name, found, expected));
+            }
+        }
+        assert!(failed.is_empty(), "{failed:#?}");
     }
 }

@@ -245,7 +245,7 @@ fn fault(graph: &Graph, policy: &Policy, recipe: &str, is_checked: bool) -> Resu
     if !is_checked {
         return Ok(());
     }
-    let tract = TractEngine::default();
+    let tract = TractEngine;
     let engines = Engines { ort: Some(ort()), tract: Some(&tract) };
     let options = VerifyOptions { samples: 8, ..VerifyOptions::default() };
     let result = verify(graph, &made.emitted, &engines, None, &options).map_err(|e| e.to_string())?;
@@ -287,8 +287,8 @@ fn every_recipe_holds_on_every_grid_for_nets_with_traps() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// Two layers with `values` in the first weights of each; every other value is an ordinary one.
-fn wild([first, second]: [f32; 2], is_normalised: bool) -> Graph {
+/// A layer whose channel 0 is multiplied by the first value, behind it one whose columns 0 and 1 are by the others.
+fn wild([row, column, next]: [f32; 3], is_normalised: bool) -> Graph {
     let mut graph = with_dynamic_batch(net(13, &[1, 3, 6, 6], |g| {
         layer(g, "Conv", "x", "a", &[6, 3, 3, 3], 6, []);
         if is_normalised {
@@ -299,9 +299,11 @@ fn wild([first, second]: [f32; 2], is_normalised: bool) -> Graph {
         g.node("Relu", "b", "s", []);
         layer(g, "Conv", "s", "y", &[2, 6, 1, 1], 2, []);
     }));
-    set(&mut graph, "a_w", 0..27, |w| w * first);
-    // What channel 0 of `a` is multiplied with.
-    (0..6).for_each(|o| set(&mut graph, "b_w", o * 6..o * 6 + 1, |w| w * second));
+    set(&mut graph, "a_w", 0..27, |w| w * row);
+    for o in 0..6 {
+        set(&mut graph, "b_w", o * 6..o * 6 + 1, |w| w * column);
+        set(&mut graph, "b_w", o * 6 + 1..o * 6 + 2, |w| w * next);
+    }
     graph
 }
 
@@ -310,7 +312,17 @@ fn wild([first, second]: [f32; 2], is_normalised: bool) -> Graph {
 #[test]
 fn weights_of_any_size_give_finite_grids_or_an_error_that_names_them() {
     let mut failed = Vec::new();
-    let sizes = [[1e30, 1e-30], [1e30, 1.0], [1e-30, 1e30], [1e-30, 1.0], [1.0, 1e30], [1e-42, 1.0], [1e38, 1e-38]];
+    let sizes = [
+        [1e30, 1e-30, 1.0],
+        [1e30, 1.0, 1.0],
+        [1e-30, 1e30, 1.0],
+        [1e-30, 1.0, 1.0],
+        [1.0, 1e30, 1.0],
+        [1e-42, 1.0, 1.0],
+        [1e38, 1e-38, 1.0],
+        [1e30, 1e-30, 1e30],
+        [1e-30, 1.0, 1e-30],
+    ];
     for (values, is_normalised) in sizes.into_iter().flat_map(|v| [(v, false), (v, true)]) {
         let graph = wild(values, is_normalised);
         let inputs = InputStatistics::assumed().synthetic(&graph, 4, 5).unwrap();
