@@ -83,10 +83,10 @@ pub fn render_sensitivity(sensitivity: &Sensitivity) -> String {
             &share.name,
             [
                 share.op_type.clone(),
-                format!("{bits}a{}", share.input_bits),
+                format!("{bits}{}", share.input_bits.map_or(String::new(), |bits| format!("a{bits}"))),
                 short(share.alone.cost),
                 share.weight_alone.map_or("-".to_owned(), |cost| short(cost.cost)),
-                short(share.input_alone.cost),
+                share.input_alone.map_or("-".to_owned(), |cost| short(cost.cost)),
                 format!("{:.1}", share.alone.sqnr_db),
                 short(share.gain),
                 share.gain_rank.to_string(),
