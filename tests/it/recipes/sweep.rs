@@ -1,7 +1,7 @@
 //! Every recipe on every kind of grid over small nets, each with something that is easily got wrong.
 
 use dfq_onnx::ir::{Attr, Attrs, DType, Graph, Tensor};
-use dfq_onnx::plan::Policy;
+use dfq_onnx::plan::{Policy, Target};
 use dfq_onnx::recipes::RECIPES;
 use dfq_onnx::runtime::TractEngine;
 use dfq_onnx::stats::{InputStatistics, guess_input, read_batch_norms};
@@ -351,6 +351,20 @@ fn weights_of_any_size_give_finite_grids_or_an_error_that_names_them() {
                         }
                     }
                 }
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn every_recipe_holds_where_integer_kernels_want_every_tensor_quantized() {
+    let mut failed = Vec::new();
+    for (name, graph) in nets() {
+        for recipe in RECIPES {
+            let policy = Policy { target: Target::Portable, all_layers: true, ..Policy::default() };
+            if let Err(message) = fault(&graph, &policy, recipe.name, true) {
+                failed.push(format!("{name}, {}: {message}", recipe.name));
             }
         }
     }
