@@ -121,6 +121,14 @@ impl Emitter<'_> {
         let layer = &self.plan.layers[index];
         let Some(weight) = layer.weight else { return Ok(()) };
         let node = self.replace_weight(&layer.output, weight)?;
+        let (input, weights) = (self.solution.activations[layer.input].scale[0], &self.solution.weights[weight]);
+        if let Some(scale) = weights.grid.scale.iter().find(|&scale| !(input * scale).is_finite()) {
+            let message = format!(
+                "the scales of its input ({input:e}) and weight ({scale:e}) multiply to more than float32 holds; leave it \
+                 float with --exclude"
+            );
+            return Err(Error::unsupported(self.graph.describe(&self.graph.nodes[node]), message));
+        }
         let bias = self.graph.nodes[node].input(2).filter(|_| self.plan.target.choices().quantizes_biases);
         if let Some(bias) = bias {
             let grid = &self.solution.activations[layer.input];

@@ -14,6 +14,9 @@ use crate::plan::Plan;
 use crate::quant::absorbed;
 use crate::stats::BatchNorm;
 
+/// How much of a channel's distribution is above what it loses.
+const EXACT: &str = "exact for 99.87 % of their values if these are normally distributed";
+
 /// Absorbs high biases, adjusts `norms`, and returns what was done to each planned layer.
 ///
 /// # Errors
@@ -21,20 +24,22 @@ use crate::stats::BatchNorm;
 pub fn absorb(graph: &mut Graph, plan: &Plan, norms: &mut [BatchNorm]) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     for (layer, found) in links(graph, plan)? {
-        let refused = match found {
-            Ok(link) => absorb_link(graph, norms, &link)?.err().map(str::to_owned),
-            Err(reason) => Some(reason),
+        let absorbed = match found {
+            Ok(link) => absorb_link(graph, norms, &link)?.map_err(str::to_owned),
+            Err(reason) => Err(reason),
         };
-        steps.push(Step::new("absorb", layer, refused));
+        let note = absorbed.as_ref().ok().map(|channels| format!("{channels} channel(s), {EXACT}"));
+        steps.push(Step { note, ..Step::new("absorb", layer, absorbed.err()) });
     }
     Ok(steps)
 }
 
+/// Returns how many channels lost something, or why none did.
 fn absorb_link(
     graph: &mut Graph,
     norms: &mut [BatchNorm],
     link: &Link,
-) -> Result<std::result::Result<(), &'static str>> {
+) -> Result<std::result::Result<usize, &'static str>> {
     if !link.rectified {
         return Ok(Err("no Relu follows directly"));
     }
@@ -45,7 +50,7 @@ fn absorb_link(
         return Ok(Err("the next layer is padded with zeros"));
     }
     let made = graph.nodes[link.first].output(0).map(|id| graph.name_of(id).to_owned());
-    let Some(norm) = norms.iter_mut().find(|n| Some(&n.output) == made.as_ref()) else {
+    let Some(norm) = norms.iter().find(|n| Some(&n.output) == made.as_ref()) else {
         return Ok(Err("no statistics tell its mean"));
     };
     let c = absorbed(&norm.beta, &norm.deviation());
@@ -60,10 +65,12 @@ fn absorb_link(
     }
     let columns: Vec<f64> = c.iter().flat_map(|&c| std::iter::repeat_n(-c, link.repeat)).collect();
     subtract_from_bias(graph, link.second, &rows.times(&rows.values, &columns))?;
-    for (b, c) in norm.beta.iter_mut().zip(&c) {
-        #[allow(clippy::cast_possible_truncation)]
-        let lowered = (f64::from(*b) - c) as f32;
-        *b = lowered;
+    for norm in link.norms(graph, norms) {
+        let repeat = (norm.beta.len() / c.len()).max(1);
+        for (same, c) in norm.beta.chunks_mut(repeat).zip(&c) {
+            #[allow(clippy::cast_possible_truncation)]
+            same.iter_mut().for_each(|b| *b = (f64::from(*b) - c) as f32);
+        }
     }
-    Ok(Ok(()))
+    Ok(Ok(c.iter().filter(|&&c| c > 0.0).count()))
 }

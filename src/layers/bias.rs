@@ -11,7 +11,8 @@ use crate::ir::{Graph, Node, Tensor};
 pub fn read_bias(graph: &Graph, node: &Node, outputs: usize) -> Result<Option<Vec<f32>>> {
     let Some(id) = node.input(2) else { return Ok((!node.is("MatMul")).then(|| vec![0.0; outputs])) };
     let readers = graph.nodes.iter().flat_map(|n| n.inputs.iter()).filter(|input| **input == Some(id)).count();
-    let Some(tensor) = graph.constant_of(id).filter(|_| readers == 1) else { return Ok(None) };
+    let own = readers == 1 && !graph.outputs.contains(&id);
+    let Some(tensor) = graph.constant_of(id).filter(|_| own) else { return Ok(None) };
     let values = tensor.to_f32()?;
     Ok((tensor.shape().len() == 1 && values.len() == outputs).then_some(values))
 }
@@ -31,15 +32,18 @@ pub fn write_bias(graph: &mut Graph, index: usize, values: &[f32]) {
 }
 
 /// Subtracts `shift`, one value an output channel, from the bias of node `index`; tells whether that was possible.
+/// Channels that would leave float32 stay as they are.
 ///
 /// # Errors
 /// When the bias is not floating-point.
 pub fn subtract_from_bias(graph: &mut Graph, index: usize, shift: &[f64]) -> Result<bool> {
     let Some(mut bias) = read_bias(graph, &graph.nodes[index], shift.len())? else { return Ok(false) };
-    for (b, s) in bias.iter_mut().zip(shift).filter(|(_, s)| s.is_finite()) {
+    for (b, s) in bias.iter_mut().zip(shift) {
         #[allow(clippy::cast_possible_truncation)]
         let corrected = (f64::from(*b) - s) as f32;
-        *b = corrected;
+        if corrected.is_finite() {
+            *b = corrected;
+        }
     }
     if bias.iter().any(|&b| b != 0.0) {
         write_bias(graph, index, &bias);

@@ -61,7 +61,7 @@ pub fn equalise(
         let mut largest = 0.0f64;
         for ((link, total), reach) in linked.iter().zip(&mut factors).zip(&reaches) {
             let rows = ranges[&link.first].of_rows();
-            let mut own = equalising_factors(&rows, &ranges[&link.second].of_columns(link.repeat));
+            let mut own = equalising_factors(&rows, &ranges[&link.second].of_columns(link.repeat), total);
             if let Some(reach) = reach {
                 own = within_reach(&own, total, reach);
             }
@@ -76,8 +76,11 @@ pub fn equalise(
             break;
         }
     }
-    for (link, factors) in linked.iter().zip(&factors) {
-        scale_channels(graph, norms, link, factors)?;
+    let applied = (0..steps.len()).filter(|&i| steps[i].refused.is_none()).collect::<Vec<_>>();
+    for ((link, factors), step) in linked.iter().zip(&factors).zip(applied) {
+        if !scale_channels(graph, norms, link, factors)? {
+            steps[step].refused = Some("its values would leave float32".to_owned());
+        }
     }
     graph.sort()?;
     Ok(steps)

@@ -2,11 +2,12 @@
 //! `f(s·x) = s·f(x)` for positive `s`, channel by channel.
 
 use crate::error::Result;
-use crate::ir::{Graph, Node, Uses, ValueId};
+use crate::ir::{Dim, Graph, Node, Uses, ValueId};
 use crate::plan::{LAYERS, Plan};
 
 use super::bias::read_bias;
 use super::rows::Rows;
+use crate::stats::BatchNorm;
 
 /// A link, or why there is none.
 pub type Found = std::result::Result<Link, String>;
@@ -22,10 +23,20 @@ pub struct Link {
     pub clip: Option<usize>,
     /// Whether a Relu or such a Clip lies between them, directly behind the first.
     pub rectified: bool,
-    /// Whether zeros are put around what the second reads.
+    /// Whether zeros are put around what the second reads, or around what a mean before it is taken of.
     pub padded: bool,
     /// Input channels of the second per output channel of the first, above 1 behind a Flatten.
     pub repeat: usize,
+    /// The tensors between them, the first one's result and the second one's input included.
+    pub tensors: Vec<ValueId>,
+}
+
+impl Link {
+    /// Returns those of `norms` that describe a tensor between the two layers.
+    pub fn norms<'a>(&self, graph: &Graph, norms: &'a mut [BatchNorm]) -> impl Iterator<Item = &'a mut BatchNorm> {
+        let names: Vec<String> = self.tensors.iter().map(|&id| graph.name_of(id).to_owned()).collect();
+        norms.iter_mut().filter(move |norm| names.contains(&norm.output))
+    }
 }
 
 /// Returns for every planned layer with a weight the link that begins at it, or why there is none.
@@ -74,7 +85,8 @@ fn link_from(graph: &Graph, plan: &Plan, uses: &Uses, first: usize) -> Result<Fo
 
 /// Follows the only reader of each tensor up to the next layer.
 fn walk(graph: &Graph, uses: &Uses, first: usize) -> std::result::Result<(Link, usize), String> {
-    let mut link = Link { first, second: first, clip: None, rectified: false, padded: false, repeat: 1 };
+    let mut link =
+        Link { first, second: first, clip: None, rectified: false, padded: false, repeat: 1, tensors: Vec::new() };
     let mut x = graph.nodes[first].output(0).ok_or("it has no output")?;
     let channel_axis = |id: ValueId| graph.value(id).shape.as_ref()?.get(1)?.known();
     let last_axis = |id: ValueId| graph.value(id).shape.as_ref()?.last()?.known();
@@ -83,6 +95,7 @@ fn walk(graph: &Graph, uses: &Uses, first: usize) -> std::result::Result<(Link, 
     let channels = channels.ok_or("the number of its output channels is not known")?;
     let mut at_first = true;
     loop {
+        link.tensors.push(x);
         let reader = uses.only_consumer(x).ok_or_else(|| match uses.consumers(x).len() {
             _ if uses.is_output(x) => "its result is an output of the graph".to_owned(),
             n => format!("its result is read {n} times"),
@@ -91,6 +104,11 @@ fn walk(graph: &Graph, uses: &Uses, first: usize) -> std::result::Result<(Link, 
         if LAYERS.iter().any(|op| node.is(op)) {
             if node.input(0) != Some(x) {
                 return Err("the next layer reads it as a second operand".to_owned());
+            }
+            // Channels are the last axis of what a MatMul reads and makes, and the second axis elsewhere.
+            let rank = graph.value(x).shape.as_ref().map(Vec::len);
+            if is_matrix != node.is("MatMul") && rank != Some(2) {
+                return Err("the next layer adds up over another axis".to_owned());
             }
             link.second = reader;
             link.padded |= node.ints("pads").is_some_and(|pads| pads.iter().any(|&p| p != 0))
@@ -104,8 +122,10 @@ fn walk(graph: &Graph, uses: &Uses, first: usize) -> std::result::Result<(Link, 
             Some(Step::Rectifier { capped }) => {
                 link.rectified |= at_first;
                 if capped {
+                    let known = if is_matrix { last_axis(y) } else { channel_axis(y) };
                     link.clip = match link.clip {
-                        None => Some(reader),
+                        None if known.is_some() => Some(reader),
+                        None => return Err("a Clip of unknown size follows".to_owned()),
                         Some(_) => return Err("two Clips follow".to_owned()),
                     };
                 }
@@ -142,6 +162,7 @@ fn homogeneous(graph: &Graph, node: &Node, is_matrix: bool) -> Option<Step> {
             (lo == 0.0 && hi > 0.0).then_some(Step::Rectifier { capped: hi < f32::MAX })
         }
         _ if is_matrix => None,
+        "AveragePool" if counts_padding(node) => Some(Step::Pad),
         "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" => Some(Step::Plain),
         "Pad" => {
             let pads = match node.input(1) {
@@ -159,10 +180,26 @@ fn homogeneous(graph: &Graph, node: &Node, is_matrix: bool) -> Option<Step> {
             let rank = |i: Option<ValueId>| graph.value(i?).shape.as_ref().map(Vec::len);
             let shape = graph.constant_of(node.input(1)?)?.to_i64().ok()?;
             let batch_stays = matches!(shape[..], [0 | -1, _]) || first_axis(graph, node.input(0)) == Some(shape[0]);
-            (rank(node.output(0)) == Some(2) && rank(node.input(0))? > 2 && batch_stays).then_some(Step::Flatten)
+            // A -1 before the columns may take in positions too.
+            let whole = elements_of_one(graph, node.input(0)?)? == elements_of_one(graph, node.output(0)?)?;
+            let flattens = rank(node.output(0)) == Some(2) && rank(node.input(0))? > 2;
+            (flattens && batch_stays && whole).then_some(Step::Flatten)
         }
         _ => None,
     }
+}
+
+/// Returns whether the zeros around a plane count in the means that a pool takes.
+fn counts_padding(node: &Node) -> bool {
+    let padded = node.ints("pads").is_some_and(|pads| pads.iter().any(|&p| p != 0))
+        || !matches!(node.attrs.string("auto_pad").unwrap_or("NOTSET"), "NOTSET" | "VALID")
+        || node.attrs.int("ceil_mode", 0) != 0;
+    padded && node.attrs.int("count_include_pad", 0) != 0
+}
+
+/// Returns the elements of one sample, none where that is not known.
+fn elements_of_one(graph: &Graph, id: ValueId) -> Option<usize> {
+    graph.value(id).shape.as_ref()?.get(1..)?.iter().map(Dim::known).product()
 }
 
 fn first_axis(graph: &Graph, id: Option<ValueId>) -> Option<i64> {

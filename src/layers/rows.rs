@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::ir::{DType, Graph, Node, Tensor};
+use crate::stats::share_of_taps;
 
 /// A weight as rows; element `(o, i, t)` stands at `(o · inputs + i) · taps + t`.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +17,8 @@ pub struct Rows {
     pub taps: usize,
     /// Groups.
     pub group: usize,
+    /// The share of its taps that an output sees: below 1 where a ConvTranspose has strides.
+    pub seen: f64,
     /// Where elements lie in the tensor; `None` where the tensor is in this order itself.
     order: Option<InputsFirst>,
     shape: Vec<usize>,
@@ -74,7 +77,8 @@ impl Rows {
         }
         let per_group = outputs / group;
         let order = transposed.then_some(InputsFirst { inputs, taps, outputs: per_group });
-        let mut rows = Self { values: tensor.to_f32()?, outputs, inputs, taps, group, order, shape: shape.to_vec() };
+        let (values, seen) = (tensor.to_f32()?, share_of_taps(node));
+        let mut rows = Self { values, outputs, inputs, taps, group, seen, order, shape: shape.to_vec() };
         if order.is_some() {
             rows.values = rows.gather(&rows.values);
         }
@@ -131,11 +135,12 @@ impl Rows {
         &self.shape
     }
 
-    /// Returns per row the product with `means`, which has one value per input channel, or one for all.
+    /// Returns per row the product with `means`, which has one value per input channel, or one for all: what an output
+    /// is on average, borders left out.
     pub fn times(&self, values: &[f32], means: &[f64]) -> Vec<f64> {
         let mean = |channel: usize| if means.len() == 1 { means[0] } else { means[channel] };
         let row = |(o, row): (usize, &[f32])| {
-            row.iter().enumerate().map(|(k, &w)| f64::from(w) * mean(self.input_channel(o, k))).sum()
+            self.seen * row.iter().enumerate().map(|(k, &w)| f64::from(w) * mean(self.input_channel(o, k))).sum::<f64>()
         };
         values.chunks(self.width()).enumerate().map(row).collect()
     }
@@ -181,5 +186,15 @@ mod tests {
             }
         }
         assert!(failed.is_empty(), "{failed:?}");
+    }
+
+    #[test]
+    fn an_output_of_a_transposed_convolution_with_strides_sees_a_share_of_its_taps() {
+        let mut graph = Graph::default();
+        let (x, y) = (graph.add_value("x"), graph.add_value("y"));
+        let w = graph.add_constant("w", Tensor::from_f32(&[1, 1, 2, 2], &[1.0, 2.0, 3.0, 4.0]));
+        let attrs = [("strides", Attr::Ints(vec![2, 2]))];
+        let rows = Rows::read(&graph, &Node::new("ConvTranspose", [x, w], [y], attrs)).unwrap().unwrap();
+        assert_eq!(rows.times(&rows.values, &[10.0]), [25.0]);
     }
 }

@@ -12,15 +12,15 @@ use crate::ir::{Graph, Node, Tensor, ValueId};
 use crate::stats::BatchNorm;
 
 /// Divides the channels of `link` by `factors` (one per output channel of the first layer), and with them the
-/// statistics of the tensor that the first layer makes.
+/// statistics of the tensors between the layers; changes nothing and returns false where a value would leave float32.
 ///
 /// # Errors
 /// When weights or biases cannot be read.
-pub fn scale_channels(graph: &mut Graph, norms: &mut [BatchNorm], link: &Link, factors: &[f64]) -> Result<()> {
+pub fn scale_channels(graph: &mut Graph, norms: &mut [BatchNorm], link: &Link, factors: &[f64]) -> Result<bool> {
     let (Some(mut first), Some(mut second)) =
         (Rows::read(graph, &graph.nodes[link.first])?, Rows::read(graph, &graph.nodes[link.second])?)
     else {
-        return Ok(());
+        return Ok(false);
     };
     let width = first.width();
     for (o, row) in first.values.chunks_mut(width).enumerate() {
@@ -32,10 +32,16 @@ pub fn scale_channels(graph: &mut Graph, norms: &mut [BatchNorm], link: &Link, f
             *w = narrow(f64::from(*w) * factors[channels.input_channel(o, k) / link.repeat]);
         }
     }
-    if graph.nodes[link.first].input(2).is_some()
-        && let Some(mut bias) = read_bias(graph, &graph.nodes[link.first], factors.len())?
-    {
-        bias.iter_mut().zip(factors).for_each(|(b, s)| *b = narrow(f64::from(*b) / s));
+    let mut bias = match graph.nodes[link.first].input(2) {
+        Some(_) => read_bias(graph, &graph.nodes[link.first], factors.len())?,
+        None => None,
+    };
+    bias.iter_mut().flatten().zip(factors).for_each(|(b, s)| *b = narrow(f64::from(*b) / s));
+    let mut changed = first.values.iter().chain(&second.values).chain(bias.iter().flatten());
+    if !changed.all(|v| v.is_finite()) {
+        return Ok(false);
+    }
+    if let Some(bias) = bias {
         write_bias(graph, link.first, &bias);
     }
     for (node, rows) in [(link.first, first), (link.second, second)] {
@@ -43,30 +49,36 @@ pub fn scale_channels(graph: &mut Graph, norms: &mut [BatchNorm], link: &Link, f
             graph.value_mut(id).constant = Some(rows.tensor());
         }
     }
-    let made = graph.nodes[link.first].output(0).map(|id| graph.name_of(id).to_owned());
-    for norm in norms.iter_mut().filter(|n| Some(&n.output) == made.as_ref()) {
+    for norm in link.norms(graph, norms) {
+        let repeat = (norm.beta.len() / factors.len()).max(1);
         for parameter in [&mut norm.beta, &mut norm.gamma] {
-            parameter.iter_mut().zip(factors).for_each(|(p, s)| *p = narrow(f64::from(*p) / s));
+            parameter.chunks_mut(repeat).zip(factors).for_each(|(same, s)| {
+                same.iter_mut().for_each(|p| *p = narrow(f64::from(*p) / s));
+            });
         }
     }
     if let Some(clip) = link.clip {
-        scale_clip(graph, clip, factors);
+        let channels_last = graph.nodes[link.first].is("MatMul");
+        scale_clip(graph, clip, factors, channels_last);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The second node goes to the end; the caller sorts the graph when node indices are no longer needed.
-fn scale_clip(graph: &mut Graph, index: usize, factors: &[f64]) {
+fn scale_clip(graph: &mut Graph, index: usize, factors: &[f64], channels_last: bool) {
     let node = &graph.nodes[index];
     let (Some(y), Some((_, hi))) = (node.output(0), clip_limits(graph, node)) else { return };
-    let caps: Vec<f32> = factors.iter().map(|s| narrow(f64::from(hi) / s)).collect();
+    let (dtype, shape) = (graph.value(y).dtype, graph.value(y).shape.clone());
+    let rank = shape.as_ref().map_or(2, Vec::len).max(2);
+    let axis = if channels_last { rank - 1 } else { 1 };
+    let size = shape.as_ref().and_then(|s| s.get(axis)?.known()).unwrap_or(factors.len());
+    let caps = factors.iter().flat_map(|s| std::iter::repeat_n(narrow(f64::from(hi) / s), size / factors.len()));
+    let caps: Vec<f32> = caps.map(|cap| cap.min(f32::MAX)).collect();
     let name = graph.name_of(y).to_owned();
     let rectified: ValueId = graph.add_value(&format!("{name}_rectified"));
-    let (dtype, shape) = (graph.value(y).dtype, graph.value(y).shape.clone());
-    let rank = shape.as_ref().map_or(4, Vec::len);
     graph.value_mut(rectified).dtype = dtype;
     graph.value_mut(rectified).shape = shape;
-    let mut dims = vec![1; rank.saturating_sub(1).max(1)];
+    let mut dims = vec![1; rank - axis];
     dims[0] = caps.len();
     let caps = graph.add_constant(&format!("{name}_caps"), Tensor::from_f32(&dims, &caps));
     let mut capped = Node::new("Min", [rectified, caps], [y], []);

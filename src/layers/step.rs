@@ -11,11 +11,14 @@ pub struct Step {
     pub layer: String,
     /// Why it was not applied; none where it was.
     pub refused: Option<String>,
+    /// What is not exact about it, where something is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl Step {
     /// Returns a step that was applied where `refused` is none.
     pub fn new(step: &'static str, layer: String, refused: Option<String>) -> Self {
-        Self { step, layer, refused }
+        Self { step, layer, refused, note: None }
     }
 }

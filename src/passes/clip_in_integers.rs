@@ -1,4 +1,5 @@
-//! Moves a Relu or Clip behind the quantizer that alone reads it, where it is done in integers or falls away.
+//! Moves a Relu or Clip behind the quantizer that alone reads it, where it is done in integers or falls away; a Min with
+//! constants falls away where the grid ends before all of them.
 //!
 //! Before: `q = QuantizeLinear(Clip(x, lo, hi), scale, zero_point)`, with or without an integer Clip behind it.
 //! After: `q = Clip(QuantizeLinear(x, scale, zero_point), Q(lo), Q(hi))`, without the Clip where the grid ends there or
@@ -6,7 +7,8 @@
 //! ONNX Runtime 1.31 removes a Clip at 8 bits alone, and only where the grid ends before it does; one that stays keeps
 //! the layer before it in floating point.
 //!
-//! Refused: limits computed at run time, per-axis grids, a second reader of either tensor.
+//! Refused: limits computed at run time, per-axis grids, a second reader of either tensor, a Min with caps of their own
+//! for channels of which one lies within the grid (no integer Clip has limits per channel).
 
 use crate::error::Result;
 use crate::ir::{DType, Graph, Node, Tensor, Uses, ValueId};
@@ -32,12 +34,14 @@ pub fn clip_in_integers(graph: &mut Graph) -> Result<usize> {
         }
         graph.nodes.remove(i);
         moved += 1;
+        // What made its input may now stand before the quantizer.
+        i = found.producer.min(i);
     }
     graph.sweep();
     Ok(moved)
 }
 
-/// A Relu or Clip between the node `producer`, which makes `x`, and the node `quantizer`, which alone reads `y`.
+/// A Relu, Clip or Min between the node `producer`, which makes `x`, and the node `quantizer`, which alone reads `y`.
 struct QuantizedClip {
     producer: usize,
     x: ValueId,
@@ -66,6 +70,9 @@ fn quantized_clip(graph: &Graph, uses: &Uses, index: usize) -> Option<QuantizedC
     let (low, high) = (integer(lo), integer(hi));
     #[allow(clippy::cast_possible_truncation)]
     let bounds = (low > q_min || high < q_max).then_some([low as i32, high as i32]);
+    if bounds.is_some() && caps_differ(graph, node) {
+        return None;
+    }
     Some(QuantizedClip { producer, x, y, quantizer: reader, dtype, bounds })
 }
 
@@ -89,9 +96,21 @@ fn limit(graph: &mut Graph, uses: &Uses, quantizer: usize, dtype: DType, bounds:
     Ok(())
 }
 
+/// Returns whether a Min has more than one cap.
+fn caps_differ(graph: &Graph, node: &Node) -> bool {
+    let several = |id: ValueId| graph.constant_of(id).is_none_or(|caps| caps.len() > 1);
+    node.is("Min") && node.input(1).is_some_and(several)
+}
+
 fn limits(graph: &Graph, node: &Node) -> Option<(f32, f32)> {
     if node.is("Relu") {
         return Some((0.0, f32::INFINITY));
+    }
+    let shape = |id: Option<ValueId>| graph.value(id?).shape.as_ref();
+    let widens = shape(node.input(0)).is_none() || shape(node.input(0)) != shape(node.output(0));
+    if node.is("Min") && node.inputs.len() == 2 && !widens {
+        let caps = graph.constant_of(node.input(1)?)?.to_f32().ok()?;
+        return Some((f32::NEG_INFINITY, caps.into_iter().reduce(f32::min)?));
     }
     let limit = |input: usize, attribute: &str, none: f32| match node.input(input) {
         Some(id) => scalar(graph, id),

@@ -14,7 +14,8 @@ pub struct GuardedBias {
 /// Half of the int32 range is left to the sum of products that the bias is added to.
 const LIMIT: f64 = (1u32 << 30) as f64;
 
-/// Returns `bias` with scale `input_scale · weight_scale[c]`, enlarging weight scales whose bias would overflow.
+/// Returns `bias` with scale `input_scale · weight_scale[c]`, enlarging weight scales whose bias would overflow, or whose
+/// product with the input's would be no normal number.
 ///
 /// Near-dead channels have tiny weights beside an ordinary bias, so `bias / (x·w)` can leave int32.
 pub fn quantize_bias(bias: &[f32], input_scale: f32, weight_scale: &[f32]) -> GuardedBias {
@@ -22,11 +23,12 @@ pub fn quantize_bias(bias: &[f32], input_scale: f32, weight_scale: &[f32]) -> Gu
     let mut guarded = weight_scale.to_vec();
     for (i, &b) in bias.iter().enumerate() {
         let scale = &mut guarded[if one { 0 } else { i }];
-        let needed = f64::from(b).abs() / (f64::from(input_scale) * LIMIT);
+        let needed = f64::from(b).abs() / LIMIT;
+        let needed = needed.max(f64::from(f32::MIN_POSITIVE)) / f64::from(input_scale);
         if needed > f64::from(*scale) {
             #[allow(clippy::cast_possible_truncation)]
             let enlarged = needed as f32;
-            *scale = enlarged;
+            *scale = if enlarged * input_scale < f32::MIN_POSITIVE { enlarged.next_up() } else { enlarged };
         }
     }
     let scale: Vec<f32> = guarded.iter().map(|&w| input_scale * w).collect();

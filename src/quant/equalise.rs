@@ -1,6 +1,6 @@
 //! Factors of cross-layer equalisation (Nagel et al. 2019, equation 11).
 
-/// Factors outside of this are cut off: what lies beyond is a channel that is nearly dead.
+/// Factors outside of this, earlier ones included, are cut off: what lies beyond is a channel that is nearly dead.
 const LARGEST: f64 = 1e6;
 /// How much wider activations may become for the sake of weights: one bit. Chosen among 1, 2, 4 and 16 on a MobileNet
 /// with one scale per weight.
@@ -8,14 +8,15 @@ const HEADROOM: f64 = 2.0;
 
 /// Returns `s` per channel so that ranges become equal: `first / s = second · s = sqrt(first · second)`.
 ///
-/// Channels that are dead on either side (range 0), or whose range is no finite number, keep factor 1.
-pub fn equalising_factors(first: &[f64], second: &[f64]) -> Vec<f64> {
+/// Channels that are dead on either side (range 0), or whose range is no finite number, keep factor 1. `total` is what
+/// channels were divided by before.
+pub fn equalising_factors(first: &[f64], second: &[f64], total: &[f64]) -> Vec<f64> {
     let alive = |r: f64| r.is_finite() && r > 0.0;
-    let factor = |(&r1, &r2): (&f64, &f64)| match alive(r1) && alive(r2) {
-        true => (r1 / r2).sqrt().clamp(1.0 / LARGEST, LARGEST),
+    let factor = |((&r1, &r2), &t): ((&f64, &f64), &f64)| match alive(r1) && alive(r2) {
+        true => (t * (r1 / r2).sqrt()).clamp(1.0 / LARGEST, LARGEST) / t,
         false => 1.0,
     };
-    first.iter().zip(second).map(factor).collect()
+    first.iter().zip(second).zip(total).map(factor).collect()
 }
 
 /// Returns `factors` changed so that no channel goes further from 0 than [`HEADROOM`] times the widest one does now,
@@ -53,13 +54,14 @@ mod tests {
         ];
         let mut failed = Vec::new();
         for (name, r1, r2, expected) in cases {
-            let s = equalising_factors(&[r1], &[r2])[0];
+            let s = equalising_factors(&[r1], &[r2], &[1.0])[0];
             if (s - expected).abs() > 1e-12 {
                 failed.push((name, s, expected));
             }
         }
         assert!(failed.is_empty(), "{failed:?}");
-        assert_eq!(equalising_factors(&[1e30], &[1e-30]), [LARGEST]);
+        assert_eq!(equalising_factors(&[1e30], &[1e-30], &[1.0]), [LARGEST]);
+        assert_eq!(equalising_factors(&[1e30], &[1e-30], &[LARGEST]), [1.0]);
     }
 
     #[test]

@@ -67,9 +67,10 @@ fn weight_error(scheme: &Scheme, scale: f32, zero_point: i32, values: &[f32]) ->
     let (lo, hi) = ((q_min - zero_point) as f32, (q_max - zero_point) as f32);
     let inverse = 1.0 / scale;
     const LANES: usize = 16;
+    // In steps: squares of very large or small weights would leave float32.
     let error = |w: f32| {
-        let steps = (w * inverse).clamp(lo, hi);
-        let off = (steps + ROUND - ROUND) * scale - w;
+        let exact = w * inverse;
+        let off = (exact.clamp(lo, hi) + ROUND - ROUND) - exact;
         off * off
     };
     let (chunks, rest) = values.as_chunks::<LANES>();
@@ -83,7 +84,7 @@ fn weight_error(scheme: &Scheme, scale: f32, zero_point: i32, values: &[f32]) ->
         }
         total += lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>();
     }
-    total
+    total * f64::from(scale) * f64::from(scale)
 }
 
 /// Returns the share of the full range with the least error: the best of a coarse sweep, refined on both sides.

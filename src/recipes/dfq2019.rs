@@ -50,8 +50,11 @@ fn correct_biases(
     let known = |id: ValueId| -> Option<Vec<f64>> {
         Some(moments.get(&id)?.0.iter().map(|c: &ClippedNormal| c.moments().0).collect())
     };
-    let layers: Vec<(usize, String, usize)> =
-        plan.layers.iter().filter_map(|l| Some((node_of(student, &l.output)?, l.name.clone(), l.weight?))).collect();
+    let alone = plan.weight_only.iter().map(|l| (&l.output, &l.name, Some(l.weight)));
+    let quantized = plan.layers.iter().map(|l| (&l.output, &l.name, l.weight)).chain(alone);
+    let layers: Vec<(usize, String, usize)> = quantized
+        .filter_map(|(output, name, weight)| Some((node_of(student, output)?, name.clone(), weight?)))
+        .collect();
     let input = |node: usize| student.nodes[node].input(0);
     let unknown: Vec<ValueId> =
         layers.iter().filter_map(|l| input(l.0)).filter(|id| !moments.contains_key(id)).collect();

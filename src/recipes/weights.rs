@@ -44,8 +44,9 @@ pub(super) fn nearest_weights(student: &Graph, plan: &Plan, activations: &[Grid]
 
 /// Returns the node index of the first layer on weight `index`, and the weight as rows, where it has that form.
 pub(super) fn rows_of(student: &Graph, plan: &Plan, index: usize) -> Result<Option<(usize, Rows)>> {
-    let layer = plan.layers.iter().find(|l| l.weight == Some(index));
-    let node = layer.and_then(|l| node_of(student, &l.output));
+    let layers = plan.layers.iter().filter(|l| l.weight == Some(index)).map(|l| &l.output);
+    let alone = plan.weight_only.iter().filter(|l| l.weight == index).map(|l| &l.output);
+    let node = layers.chain(alone).next().and_then(|output| node_of(student, output));
     let Some(node) = node else { return Ok(None) };
     Ok(Rows::read(student, &student.nodes[node])?.map(|rows| (node, rows)))
 }

@@ -64,7 +64,7 @@ fn render_sensitivity(sensitivity: &Sensitivity) -> String {
             bits(share),
             short(share.alone.cost),
             share.weight_alone.map_or_else(dash, |cost| short(cost.cost)),
-            short(share.input_alone.cost),
+            share.input_alone.map_or_else(dash, |cost| short(cost.cost)),
             format!("{:.1}", share.alone.sqnr_db),
             short(share.gain),
             share.gain_rank.to_string(),
@@ -116,7 +116,7 @@ fn whole(sensitivity: &Sensitivity) -> String {
 
 fn bits(share: &Share) -> String {
     let weight = share.weight_bits.map_or(String::new(), |bits| format!("w{bits}"));
-    format!("{weight}a{}", share.input_bits)
+    format!("{weight}{}", share.input_bits.map_or(String::new(), |bits| format!("a{bits}")))
 }
 
 /// Returns the chosen bits, and the flags that give them again.

@@ -1,9 +1,11 @@
 //! Bits for every weight such that their average stays within what the user asked for: the cost of each weight at each
 //! width is measured alone, and the sum of costs is made as small as the budget allows.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
-use super::weights::{Weight, weights};
+use super::weights::{Weight, weight_readers, weights};
 use super::{Allotted, Choice, Part, Reference, Solved, WidthCost, allot, partly_quantized};
 use crate::error::{Error, Result};
 use crate::plan::{LayerBits, Policy};
@@ -71,7 +73,7 @@ pub fn choose_bits(
     }
     let solved: Vec<Solved> =
         widths.iter().map(|&bits| solve(&Policy { weight_bits: bits, ..policy.clone() })).collect::<Result<_>>()?;
-    let outputs = |solved: &Solved| solved.plan.layers.iter().map(|l| l.output.clone()).collect::<Vec<_>>();
+    let outputs = |solved: &Solved| weight_readers(solved).iter().map(|r| r.output.to_owned()).collect::<BTreeSet<_>>();
     if solved.iter().any(|other| outputs(other) != outputs(&solved[0])) {
         return Err(Error::Usage(
             "this target quantizes other layers at few bits than at many; give --bit-candidates 5,6,8".to_owned(),
@@ -88,7 +90,7 @@ pub fn choose_bits(
 
     let mut choices = Vec::with_capacity(free.len());
     for &i in &free {
-        let costs = costs(&solved, &weights[i].layers, reference)?;
+        let costs = costs(&solved, &weights[i].outputs, reference)?;
         let of_widths = widths.iter().zip(&costs).map(|(&bits, &cost)| WidthCost { bits, cost });
         weights[i].allotted.costs = of_widths.collect();
         choices.push(Choice { elements: weights[i].allotted.elements, costs });
@@ -114,11 +116,11 @@ pub fn choose_bits(
     Ok((found, policy))
 }
 
-/// Returns what the weight of `layers` costs at each width.
-fn costs(solved: &[Solved], layers: &[usize], reference: &Reference) -> Result<Vec<f64>> {
+/// Returns what the weight of the layers that make `outputs` costs at each width.
+fn costs(solved: &[Solved], outputs: &[String], reference: &Reference) -> Result<Vec<f64>> {
     let cost = |candidate: &Solved| {
         let mut part = Part::of(&candidate.plan, false);
-        layers.iter().for_each(|&layer| part.weights[layer] = true);
+        outputs.iter().for_each(|output| part.add_weight(&candidate.plan, output));
         Ok(reference.cost(&partly_quantized(candidate, &part)?)?.cost)
     };
     solved.iter().map(cost).collect()

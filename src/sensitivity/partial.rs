@@ -16,6 +16,8 @@ pub struct Part {
     pub weights: Vec<bool>,
     /// Per layer of the plan: what it reads.
     pub inputs: Vec<bool>,
+    /// Per layer of which the plan quantizes the weight alone: that weight.
+    pub weights_alone: Vec<bool>,
     /// Per activation of the plan: what operators other than layers read of it.
     pub others: Vec<bool>,
 }
@@ -24,7 +26,19 @@ impl Part {
     /// Returns the part that is the whole plan (`true`) or nothing of it (`false`).
     pub fn of(plan: &Plan, quantized: bool) -> Self {
         let (layers, activations) = (plan.layers.len(), plan.activations.len());
-        Self { weights: vec![quantized; layers], inputs: vec![quantized; layers], others: vec![quantized; activations] }
+        Self {
+            weights: vec![quantized; layers],
+            inputs: vec![quantized; layers],
+            weights_alone: vec![quantized; plan.weight_only.len()],
+            others: vec![quantized; activations],
+        }
+    }
+
+    /// Puts the weight of the layer that makes `output` in.
+    pub fn add_weight(&mut self, plan: &Plan, output: &str) {
+        let layers = plan.layers.iter().map(|l| &l.output).zip(&mut self.weights);
+        let alone = plan.weight_only.iter().map(|l| &l.output).zip(&mut self.weights_alone);
+        layers.chain(alone).filter(|(name, _)| *name == output).for_each(|(_, is_in)| *is_in = true);
     }
 }
 
@@ -76,17 +90,10 @@ pub fn partly_quantized(solved: &Solved, part: &Part) -> Result<Graph> {
     let mut weights: HashMap<usize, ValueId> = HashMap::new();
     for (place, layer) in plan.layers.iter().enumerate() {
         let Some(index) = layer.weight else { continue };
-        let output = graph.find(&layer.output);
-        let node = graph.nodes.iter().position(|node| node.output(0) == output);
-        let node =
-            node.ok_or_else(|| Error::Plan(format!("no node makes \"{}\", which the plan names", layer.output)))?;
+        let node = maker(&graph, &layer.output)?;
         let weight = &solution.weights[index];
         if part.weights[place] {
-            let id = *weights.entry(index).or_insert_with(|| {
-                let values = Tensor::from_f32(&weight.shape, &weight.dequantize());
-                graph.add_constant(&format!("{}_quantized", plan.weights[index].tensor), values)
-            });
-            graph.nodes[node].inputs[1] = Some(id);
+            graph.nodes[node].inputs[1] = Some(fake_weight(&mut graph, solved, &mut weights, index));
         }
         match (part.weights[place], part.inputs[place], solution.corrections.get(&layer.output)) {
             (true, true, _) if plan.target.choices().quantizes_biases => {
@@ -98,6 +105,10 @@ pub fn partly_quantized(solved: &Solved, part: &Part) -> Result<Graph> {
             }
             _ => {}
         }
+    }
+    for (layer, _) in plan.weight_only.iter().zip(&part.weights_alone).filter(|(_, is_in)| **is_in) {
+        let node = maker(&graph, &layer.output)?;
+        graph.nodes[node].inputs[1] = Some(fake_weight(&mut graph, solved, &mut weights, layer.weight));
     }
     let mut quantized: HashMap<ValueId, ValueId> = HashMap::new();
     for reader in readers(student, plan) {
@@ -116,6 +127,21 @@ pub fn partly_quantized(solved: &Solved, part: &Part) -> Result<Graph> {
     graph.sort()?;
     graph.sweep();
     Ok(graph)
+}
+
+fn maker(graph: &Graph, output: &str) -> Result<usize> {
+    let id = graph.find(output);
+    let node = graph.nodes.iter().position(|node| id.is_some() && node.output(0) == id);
+    node.ok_or_else(|| Error::Plan(format!("no node makes \"{output}\", which the plan names")))
+}
+
+/// Returns the constant that holds what the integers of a weight stand for; `made` are those that there are already.
+fn fake_weight(graph: &mut Graph, solved: &Solved, made: &mut HashMap<usize, ValueId>, index: usize) -> ValueId {
+    let weight = &solved.solution.weights[index];
+    *made.entry(index).or_insert_with(|| {
+        let values = Tensor::from_f32(&weight.shape, &weight.dequantize());
+        graph.add_constant(&format!("{}_quantized", solved.plan.weights[index].tensor), values)
+    })
 }
 
 /// Gives a layer another bias where it has one vector of constants.

@@ -33,14 +33,14 @@ pub struct Share {
     pub op_type: String,
     /// Bits of the weight; none where there is no constant one.
     pub weight_bits: Option<u32>,
-    /// Bits of what is read.
-    pub input_bits: u32,
+    /// Bits of what is read; none where that stays float.
+    pub input_bits: Option<u32>,
     /// Only this is quantized.
     pub alone: Cost,
     /// Only its weight is.
     pub weight_alone: Option<Cost>,
-    /// Only what it reads is.
-    pub input_alone: Cost,
+    /// Only what it reads is; none where that stays float.
+    pub input_alone: Option<Cost>,
     /// Everything but this is quantized.
     pub left_float: Cost,
     /// By how much the cost of the whole falls where this stays float; below 0 where errors had cancelled out.
@@ -73,15 +73,19 @@ pub fn rank(solved: &Solved, reference: &Reference, images: Option<Labelled>) ->
         let (alone, left_float) = (unit.set(Part::of(plan, false), true), unit.set(Part::of(plan, true), false));
         let nothing = Part::of(plan, false);
         let input = Part { weights: nothing.weights.clone(), ..alone.clone() };
-        let weight = Part { weights: alone.weights.clone(), ..nothing };
-        let (input_alone, left) = (cost(&input)?, cost(&left_float)?);
+        let weight = Part { inputs: nothing.inputs.clone(), ..alone.clone() };
+        let left = cost(&left_float)?;
+        let input_alone = unit.input_bits.map(|_| cost(&input)).transpose()?;
         let weight_alone = unit.weight_bits.map(|_| cost(&weight)).transpose()?;
         let accuracy = |part: &Part, images| reference.accuracy(&partly_quantized(solved, part)?, images);
         let accuracy = |images| -> Result<Accuracy> {
             Ok(Accuracy { alone: accuracy(&alone, images)?, left_float: accuracy(&left_float, images)? })
         };
         shares.push(Share {
-            alone: if weight_alone.is_some() { cost(&alone)? } else { input_alone },
+            alone: match (weight_alone, input_alone) {
+                (Some(only), None) | (None, Some(only)) => only,
+                _ => cost(&alone)?,
+            },
             weight_alone,
             input_alone,
             gain: quantized.cost - left.cost,
@@ -109,23 +113,34 @@ fn ranked(mut shares: Vec<Share>) -> Vec<Share> {
     shares
 }
 
+/// Where a unit stands in the plan.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Index into [`crate::plan::Plan::layers`].
+    Layer(usize),
+    /// Index into [`crate::plan::Plan::weight_only`].
+    WeightAlone(usize),
+    /// Index into [`crate::plan::Plan::activations`].
+    Grid(usize),
+}
+
 /// What is quantized together: a layer, or the readers of a grid that are none.
 struct Unit {
     name: String,
     output: Option<String>,
     op_type: String,
     weight_bits: Option<u32>,
-    input_bits: u32,
-    layer: Option<usize>,
-    activation: usize,
+    input_bits: Option<u32>,
+    place: Place,
 }
 
 impl Unit {
     /// Returns `part` with this unit in it or out of it.
     fn set(&self, mut part: Part, quantized: bool) -> Part {
-        match self.layer {
-            Some(layer) => (part.weights[layer], part.inputs[layer]) = (quantized, quantized),
-            None => part.others[self.activation] = quantized,
+        match self.place {
+            Place::Layer(layer) => (part.weights[layer], part.inputs[layer]) = (quantized, quantized),
+            Place::WeightAlone(layer) => part.weights_alone[layer] = quantized,
+            Place::Grid(activation) => part.others[activation] = quantized,
         }
         part
     }
@@ -138,9 +153,16 @@ fn units(solved: &Solved) -> Vec<Unit> {
         output: Some(layer.output.clone()),
         op_type: layer.op_type.clone(),
         weight_bits: layer.weight.map(|weight| plan.weights[weight].scheme.bits),
-        input_bits: plan.activations[layer.input].scheme.bits,
-        layer: Some(i),
-        activation: layer.input,
+        input_bits: Some(plan.activations[layer.input].scheme.bits),
+        place: Place::Layer(i),
+    });
+    let alone = plan.weight_only.iter().enumerate().map(|(i, layer)| Unit {
+        name: layer.name.clone(),
+        output: Some(layer.output.clone()),
+        op_type: layer.op_type.clone(),
+        weight_bits: Some(plan.weights[layer.weight].scheme.bits),
+        input_bits: None,
+        place: Place::WeightAlone(i),
     });
     let readers = readers(student, plan);
     let others = plan.activations.iter().enumerate().filter_map(|(index, activation)| {
@@ -152,10 +174,9 @@ fn units(solved: &Solved) -> Vec<Unit> {
             output: None,
             op_type: operators.into_iter().collect::<Vec<_>>().join(", "),
             weight_bits: None,
-            input_bits: activation.scheme.bits,
-            layer: None,
-            activation: index,
+            input_bits: Some(activation.scheme.bits),
+            place: Place::Grid(index),
         })
     });
-    layers.chain(others).collect()
+    layers.chain(alone).chain(others).collect()
 }

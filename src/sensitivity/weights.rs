@@ -1,10 +1,12 @@
 //! The weights of a model, those whose bits can be chosen and those that something else fixed.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use super::Solved;
 use crate::ir::{Graph, Node};
-use crate::plan::{LAYERS, Plan};
+use crate::plan::LAYERS;
 
 /// The bits of one weight.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,8 +34,8 @@ pub struct WidthCost {
 
 /// A weight and the layers of the plan that read it.
 pub(super) struct Weight {
-    /// Indices of layers of the plan.
-    pub(super) layers: Vec<usize>,
+    /// The tensors that those layers make.
+    pub(super) outputs: Vec<String>,
     pub(super) allotted: Allotted,
 }
 
@@ -44,22 +46,46 @@ impl Weight {
     }
 }
 
+/// A layer with a quantized weight, whatever becomes of its input.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'a> {
+    name: &'a str,
+    pub(super) output: &'a str,
+    /// Index into [`crate::plan::Plan::weights`].
+    weight: usize,
+}
+
+/// Returns the layers with quantized weights in graph order.
+pub(super) fn weight_readers(solved: &Solved) -> Vec<Reader<'_>> {
+    let Solved { student, plan, .. } = solved;
+    let layers = plan.layers.iter().filter_map(|l| Some((&l.name, &l.output, l.weight?)));
+    let alone = plan.weight_only.iter().map(|l| (&l.name, &l.output, l.weight));
+    let readers = layers.chain(alone).map(|(name, output, weight)| (output.as_str(), Reader { name, output, weight }));
+    let readers: HashMap<&str, Reader> = readers.collect();
+    let outputs = student.nodes.iter().filter_map(|node| node.output(0));
+    outputs.filter_map(|id| readers.get(student.name_of(id)).copied()).collect()
+}
+
 /// Returns all weights, quantized and float. Those whose bits follow the policy's own are free.
 pub(super) fn weights(solved: &[Solved]) -> Vec<Weight> {
     let Some(first) = solved.first() else { return Vec::new() };
-    let bits =
-        |solved: &Solved, layer: usize| solved.plan.layers[layer].weight.map(|w| solved.plan.weights[w].scheme.bits);
+    let bits = |solved: &Solved, reader: &Reader| solved.plan.weights[reader.weight].scheme.bits;
+    let others: Vec<HashMap<&str, u32>> = solved
+        .iter()
+        .map(|other| weight_readers(other).iter().map(|reader| (reader.output, bits(other, reader))).collect())
+        .collect();
     let mut found: Vec<(usize, Weight)> = Vec::new();
-    for (index, layer) in first.plan.layers.iter().enumerate() {
-        let Some(weight) = layer.weight else { continue };
-        let free = solved.iter().any(|other| bits(other, index) != bits(first, index));
-        let name = name_of_one(&first.student, &first.plan, index);
-        if let Some((_, known)) = found.iter_mut().find(|(w, known)| *w == weight && known.allotted.fixed != free) {
-            known.layers.push(index);
+    for reader in weight_readers(first) {
+        let free = others.iter().any(|other| other.get(reader.output) != Some(&bits(first, &reader)));
+        let name = name_of_one(&first.student, &reader);
+        if let Some((_, known)) =
+            found.iter_mut().find(|(w, known)| *w == reader.weight && known.allotted.fixed != free)
+        {
+            known.outputs.push(reader.output.to_owned());
             known.allotted.layers.push(name);
             continue;
         }
-        let tensor = &first.solution.weights[weight];
+        let tensor = &first.solution.weights[reader.weight];
         let allotted = Allotted {
             layers: vec![name],
             elements: count(tensor.bytes.len()),
@@ -67,17 +93,18 @@ pub(super) fn weights(solved: &[Solved]) -> Vec<Weight> {
             fixed: !free,
             costs: Vec::new(),
         };
-        found.push((weight, Weight { layers: vec![index], allotted }));
+        found.push((reader.weight, Weight { outputs: vec![reader.output.to_owned()], allotted }));
     }
     found.into_iter().map(|(_, weight)| weight).chain(float_weights(first)).collect()
 }
 
 /// Weights of layers that stay float.
 fn float_weights(solved: &Solved) -> Vec<Weight> {
-    let Solved { student, plan, .. } = solved;
+    let Solved { student, .. } = solved;
+    let readers = weight_readers(solved);
     let planned = |node: &Node| {
         let output = node.output(0).map(|id| student.name_of(id));
-        plan.layers.iter().any(|layer| Some(layer.output.as_str()) == output)
+        readers.iter().any(|reader| Some(reader.output) == output)
     };
     let layers = student.nodes.iter().filter(|node| LAYERS.iter().any(|op| node.is(op)) && !planned(node));
     let weight = |node: &Node| {
@@ -89,19 +116,18 @@ fn float_weights(solved: &Solved) -> Vec<Weight> {
             fixed: true,
             costs: Vec::new(),
         };
-        Some(Weight { layers: Vec::new(), allotted })
+        Some(Weight { outputs: Vec::new(), allotted })
     };
     layers.filter_map(weight).collect()
 }
 
 /// Returns the layer's name where it names no other layer, else its result's.
-fn name_of_one(graph: &Graph, plan: &Plan, layer: usize) -> String {
-    let layer = &plan.layers[layer];
+fn name_of_one(graph: &Graph, reader: &Reader) -> String {
     let named = |node: &&Node| {
         let result = node.output(0).map(|id| graph.name_of(id));
-        LAYERS.iter().any(|op| node.is(op)) && (node.name == layer.name || result == Some(layer.name.as_str()))
+        LAYERS.iter().any(|op| node.is(op)) && (node.name == reader.name || result == Some(reader.name))
     };
-    if graph.nodes.iter().filter(named).count() == 1 { layer.name.clone() } else { layer.output.clone() }
+    if graph.nodes.iter().filter(named).count() == 1 { reader.name.to_owned() } else { reader.output.to_owned() }
 }
 
 fn count(elements: usize) -> u64 {

@@ -2,6 +2,7 @@
 //! tensor that follow from them.
 
 mod batch_norm;
+mod channels;
 mod clipped_normal;
 mod input;
 mod moments;
@@ -10,5 +11,5 @@ mod side_file;
 pub use batch_norm::{BatchNorm, batch_norm_of, read_batch_norms};
 pub use clipped_normal::ClippedNormal;
 pub use input::{InputScale, InputSource, InputStatistics, guess_input, is_network_input};
-pub use moments::{Moments, propagate};
+pub use moments::{Moments, propagate, share_of_taps};
 pub use side_file::{TensorStatistics, place_statistics, read_statistics, statistics_to_write};

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::channels::{concat, padded, rearranged};
 use super::{BatchNorm, ClippedNormal, is_network_input};
 use crate::ir::{Dim, Graph, Node, ValueId};
 
@@ -20,7 +21,8 @@ impl Moments {
         Self(self.0.iter().map(f).collect())
     }
 
-    fn channel(&self, i: usize) -> &ClippedNormal {
+    /// Returns the moments of channel `i`.
+    pub fn channel(&self, i: usize) -> &ClippedNormal {
         if self.0.len() == 1 { &self.0[0] } else { &self.0[i] }
     }
 
@@ -72,7 +74,8 @@ fn rule(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Option
         "Min" => capped(graph, node, x()?),
         "Add" | "Sub" | "Mul" | "Div" => binary(graph, node, known),
         "Conv" | "ConvTranspose" | "Gemm" | "MatMul" => weighted(graph, node, x()?),
-        "AveragePool" | "GlobalAveragePool" | "ReduceMean" => average(graph, node, x()?),
+        "AveragePool" | "GlobalAveragePool" => average(graph, node, x()?),
+        "ReduceMean" if keeps_channels(graph, node) => average(graph, node, x()?),
         "MaxPool" | "Identity" | "Cast" | "Dropout" | "Resize" | "GlobalMaxPool" => Some(x()?.clone()),
         "Slice" | "Transpose" | "Squeeze" | "Unsqueeze" | "Reshape" | "Flatten" => rearranged(graph, node, x()?),
         "Pad" => padded(graph, node, x()?),
@@ -97,21 +100,35 @@ fn clip(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
 
 /// `Min(x, caps)` with constant caps, one a channel or one for all.
 fn capped(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
-    let caps = operand(graph, node.input(1).filter(|&id| graph.constant_of(id).is_some())?, &HashMap::new())?;
+    let caps = node.input(1).filter(|&id| graph.constant_of(id).is_some())?;
+    let caps = operand(graph, node, caps, &HashMap::new())?;
     (node.inputs.len() == 2).then_some(())?;
     x.zip(&caps, |c, cap| c.clip(f64::NEG_INFINITY, cap.mean))
 }
 
-/// Constants of one value, or one value a channel (`[C]` trailing ones, `[1, C, 1, 1]`), are taken; others are not.
-fn operand(graph: &Graph, id: ValueId, known: &HashMap<ValueId, Moments>) -> Option<Moments> {
+/// Constants of one value, or one value a channel (`[C, 1, 1]`, `[1, C, 1, 1]`, `[C]` where channels come last), are
+/// taken; others are not.
+fn operand(graph: &Graph, node: &Node, id: ValueId, known: &HashMap<ValueId, Moments>) -> Option<Moments> {
     let Some(tensor) = graph.constant_of(id) else { return known.get(&id).cloned() };
-    let per_channel = tensor.shape().iter().filter(|&&d| d != 1).count() <= 1;
-    let values = tensor.to_f32().ok().filter(|v| per_channel && !v.is_empty())?;
+    let values = tensor.to_f32().ok().filter(|v| !v.is_empty())?;
+    let long: Vec<usize> = (0..tensor.shape().len()).filter(|&axis| tensor.shape()[axis] != 1).collect();
+    let per_channel = match long[..] {
+        [] => true,
+        [axis] => {
+            let result = graph.value(node.output(0)?).shape.as_ref()?;
+            let axis = (result.len() + axis).checked_sub(tensor.shape().len())?;
+            axis == 1 || axis + 1 == result.len() && result.get(1)?.known() != Some(values.len())
+        }
+        _ => false,
+    };
+    if !per_channel {
+        return None;
+    }
     Some(Moments(values.iter().map(|&v| ClippedNormal::new(f64::from(v), 0.0)).collect()))
 }
 
 fn binary(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Option<Moments> {
-    let (a, b) = (operand(graph, node.input(0)?, known)?, operand(graph, node.input(1)?, known)?);
+    let (a, b) = (operand(graph, node, node.input(0)?, known)?, operand(graph, node, node.input(1)?, known)?);
     let op = node.op_type.as_str();
     if op == "Div" && b.0.iter().any(|c| c.std != 0.0 || c.mean == 0.0) {
         return None;
@@ -127,6 +144,15 @@ fn binary(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Opti
         let bounded = ClippedNormal::new(mean, variance.sqrt());
         if op == "Add" { bounded.clip(a.lo + b.lo, a.hi + b.hi) } else { bounded }
     })
+}
+
+/// Returns the share of its taps that an output of a layer sees: below 1 where a ConvTranspose has strides.
+#[allow(clippy::cast_precision_loss)]
+pub fn share_of_taps(node: &Node) -> f64 {
+    match node.ints("strides").filter(|_| node.is("ConvTranspose")) {
+        Some(strides) => 1.0 / strides.iter().product::<i64>().max(1) as f64,
+        None => 1.0,
+    }
 }
 
 /// `mean = W·mean + b`; the variance takes the taps of one input channel as correlated by [`SPATIAL_CORRELATION`].
@@ -154,6 +180,7 @@ fn weighted(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
         return None;
     }
     let moments: Vec<(f64, f64)> = x.0.iter().map(ClippedNormal::moments).collect();
+    let seen = share_of_taps(node);
     let output = |o: usize| {
         let (mut mean, mut variance) = (f64::from(bias[if bias.len() == 1 { 0 } else { o }]), 0.0);
         for i in 0..inputs {
@@ -162,12 +189,24 @@ fn weighted(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
             let (sum, squares) = taps.fold((0.0, 0.0), |(s, q), w| (s + w, q + w * w));
             let channel = o / (outputs / group).max(1) * inputs + i;
             let (m, v) = moments[if moments.len() == 1 { 0 } else { channel }];
+            let (sum, squares) = (seen * sum, seen * squares);
             mean += sum * m;
             variance += v * ((1.0 - SPATIAL_CORRELATION) * squares + SPATIAL_CORRELATION * sum * sum);
         }
         ClippedNormal::new(mean, variance.sqrt())
     };
     Some(Moments((0..outputs).map(output).collect()))
+}
+
+/// Returns whether a reduction leaves batch and channels alone.
+fn keeps_channels(graph: &Graph, node: &Node) -> bool {
+    let rank = node.input(0).and_then(|id| graph.value(id).shape.as_ref()).map(Vec::len);
+    let axes = match node.input(1) {
+        Some(id) => graph.constant_of(id).and_then(|t| t.to_i64().ok()),
+        None => node.ints("axes").map(<[i64]>::to_vec),
+    };
+    let Some((rank, axes)) = rank.and_then(|rank| i64::try_from(rank).ok()).zip(axes) else { return false };
+    !axes.is_empty() && axes.iter().all(|&axis| axis >= 2 || axis < 0 && axis + rank >= 2)
 }
 
 fn average(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
@@ -187,63 +226,6 @@ fn average(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
         let (mean, variance) = c.moments();
         ClippedNormal { mean, std: (variance * kept).sqrt(), ..*c }
     }))
-}
-
-/// Channels stay apart where axis 1 keeps its size or is flattened with the axes behind it; else they are pooled.
-fn rearranged(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
-    let size = |id: Option<ValueId>| graph.value(id?).shape.as_ref()?.get(1)?.known();
-    let (before, after) = (size(node.input(0)), size(node.output(0)));
-    let channels = x.0.len();
-    let flattens = matches!(node.op_type.as_str(), "Reshape" | "Flatten");
-    match (before, after) {
-        (Some(b), Some(a)) if b == channels && a == b && node.op_type != "Transpose" => Some(x.clone()),
-        (Some(b), Some(a)) if b == channels && flattens && a > b && a % b == 0 => {
-            Some(Moments(x.0.iter().flat_map(|c| std::iter::repeat_n(*c, a / b)).collect()))
-        }
-        _ => Some(Moments(vec![pooled(&x.0)?])),
-    }
-}
-
-fn pooled(channels: &[ClippedNormal]) -> Option<ClippedNormal> {
-    #[allow(clippy::cast_precision_loss)]
-    let n = channels.len() as f64;
-    let moments: Vec<(f64, f64)> = channels.iter().map(ClippedNormal::moments).collect();
-    let mean = moments.iter().map(|m| m.0).sum::<f64>() / n;
-    let second = moments.iter().map(|(m, v)| v + m * m).sum::<f64>() / n;
-    let lo = channels.iter().map(|c| c.lo).reduce(f64::min)?;
-    let hi = channels.iter().map(|c| c.hi).reduce(f64::max)?;
-    Some(ClippedNormal { mean, std: (second - mean * mean).max(0.0).sqrt(), lo, hi })
-}
-
-/// Padding of channels with zeros adds channels that are zero; other padding changes little.
-fn padded(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
-    let pads = match node.input(1) {
-        Some(id) => graph.constant_of(id)?.to_i64().ok()?,
-        None => node.ints("pads")?.to_vec(),
-    };
-    let rank = pads.len() / 2;
-    let at = |i: usize| pads.get(i).and_then(|&p| usize::try_from(p).ok());
-    let (before, after) = (at(1)?, at(rank + 1)?);
-    if before + after == 0 {
-        return Some(x.clone());
-    }
-    let channels = main_axis(graph, node.input(0)?)?;
-    let zeros = |n| std::iter::repeat_n(ClippedNormal::new(0.0, 0.0), n);
-    let old = (0..channels).map(|i| *x.channel(i));
-    (x.0.len() == channels || x.0.len() == 1).then(|| Moments(zeros(before).chain(old).chain(zeros(after)).collect()))
-}
-
-fn concat(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Option<Moments> {
-    let mut channels = Vec::new();
-    for id in node.inputs.iter().flatten() {
-        let moments = known.get(id)?;
-        let n = main_axis(graph, *id).filter(|&n| n == moments.0.len() || moments.0.len() == 1)?;
-        channels.extend((0..n).map(|i| *moments.channel(i)));
-    }
-    match node.attrs.int("axis", 1) {
-        1 => Some(Moments(channels)),
-        _ => Some(Moments(vec![pooled(&channels)?])),
-    }
 }
 
 fn elementwise(x: &Moments, f: impl Fn(f64) -> f64) -> Moments {
@@ -284,13 +266,10 @@ fn unary(node: &Node) -> Option<Unary> {
     })
 }
 
-fn main_axis(graph: &Graph, id: ValueId) -> Option<usize> {
-    graph.value(id).shape.as_ref()?.get(1)?.known()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ir::{Attr, DType, Tensor};
 
     #[test]
     fn a_sum_of_rectified_tensors_stays_above_zero() {
@@ -300,5 +279,64 @@ mod tests {
         });
         let sum = sum.unwrap();
         assert_eq!((sum.0.len(), sum.0[0].lo), (3, 0.0));
+    }
+
+    /// Returns the moments of the result of one node on `x[N, 2, 4, 2]`, whose channels are N(1, 1) and N(3, 4).
+    fn result(op: &str, constant: Option<(&[usize], &[f32])>, attrs: &[(&'static str, Attr)]) -> Option<Vec<[f64; 2]>> {
+        let mut graph = Graph::default();
+        graph.set_opset(13);
+        let (x, y) = (graph.add_value("x"), graph.add_value("y"));
+        graph.value_mut(x).dtype = Some(DType::F32);
+        graph.value_mut(x).shape = Some([8, 2, 4, 2].map(Dim::Known).to_vec());
+        graph.inputs.push(x);
+        let other = constant.map(|(shape, values)| graph.add_constant("c", Tensor::from_f32(shape, values)));
+        let mut node = Node::new(op, [x].into_iter().chain(other), [y], []);
+        attrs.iter().for_each(|(name, attr)| node.set(name, attr.clone()));
+        graph.nodes.push(node);
+        crate::shape::infer(&mut graph).unwrap();
+        let input = Moments(vec![ClippedNormal::new(1.0, 1.0), ClippedNormal::new(3.0, 2.0)]);
+        let found = propagate(&graph, &[], &input).remove(&y)?;
+        Some(found.0.iter().map(|c| [c.moments().0, c.moments().1]).collect())
+    }
+
+    /// By hand.
+    #[test]
+    fn constants_and_reductions_count_by_the_axis_that_they_lie_on() {
+        type Case = (&'static str, Option<Vec<[f64; 2]>>, Option<Vec<[f64; 2]>>);
+        let ints = |v: &[i64]| Attr::Ints(v.to_vec());
+        let shifted = Some(vec![[11.0, 1.0], [23.0, 4.0]]);
+        let two: &[f32] = &[10.0, 20.0];
+        let cases: Vec<Case> = vec![
+            ("one a channel", result("Add", Some((&[2, 1, 1], two)), &[]), shifted.clone()),
+            ("one a channel, and the batch", result("Add", Some((&[1, 2, 1, 1], two)), &[]), shifted),
+            ("one a column, as many as channels", result("Add", Some((&[2], two)), &[]), None),
+            ("one a row", result("Add", Some((&[4, 1], &[1.0; 4])), &[]), None),
+            ("one for all", result("Mul", Some((&[1], &[2.0])), &[]), Some(vec![[2.0, 4.0], [6.0, 16.0]])),
+            ("a mean of channels", result("ReduceMean", None, &[("axes", ints(&[1]))]), None),
+            ("a mean of all", result("ReduceMean", None, &[]), None),
+            (
+                "a mean of pixels",
+                result("ReduceMean", None, &[("axes", ints(&[2, -1]))]),
+                // Half of the variance is common to all pixels of a channel, half of it is averaged over eight.
+                Some(vec![[1.0, 0.5 + 0.5 / 8.0], [3.0, 4.0 * (0.5 + 0.5 / 8.0)]]),
+            ),
+            (
+                "each result sees one tap of four",
+                result("ConvTranspose", Some((&[2, 1, 2, 2], &[1.0; 8])), &[("strides", ints(&[2, 2]))]),
+                Some(vec![[1.0 + 3.0, 1.0 + 4.0]]),
+            ),
+        ];
+        let close = |a: &[f64; 2], b: &[f64; 2]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9);
+        let mut failed = Vec::new();
+        for (name, found, expected) in cases {
+            let same = match (&found, &expected) {
+                (Some(f), Some(e)) => f.len() == e.len() && f.iter().zip(e).all(|(f, e)| close(f, e)),
+                (found, expected) => found.is_none() && expected.is_none(),
+            };
+            if !same {
+                failed.push((name, found, expected));
+            }
+        }
+        assert!(failed.is_empty(), "{failed:#?}");
     }
 }

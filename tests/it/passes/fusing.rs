@@ -89,6 +89,20 @@ fn a_clip_before_a_quantizer_goes_or_becomes_one_of_integers() {
         })
     };
     let six = ("Clip", Some([0.0, 6.0]));
+    let capped = |caps: [f32; 3]| {
+        let mut graph = small(13, |g| {
+            layer(g, "Conv", "x", "c", &[3, 4, 1, 1], 3, []);
+            g.node("Relu", "c", "a", []);
+            g.constant("caps", Tensor::from_f32(&[3, 1, 1], &caps));
+            g.node("Min", "a caps", "r", []);
+            g.constant("s", Tensor::from_f32(&[], &[0.01]));
+            g.constant("z", Tensor::from_ints(DType::U8, &[], &[0]).unwrap());
+            g.node("QuantizeLinear", "r s z", "q", []);
+            g.node("DequantizeLinear", "q s z", "y", []);
+        });
+        dfq_onnx::shape::infer(&mut graph).unwrap();
+        graph
+    };
     const PLAIN: &[&str] = &[
         "%r = Conv(%x, float32[3, 4, 1, 1], float32[3])",
         "%q = QuantizeLinear(%r, float32[], [0])",
@@ -138,6 +152,8 @@ fn a_clip_before_a_quantizer_goes_or_becomes_one_of_integers() {
             ]),
         ),
         ("a graph output", output, None),
+        ("caps beyond the grid", capped([2.55, 3.0, 9.0]), Some(PLAIN)),
+        ("a cap of one channel within the grid", capped([2.0, 3.0, 9.0]), None),
     ];
     let failed = failures(passes::clip_in_integers, cases);
     assert!(failed.is_empty(), "{failed:#?}");

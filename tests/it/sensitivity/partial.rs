@@ -3,11 +3,12 @@
 use dfq_onnx::ir::{Graph, Tensor};
 use dfq_onnx::onnx;
 use dfq_onnx::plan::{Policy, Target};
-use dfq_onnx::sensitivity::{Part, Solved, partly_quantized};
+use dfq_onnx::sensitivity::{Part, Reference, Request, Solved, choose_bits, partly_quantized, rank};
 
 use crate::support::net::run;
 use crate::support::quantized::{Quantized, quantized};
-use crate::support::{fixture, random_inputs, relative_rms};
+use crate::support::{fixture, ort, random_inputs, relative_rms};
+use crate::targets::{network, policy};
 
 fn solved(model: &str, policy: &Policy) -> (Solved, Graph) {
     let graph = onnx::load(&fixture(model)).unwrap();
@@ -58,4 +59,35 @@ fn a_layer_that_stays_float_takes_back_the_correction_of_its_bias() {
     part.weights[2] = true;
     let corrected = output(&partly_quantized(&solved, &part).unwrap());
     assert!(relative_rms(&corrected, &float) > 0.01, "a quantized weight keeps it");
+}
+
+#[test]
+fn weights_that_are_quantized_alone_are_ranked_and_chosen_like_others() {
+    let solve = |policy: &Policy| -> dfq_onnx::Result<Solved> {
+        let Quantized { student, plan, solution, .. } = quantized(&network(), policy)?;
+        Ok(Solved { student, plan, solution })
+    };
+    let policy = policy(Target::TensorRt, 4, 8);
+    let solved = solve(&policy).unwrap();
+    let inputs = random_inputs(&solved.student, 16, 5);
+    let reference = Reference::new(ort(), &solved.student, &inputs).unwrap();
+
+    let emitted = quantized(&network(), &policy).unwrap().emitted;
+    let whole = partly_quantized(&solved, &Part::of(&solved.plan, true)).unwrap();
+    let apart = relative_rms(&run(&whole, &inputs).unwrap()[0], &run(&emitted, &inputs).unwrap()[0]);
+    assert!(apart < 1e-3, "{apart} from the file");
+
+    let shares = rank(&solved, &reference, None).unwrap().shares;
+    let share = shares.iter().find(|share| share.name == "h").unwrap();
+    assert_eq!((share.weight_bits, share.input_bits, share.input_alone), (Some(4), None, None));
+    assert!(share.alone.cost > 0.0 && share.gain != 0.0, "{share:?}");
+
+    let request = Request { average: 5.0, candidates: vec![2, 4, 8] };
+    let (chosen, policy) = choose_bits(&policy, &request, &solve, &reference).unwrap();
+    let weight = chosen.weights.iter().find(|w| w.layers == ["h"]).unwrap();
+    assert!(!weight.fixed && weight.costs.len() == 3 && weight.costs[0].cost > weight.costs[2].cost, "{weight:?}");
+    assert!(chosen.average <= 5.0, "{chosen:?}");
+    let planned = solve(&policy).unwrap().plan;
+    let bits = planned.weights.iter().find(|w| w.tensor == "h_w").map(|w| w.scheme.bits);
+    assert_eq!(bits, Some(weight.bits));
 }
