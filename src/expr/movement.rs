@@ -45,13 +45,24 @@ impl<'b> Expr<'b> {
         self.builder.apply("Slice", &[self, one(range.start), one(range.end), one(axis)], [])
     }
 
-    /// Returns the tensor with zeros before and behind each axis; negative numbers cut off.
+    /// Returns the tensor with zeros before and behind each axis; negative numbers cut off (by Slice: not every engine
+    /// pads by less than nothing).
     #[track_caller]
     pub fn pad(self, before: &[i64], behind: &[i64]) -> Self {
-        if before.iter().chain(behind).all(|&n| n == 0) {
-            return self;
+        let shape = self.shape();
+        let mut kept = self;
+        for (axis, (&size, (&before, &behind))) in shape.iter().zip(before.iter().zip(behind)).enumerate() {
+            if before < 0 || behind < 0 {
+                let cut = |n: i64| usize::try_from(-n.min(0)).unwrap_or(usize::MAX);
+                let end = size.saturating_sub(cut(behind));
+                kept = kept.slice(axis, cut(before).min(end)..end);
+            }
         }
-        self.builder.apply("Pad", &[self, self.builder.ints(&[before, behind].concat())], [])
+        let widths: Vec<i64> = before.iter().chain(behind).map(|&n| n.max(0)).collect();
+        if widths.iter().all(|&n| n == 0) {
+            return kept;
+        }
+        self.builder.apply("Pad", &[kept, self.builder.ints(&widths)], [])
     }
 
     /// Returns pieces of `sizes` along `axis`.

@@ -35,6 +35,9 @@ pub enum Values {
     These(&'static [f32]),
 }
 
+/// Makes results of operands.
+pub type Build = dyn for<'b> Fn(&[Expr<'b>]) -> Vec<Expr<'b>>;
+
 /// One operator in one form.
 pub struct Case {
     /// The operator, as in the table of rules.
@@ -44,7 +47,7 @@ pub struct Case {
     /// Shapes and elements of the operands.
     pub operands: Vec<(Vec<usize>, Values)>,
     /// Builds the results.
-    pub build: Box<dyn for<'b> Fn(&[Expr<'b>]) -> Vec<Expr<'b>>>,
+    pub build: Box<Build>,
 }
 
 impl Values {

@@ -1,9 +1,14 @@
 //! One function per operator, by family, and the table of them.
 
 mod activation;
+mod conv;
 mod elementwise;
 mod matmul;
+mod movement;
+mod normalisation;
+mod pool;
 mod reduce;
+mod window;
 
 use super::Rule;
 
@@ -39,9 +44,28 @@ pub const RULES: &[(&str, Rule)] = &[
     ("Softplus", activation::softplus),
     ("MatMul", matmul::matmul),
     ("Gemm", matmul::gemm),
+    ("Conv", conv::conv),
+    ("ConvTranspose", conv::conv_transpose),
+    ("MaxPool", pool::max_pool),
+    ("AveragePool", pool::average_pool),
+    ("GlobalAveragePool", pool::global_average_pool),
+    ("BatchNormalization", normalisation::batch_normalization),
+    ("LayerNormalization", normalisation::layer_normalization),
     ("ReduceSum", reduce::sum),
     ("ReduceMean", reduce::mean),
     ("ReduceMax", reduce::largest),
     ("Softmax", reduce::softmax),
     ("LogSoftmax", reduce::log_softmax),
+    ("Reshape", movement::reshape),
+    ("Flatten", movement::reshape),
+    ("Squeeze", movement::reshape),
+    ("Unsqueeze", movement::reshape),
+    ("Expand", movement::expand),
+    ("Transpose", movement::transpose),
+    ("DepthToSpace", movement::depth_to_space),
+    ("Concat", movement::concat),
+    ("Split", movement::split),
+    ("Slice", movement::slice),
+    ("Pad", movement::pad),
+    ("Gather", movement::gather),
 ];

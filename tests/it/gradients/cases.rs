@@ -2,7 +2,9 @@
 
 mod elementwise;
 mod linear;
+mod movement;
 mod reduce;
+mod window;
 
 use dfq_onnx::expr::Expr;
 use dfq_onnx::ir::Attr;
@@ -11,7 +13,8 @@ use super::{Case, Values};
 
 /// Every case.
 pub fn cases() -> Vec<Case> {
-    [elementwise::cases(), linear::cases(), reduce::cases()].into_iter().flatten().collect()
+    let families = [elementwise::cases(), linear::cases(), movement::cases(), reduce::cases(), window::cases()];
+    families.into_iter().flatten().collect()
 }
 
 /// A case with one result.
