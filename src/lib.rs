@@ -3,11 +3,13 @@
 //! [`pipeline`] reads as the list of stages; every stage is a module of its own.
 
 pub mod audit;
+pub mod autodiff;
 pub mod calibrate;
 pub mod cli;
 pub mod data;
 pub mod emit;
 pub mod error;
+pub mod expr;
 pub mod gate;
 pub mod ir;
 pub mod layers;

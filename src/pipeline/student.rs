@@ -85,7 +85,11 @@ pub(super) fn solve(prepared: &Prepared, policy: &Policy, config: &Config, engin
 /// Returns what the float student makes of synthetic inputs.
 pub(super) fn float_answers<'a>(prepared: &Prepared, config: &Config, engines: &'a Engines) -> Result<Reference<'a>> {
     let Prepared { student, input, .. } = prepared;
-    Reference::new(engines.main(), student, &input.synthetic(student, samples(student, config), config.seed, engines.threads)?)
+    Reference::new(
+        engines.main(),
+        student,
+        &input.synthetic(student, samples(student, config), config.seed, engines.threads)?,
+    )
 }
 
 /// Returns how many samples the checks run.

@@ -1,0 +1,117 @@
+//! Reverse-mode differentiation of a graph that is being built: gradients are expressions of the same graph.
+//!
+//! One small function per operator in [`RULES`]; what an operator broadcast is summed again here, once for all of them.
+//! An operator without a rule on the way is an error, never a zero gradient.
+
+mod rules;
+mod step;
+
+pub use rules::RULES;
+pub use step::{Rule, Step};
+
+use crate::error::{Error, Result};
+use crate::expr::{Builder, Expr, STOP_GRADIENT_DOMAIN};
+use crate::ir::{Graph, Node, Tensor, ValueId};
+
+/// Returns the gradient of `loss`, a single number, with respect to each of `wrt`, in its shape; zeros where the loss
+/// does not depend on it.
+///
+/// # Errors
+/// [`Error::Shape`] for a loss of several elements; [`Error::Unsupported`] naming the first operator on the way that
+/// has no rule.
+pub fn gradients<'b>(loss: Expr<'b>, wrt: &[Expr<'b>]) -> Result<Vec<Expr<'b>>> {
+    let builder = loss.builder();
+    if loss.len() != 1 {
+        return Err(Error::shape("loss", format!("expected a single number, found the shape {:?}", loss.shape())));
+    }
+    let (nodes, varies) = path(&builder.graph(), wrt);
+    let mut gradients: Vec<Option<Expr<'b>>> = vec![None; varies.len()];
+    let one = Tensor::from_f32(&loss.shape(), &[1.0]);
+    gradients[loss.id().index()] = Some(builder.constant("one", one).cast(loss.dtype()));
+    for node in nodes.iter().rev() {
+        let grads: Vec<Option<Expr<'b>>> = node.outputs.iter().map(|id| gradients[(*id)?.index()]).collect();
+        if grads.iter().all(Option::is_none) {
+            continue;
+        }
+        let wanted = |id: &Option<ValueId>| id.is_some_and(|id| varies[id.index()]);
+        let found = apply(builder, node, &grads, &node.inputs.iter().map(wanted).collect::<Vec<_>>())?;
+        for (id, gradient) in node.inputs.iter().zip(found) {
+            let (Some(id), Some(gradient)) = (*id, gradient) else { continue };
+            let slot = &mut gradients[id.index()];
+            *slot = Some(slot.map_or(gradient, |sum| sum + gradient));
+        }
+    }
+    Ok(wrt.iter().map(|&e| gradients[e.id().index()].unwrap_or_else(|| zeros(e))).collect())
+}
+
+/// Returns the nodes that depend on `wrt` in order, and per value whether it does. Nothing depends through a
+/// StopGradient, or through a type that has no gradients.
+fn path(graph: &Graph, wrt: &[Expr]) -> (Vec<Node>, Vec<bool>) {
+    let mut varies = vec![false; graph.value_ids().count()];
+    wrt.iter().for_each(|e| varies[e.id().index()] = true);
+    let mut nodes = Vec::new();
+    for node in &graph.nodes {
+        let stops = node.domain == STOP_GRADIENT_DOMAIN || matches!(node.op_type.as_str(), "Shape" | "Size");
+        if !stops && node.inputs.iter().flatten().any(|id| varies[id.index()]) {
+            node.outputs.iter().flatten().for_each(|id| varies[id.index()] = true);
+            nodes.push(node.clone());
+        }
+    }
+    (nodes, varies)
+}
+
+fn apply<'b>(
+    builder: &'b Builder,
+    node: &Node,
+    grads: &[Option<Expr<'b>>],
+    wanted: &[bool],
+) -> Result<Vec<Option<Expr<'b>>>> {
+    let expr = |id: &Option<ValueId>| id.map(|id| builder.expr(id));
+    let inputs: Vec<Option<Expr<'b>>> = node.inputs.iter().map(expr).collect();
+    let outputs: Vec<Option<Expr<'b>>> = node.outputs.iter().map(expr).collect();
+    if !outputs.iter().flatten().any(|e| e.dtype().is_float()) {
+        return Ok(vec![None; inputs.len()]);
+    }
+    let place = builder.graph().describe(node);
+    let Some((_, rule)) = RULES.iter().find(|row| node.is(row.0)) else {
+        let message = "has no gradient rule; tap the network before it, or keep what lies behind it out of the loss";
+        return Err(Error::unsupported(place, message));
+    };
+    let step = Step {
+        place: &place,
+        op_type: &node.op_type,
+        attrs: &node.attrs,
+        inputs: &inputs,
+        outputs: &outputs,
+        grads,
+        wanted,
+    };
+    let found = rule(&step)?;
+    let fitted =
+        found.into_iter().zip(&inputs).zip(wanted).map(|((gradient, input), &wanted)| match (gradient, input) {
+            (Some(gradient), Some(input)) if wanted => unbroadcast(gradient, *input, &place).map(Some),
+            _ => Ok(None),
+        });
+    fitted.collect()
+}
+
+/// Returns `gradient` summed over every axis along which `input` was broadcast.
+fn unbroadcast<'b>(gradient: Expr<'b>, input: Expr<'b>, place: &str) -> Result<Expr<'b>> {
+    let (from, to) = (gradient.shape(), input.shape());
+    if from == to {
+        return Ok(gradient);
+    }
+    let extra = from.len().checked_sub(to.len());
+    let fits = |extra: usize| from[extra..].iter().zip(&to).all(|(f, t)| f == t || *t == 1);
+    let Some(extra) = extra.filter(|&extra| fits(extra)) else {
+        return Err(Error::shape(place, format!("its rule gives a gradient of shape {from:?} for an input of {to:?}")));
+    };
+    let axes: Vec<usize> = (0..from.len()).filter(|&i| i < extra || (from[i] != 1 && to[i - extra] == 1)).collect();
+    let sum = if axes.is_empty() { gradient } else { gradient.sum(&axes, true) };
+    Ok(sum.reshape(&to))
+}
+
+fn zeros(expr: Expr<'_>) -> Expr<'_> {
+    let zero = expr.builder().scalar(0.0).cast(expr.dtype());
+    zero.expand(&expr.shape())
+}

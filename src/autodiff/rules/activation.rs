@@ -1,0 +1,98 @@
+//! Activation functions.
+
+use std::f32::consts::{FRAC_1_SQRT_2, PI};
+
+use crate::autodiff::Step;
+use crate::error::Result;
+use crate::expr::Expr;
+
+type Gradients<'b> = Result<Vec<Option<Expr<'b>>>>;
+
+/// y = max(x, 0): dy where y > 0.
+pub fn relu<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let (y, dy) = (s.y()?, s.dy()?);
+    let zero = s.builder().scalar(0.0);
+    Ok(vec![Some(y.greater(zero).choose(dy, zero))])
+}
+
+/// y = x where x ≥ 0, else αx: dy·(1 or α).
+pub fn leaky_relu<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let (x, dy) = (s.x(0)?, s.dy()?);
+    let alpha = s.attrs.float("alpha", 0.01);
+    Ok(vec![Some(x.less(s.builder().scalar(0.0)).choose(dy * alpha, dy))])
+}
+
+/// y = x where x ≥ 0, else slope·x: dy·(1 or slope), dy·x where x < 0.
+pub fn prelu<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let (x, slope, dy) = (s.x(0)?, s.x(1)?, s.dy()?);
+    let zero = s.builder().scalar(0.0);
+    let negative = x.less(zero);
+    Ok(vec![Some(negative.choose(dy * slope, dy)), s.wants(1).then(|| negative.choose(dy * x, zero))])
+}
+
+/// y = x held in [lo, hi]: dy where lo ≤ x ≤ hi; bounds are taken for constants.
+pub fn clip<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let (x, y, dy) = (s.x(0)?, s.y()?, s.dy()?);
+    if s.wants(1) || s.wants(2) {
+        return Err(s.error("its bounds are trained; write it as Min and Max"));
+    }
+    Ok(vec![Some(x.equal(y).choose(dy, s.builder().scalar(0.0)))])
+}
+
+/// y = σ(x): dy·y·(1 - y).
+pub fn sigmoid<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let y = s.y()?;
+    Ok(vec![Some(s.dy()? * y * (1.0 - y))])
+}
+
+/// y = αx + β held in [0, 1]: α·dy where 0 < y < 1.
+pub fn hard_sigmoid<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let (y, dy) = (s.y()?, s.dy()?);
+    let alpha = s.attrs.float("alpha", 0.2);
+    let inside = (y * (1.0 - y)).greater(s.builder().scalar(0.0));
+    Ok(vec![Some(inside.choose(dy * alpha, s.builder().scalar(0.0)))])
+}
+
+/// y = x·h, h = x/6 + 1/2 held in [0, 1]: dy·(h + x/6 where 0 < h < 1).
+pub fn hard_swish<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let (x, dy) = (s.x(0)?, s.dy()?);
+    let sixth = x * (1.0 / 6.0);
+    let h = (sixth + 0.5).clip(0.0, 1.0);
+    let zero = s.builder().scalar(0.0);
+    let inside = (h * (1.0 - h)).greater(zero);
+    Ok(vec![Some(dy * (h + inside.choose(sixth, zero)))])
+}
+
+/// y = tanh(x): dy·(1 - y²).
+pub fn tanh<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    Ok(vec![Some(s.dy()? * (1.0 - s.y()?.square()))])
+}
+
+/// y = erf(x): dy·2/√π·e^(-x²).
+pub fn erf<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    Ok(vec![Some(s.dy()? * (2.0 / PI.sqrt()) * (-s.x(0)?.square()).exp())])
+}
+
+/// y = x·Φ(x), or its approximation x·(1 + tanh u)/2 with u = √(2/π)·(x + 0.044715·x³).
+pub fn gelu<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let (x, dy) = (s.x(0)?, s.dy()?);
+    let slope = match s.attrs.string("approximate") {
+        Some("tanh") => {
+            let root = (2.0 / PI).sqrt();
+            let t = ((x + x.square() * x * 0.044_715) * root).tanh();
+            let inner = (x.square() * (3.0 * 0.044_715) + 1.0) * root;
+            (t + 1.0) * 0.5 + x * 0.5 * (1.0 - t.square()) * inner
+        }
+        _ => {
+            let cumulative = ((x * FRAC_1_SQRT_2).unary("Erf") + 1.0) * 0.5;
+            let density = (x.square() * -0.5).exp() * (1.0 / (2.0 * PI).sqrt());
+            cumulative + x * density
+        }
+    };
+    Ok(vec![Some(dy * slope)])
+}
+
+/// y = ln(1 + e^x): dy·σ(x).
+pub fn softplus<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    Ok(vec![Some(s.dy()? * s.x(0)?.sigmoid())])
+}

@@ -1,0 +1,106 @@
+//! Arithmetic, choice, and functions of one element.
+
+use crate::autodiff::Step;
+use crate::error::Result;
+use crate::expr::Expr;
+
+type Gradients<'b> = Result<Vec<Option<Expr<'b>>>>;
+
+/// y = a + b: dy, dy.
+pub fn add<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    Ok(vec![Some(s.dy()?), Some(s.dy()?)])
+}
+
+/// y = a - b: dy, -dy.
+pub fn sub<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    Ok(vec![Some(s.dy()?), if s.wants(1) { Some(-s.dy()?) } else { None }])
+}
+
+/// y = a·b: dy·b, dy·a.
+pub fn mul<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let (a, b, dy) = (s.x(0)?, s.x(1)?, s.dy()?);
+    Ok(vec![s.wants(0).then(|| dy * b), s.wants(1).then(|| dy * a)])
+}
+
+/// y = a/b: dy/b, -dy·y/b.
+pub fn div<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let (b, y, dy) = (s.x(1)?, s.y()?, s.dy()?);
+    let da = dy / b;
+    Ok(vec![Some(da), s.wants(1).then(|| -(da * y))])
+}
+
+/// y = a^b: dy·b·a^(b-1), dy·y·ln(a). An exponent of another type is cast first.
+pub fn pow<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let (a, b, y, dy) = (s.x(0)?, s.x(1)?, s.y()?, s.dy()?);
+    let b = b.cast(a.dtype());
+    let power = || s.builder().apply("Pow", &[a, b - 1.0], []);
+    Ok(vec![s.wants(0).then(|| dy * b * power()), s.wants(1).then(|| dy * y * a.log())])
+}
+
+/// y = a + b + …: dy each.
+pub fn sum<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let dy = s.dy()?;
+    Ok(vec![Some(dy); s.inputs.len()])
+}
+
+/// y = min or max of all inputs: dy, to the first of those that are equal to y.
+pub fn extreme<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let (y, dy) = (s.y()?, s.dy()?);
+    let zero = s.builder().scalar(0.0).cast(dy.dtype());
+    let mut left = dy;
+    let mut gradients = Vec::with_capacity(s.inputs.len());
+    for i in 0..s.inputs.len() {
+        let wins = s.x(i)?.equal(y);
+        gradients.push(Some(wins.choose(left, zero)));
+        left = wins.choose(zero, left);
+    }
+    Ok(gradients)
+}
+
+/// y = a where c, else b: nothing, dy where c, dy where not c.
+pub fn choose<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let (condition, dy) = (s.x(0)?, s.dy()?);
+    let zero = s.builder().scalar(0.0).cast(dy.dtype());
+    Ok(vec![None, Some(condition.choose(dy, zero)), Some(condition.choose(zero, dy))])
+}
+
+/// y = -x: -dy.
+pub fn neg<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    Ok(vec![Some(-s.dy()?)])
+}
+
+/// y = |x|: dy·sign(x).
+pub fn abs<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    Ok(vec![Some(s.dy()? * s.x(0)?.sign())])
+}
+
+/// y = e^x: dy·y.
+pub fn exp<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    Ok(vec![Some(s.dy()? * s.y()?)])
+}
+
+/// y = ln(x): dy/x.
+pub fn log<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    Ok(vec![Some(s.dy()? / s.x(0)?)])
+}
+
+/// y = √x: dy/(2y).
+pub fn sqrt<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    Ok(vec![Some(s.dy()? * 0.5 / s.y()?)])
+}
+
+/// y = 1/x: -dy·y².
+pub fn reciprocal<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    Ok(vec![Some(-(s.dy()? * s.y()?.square()))])
+}
+
+/// y = x: dy.
+pub fn identity<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    Ok(vec![Some(s.dy()?)])
+}
+
+/// y = x in another floating-point type: dy in the type of x.
+pub fn cast<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let x = s.x(0)?;
+    Ok(vec![if x.dtype().is_float() { Some(s.dy()?.cast(x.dtype())) } else { None }])
+}

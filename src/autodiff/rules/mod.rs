@@ -1,0 +1,71 @@
+//! One function per operator, by family, and the table of them.
+
+mod activation;
+mod conv;
+mod elementwise;
+mod matmul;
+mod movement;
+mod normalisation;
+mod pool;
+mod reduce;
+mod window;
+
+use super::Rule;
+
+/// The rule of every operator that has one.
+pub const RULES: &[(&str, Rule)] = &[
+    ("Add", elementwise::add),
+    ("Sub", elementwise::sub),
+    ("Mul", elementwise::mul),
+    ("Div", elementwise::div),
+    ("Pow", elementwise::pow),
+    ("Sum", elementwise::sum),
+    ("Min", elementwise::extreme),
+    ("Max", elementwise::extreme),
+    ("Where", elementwise::choose),
+    ("Neg", elementwise::neg),
+    ("Abs", elementwise::abs),
+    ("Exp", elementwise::exp),
+    ("Log", elementwise::log),
+    ("Sqrt", elementwise::sqrt),
+    ("Reciprocal", elementwise::reciprocal),
+    ("Identity", elementwise::identity),
+    ("Cast", elementwise::cast),
+    ("Relu", activation::relu),
+    ("LeakyRelu", activation::leaky_relu),
+    ("PRelu", activation::prelu),
+    ("Clip", activation::clip),
+    ("Sigmoid", activation::sigmoid),
+    ("HardSigmoid", activation::hard_sigmoid),
+    ("HardSwish", activation::hard_swish),
+    ("Tanh", activation::tanh),
+    ("Erf", activation::erf),
+    ("Gelu", activation::gelu),
+    ("Softplus", activation::softplus),
+    ("MatMul", matmul::matmul),
+    ("Gemm", matmul::gemm),
+    ("Conv", conv::conv),
+    ("ConvTranspose", conv::conv_transpose),
+    ("MaxPool", pool::max_pool),
+    ("AveragePool", pool::average_pool),
+    ("GlobalAveragePool", pool::global_average_pool),
+    ("BatchNormalization", normalisation::batch_normalization),
+    ("LayerNormalization", normalisation::layer_normalization),
+    ("ReduceSum", reduce::sum),
+    ("ReduceMean", reduce::mean),
+    ("ReduceMax", reduce::largest),
+    ("Softmax", reduce::softmax),
+    ("LogSoftmax", reduce::log_softmax),
+    ("Reshape", movement::reshape),
+    ("Flatten", movement::reshape),
+    ("Squeeze", movement::reshape),
+    ("Unsqueeze", movement::reshape),
+    ("Expand", movement::expand),
+    ("Transpose", movement::transpose),
+    ("DepthToSpace", movement::depth_to_space),
+    ("Concat", movement::concat),
+    ("Split", movement::split),
+    ("Slice", movement::slice),
+    ("Pad", movement::pad),
+    ("Gather", movement::gather),
+];

@@ -1,0 +1,73 @@
+//! What a rule is given: one operator call and the gradient of its results.
+
+use crate::error::{Error, Result};
+use crate::expr::{Builder, Expr};
+use crate::ir::Attrs;
+
+/// Returns the gradient of each input, in order; `None` where there is none. Gradients may have the shape of the
+/// result where the input was broadcast to it.
+pub type Rule = for<'b> fn(&Step<'_, 'b>) -> Result<Vec<Option<Expr<'b>>>>;
+
+/// One operator call on the way back.
+#[derive(Debug)]
+pub struct Step<'a, 'b> {
+    /// How a message names the node.
+    pub place: &'a str,
+    /// The operator.
+    pub op_type: &'a str,
+    /// Its attributes.
+    pub attrs: &'a Attrs,
+    /// Its inputs; `None` where an optional one is left out.
+    pub inputs: &'a [Option<Expr<'b>>],
+    /// Its outputs.
+    pub outputs: &'a [Option<Expr<'b>>],
+    /// The gradient of each output; `None` where the loss does not depend on it.
+    pub grads: &'a [Option<Expr<'b>>],
+    /// Whether the gradient of each input is wanted; others may be left out.
+    pub wanted: &'a [bool],
+}
+
+impl<'b> Step<'_, 'b> {
+    /// Returns input `i`.
+    ///
+    /// # Errors
+    /// When it is left out.
+    pub fn x(&self, i: usize) -> Result<Expr<'b>> {
+        let found = self.inputs.get(i).copied().flatten();
+        found.ok_or_else(|| self.error(format!("input {i} is missing")))
+    }
+
+    /// Returns the first output.
+    ///
+    /// # Errors
+    /// When it is left out.
+    pub fn y(&self) -> Result<Expr<'b>> {
+        let found = self.outputs.first().copied().flatten();
+        found.ok_or_else(|| self.error("its first output is missing"))
+    }
+
+    /// Returns the gradient of the first output.
+    ///
+    /// # Errors
+    /// Where the loss depends on another output alone.
+    pub fn dy(&self) -> Result<Expr<'b>> {
+        let found = self.grads.first().copied().flatten();
+        found.ok_or_else(|| self.error("only its first output has a gradient"))
+    }
+
+    /// Returns whether the gradient of input `i` is wanted.
+    pub fn wants(&self, i: usize) -> bool {
+        self.wanted.get(i).copied().unwrap_or(false)
+    }
+
+    /// Returns what is being built.
+    pub fn builder(&self) -> &'b Builder {
+        let any = self.inputs.iter().chain(self.outputs).flatten().next();
+        any.expect("an operator has an output").builder()
+    }
+
+    /// Returns an error at this node.
+    pub fn error(&self, message: impl Into<String>) -> Error {
+        Error::unsupported(self.place, message)
+    }
+}

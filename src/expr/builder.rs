@@ -1,0 +1,238 @@
+//! The graph behind expressions.
+
+use std::cell::{Ref, RefCell};
+use std::panic::Location;
+
+use super::Expr;
+use crate::error::{Error, Result};
+use crate::ir::{Attrs, DType, Dim, Graph, Node, Tensor, ValueId};
+use crate::shape::{self, Call, Fact};
+
+/// The operator set of every built graph.
+pub const OPSET: i64 = 21;
+/// The file format that goes with it.
+const IR_VERSION: i64 = 10;
+/// The operator that gradients do not pass; it exists in a [`Builder`] alone.
+pub const STOP_GRADIENT: &str = "StopGradient";
+/// The domain of [`STOP_GRADIENT`].
+pub const STOP_GRADIENT_DOMAIN: &str = "dfq-onnx";
+
+/// A graph that is being built.
+///
+/// The first mistake is kept, with the place in the source that made it, and returned by [`Builder::finish`]; what is
+/// built on it afterwards is of no meaning.
+#[derive(Debug)]
+pub struct Builder {
+    state: RefCell<State>,
+    /// Stands for every result behind the first mistake.
+    mistaken: ValueId,
+}
+
+#[derive(Debug)]
+struct State {
+    graph: Graph,
+    facts: Vec<Fact>,
+    error: Option<Error>,
+}
+
+impl Builder {
+    /// Returns an empty graph.
+    pub fn new(name: &str) -> Self {
+        let mut graph = Graph::default();
+        (graph.name, graph.ir_version) = (name.to_owned(), IR_VERSION);
+        graph.set_opset(OPSET);
+        let mistaken = graph.add_value("mistaken");
+        let facts = vec![Fact::of_shape(DType::F32, &[])];
+        Self { state: RefCell::new(State { graph, facts, error: None }), mistaken }
+    }
+
+    /// Returns a new input of the graph.
+    pub fn input(&self, name: &str, dtype: DType, shape: &[usize]) -> Expr<'_> {
+        let mut state = self.state.borrow_mut();
+        let id = state.add(name, Fact::of_shape(dtype, shape));
+        state.graph.inputs.push(id);
+        Expr { builder: self, id }
+    }
+
+    /// Returns a constant.
+    pub fn constant(&self, name: &str, tensor: Tensor) -> Expr<'_> {
+        let mut state = self.state.borrow_mut();
+        let id = state.add(name, Fact::of_tensor(&tensor));
+        state.graph.value_mut(id).constant = Some(tensor);
+        Expr { builder: self, id }
+    }
+
+    /// Returns a constant of rank 0.
+    pub fn scalar(&self, value: f32) -> Expr<'_> {
+        self.constant("scalar", Tensor::from_f32(&[], &[value]))
+    }
+
+    /// Returns a constant list of integers.
+    pub fn ints(&self, values: &[i64]) -> Expr<'_> {
+        self.constant("ints", Tensor::from_i64(&[values.len()], values))
+    }
+
+    /// Returns the only result of an operator.
+    #[track_caller]
+    pub fn apply<'b>(&'b self, op_type: &str, inputs: &[Expr<'b>], attrs: impl Into<Attrs>) -> Expr<'b> {
+        let inputs: Vec<Option<Expr<'b>>> = inputs.iter().copied().map(Some).collect();
+        self.call(op_type, &inputs, attrs, 1)[0]
+    }
+
+    /// Returns the results of an operator of the default domain; inputs may be left out.
+    #[track_caller]
+    pub fn call<'b>(
+        &'b self,
+        op_type: &str,
+        inputs: &[Option<Expr<'b>>],
+        attrs: impl Into<Attrs>,
+        outputs: usize,
+    ) -> Vec<Expr<'b>> {
+        let place = format!("{op_type} at {}", Location::caller());
+        let node = Node { op_type: op_type.to_owned(), attrs: attrs.into(), ..Node::default() };
+        self.call_at(&place, node, inputs, outputs)
+    }
+
+    /// Adds `node`, whose inputs and outputs are still empty; `place` names it in errors.
+    pub(super) fn call_at<'b>(
+        &'b self,
+        place: &str,
+        mut node: Node,
+        inputs: &[Option<Expr<'b>>],
+        outputs: usize,
+    ) -> Vec<Expr<'b>> {
+        if inputs.iter().flatten().any(|e| !std::ptr::eq(e.builder, self)) {
+            self.fail(Error::shape(place, "an operand belongs to another graph"));
+        }
+        let mut state = self.state.borrow_mut();
+        let facts = match &state.error {
+            Some(_) => Err(None),
+            None => state.infer(place, &node, inputs, outputs).map_err(Some),
+        };
+        let facts = match facts {
+            Ok(facts) => facts,
+            Err(error) => {
+                state.error = state.error.take().or(error);
+                return vec![self.mistaken(); outputs];
+            }
+        };
+        let name = if node.name.is_empty() { node.op_type.to_lowercase() } else { node.name.clone() };
+        let results: Vec<ValueId> = facts.into_iter().map(|fact| state.add(&name, fact)).collect();
+        node.inputs = inputs.iter().map(|input| input.map(|e| e.id)).collect();
+        node.outputs = results.iter().copied().map(Some).collect();
+        state.graph.nodes.push(node);
+        results.into_iter().map(|id| Expr { builder: self, id }).collect()
+    }
+
+    /// Keeps `error` where it is the first.
+    pub(crate) fn fail(&self, error: Error) {
+        self.state.borrow_mut().error.get_or_insert(error);
+    }
+
+    /// Returns what stands for a result behind a mistake.
+    pub(crate) fn mistaken(&self) -> Expr<'_> {
+        Expr { builder: self, id: self.mistaken }
+    }
+
+    /// Returns the handle of a value of this graph.
+    pub(crate) fn expr(&self, id: ValueId) -> Expr<'_> {
+        Expr { builder: self, id }
+    }
+
+    /// Returns the graph as it stands, mistakes included.
+    pub(crate) fn graph(&self) -> Ref<'_, Graph> {
+        Ref::map(self.state.borrow(), |state| &state.graph)
+    }
+
+    /// Returns what is known of a value.
+    pub(super) fn fact(&self, id: ValueId) -> Ref<'_, Fact> {
+        Ref::map(self.state.borrow(), |state| &state.facts[id.index()])
+    }
+
+    /// Returns the graph of everything that `outputs` need, under the names given to them. Inputs stay, in the order in
+    /// which they were made, whether they are needed or not.
+    ///
+    /// # Errors
+    /// The first mistake; two outputs of one name; an output that is an input or a constant (an Identity in between
+    /// makes it one).
+    pub fn finish(&self, outputs: &[(&str, Expr)]) -> Result<Graph> {
+        let mut state = self.state.borrow_mut();
+        if let Some(error) = state.error.take() {
+            return Err(error);
+        }
+        let mut graph = state.graph.clone();
+        for (id, fact) in graph.value_ids().zip(&state.facts) {
+            let value = graph.value_mut(id);
+            (value.dtype, value.shape) = (fact.dtype, fact.shape.clone());
+        }
+        for (name, expr) in outputs {
+            let made = graph.nodes.iter().any(|node| node.outputs.contains(&Some(expr.id)));
+            if !made || graph.outputs.contains(&expr.id) {
+                let message = "is an input, a constant, or an output already; put an Identity in between";
+                return Err(Error::shape(format!("output \"{name}\""), message));
+            }
+            graph.outputs.push(expr.id);
+        }
+        drop_stop_gradients(&mut graph);
+        for (name, _) in outputs.iter().zip(graph.outputs.clone()).map(|((name, _), id)| (*name, id)) {
+            if graph.find(name).is_some_and(|id| !graph.outputs.contains(&id)) {
+                return Err(Error::shape(format!("output \"{name}\""), "the name is taken"));
+            }
+        }
+        graph.sweep();
+        rename(&mut graph, outputs);
+        Ok(graph)
+    }
+}
+
+impl State {
+    fn add(&mut self, name: &str, fact: Fact) -> ValueId {
+        let id = self.graph.add_value(name);
+        self.facts.push(fact);
+        id
+    }
+
+    fn infer(&self, place: &str, node: &Node, inputs: &[Option<Expr>], outputs: usize) -> Result<Vec<Fact>> {
+        let inputs: Vec<Option<&Fact>> = inputs.iter().map(|e| e.map(|e| &self.facts[e.id.index()])).collect();
+        if node.op_type == STOP_GRADIENT && node.domain == STOP_GRADIENT_DOMAIN {
+            return Ok(inputs.into_iter().flatten().cloned().collect());
+        }
+        let (op_type, attrs) = (node.op_type.as_str(), &node.attrs);
+        let facts = shape::apply(&Call { place, op_type, attrs, inputs: &inputs, outputs, opset: OPSET })?;
+        let known = |fact: &Fact| fact.dtype.is_some() && fact.static_shape().is_some();
+        if facts.len() < outputs || !facts[..outputs].iter().all(known) {
+            let message =
+                "the shape of its result does not follow from its operands; every size has to be a number here";
+            return Err(Error::shape(place, message));
+        }
+        Ok(facts.into_iter().take(outputs).collect())
+    }
+}
+
+fn drop_stop_gradients(graph: &mut Graph) {
+    let stops: Vec<(ValueId, ValueId)> = graph
+        .nodes
+        .iter()
+        .filter(|n| n.op_type == STOP_GRADIENT && n.domain == STOP_GRADIENT_DOMAIN)
+        .filter_map(|n| Some((n.input(0)?, n.output(0)?)))
+        .collect();
+    for (input, output) in stops {
+        graph.replace_uses(output, input);
+    }
+    graph.nodes.retain(|n| n.domain != STOP_GRADIENT_DOMAIN);
+}
+
+fn rename(graph: &mut Graph, outputs: &[(&str, Expr)]) {
+    for (i, (name, _)) in outputs.iter().enumerate() {
+        let id = graph.outputs[i];
+        if graph.name_of(id) != *name {
+            let named = graph.find_or_add(name);
+            graph.swap_names(id, named);
+        }
+    }
+}
+
+/// Returns dimensions as numbers.
+pub(super) fn numbers(fact: &Fact) -> Vec<usize> {
+    fact.shape.iter().flatten().map(|dim| Dim::known(dim).unwrap_or(0)).collect()
+}

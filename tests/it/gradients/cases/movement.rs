@@ -1,0 +1,90 @@
+//! Operators that move elements.
+
+use dfq_onnx::expr::Expr;
+use dfq_onnx::ir::{Attr, Attrs, Tensor};
+
+use super::{case, plain};
+use crate::gradients::Case;
+use crate::gradients::Values::Apart;
+
+const SHAPE: &[usize] = &[2, 3, 4];
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = shapes();
+    cases.extend(parts());
+    cases.extend(picks());
+    cases
+}
+
+/// `x` and lists of integers through an operator.
+fn with<'b>(op_type: &str, x: Expr<'b>, lists: &[&[i64]], attrs: impl Into<Attrs>) -> Expr<'b> {
+    let inputs: Vec<Expr> = std::iter::once(x).chain(lists.iter().map(|list| x.builder().ints(list))).collect();
+    x.builder().apply(op_type, &inputs, attrs)
+}
+
+fn shapes() -> Vec<Case> {
+    let perm = |axes: &[i64]| [("perm", Attr::Ints(axes.to_vec()))];
+    vec![
+        case("Reshape", "with -1", &[(SHAPE, Apart)], |x| with("Reshape", x[0], &[&[6, -1]], [])),
+        plain("Flatten", "axis 1", &[(SHAPE, Apart)], &[]),
+        plain("Flatten", "axis 2", &[(SHAPE, Apart)], &[("axis", 2)]),
+        case("Squeeze", "axes", &[(&[2, 1, 3, 1], Apart)], |x| with("Squeeze", x[0], &[&[1, -1]], [])),
+        case("Squeeze", "all", &[(&[2, 1, 3, 1], Apart)], |x| x[0].unary("Squeeze")),
+        case("Unsqueeze", "two", &[(SHAPE, Apart)], |x| with("Unsqueeze", x[0], &[&[0, 4]], [])),
+        case("Transpose", "reversed", &[(SHAPE, Apart)], |x| x[0].unary("Transpose")),
+        case("Transpose", "rotated", &[(SHAPE, Apart)], move |x| {
+            x[0].builder().apply("Transpose", x, perm(&[1, 2, 0]))
+        }),
+        case("Expand", "inside and in front", &[(&[3, 1], Apart)], |x| x[0].expand(&[2, 3, 4])),
+        plain("DepthToSpace", "DCR", &[(&[2, 8, 2, 3], Apart)], &[("blocksize", 2)]),
+        case("DepthToSpace", "CRD", &[(&[2, 8, 2, 3], Apart)], |x| {
+            x[0].builder().apply("DepthToSpace", x, [("blocksize", Attr::Int(2)), ("mode", "CRD".into())])
+        }),
+    ]
+}
+
+fn parts() -> Vec<Case> {
+    let slice = |form, lists: &'static [&'static [i64]]| {
+        case("Slice", form, &[(&[4, 7], Apart)], move |x| with("Slice", x[0], lists, []))
+    };
+    let mut cases = vec![
+        slice("both axes", &[&[1, 2], &[3, 6]]),
+        slice("from behind, beyond the end", &[&[-3], &[100], &[1]]),
+        slice("every second", &[&[1], &[7], &[1], &[2]]),
+        slice("backwards", &[&[5, -1], &[0, -100], &[1, 0], &[-2, -1]]),
+        case("Pad", "both sides", &[(SHAPE, Apart)], |x| x[0].pad(&[0, 1, 2], &[1, 0, 3])),
+        case("Pad", "cuts", &[(SHAPE, Apart)], |x| with("Pad", x[0], &[&[0, -1, 1, 0, 0, -2]], [])),
+        case("Pad", "axes", &[(SHAPE, Apart)], |x| {
+            let b = x[0].builder();
+            let inputs = [Some(x[0]), Some(b.ints(&[1, 2])), None, Some(b.ints(&[-1]))];
+            b.call("Pad", &inputs, [], 1)[0]
+        }),
+        plain("Concat", "axis 1", &[(SHAPE, Apart), (&[2, 1, 4], Apart), (SHAPE, Apart)], &[("axis", 1)]),
+        plain("Concat", "last axis", &[(SHAPE, Apart), (&[2, 3, 1], Apart)], &[("axis", -1)]),
+    ];
+    let split = |form, used: &'static [usize]| {
+        let mut made = case("Split", form, &[(&[4, 7], Apart)], |x| x[0]);
+        made.build = Box::new(move |x| {
+            let parts = x[0].split(1, &[1, 4, 2]);
+            used.iter().map(|&i| parts[i]).collect()
+        });
+        made
+    };
+    cases.push(split("all used", &[0, 1, 2]));
+    cases.push(split("one not used", &[2, 0]));
+    cases
+}
+
+fn picks() -> Vec<Case> {
+    let gather = |form, shape: &'static [usize], indices: &'static [i64], axis: i64| {
+        case("Gather", form, &[(&[4, 5], Apart)], move |x| {
+            let indices = x[0].builder().constant("indices", Tensor::from_i64(shape, indices));
+            x[0].builder().apply("Gather", &[x[0], indices], [("axis", Attr::Int(axis))])
+        })
+    };
+    vec![
+        gather("rows, some twice", &[3], &[2, 0, 2], 0),
+        gather("columns by a matrix, from behind", &[2, 2], &[-1, 0, 3, -1], 1),
+        gather("one row", &[], &[1], 0),
+    ]
+}

@@ -1,0 +1,28 @@
+//! Reductions and softmax.
+
+use super::{case, plain};
+use crate::gradients::Case;
+use crate::gradients::Values::Apart;
+
+const SHAPE: &[usize] = &[2, 3, 4];
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        case("ReduceSum", "one axis dropped", &[(SHAPE, Apart)], |x| x[0].sum(&[1], false)),
+        case("ReduceSum", "two axes kept", &[(SHAPE, Apart)], |x| x[0].sum(&[0, 2], true)),
+        case("ReduceSum", "all", &[(SHAPE, Apart)], |x| x[0].sum(&[], false)),
+        case("ReduceSum", "axis from behind", &[(SHAPE, Apart)], |x| {
+            let axes = x[0].builder().ints(&[-1]);
+            x[0].builder().apply("ReduceSum", &[x[0], axes], [])
+        }),
+        plain("ReduceSum", "no axes, nothing to do", &[(SHAPE, Apart)], &[("noop_with_empty_axes", 1)]),
+        case("ReduceMean", "two axes dropped", &[(SHAPE, Apart)], |x| x[0].mean(&[0, 2], false)),
+        case("ReduceMean", "all", &[(SHAPE, Apart)], |x| x[0].mean(&[], true)),
+        case("ReduceMax", "one axis", &[(SHAPE, Apart)], |x| x[0].largest(&[2], false)),
+        case("ReduceMax", "all", &[(SHAPE, Apart)], |x| x[0].largest(&[], true)),
+        plain("Softmax", "last axis", &[(SHAPE, Apart)], &[]),
+        plain("Softmax", "axis 1", &[(SHAPE, Apart)], &[("axis", 1)]),
+        plain("LogSoftmax", "last axis", &[(SHAPE, Apart)], &[]),
+        plain("LogSoftmax", "axis 0", &[(SHAPE, Apart)], &[("axis", 0)]),
+    ]
+}

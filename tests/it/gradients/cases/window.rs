@@ -1,0 +1,108 @@
+//! Convolutions, pools and normalisations.
+
+use dfq_onnx::ir::{Attr, Attrs};
+
+use super::{case, plain};
+use crate::gradients::Case;
+use crate::gradients::Values::{Apart, Positive};
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = convolutions();
+    cases.extend(transposed());
+    cases.extend(pools());
+    cases.extend(normalisations());
+    cases
+}
+
+type Lists = &'static [(&'static str, &'static [i64])];
+
+/// A case of an operator with these lists, and numbers where a list has one entry and the name is one of a number.
+fn windowed(op_type: &'static str, form: &'static str, shapes: &[&[usize]], lists: Lists) -> Case {
+    let operands: Vec<_> = shapes.iter().map(|&shape| (shape, Apart)).collect();
+    case(op_type, form, &operands, move |x| {
+        let mut attrs = Attrs::default();
+        for (name, values) in lists {
+            match (*name, *values) {
+                ("group" | "ceil_mode" | "count_include_pad", [value]) => attrs.set(name, *value),
+                (_, values) => attrs.set(name, Attr::Ints(values.to_vec())),
+            }
+        }
+        x[0].builder().apply(op_type, x, attrs)
+    })
+}
+
+fn convolutions() -> Vec<Case> {
+    let image: &[usize] = &[2, 4, 5, 6];
+    let conv = |form, shapes: &[&[usize]], lists| windowed("Conv", form, shapes, lists);
+    let mut cases = vec![
+        conv("bias", &[image, &[3, 4, 3, 3], &[3]], &[]),
+        conv("asymmetric pads", &[image, &[3, 4, 3, 2]], &[("pads", &[1, 0, 2, 1])]),
+        conv("strides that fit", &[&[1, 2, 5, 7], &[3, 2, 3, 3]], &[("strides", &[2, 2])]),
+        conv("strides that stop short", &[image, &[3, 4, 3, 3]], &[("strides", &[3, 2])]),
+        conv(
+            "strides, pads that stop short",
+            &[image, &[3, 4, 3, 3]],
+            &[("strides", &[2, 2]), ("pads", &[1, 1, 1, 1])],
+        ),
+        conv("dilations", &[image, &[3, 4, 2, 3]], &[("dilations", &[2, 2])]),
+        conv("dilations and strides", &[&[2, 2, 8, 7], &[3, 2, 2, 3]], &[("dilations", &[3, 2]), ("strides", &[2, 3])]),
+        conv("two groups", &[image, &[6, 2, 3, 3], &[6]], &[("group", &[2]), ("pads", &[1, 1, 1, 1])]),
+        conv("depthwise", &[image, &[4, 1, 3, 3]], &[("group", &[4]), ("pads", &[1, 1, 1, 1])]),
+        conv("depthwise, two of each", &[image, &[8, 1, 3, 3]], &[("group", &[4]), ("strides", &[2, 2])]),
+        conv("pointwise", &[image, &[3, 4, 1, 1]], &[]),
+        conv("pointwise, strides", &[image, &[3, 4, 1, 1]], &[("strides", &[2, 2])]),
+        conv("one axis", &[&[2, 3, 7], &[4, 3, 3]], &[("pads", &[1, 1])]),
+        conv("three axes", &[&[1, 2, 3, 4, 3], &[2, 2, 2, 2, 2]], &[]),
+    ];
+    for auto_pad in ["SAME_UPPER", "SAME_LOWER", "VALID"] {
+        cases.push(case("Conv", auto_pad, &[(image, Apart), (&[3, 4, 3, 2], Apart)], move |x| {
+            let attrs = [("auto_pad", auto_pad.into()), ("strides", Attr::Ints(vec![2, 1]))];
+            x[0].builder().apply("Conv", x, attrs)
+        }));
+    }
+    cases
+}
+
+fn transposed() -> Vec<Case> {
+    let image: &[usize] = &[2, 4, 3, 4];
+    let conv = |form, shapes: &[&[usize]], lists| windowed("ConvTranspose", form, shapes, lists);
+    vec![
+        conv("bias", &[image, &[4, 3, 3, 3], &[3]], &[]),
+        conv("strides", &[image, &[4, 3, 2, 2]], &[("strides", &[2, 2])]),
+        conv("strides, pads", &[image, &[4, 3, 4, 3]], &[("strides", &[2, 2]), ("pads", &[1, 0, 1, 1])]),
+        conv("output padding", &[image, &[4, 3, 3, 3]], &[("strides", &[2, 2]), ("output_padding", &[1, 1])]),
+        conv("dilations", &[image, &[4, 3, 2, 2]], &[("dilations", &[2, 1])]),
+        conv("two groups", &[image, &[4, 3, 3, 3], &[6]], &[("group", &[2])]),
+        conv("depthwise", &[image, &[4, 1, 3, 3]], &[("group", &[4]), ("strides", &[2, 2])]),
+    ]
+}
+
+fn pools() -> Vec<Case> {
+    let image: &[usize] = &[2, 3, 6, 5];
+    let pool = |op_type, form, lists| windowed(op_type, form, &[image], lists);
+    vec![
+        pool("MaxPool", "apart", &[("kernel_shape", &[2, 2]), ("strides", &[2, 2])]),
+        pool("MaxPool", "overlapping", &[("kernel_shape", &[3, 3]), ("strides", &[2, 1]), ("pads", &[1, 1, 1, 1])]),
+        pool("MaxPool", "ceil", &[("kernel_shape", &[2, 2]), ("strides", &[2, 2]), ("ceil_mode", &[1])]),
+        pool("AveragePool", "apart", &[("kernel_shape", &[2, 2]), ("strides", &[2, 2])]),
+        pool("AveragePool", "overlapping", &[("kernel_shape", &[3, 2]), ("strides", &[2, 1])]),
+        pool("AveragePool", "pads left out", &[("kernel_shape", &[3, 3]), ("pads", &[1, 1, 1, 1])]),
+        pool(
+            "AveragePool",
+            "pads counted",
+            &[("kernel_shape", &[3, 3]), ("pads", &[1, 0, 1, 2]), ("count_include_pad", &[1])],
+        ),
+        plain("GlobalAveragePool", "", &[(image, Apart)], &[]),
+    ]
+}
+
+fn normalisations() -> Vec<Case> {
+    let image: &[usize] = &[2, 3, 2, 2];
+    let channels: &[usize] = &[3];
+    let operands = [(image, Apart), (channels, Apart), (channels, Apart), (channels, Apart), (channels, Positive)];
+    vec![
+        plain("BatchNormalization", "all trained", &operands, &[]),
+        plain("LayerNormalization", "last axis", &[(&[2, 3, 4], Apart), (&[4], Apart), (&[4], Apart)], &[]),
+        plain("LayerNormalization", "two axes", &[(&[2, 3, 4], Apart), (&[3, 4], Apart)], &[("axis", 1)]),
+    ]
+}
