@@ -258,7 +258,7 @@ fn fault(graph: &Graph, policy: &Policy, recipe: &str, is_checked: bool) -> Resu
 /// Returns one batch that the graph takes.
 fn samples(graph: &Graph, input: &InputStatistics) -> Vec<Tensor> {
     let batch = graph.value(graph.inputs[0]).shape.as_ref().and_then(|s| s[0].known()).unwrap_or(8);
-    input.synthetic(graph, 8, 77).unwrap().iter().map(|t| t.rows(0..batch).unwrap()).collect()
+    input.synthetic(graph, 8, 77, 1).unwrap().iter().map(|t| t.rows(0..batch).unwrap()).collect()
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn weights_of_any_size_give_finite_grids_or_an_error_that_names_them() {
     ];
     for (values, is_normalised) in sizes.into_iter().flat_map(|v| [(v, false), (v, true)]) {
         let graph = wild(values, is_normalised);
-        let inputs = InputStatistics::assumed().synthetic(&graph, 4, 5).unwrap();
+        let inputs = InputStatistics::assumed().synthetic(&graph, 4, 5, 1).unwrap();
         for recipe in RECIPES {
             for (per_channel, symmetric) in [(true, true), (false, true), (false, false)] {
                 let policy = Policy { per_channel, symmetric, all_layers: true, ..Policy::default() };
