@@ -65,18 +65,18 @@ fn policies(float: &Graph) -> Vec<(String, Policy)> {
 #[test]
 fn every_node_of_every_quantized_model_runs_as_predicted() {
     let mut failed = Vec::new();
-    let mut right = 0;
     for path in models() {
         let float = onnx::load(&path).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
+        let (mut right, before) = (0, failed.len());
         for (what, policy) in policies(&float) {
             let made = quantized(&float, &policy).unwrap();
             let (wrong, agreed) = wrong(&made.emitted, policy.target);
             right += agreed;
             failed.extend(wrong.into_iter().map(|w| format!("{name} {:?} {what}: {w}", policy.target)));
         }
+        println!("{name}: {right} nodes predicted right, {} wrong", failed.len() - before);
     }
-    eprintln!("{right} nodes predicted right, {} wrong", failed.len());
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
