@@ -38,11 +38,17 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     clock.stage("normalise");
     let prepared = prepare(&loaded, config, engines)?;
 
+    let mut float = None;
+    if config.auto_bits.is_some() || config.sensitivity {
+        clock.stage("float answers");
+        float = Some(float_answers(&prepared, config, engines)?);
+    }
+
     let (mut policy, mut auto_bits) = (config.policy.clone(), None);
-    if let Some(request) = &config.auto_bits {
+    if let (Some(request), Some(float)) = (&config.auto_bits, &float) {
         clock.stage("auto-bits");
         let solve = |policy: &Policy| solve(&prepared, policy, config, engines);
-        let (chosen, with_them) = choose_bits(&policy, request, &solve, &float_answers(&prepared, config, engines)?)?;
+        let (chosen, with_them) = choose_bits(&policy, request, &solve, float)?;
         (policy, auto_bits) = (with_them, Some(chosen));
     }
 
@@ -50,9 +56,9 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     let solved = solve(&prepared, &policy, config, engines)?;
 
     let mut sensitivity = None;
-    if config.sensitivity {
+    if let Some(float) = float.filter(|_| config.sensitivity) {
         clock.stage("sensitivity");
-        sensitivity = Some(rank(&solved, &float_answers(&prepared, config, engines)?, None)?);
+        sensitivity = Some(rank(&solved, &float, None)?);
     }
 
     clock.stage("emit");

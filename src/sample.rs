@@ -58,7 +58,7 @@ pub fn sample(student: &Graph, wanted: &[ValueId], teacher: &Teacher) -> Result<
         return Ok(HashMap::new());
     }
     let mut graph = student.clone();
-    let renamed = match fixed_batch(student) {
+    let renamed = match student.fixed_batch() {
         Some(batch) if batch < SMALLEST_BATCH => HashMap::new(),
         _ => renormalise(&mut graph, teacher.norms),
     };
@@ -82,10 +82,6 @@ pub fn sample(student: &Graph, wanted: &[ValueId], teacher: &Teacher) -> Result<
     Ok(found)
 }
 
-fn fixed_batch(graph: &Graph) -> Option<usize> {
-    graph.fed_inputs().iter().find_map(|&id| graph.value(id).shape.as_ref()?.first()?.known())
-}
-
 /// Returns how many synthetic inputs to run so that the values of `taps` stay within memory.
 pub fn samples_within(graph: &Graph, taps: &[ValueId]) -> usize {
     let elements = |id: &ValueId| {
@@ -107,21 +103,15 @@ fn renormalise(graph: &mut Graph, norms: &[BatchNorm]) -> HashMap<ValueId, Value
         if !made || shape.len() < 2 || shape[1].known() != Some(norm.beta.len()) {
             continue;
         }
+        // The nodes that are put in go on reading the tensor as it was.
+        let before = graph.nodes.len();
         let standard = standardised(graph, y, shape.len(), norm);
-        for node in &mut graph.nodes {
-            let own = node.doc == RENORMALISE;
-            node.inputs.iter_mut().filter(|input| !own && **input == Some(y)).for_each(|i| *i = Some(standard));
-        }
+        let inputs = graph.nodes[..before].iter_mut().flat_map(|node| node.inputs.iter_mut());
+        inputs.filter(|input| **input == Some(y)).for_each(|input| *input = Some(standard));
         renamed.insert(y, standard);
-    }
-    for node in graph.nodes.iter_mut().filter(|n| n.doc == RENORMALISE) {
-        node.doc.clear();
     }
     renamed
 }
-
-/// Marks nodes that are being put in, which go on reading the tensor as it was.
-const RENORMALISE: &str = "renormalise";
 
 fn standardised(graph: &mut Graph, y: ValueId, rank: usize, norm: &BatchNorm) -> ValueId {
     let mut dims = vec![1; rank];
@@ -158,8 +148,6 @@ fn reduce_mean(graph: &mut Graph, x: ValueId, rank: usize) -> ValueId {
 fn push(graph: &mut Graph, op_type: &str, inputs: &[ValueId]) -> ValueId {
     let y = graph.add_value("renormalised");
     graph.value_mut(y).dtype = Some(DType::F32);
-    let mut node = Node::new(op_type, inputs.iter().copied(), [y], []);
-    node.doc = RENORMALISE.to_owned();
-    graph.nodes.push(node);
+    graph.nodes.push(Node::new(op_type, inputs.iter().copied(), [y], []));
     y
 }

@@ -7,7 +7,7 @@ mod rules;
 mod step;
 
 pub use rules::RULES;
-pub use step::{Rule, Step};
+pub use step::{Gradients, Rule, Step};
 
 use crate::error::{Error, Result};
 use crate::expr::{Builder, Expr, STOP_GRADIENT_DOMAIN};
@@ -41,7 +41,7 @@ pub fn gradients<'b>(loss: Expr<'b>, wrt: &[Expr<'b>]) -> Result<Vec<Expr<'b>>> 
             *slot = Some(slot.map_or(gradient, |sum| sum + gradient));
         }
     }
-    Ok(wrt.iter().map(|&e| gradients[e.id().index()].unwrap_or_else(|| zeros(e))).collect())
+    Ok(wrt.iter().map(|&e| gradients[e.id().index()].unwrap_or_else(|| builder.zeros(e.dtype(), &e.shape()))).collect())
 }
 
 /// Returns the nodes that depend on `wrt` in order, and per value whether it does. Nothing depends through a
@@ -109,9 +109,4 @@ fn unbroadcast<'b>(gradient: Expr<'b>, input: Expr<'b>, place: &str) -> Result<E
     let axes: Vec<usize> = (0..from.len()).filter(|&i| i < extra || (from[i] != 1 && to[i - extra] == 1)).collect();
     let sum = if axes.is_empty() { gradient } else { gradient.sum(&axes, true) };
     Ok(sum.reshape(&to))
-}
-
-fn zeros(expr: Expr<'_>) -> Expr<'_> {
-    let zero = expr.builder().scalar(0.0).cast(expr.dtype());
-    zero.expand(&expr.shape())
 }

@@ -2,11 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::expr::{Builder, Expr};
-use crate::ir::Attrs;
+use crate::ir::{Attrs, front_axis};
+
+/// The gradient of each input, in order; `None` where there is none.
+pub type Gradients<'b> = Result<Vec<Option<Expr<'b>>>>;
 
 /// Returns the gradient of each input, in order; `None` where there is none. Gradients may have the shape of the
 /// result where the input was broadcast to it.
-pub type Rule = for<'b> fn(&Step<'_, 'b>) -> Result<Vec<Option<Expr<'b>>>>;
+pub type Rule = for<'b> fn(&Step<'_, 'b>) -> Gradients<'b>;
 
 /// One operator call on the way back.
 #[derive(Debug)]
@@ -53,6 +56,24 @@ impl<'b> Step<'_, 'b> {
     pub fn dy(&self) -> Result<Expr<'b>> {
         let found = self.grads.first().copied().flatten();
         found.ok_or_else(|| self.error("only its first output has a gradient"))
+    }
+
+    /// Returns `axis` of input 0 counted from the front.
+    ///
+    /// # Errors
+    /// When it lies outside.
+    pub fn front(&self, axis: i64) -> Result<usize> {
+        let rank = self.x(0)?.rank();
+        let front = front_axis(axis, rank).filter(|&front| front < rank);
+        front.ok_or_else(|| self.error(format!("axis {axis} lies outside of rank {rank}")))
+    }
+
+    /// Returns the attribute `axis` counted from the front.
+    ///
+    /// # Errors
+    /// As [`Step::front`].
+    pub fn axis(&self, default: i64) -> Result<usize> {
+        self.front(self.attrs.int("axis", default))
     }
 
     /// Returns whether the gradient of input `i` is wanted.

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use super::natural::natural_images;
 use super::smooth::{normal, uniform};
 use crate::error::{Error, Result};
-use crate::ir::{DType, Dim, Graph, Tensor, ValueId, element_count};
+use crate::ir::{DType, Dim, Graph, Tensor, ValueId, element_count, front_axis};
 
 /// Elements that one input may have at most, all samples together.
 const LARGEST: usize = 1 << 30;
@@ -131,9 +131,7 @@ fn rows_picked(graph: &Graph, id: ValueId) -> Option<u32> {
             }
             let table = node.input(0).filter(|_| node.is("Gather") && node.input(1) == Some(id));
             let Some(shape) = table.and_then(|table| graph.constant_of(table)).map(Tensor::shape) else { continue };
-            let rank = i64::try_from(shape.len()).unwrap_or(0);
-            let axis = node.attrs.int("axis", 0);
-            let axis = usize::try_from(if axis < 0 { axis + rank } else { axis }).ok();
+            let axis = front_axis(node.attrs.int("axis", 0), shape.len());
             let rows = axis.and_then(|axis| shape.get(axis)).and_then(|&n| u32::try_from(n).ok()).filter(|&n| n > 0);
             smallest = rows.into_iter().chain(smallest).min();
         }

@@ -67,6 +67,12 @@ impl Builder {
         self.constant("scalar", Tensor::from_f32(&[], &[value]))
     }
 
+    /// Returns zeros.
+    #[track_caller]
+    pub fn zeros(&self, dtype: DType, shape: &[usize]) -> Expr<'_> {
+        self.scalar(0.0).cast(dtype).expand(shape)
+    }
+
     /// Returns a constant list of integers.
     pub fn ints(&self, values: &[i64]) -> Expr<'_> {
         self.constant("ints", Tensor::from_i64(&[values.len()], values))
@@ -174,7 +180,7 @@ impl Builder {
             graph.outputs.push(expr.id);
         }
         drop_stop_gradients(&mut graph);
-        for (name, _) in outputs.iter().zip(graph.outputs.clone()).map(|((name, _), id)| (*name, id)) {
+        for (name, _) in outputs {
             if graph.find(name).is_some_and(|id| !graph.outputs.contains(&id)) {
                 return Err(Error::shape(format!("output \"{name}\""), "the name is taken"));
             }

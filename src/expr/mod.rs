@@ -12,3 +12,4 @@ mod reduce;
 pub use builder::{Builder, OPSET, STOP_GRADIENT, STOP_GRADIENT_DOMAIN};
 pub use handle::Expr;
 pub use inline::{Inlined, inline};
+pub use reduce::{index, indices};

@@ -45,11 +45,11 @@ impl<'b> Expr<'b> {
 }
 
 /// Returns an axis or size as ONNX writes it.
-pub(super) fn index(n: usize) -> i64 {
+pub fn index(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-/// See [`index`].
-pub(super) fn indices(values: &[usize]) -> Vec<i64> {
+/// Returns axes or sizes as ONNX writes them.
+pub fn indices(values: &[usize]) -> Vec<i64> {
     values.iter().map(|&n| index(n)).collect()
 }

@@ -148,6 +148,11 @@ impl Graph {
         }
     }
 
+    /// Returns the batch that an input fixes: the first axis where it is a number.
+    pub fn fixed_batch(&self) -> Option<usize> {
+        self.fed_inputs().iter().find_map(|id| self.values[id.0].shape.as_ref()?.first()?.known())
+    }
+
     /// Returns how a message names a node: its name and operator, or its first output where it has no name.
     pub fn describe(&self, node: &Node) -> String {
         let name = match (node.name.as_str(), node.outputs.iter().flatten().next()) {

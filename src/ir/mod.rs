@@ -1,6 +1,7 @@
 //! The structural graph: nodes with operator names, values with handles, tensors. It knows no operator's meaning.
 
 mod attr;
+mod axis;
 mod check;
 mod dtype;
 mod graph;
@@ -13,6 +14,7 @@ mod text;
 mod value;
 
 pub use attr::{Attr, Attrs};
+pub use axis::front_axis;
 pub use check::check;
 pub use dtype::DType;
 pub use graph::{Graph, Metadata, OperatorSet};

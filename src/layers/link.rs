@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::ir::{Dim, Graph, Node, Uses, ValueId};
-use crate::plan::{LAYERS, Plan};
+use crate::plan::{Plan, is_layer};
 
 use super::bias::read_bias;
 use super::rows::Rows;
@@ -101,7 +101,7 @@ fn walk(graph: &Graph, uses: &Uses, first: usize) -> std::result::Result<(Link, 
             n => format!("its result is read {n} times"),
         })?;
         let node = &graph.nodes[reader];
-        if LAYERS.iter().any(|op| node.is(op)) {
+        if is_layer(node) {
             if node.input(0) != Some(x) {
                 return Err("the next layer reads it as a second operand".to_owned());
             }

@@ -3,7 +3,7 @@
 use super::view::{View, is_16_bit, is_blocked, is_packed};
 use super::{Findings, Rule, error, warning};
 use crate::audit::BIAS_SCALE_TOLERANCE;
-use crate::ir::{DType, Node, Tensor};
+use crate::ir::{DType, Node, Tensor, front_axis};
 use crate::plan::{PACKED_OPSET, PER_CHANNEL_OPSET, Target, channel_axis};
 
 pub(super) const RULES: &[Rule] = &[
@@ -79,8 +79,7 @@ fn scale_axis(view: &View, findings: &mut Findings) {
 }
 
 fn shape_at(shape: &[usize], axis: i64) -> Option<usize> {
-    let rank = i64::try_from(shape.len()).ok()?;
-    shape.get(usize::try_from(if axis < 0 { axis + rank } else { axis }).ok()?).copied()
+    shape.get(front_axis(axis, shape.len())?).copied()
 }
 
 fn scale_value(view: &View, findings: &mut Findings) {
@@ -110,8 +109,7 @@ fn weight_axis(view: &View, findings: &mut Findings) {
             continue;
         }
         let rank = stored.shape().len();
-        let axis = weight.dequantize.attrs.int("axis", 1);
-        let axis = usize::try_from(if axis < 0 { axis + i64::try_from(rank).unwrap_or(0) } else { axis }).ok();
+        let axis = front_axis(weight.dequantize.attrs.int("axis", 1), rank);
         if let Some(expected) = channel_axis(layer.node, rank).filter(|&expected| axis != Some(expected)) {
             let op = &layer.node.op_type;
             let message = format!(

@@ -1,7 +1,5 @@
 //! `nearest`: rounding to nearest on grids with the least squared error, ranges from the teacher's own statistics.
 
-use std::collections::HashMap;
-
 use super::weights::nearest_weights;
 use super::{Recipe, Solution, Teacher};
 use crate::calibrate::calibrate;
@@ -17,14 +15,7 @@ pub(super) const RECIPE: Recipe = Recipe {
 };
 
 fn nearest(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {
-    let (activations, sources) = calibrate(student, plan, teacher)?;
-    let weights = nearest_weights(student, plan, &activations, teacher.threads)?;
-    Ok(Solution {
-        activations,
-        sources,
-        weights: weights.tensors,
-        enlarged: weights.enlarged,
-        corrections: HashMap::new(),
-        steps: Vec::new(),
-    })
+    let ranges = calibrate(student, plan, teacher)?;
+    let weights = nearest_weights(student, plan, &ranges.0, teacher.threads)?;
+    Ok(weights.solution(ranges, Vec::new()))
 }

@@ -3,8 +3,6 @@
 //! Differs from the paper: grids have the least squared error instead of the full range, and activation ranges come
 //! from batch-normalisation statistics instead of uniform noise.
 
-use std::collections::HashMap;
-
 use super::weights::{nearest_weights, rows_of, tensor_of};
 use super::{Recipe, Solution, Teacher};
 use crate::calibrate::calibrate;
@@ -22,8 +20,8 @@ pub(super) const RECIPE: Recipe = Recipe {
 };
 
 fn squant(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {
-    let (activations, sources) = calibrate(student, plan, teacher)?;
-    let mut weights = nearest_weights(student, plan, &activations, teacher.threads)?;
+    let ranges = calibrate(student, plan, teacher)?;
+    let mut weights = nearest_weights(student, plan, &ranges.0, teacher.threads)?;
     let mut steps = Vec::new();
     for (index, tensor) in weights.tensors.iter_mut().enumerate() {
         let found = rows_of(student, plan, index)?;
@@ -33,14 +31,7 @@ fn squant(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solutio
         }
         steps.push(Step::new("flip", plan.weights[index].tensor.clone(), refused));
     }
-    Ok(Solution {
-        activations,
-        sources,
-        weights: weights.tensors,
-        enlarged: weights.enlarged,
-        corrections: HashMap::new(),
-        steps,
-    })
+    Ok(weights.solution(ranges, steps))
 }
 
 pub(super) fn flipped(rows: &Rows, nearest: &QuantizedTensor) -> QuantizedTensor {

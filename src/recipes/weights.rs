@@ -1,8 +1,11 @@
 //! From float weights to grids and integers, whatever the rounding.
 
+use std::collections::HashMap;
+
+use super::{RangeSource, Solution};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Node, Tensor};
-use crate::layers::Rows;
+use crate::layers::{Rows, Step};
 use crate::onnx;
 use crate::parallel;
 use crate::plan::Plan;
@@ -12,6 +15,14 @@ use crate::quant::{ChannelLayout, Grid, QuantizedTensor, quantize_bias, round_to
 pub(super) struct Weights {
     pub tensors: Vec<QuantizedTensor>,
     pub enlarged: Vec<(String, usize)>,
+}
+
+impl Weights {
+    /// Returns the solution with these weights and activation grids, and no correction of a bias.
+    pub fn solution(self, (activations, sources): (Vec<Grid>, Vec<RangeSource>), steps: Vec<Step>) -> Solution {
+        let Self { tensors: weights, enlarged } = self;
+        Solution { activations, sources, weights, enlarged, corrections: HashMap::new(), steps }
+    }
 }
 
 /// Returns every weight of the plan on the grid with the least squared error, rounded to nearest.

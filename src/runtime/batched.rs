@@ -1,7 +1,7 @@
 //! Running more samples than a model takes at once.
 
 use crate::error::{Error, Result};
-use crate::ir::{Dim, Graph, Tensor};
+use crate::ir::{Graph, Tensor};
 
 use super::Session;
 
@@ -12,11 +12,7 @@ use super::Session;
 /// When the number of samples is no multiple of a fixed batch, or the engine fails.
 pub fn run_in_batches(session: &mut dyn Session, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
     let samples = inputs.first().and_then(|t| t.shape().first()).copied().unwrap_or(1);
-    let fixed = graph.fed_inputs().iter().find_map(|&id| match graph.value(id).shape.as_ref()?.first()? {
-        Dim::Known(n) => Some(*n),
-        _ => None,
-    });
-    let Some(batch) = fixed.filter(|&n| n != samples && n > 0) else { return session.run(inputs) };
+    let Some(batch) = graph.fixed_batch().filter(|&n| n != samples && n > 0) else { return session.run(inputs) };
     if !samples.is_multiple_of(batch) {
         return Err(Error::shape(
             "batch",

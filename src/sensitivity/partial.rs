@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::Solved;
 use crate::error::{Error, Result};
 use crate::ir::{Attrs, Graph, Node, Tensor, ValueId};
-use crate::plan::{LAYERS, Plan, preserved_inputs};
+use crate::plan::{Plan, is_layer, preserved_inputs};
 use crate::quant::{Grid, quantize_bias};
 
 /// What is quantized; everything else stays float.
@@ -67,7 +67,7 @@ pub fn readers(graph: &Graph, plan: &Plan) -> Vec<Reader> {
     let mut readers = Vec::new();
     for (index, node) in graph.nodes.iter().enumerate() {
         let layer = node.output(0).and_then(|id| layers.get(&id)).copied();
-        let stays_float = layer.is_none() && LAYERS.iter().any(|op| node.is(op));
+        let stays_float = layer.is_none() && is_layer(node);
         let kept = node.output(0).and_then(|id| grids.get(&id)).filter(|_| preserved_inputs(graph, node).is_some());
         for (slot, input) in node.inputs.iter().enumerate() {
             let Some(&activation) = input.as_ref().and_then(|id| grids.get(id)) else { continue };

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Solved;
 use crate::ir::{Graph, Node};
-use crate::plan::LAYERS;
+use crate::plan::is_layer;
 
 /// The bits of one weight.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -106,7 +106,7 @@ fn float_weights(solved: &Solved) -> Vec<Weight> {
         let output = node.output(0).map(|id| student.name_of(id));
         readers.iter().any(|reader| Some(reader.output) == output)
     };
-    let layers = student.nodes.iter().filter(|node| LAYERS.iter().any(|op| node.is(op)) && !planned(node));
+    let layers = student.nodes.iter().filter(|node| is_layer(node) && !planned(node));
     let weight = |node: &Node| {
         let tensor = student.constant_of(node.input(1)?)?;
         let allotted = Allotted {
@@ -125,7 +125,7 @@ fn float_weights(solved: &Solved) -> Vec<Weight> {
 fn name_of_one(graph: &Graph, reader: &Reader) -> String {
     let named = |node: &&Node| {
         let result = node.output(0).map(|id| graph.name_of(id));
-        LAYERS.iter().any(|op| node.is(op)) && (node.name == reader.name || result == Some(reader.name))
+        is_layer(node) && (node.name == reader.name || result == Some(reader.name))
     };
     if graph.nodes.iter().filter(named).count() == 1 { reader.name.to_owned() } else { reader.output.to_owned() }
 }

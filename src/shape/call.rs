@@ -1,7 +1,7 @@
 //! What a rule is given: one operator call, apart from any graph.
 
 use crate::error::{Error, Result};
-use crate::ir::{Attrs, DType, Dim, Shape};
+use crate::ir::{Attrs, DType, Dim, Shape, front_axis};
 
 use super::{Fact, Item};
 
@@ -74,10 +74,7 @@ impl<'a> Call<'a> {
     /// # Errors
     /// When it lies outside of `rank`.
     pub fn axis(&self, axis: i64, rank: usize) -> Result<usize> {
-        let signed = i64::try_from(rank).unwrap_or(i64::MAX);
-        let front = if axis < 0 { axis.saturating_add(signed) } else { axis };
-        usize::try_from(front)
-            .ok()
+        front_axis(axis, rank)
             .filter(|&a| a < rank)
             .ok_or_else(|| self.error(format!("axis {axis} lies outside of an input of rank {rank}")))
     }

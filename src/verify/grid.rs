@@ -2,7 +2,7 @@
 //! a slip there is not repeated here.
 
 use crate::error::{Error, Result};
-use crate::ir::{DType, Graph, Node, Tensor};
+use crate::ir::{DType, Graph, Node, Tensor, front_axis};
 
 /// Scales, zero points and range of a QuantizeLinear or DequantizeLinear whose scales are constant.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,9 +78,7 @@ impl Grid {
         if self.scale.len() == 1 {
             return Ok(1);
         }
-        let rank = i64::try_from(shape.len()).expect("ranks are small");
-        let axis = if self.axis < 0 { self.axis + rank } else { self.axis };
-        let axis = usize::try_from(axis).ok().filter(|&a| shape.get(a) == Some(&self.scale.len()));
+        let axis = front_axis(self.axis, shape.len()).filter(|&a| shape.get(a) == Some(&self.scale.len()));
         let axis = axis.ok_or_else(|| {
             let message = format!("{} scales along axis {} do not fit {shape:?}", self.scale.len(), self.axis);
             Error::shape("quantizer", message)

@@ -181,7 +181,7 @@ pub(crate) fn split(graph: &Graph, inputs: &[Tensor], samples: usize, batch: usi
     let Some(Some(n)) = lengths.first().copied().filter(|first| lengths.iter().all(|l| l == first)) else {
         return Ok(vec![inputs.to_vec()]);
     };
-    let fixed = fed.iter().find_map(|&id| graph.value(id).shape.as_ref()?.first()?.known());
+    let fixed = graph.fixed_batch();
     let (total, len) = match fixed {
         Some(fixed) => (n.min(samples.next_multiple_of(fixed.max(1))), fixed.max(1)),
         None => (n.min(samples), batch),

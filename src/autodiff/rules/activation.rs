@@ -2,11 +2,7 @@
 
 use std::f32::consts::{FRAC_1_SQRT_2, PI};
 
-use crate::autodiff::Step;
-use crate::error::Result;
-use crate::expr::Expr;
-
-type Gradients<'b> = Result<Vec<Option<Expr<'b>>>>;
+use crate::autodiff::{Gradients, Step};
 
 /// y = max(x, 0): dy where y > 0.
 pub fn relu<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {

@@ -2,25 +2,15 @@
 //! convolution in which batch and channels, and strides and dilations, change places.
 
 use super::window::Window;
-use crate::autodiff::Step;
-use crate::error::Result;
+use crate::autodiff::{Gradients, Step};
 use crate::expr::Expr;
-use crate::ir::Attr;
-
-type Gradients<'b> = Result<Vec<Option<Expr<'b>>>>;
 
 /// y = w ∗ x + b.
 pub fn conv<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (x, w, dy) = (s.x(0)?, s.x(1)?, s.dy()?);
     let window = Window::read(s, &w.shape()[2..], &x.shape()[2..], &dy.shape()[2..])?;
     let group = s.attrs.int("group", 1);
-    let dx = || {
-        let mut attrs = window.attributes(group);
-        // What the last windows stop short of has no gradient.
-        let missing: Vec<i64> = window.behind.iter().map(|&n| (-n).max(0)).collect();
-        attrs.set("output_padding", Attr::Ints(missing));
-        s.builder().apply("ConvTranspose", &[dy, w], attrs)
-    };
+    let dx = || s.builder().apply("ConvTranspose", &[dy, w], window.transposed(group));
     let dw = || weight_gradient(s, (x, dy), &window, group);
     Ok(vec![s.wants(0).then(dx), s.wants(1).then(dw), s.wants(2).then(|| over_channels(dy))])
 }

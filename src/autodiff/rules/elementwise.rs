@@ -1,10 +1,6 @@
 //! Arithmetic, choice, and functions of one element.
 
-use crate::autodiff::Step;
-use crate::error::Result;
-use crate::expr::Expr;
-
-type Gradients<'b> = Result<Vec<Option<Expr<'b>>>>;
+use crate::autodiff::{Gradients, Step};
 
 /// y = a + b: dy, dy.
 pub fn add<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {

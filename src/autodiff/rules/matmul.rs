@@ -1,11 +1,10 @@
 //! Products of matrices.
 
-use crate::autodiff::Step;
-use crate::error::Result;
+use crate::autodiff::{Gradients, Step};
 use crate::expr::Expr;
 
 /// Y = A·B over the last two axes, the others broadcast: dY·Bᵀ, Aᵀ·dY. Vectors count as matrices of one row or column.
-pub fn matmul<'b>(s: &Step<'_, 'b>) -> Result<Vec<Option<Expr<'b>>>> {
+pub fn matmul<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (a, b, dy) = (s.x(0)?, s.x(1)?, s.dy()?);
     let (row, column) = (a.rank() == 1, b.rank() == 1);
     let a2 = if row { a.unsqueeze(&[0]) } else { a };
@@ -32,7 +31,7 @@ pub fn matmul<'b>(s: &Step<'_, 'b>) -> Result<Vec<Option<Expr<'b>>>> {
 }
 
 /// Y = α·A'·B' + β·C, with A' and B' transposed where the attributes say so.
-pub fn gemm<'b>(s: &Step<'_, 'b>) -> Result<Vec<Option<Expr<'b>>>> {
+pub fn gemm<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (a, b, dy) = (s.x(0)?, s.x(1)?, s.dy()?);
     let (alpha, beta) = (s.attrs.float("alpha", 1.0), s.attrs.float("beta", 1.0));
     let (trans_a, trans_b) = (s.attrs.int("transA", 0) != 0, s.attrs.int("transB", 0) != 0);

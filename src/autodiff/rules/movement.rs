@@ -1,11 +1,9 @@
 //! Operators that move elements: each gradient moves back.
 
-use crate::autodiff::Step;
+use crate::autodiff::{Gradients, Step};
 use crate::error::Result;
-use crate::expr::Expr;
+use crate::expr::{Expr, index};
 use crate::ir::Attr;
-
-type Gradients<'b> = Result<Vec<Option<Expr<'b>>>>;
 
 /// y has the elements of x in another shape (Reshape, Flatten, Squeeze, Unsqueeze): dy in the shape of x.
 pub fn reshape<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
@@ -31,7 +29,7 @@ pub fn transpose<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
 
 /// y is all inputs along one axis: each its slice of dy.
 pub fn concat<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
-    let axis = axis(s, s.x(0)?.rank(), 0)?;
+    let axis = s.axis(0)?;
     let dy = s.dy()?;
     let (mut start, mut gradients) = (0, Vec::with_capacity(s.inputs.len()));
     for i in 0..s.inputs.len() {
@@ -44,11 +42,10 @@ pub fn concat<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
 
 /// Each output is a slice of x: all their gradients along the axis, zeros where there is none.
 pub fn split<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
-    let axis = axis(s, s.x(0)?.rank(), 0)?;
-    let zero = s.builder().scalar(0.0);
+    let axis = s.axis(0)?;
     let part = |i: usize| {
         let output = s.outputs[i]?;
-        Some(s.grads[i].unwrap_or_else(|| zero.cast(output.dtype()).expand(&output.shape())))
+        Some(s.grads[i].unwrap_or_else(|| s.builder().zeros(output.dtype(), &output.shape())))
     };
     let parts: Option<Vec<Expr<'b>>> = (0..s.outputs.len()).map(part).collect();
     let parts = parts.ok_or_else(|| s.error("an output of it is left out"))?;
@@ -65,11 +62,11 @@ pub fn slice<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
         Some(e) => e.constant_ints().map(Some).ok_or_else(|| s.error("its range is computed at run time")),
     };
     let starts = ints(1)?.unwrap_or_default();
-    let axes = ints(3)?.unwrap_or_else(|| (0..starts.len()).filter_map(|i| i64::try_from(i).ok()).collect());
+    let axes = ints(3)?.unwrap_or_else(|| (0..index(starts.len())).collect());
     let steps = ints(4)?.unwrap_or_else(|| vec![1; starts.len()]);
     for ((&start, &axis), &step) in starts.iter().zip(&axes).zip(&steps) {
-        let axis = front(s, axis, shape.len())?;
-        let size = i64::try_from(shape[axis]).unwrap_or(i64::MAX);
+        let axis = s.front(axis)?;
+        let size = index(shape[axis]);
         let from = if start < 0 { start + size } else { start };
         dy = match step {
             1 => within(dy, axis, from.clamp(0, size), size),
@@ -88,7 +85,7 @@ pub fn slice<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
 /// Returns `part` from `start` on in zeros of `size` along `axis`.
 fn within(part: Expr<'_>, axis: usize, start: i64, size: i64) -> Expr<'_> {
     let shape = part.shape();
-    let own = i64::try_from(shape[axis]).unwrap_or(i64::MAX);
+    let own = index(shape[axis]);
     let (mut before, mut behind) = (vec![0; shape.len()], vec![0; shape.len()]);
     (before[axis], behind[axis]) = (start, size - start - own);
     part.pad(&before, &behind)
@@ -97,13 +94,13 @@ fn within(part: Expr<'_>, axis: usize, start: i64, size: i64) -> Expr<'_> {
 /// Returns the elements of `part` at every `step`-th place from `start` on, in zeros of `size` along `axis`.
 fn scattered<'b>(s: &Step<'_, 'b>, part: Expr<'b>, axis: usize, (start, step): (i64, i64), size: i64) -> Expr<'b> {
     let mut shape = part.shape();
-    let places: Vec<i64> = (0..i64::try_from(shape[axis]).unwrap_or(0)).map(|i| start + i * step).collect();
+    let places: Vec<i64> = (0..index(shape[axis])).map(|i| start + i * step).collect();
     let mut along = vec![1; shape.len()];
     along[axis] = places.len();
     let places = s.builder().ints(&places).reshape(&along).expand(&shape);
     shape[axis] = usize::try_from(size).unwrap_or(0);
-    let zeros = s.builder().scalar(0.0).cast(part.dtype()).expand(&shape);
-    let axis = ("axis", Attr::Int(i64::try_from(axis).unwrap_or(0)));
+    let zeros = s.builder().zeros(part.dtype(), &shape);
+    let axis = ("axis", Attr::Int(index(axis)));
     s.builder().apply("ScatterElements", &[zeros, places, part], [axis])
 }
 
@@ -118,7 +115,7 @@ pub fn pad<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
         None => (0..x.rank()).collect(),
         Some(axes) => {
             let axes = axes.constant_ints().ok_or_else(|| s.error("its axes are computed at run time"))?;
-            axes.into_iter().map(|axis| front(s, axis, x.rank())).collect::<Result<_>>()?
+            axes.into_iter().map(|axis| s.front(axis)).collect::<Result<_>>()?
         }
     };
     let (mut before, mut behind) = (vec![0; x.rank()], vec![0; x.rank()]);
@@ -131,7 +128,7 @@ pub fn pad<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
 /// y picks slices of x along an axis: each slice of dy added where it came from.
 pub fn gather<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (x, indices, dy) = (s.x(0)?, s.x(1)?, s.dy()?);
-    let axis = axis(s, x.rank(), 0)?;
+    let axis = s.axis(0)?;
     let (shape, picked) = (x.shape(), indices.len());
     // One axis for what was picked, and an index of its own for every element.
     let mut flat: Vec<usize> = shape.clone();
@@ -139,8 +136,8 @@ pub fn gather<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let mut along = vec![1; shape.len()];
     along[axis] = picked;
     let places = indices.reshape(&along).expand(&flat);
-    let zeros = s.builder().scalar(0.0).cast(x.dtype()).expand(&shape);
-    let attrs = [("axis", Attr::Int(i64::try_from(axis).unwrap_or(0))), ("reduction", "add".into())];
+    let zeros = s.builder().zeros(x.dtype(), &shape);
+    let attrs = [("axis", Attr::Int(index(axis))), ("reduction", "add".into())];
     Ok(vec![Some(s.builder().apply("ScatterElements", &[zeros, places, dy.reshape(&flat)], attrs)), None])
 }
 
@@ -156,14 +153,4 @@ pub fn depth_to_space<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
         _ => [0, 3, 5, 1, 2, 4],
     };
     Ok(vec![Some(blocks.transpose(&order).reshape(&[n, c, h, w]))])
-}
-
-fn axis(s: &Step, rank: usize, default: i64) -> Result<usize> {
-    front(s, s.attrs.int("axis", default), rank)
-}
-
-fn front(s: &Step, axis: i64, rank: usize) -> Result<usize> {
-    let signed = i64::try_from(rank).unwrap_or(i64::MAX);
-    let front = usize::try_from(if axis < 0 { axis + signed } else { axis }).ok().filter(|&axis| axis < rank);
-    front.ok_or_else(|| s.error(format!("axis {axis} lies outside of rank {rank}")))
 }

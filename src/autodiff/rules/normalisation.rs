@@ -1,10 +1,8 @@
 //! Normalisations.
 
-use crate::autodiff::Step;
+use crate::autodiff::{Gradients, Step};
 use crate::error::Result;
 use crate::expr::Expr;
-
-type Gradients<'b> = Result<Vec<Option<Expr<'b>>>>;
 
 /// y = (x - mean)·scale/√(var + ε) + bias with given mean and variance of each channel.
 pub fn batch_normalization<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
@@ -34,10 +32,7 @@ pub fn batch_normalization<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
 /// (g - mean(g) - n·mean(g·n))/√(var + ε) with g = dy·scale.
 pub fn layer_normalization<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (x, scale, dy) = (s.x(0)?, s.x(1)?, s.dy()?);
-    let rank = i64::try_from(x.rank()).unwrap_or(0);
-    let axis = s.attrs.int("axis", -1);
-    let first = usize::try_from(if axis < 0 { axis + rank } else { axis }).unwrap_or(0);
-    let axes: Vec<usize> = (first..x.rank()).collect();
+    let axes: Vec<usize> = (s.axis(-1)?..x.rank()).collect();
     let centred = x - x.mean(&axes, true);
     let inverse = (centred.square().mean(&axes, true) + s.attrs.float("epsilon", 1e-5)).sqrt().reciprocal();
     let normal = centred * inverse;

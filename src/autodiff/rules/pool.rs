@@ -1,12 +1,9 @@
 //! Pools.
 
 use super::window::Window;
-use crate::autodiff::Step;
-use crate::error::Result;
-use crate::expr::Expr;
+use crate::autodiff::{Gradients, Step};
+use crate::expr::index;
 use crate::ir::{Attr, Tensor};
-
-type Gradients<'b> = Result<Vec<Option<Expr<'b>>>>;
 
 /// y = the largest of each window: dy, added where that lies. Windows may overlap.
 pub fn max_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
@@ -18,7 +15,7 @@ pub fn max_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     if s.attrs.int("storage_order", 0) != 0 {
         return Err(s.error("its indices are column by column (storage_order)"));
     }
-    let zeros = s.builder().scalar(0.0).cast(x.dtype()).expand(&[x.len()]);
+    let zeros = s.builder().zeros(x.dtype(), &[x.len()]);
     let attrs = [("axis", Attr::Int(0)), ("reduction", "add".into())];
     let flat = [dy.len()];
     let found = s.builder().apply("ScatterElements", &[zeros, places.reshape(&flat), dy.reshape(&flat)], attrs);
@@ -35,8 +32,7 @@ pub fn average_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let shares = s.builder().constant("shares", shares(s, &window, &shape[2..], &positions[2..]));
     let ones = [&[shape[1], 1], &kernel[..]].concat();
     let ones = s.builder().scalar(1.0).expand(&ones);
-    let mut attrs = window.attributes(i64::try_from(shape[1]).unwrap_or(1));
-    attrs.set("output_padding", Attr::Ints(window.behind.iter().map(|&n| (-n).max(0)).collect()));
+    let attrs = window.transposed(index(shape[1]));
     Ok(vec![Some(s.builder().apply("ConvTranspose", &[dy * shares, ones], attrs))])
 }
 
@@ -45,12 +41,12 @@ pub fn average_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
 fn shares(s: &Step, window: &Window, sizes: &[usize], positions: &[usize]) -> Tensor {
     let include = s.attrs.int("count_include_pad", 0) != 0;
     let along = |axis: usize| -> Vec<f32> {
-        let size = i64::try_from(sizes[axis]).unwrap_or(i64::MAX);
+        let size = index(sizes[axis]);
         let padded = s.attrs.ints("pads").map_or(0, |pads| pads[axis + window.rank()]);
         let (from, to) =
             if include { (-window.before[axis], size + padded.max(window.behind[axis].min(0))) } else { (0, size) };
         let count = |position: usize| {
-            let start = i64::try_from(position).unwrap_or(0) * window.strides[axis] - window.before[axis];
+            let start = index(position) * window.strides[axis] - window.before[axis];
             let inside = |k: &i64| (from..to).contains(&(start + k * window.dilations[axis]));
             (0..window.kernel[axis]).filter(inside).count().max(1)
         };

@@ -1,10 +1,8 @@
 //! Reductions and softmax.
 
-use crate::autodiff::Step;
+use crate::autodiff::{Gradients, Step};
 use crate::error::Result;
-use crate::expr::Expr;
-
-type Gradients<'b> = Result<Vec<Option<Expr<'b>>>>;
+use crate::expr::{Expr, index};
 
 /// y = Σ x: dy everywhere.
 pub fn sum<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
@@ -35,21 +33,15 @@ pub fn largest<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
 /// y = softmax(x): y·(dy - Σ y·dy).
 pub fn softmax<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (y, dy) = (s.y()?, s.dy()?);
-    let axis = axis(s)?;
+    let axis = s.axis(-1)?;
     Ok(vec![Some(y * (dy - (y * dy).sum(&[axis], true)))])
 }
 
 /// y = ln softmax(x): dy - e^y·Σ dy.
 pub fn log_softmax<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (y, dy) = (s.y()?, s.dy()?);
-    let axis = axis(s)?;
+    let axis = s.axis(-1)?;
     Ok(vec![Some(dy - y.exp() * dy.sum(&[axis], true))])
-}
-
-fn axis(s: &Step) -> Result<usize> {
-    let rank = i64::try_from(s.x(0)?.rank()).unwrap_or(0);
-    let axis = s.attrs.int("axis", -1);
-    usize::try_from(if axis < 0 { axis + rank } else { axis }).map_err(|_| s.error(format!("axis {axis}")))
 }
 
 /// Result and gradient of a reduction, with the axes that went as 1.
@@ -62,14 +54,12 @@ struct Kept<'b> {
 impl<'b> Kept<'b> {
     fn of(s: &Step<'_, 'b>) -> Result<Self> {
         let x = s.x(0)?;
-        let rank = i64::try_from(x.rank()).unwrap_or(0);
         let axes = match s.inputs.get(1).copied().flatten() {
             None if s.attrs.int("noop_with_empty_axes", 0) != 0 => Vec::new(),
-            None => (0..rank).collect(),
+            None => (0..index(x.rank())).collect(),
             Some(axes) => axes.constant_ints().ok_or_else(|| s.error("its axes are computed at run time"))?,
         };
-        let front = |axis: i64| usize::try_from(if axis < 0 { axis + rank } else { axis }).unwrap_or(0);
-        let axes: Vec<usize> = axes.into_iter().map(front).collect();
+        let axes = axes.into_iter().map(|axis| s.front(axis)).collect::<Result<Vec<_>>>()?;
         let mut shape = x.shape();
         axes.iter().for_each(|&axis| shape[axis] = 1);
         Ok(Self { y: s.y()?.reshape(&shape), dy: s.dy()?.reshape(&shape), axes })

@@ -2,6 +2,7 @@
 
 use crate::autodiff::Step;
 use crate::error::Result;
+use crate::expr::indices;
 use crate::ir::{Attr, Attrs};
 
 /// The window of a convolution or pool, one entry for each spatial axis.
@@ -21,7 +22,7 @@ impl Window {
     pub fn read(s: &Step, kernel: &[usize], large: &[usize], small: &[usize]) -> Result<Self> {
         let rank = kernel.len();
         let listed = |name: &str, default: i64| s.attrs.ints(name).map_or(vec![default; rank], <[i64]>::to_vec);
-        let (kernel, large, small) = (integers(kernel), integers(large), integers(small));
+        let (kernel, large, small) = (indices(kernel), indices(large), indices(small));
         let (strides, dilations) = (listed("strides", 1), listed("dilations", 1));
         let span = |i: usize| (kernel[i] - 1) * dilations[i] + 1;
         let reach = |i: usize| (small[i] - 1) * strides[i] + span(i);
@@ -54,8 +55,11 @@ impl Window {
             ("group", Attr::Int(group)),
         ])
     }
-}
 
-fn integers(sizes: &[usize]) -> Vec<i64> {
-    sizes.iter().map(|&n| i64::try_from(n).unwrap_or(i64::MAX)).collect()
+    /// Returns what the transposed convolution needs that undoes it: what windows stop short of comes back as zeros.
+    pub fn transposed(&self, group: i64) -> Attrs {
+        let mut attrs = self.attributes(group);
+        attrs.set("output_padding", Attr::Ints(self.behind.iter().map(|&n| (-n).max(0)).collect()));
+        attrs
+    }
 }

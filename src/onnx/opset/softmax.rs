@@ -2,7 +2,7 @@
 
 use super::site::Site;
 use crate::error::Result;
-use crate::ir::{Dim, Graph, Node, ValueId};
+use crate::ir::{Dim, Graph, Node, ValueId, front_axis};
 
 /// States the axis where both meanings agree (nothing but ones after it), else flattens and restores the shape around
 /// the node, at run time, so that unknown dimensions do not matter.
@@ -30,9 +30,7 @@ fn normalises_one_axis(graph: &Graph, x: ValueId, axis: i64) -> bool {
         return true;
     }
     let Some(dims) = dims(graph, x) else { return false };
-    let rank = i64::try_from(dims.len()).unwrap_or(i64::MAX);
-    let axis = if axis < 0 { axis + rank } else { axis };
-    let Ok(axis) = usize::try_from(axis) else { return false };
+    let Some(axis) = front_axis(axis, dims.len()) else { return false };
     axis < dims.len() && dims[axis + 1..].iter().all(|dim| *dim == Dim::Known(1))
 }
 
