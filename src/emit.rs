@@ -4,12 +4,13 @@
 //! `x`; graph outputs stay float. Weights: an integer initializer behind DequantizeLinear. Biases: int32 with scale
 //! `x·w`, or float where the target wants it. Grids that tensors share are one scale and one zero-point initializer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::error::{Error, Result};
-use crate::ir::{Attr, Attrs, Graph, Node, Tensor, ValueId};
+use crate::ir::{Attr, Attrs, DType, Graph, Node, Tensor, ValueId};
 use crate::passes::clip_in_integers;
-use crate::plan::{Activation, Plan, is_layer};
+use crate::place::{PlacedActivation, layer_of, place};
+use crate::plan::Plan;
 use crate::quant::{Grid, QuantizedTensor, quantize_bias};
 use crate::recipes::Solution;
 
@@ -18,23 +19,25 @@ use crate::recipes::Solution;
 /// # Errors
 /// When the plan or the solution do not belong to the graph.
 pub fn emit(graph: &Graph, plan: &Plan, solution: &Solution) -> Result<Graph> {
-    let mut emitter = Emitter {
-        graph: graph.clone(),
-        plan,
-        solution,
-        float_layers: float_layers(graph, plan),
-        weights: HashMap::new(),
-    };
-    for (activation, grid) in plan.activations.iter().zip(&solution.activations) {
-        emitter.quantize_activation(activation, grid)?;
+    let placed = place(graph, plan)?;
+    let mut emitter = Emitter { graph: placed.graph, plan, solution, written: HashMap::new() };
+    let mut grids = HashMap::new();
+    for activation in placed.activations {
+        let written = match grids.get(&activation.grid) {
+            Some(written) => *written,
+            None => *grids.entry(activation.grid).or_insert(emitter.write_grid(activation.grid)?),
+        };
+        emitter.quantize(activation, written);
+    }
+    for (weight, y) in placed.weights.into_iter().enumerate() {
+        if let Some(y) = y {
+            emitter.quantize_weight(weight, y)?;
+        }
     }
     for index in 0..plan.layers.len() {
-        emitter.quantize_layer(index)?;
+        emitter.quantize_bias_of(index)?;
     }
-    for layer in &plan.weight_only {
-        emitter.replace_weight(&layer.output, layer.weight)?;
-    }
-    let mut graph = emitter.graph;
+    let mut graph = emitter.finish();
     graph.sort()?;
     graph.sweep();
     if plan.target.choices().clips_in_integers {
@@ -46,113 +49,70 @@ pub fn emit(graph: &Graph, plan: &Plan, solution: &Solution) -> Result<Graph> {
     Ok(graph)
 }
 
-fn float_layers(graph: &Graph, plan: &Plan) -> HashSet<ValueId> {
-    let planned: HashSet<&str> = plan.layers.iter().map(|layer| layer.output.as_str()).collect();
-    let layers = graph.nodes.iter().filter(|node| is_layer(node));
-    let outputs = layers.filter_map(|node| node.output(0));
-    outputs.filter(|&id| !planned.contains(graph.name_of(id))).collect()
-}
-
 struct Emitter<'a> {
     graph: Graph,
     plan: &'a Plan,
     solution: &'a Solution,
-    /// Results of layers that stay float. They read floats: behind a DequantizeLinear, ONNX Runtime's default options
-    /// would quantize their weights per tensor (`WeightBiasQuantization`, seen in 1.31).
-    float_layers: HashSet<ValueId>,
-    /// The dequantized value of each weight grid that was written.
-    weights: HashMap<usize, ValueId>,
+    /// The nodes that take the place of an Identity, by its output.
+    written: HashMap<ValueId, Vec<Node>>,
+}
+
+/// The initializers of an activation's grid.
+#[derive(Clone, Copy)]
+struct WrittenGrid {
+    scale: ValueId,
+    zero_point: ValueId,
+    /// Bounds of the integers below 8 bits.
+    bounds: Option<(ValueId, ValueId)>,
 }
 
 impl Emitter<'_> {
-    fn find(&self, name: &str) -> Result<ValueId> {
-        self.graph
-            .find(name)
-            .ok_or_else(|| Error::Plan(format!("the plan names tensor \"{name}\", which the graph lacks")))
-    }
-
-    fn quantize_activation(&mut self, activation: &Activation, grid: &Grid) -> Result<()> {
-        let Some(first) = activation.tensors.first() else { return Ok(()) };
+    fn write_grid(&mut self, index: usize) -> Result<WrittenGrid> {
+        let grid = &self.solution.activations[index];
+        let first = self.plan.activations[index].tensors.first().map_or("grid", String::as_str);
         let byte = grid.scheme.byte_type();
         let scale = self.graph.add_constant(&format!("{first}_scale"), Tensor::from_f32(&[], &grid.scale));
-        let zero_point = Tensor::from_ints(byte, &[], &grid.zero_point)?;
-        let zero_point = self.graph.add_constant(&format!("{first}_zero_point"), zero_point);
-        let bounds = match grid.scheme.bits {
-            8 => None,
-            _ => {
-                let (lo, hi) = grid.scheme.int_range();
-                let lo = self.graph.add_constant(&format!("{first}_min"), Tensor::from_ints(byte, &[], &[lo])?);
-                let hi = self.graph.add_constant(&format!("{first}_max"), Tensor::from_ints(byte, &[], &[hi])?);
-                Some((lo, hi))
-            }
+        let mut integer = |what: &str, value: i32| -> Result<ValueId> {
+            Ok(self.graph.add_constant(&format!("{first}_{what}"), Tensor::from_ints(byte, &[], &[value])?))
         };
-        for name in &activation.quantized {
-            let x = self.find(name)?;
-            let dequantized = self.graph.add_value(&format!("{name}_dequantized"));
-            let float_layers = &self.float_layers;
-            let stays_float = |n: &Node| n.output(0).is_some_and(|y| float_layers.contains(&y));
-            for input in self.graph.nodes.iter_mut().filter(|n| !stays_float(n)).flat_map(|n| n.inputs.iter_mut()) {
-                if *input == Some(x) {
-                    *input = Some(dequantized);
-                }
-            }
-            let mut q =
-                self.push("QuantizeLinear", &format!("{name}_quantized"), &[x, scale, zero_point], Attrs::default());
-            // What a grid-preserving operator makes of clipped integers needs no second Clip.
-            if let Some((lo, hi)) = bounds.filter(|_| activation.roots.contains(name)) {
-                q = self.push("Clip", &format!("{name}_clipped"), &[q, lo, hi], Attrs::default());
-            }
-            let mut node = Node::new("DequantizeLinear", [q, scale, zero_point], [dequantized], Attrs::default());
-            node.name = format!("{}_node", self.graph.name_of(dequantized));
-            self.graph.nodes.push(node);
-        }
-        Ok(())
+        let zero_point = integer("zero_point", grid.zero_point[0])?;
+        let bounds = match (grid.scheme.bits, grid.scheme.int_range()) {
+            (8, _) => None,
+            (_, (lo, hi)) => Some((integer("min", lo)?, integer("max", hi)?)),
+        };
+        Ok(WrittenGrid { scale, zero_point, bounds })
     }
 
-    fn push(&mut self, op_type: &str, output: &str, inputs: &[ValueId], attrs: Attrs) -> ValueId {
+    fn quantize(&mut self, activation: PlacedActivation, grid: WrittenGrid) {
+        let PlacedActivation { x, y, is_root, .. } = activation;
+        let name = self.graph.name_of(x).to_owned();
+        let WrittenGrid { scale, zero_point, bounds } = grid;
+        let (mut q, node) = self.node("QuantizeLinear", &format!("{name}_quantized"), [x, scale, zero_point]);
+        let mut nodes = vec![node];
+        // What a grid-preserving operator makes of clipped integers needs no second Clip.
+        if let Some((lo, hi)) = bounds.filter(|_| is_root) {
+            let (clipped, node) = self.node("Clip", &format!("{name}_clipped"), [q, lo, hi]);
+            nodes.push(node);
+            q = clipped;
+        }
+        nodes.push(self.dequantize([q, scale, zero_point], y, Attrs::default()));
+        self.written.insert(y, nodes);
+    }
+
+    fn node(&mut self, op_type: &str, output: &str, inputs: [ValueId; 3]) -> (ValueId, Node) {
         let id = self.graph.add_value(output);
-        let mut node = Node::new(op_type, inputs.iter().copied(), [id], attrs);
+        let mut node = Node::new(op_type, inputs, [id], Attrs::default());
         node.name = format!("{}_node", self.graph.name_of(id));
-        self.graph.nodes.push(node);
-        id
+        (id, node)
     }
 
-    fn quantize_layer(&mut self, index: usize) -> Result<()> {
-        let layer = &self.plan.layers[index];
-        let Some(weight) = layer.weight else { return Ok(()) };
-        let node = self.replace_weight(&layer.output, weight)?;
-        let (input, weights) = (self.solution.activations[layer.input].scale[0], &self.solution.weights[weight]);
-        if let Some(scale) = weights.grid.scale.iter().find(|&scale| !(input * scale).is_finite()) {
-            let message = format!(
-                "the scales of its input ({input:e}) and weight ({scale:e}) multiply to more than float32 holds; leave it \
-                 float with --exclude"
-            );
-            return Err(Error::unsupported(self.graph.describe(&self.graph.nodes[node]), message));
-        }
-        let bias = self.graph.nodes[node].input(2).filter(|_| self.plan.target.choices().quantizes_biases);
-        if let Some(bias) = bias {
-            let grid = &self.solution.activations[layer.input];
-            if let Some(written) = self.write_bias(bias, grid.scale[0], &self.solution.weights[weight].grid.scale)? {
-                self.graph.nodes[node].inputs[2] = Some(written);
-            }
-        }
-        Ok(())
+    fn dequantize(&self, inputs: impl IntoIterator<Item = ValueId>, y: ValueId, attrs: Attrs) -> Node {
+        let mut node = Node::new("DequantizeLinear", inputs, [y], attrs);
+        node.name = format!("{}_node", self.graph.name_of(y));
+        node
     }
 
-    /// Lets the layer that makes `output` read its quantized weight, and returns its place.
-    fn replace_weight(&mut self, output: &str, weight: usize) -> Result<usize> {
-        let id = self.find(output)?;
-        let node = self.graph.nodes.iter().position(|n| n.output(0) == Some(id));
-        let node = node.ok_or_else(|| Error::Plan(format!("no node makes \"{output}\", which the plan names")))?;
-        let dequantized = match self.weights.get(&weight) {
-            Some(id) => *id,
-            None => self.write_weight(weight)?,
-        };
-        self.graph.nodes[node].inputs[1] = Some(dequantized);
-        Ok(node)
-    }
-
-    fn write_weight(&mut self, index: usize) -> Result<ValueId> {
+    fn quantize_weight(&mut self, index: usize, y: ValueId) -> Result<()> {
         let QuantizedTensor { grid, shape, bytes } = &self.solution.weights[index];
         let name = &self.plan.weights[index].tensor;
         let dtype = match self.plan.weights[index].packed {
@@ -166,38 +126,71 @@ impl Emitter<'_> {
                 Tensor::from_ints(dtype, shape, &values)?
             }
         };
-        let (dims, attrs): (&[usize], Attrs) = match grid.scheme.axis {
-            None => (&[], Attrs::default()),
-            Some(axis) => {
-                let axis = i64::try_from(axis).expect("an axis is below the rank");
-                (&[grid.scale.len()], [("axis", Attr::Int(axis))].into())
-            }
-        };
+        let (dims, attrs) = per_channel(grid.scheme.axis.map(|axis| (axis, grid.scale.len())));
         let integers = self.graph.add_constant(&format!("{name}_quantized"), integers);
-        let scale = self.graph.add_constant(&format!("{name}_scale"), Tensor::from_f32(dims, &grid.scale));
-        let zero_point = Tensor::from_ints(dtype, dims, &grid.zero_point)?;
+        let scale = self.graph.add_constant(&format!("{name}_scale"), Tensor::from_f32(&dims, &grid.scale));
+        let zero_point = Tensor::from_ints(dtype, &dims, &grid.zero_point)?;
         let zero_point = self.graph.add_constant(&format!("{name}_zero_point"), zero_point);
-        let id = self.push("DequantizeLinear", &format!("{name}_dequantized"), &[integers, scale, zero_point], attrs);
-        self.weights.insert(index, id);
-        Ok(id)
+        let node = self.dequantize([integers, scale, zero_point], y, attrs);
+        self.written.insert(y, vec![node]);
+        Ok(())
+    }
+
+    fn quantize_bias_of(&mut self, index: usize) -> Result<()> {
+        let layer = &self.plan.layers[index];
+        let Some(weight) = layer.weight else { return Ok(()) };
+        let node = layer_of(&self.graph, &layer.output)?;
+        let (input, weights) = (self.solution.activations[layer.input].scale[0], &self.solution.weights[weight]);
+        if let Some(scale) = weights.grid.scale.iter().find(|&scale| !(input * scale).is_finite()) {
+            let message = format!(
+                "the scales of its input ({input:e}) and weight ({scale:e}) multiply to more than float32 holds; leave it \
+                 float with --exclude"
+            );
+            return Err(Error::unsupported(self.graph.describe(&self.graph.nodes[node]), message));
+        }
+        let bias = self.graph.nodes[node].input(2).filter(|_| self.plan.target.choices().quantizes_biases);
+        if let Some(bias) = bias
+            && let Some(written) = self.write_bias(bias, input, &weights.grid)?
+        {
+            self.graph.nodes[node].inputs[2] = Some(written);
+        }
+        Ok(())
     }
 
     /// `None` where the bias is no constant vector, which then stays as it is.
-    fn write_bias(&mut self, bias: ValueId, input_scale: f32, weight_scale: &[f32]) -> Result<Option<ValueId>> {
+    fn write_bias(&mut self, bias: ValueId, input_scale: f32, weight: &Grid) -> Result<Option<ValueId>> {
         let Some(tensor) = self.graph.constant_of(bias).filter(|t| t.shape().len() == 1) else { return Ok(None) };
         let values = tensor.to_f32()?;
-        if weight_scale.len() != 1 && weight_scale.len() != values.len() {
+        if weight.scale.len() != 1 && weight.scale.len() != values.len() {
             return Ok(None);
         }
-        let guarded = quantize_bias(&values, input_scale, weight_scale);
+        let guarded = quantize_bias(&values, input_scale, &weight.scale);
         let name = self.graph.name_of(bias).to_owned();
-        let integers = Tensor::from_ints(crate::ir::DType::I32, &[values.len()], &guarded.integers)?;
+        let integers = Tensor::from_ints(DType::I32, &[values.len()], &guarded.integers)?;
         let integers = self.graph.add_constant(&format!("{name}_quantized"), integers);
-        let (dims, attrs): (&[usize], Attrs) = match guarded.scale.len() {
-            1 => (&[], Attrs::default()),
-            _ => (&[guarded.scale.len()], [("axis", Attr::Int(0))].into()),
-        };
-        let scale = self.graph.add_constant(&format!("{name}_scale"), Tensor::from_f32(dims, &guarded.scale));
-        Ok(Some(self.push("DequantizeLinear", &format!("{name}_dequantized"), &[integers, scale], attrs)))
+        let (dims, attrs) = per_channel(Some((0, guarded.scale.len())).filter(|&(_, scales)| scales > 1));
+        let scale = self.graph.add_constant(&format!("{name}_scale"), Tensor::from_f32(&dims, &guarded.scale));
+        let y = self.graph.add_value(&format!("{name}_dequantized"));
+        let node = self.dequantize([integers, scale], y, attrs);
+        self.graph.nodes.push(node);
+        Ok(Some(y))
     }
+
+    /// Returns the graph with what was written in place of each Identity.
+    fn finish(mut self) -> Graph {
+        let nodes = std::mem::take(&mut self.graph.nodes);
+        let replaced = |node: Node| match node.output(0).and_then(|y| self.written.remove(&y)) {
+            Some(nodes) => nodes,
+            None => vec![node],
+        };
+        self.graph.nodes = nodes.into_iter().flat_map(replaced).collect();
+        self.graph
+    }
+}
+
+/// Returns the shape of scales and the attributes that say along which axis they lie.
+fn per_channel(axis: Option<(usize, usize)>) -> (Vec<usize>, Attrs) {
+    let Some((axis, scales)) = axis else { return (Vec::new(), Attrs::default()) };
+    let axis = i64::try_from(axis).expect("an axis is below the rank");
+    (vec![scales], [("axis", Attr::Int(axis))].into())
 }

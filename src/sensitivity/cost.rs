@@ -5,8 +5,9 @@ use serde::Serialize;
 use crate::data::{Dataset, Preprocess, class_scores, evaluate};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Tensor};
+use crate::outputs::{compared_tensors, may_hold_scores};
 use crate::runtime::{Engine, SessionOptions};
-use crate::verify::{Comparison, Top1, compared_tensors, may_hold_scores, numbers, split};
+use crate::verify::{Comparison, Top1, numbers, split};
 
 /// Samples in one run.
 const BATCH: usize = 16;

@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 
 use super::Solved;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ir::{Attrs, Graph, Node, Tensor, ValueId};
+use crate::place::layer_of;
 use crate::plan::{Plan, is_layer, preserved_inputs};
 use crate::quant::{Grid, quantize_bias};
 
@@ -90,7 +91,7 @@ pub fn partly_quantized(solved: &Solved, part: &Part) -> Result<Graph> {
     let mut weights: HashMap<usize, ValueId> = HashMap::new();
     for (place, layer) in plan.layers.iter().enumerate() {
         let Some(index) = layer.weight else { continue };
-        let node = maker(&graph, &layer.output)?;
+        let node = layer_of(&graph, &layer.output)?;
         let weight = &solution.weights[index];
         if part.weights[place] {
             graph.nodes[node].inputs[1] = Some(fake_weight(&mut graph, solved, &mut weights, index));
@@ -107,7 +108,7 @@ pub fn partly_quantized(solved: &Solved, part: &Part) -> Result<Graph> {
         }
     }
     for (layer, _) in plan.weight_only.iter().zip(&part.weights_alone).filter(|(_, is_in)| **is_in) {
-        let node = maker(&graph, &layer.output)?;
+        let node = layer_of(&graph, &layer.output)?;
         graph.nodes[node].inputs[1] = Some(fake_weight(&mut graph, solved, &mut weights, layer.weight));
     }
     let mut quantized: HashMap<ValueId, ValueId> = HashMap::new();
@@ -127,12 +128,6 @@ pub fn partly_quantized(solved: &Solved, part: &Part) -> Result<Graph> {
     graph.sort()?;
     graph.sweep();
     Ok(graph)
-}
-
-fn maker(graph: &Graph, output: &str) -> Result<usize> {
-    let id = graph.find(output);
-    let node = graph.nodes.iter().position(|node| id.is_some() && node.output(0) == id);
-    node.ok_or_else(|| Error::Plan(format!("no node makes \"{output}\", which the plan names")))
 }
 
 /// Returns the constant that holds what the integers of a weight stand for; `made` are those that there are already.

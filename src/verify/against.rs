@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use super::compare::{Comparison, Top1, numbers};
 use super::integers::Observed;
 use super::modes::Mode;
-use super::outputs::{is_of_variable_size, may_hold_scores};
 use super::result::{OutputAgreement, TensorError};
 use super::structure::Quantizer;
 use super::tap::{Source, cut, tap};
 use crate::error::Result;
 use crate::ir::{DType, Graph, Tensor, Uses, ValueId, is_dequantize};
+use crate::outputs::{is_of_variable_size, may_hold_scores};
 use crate::shape;
 
 /// Operators that carry weights; a layer is named after them.

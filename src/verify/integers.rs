@@ -3,12 +3,12 @@
 use super::compare::{Comparison, numbers};
 use super::limits;
 use super::modes::Mode;
-use super::outputs::settled_tensors;
 use super::result::{Check, IntegerAgreement};
 use super::structure::Quantizer;
 use super::tap::{cut, tap};
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Graph, Tensor};
+use crate::outputs::settled_tensors;
 use crate::shape;
 
 /// One batch through the quantized model in the reference engine, with every quantizer's integers seen.

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 use super::compare::{PerSample, Top1};
 use super::limits;
-use super::outputs::{compared_tensors, may_hold_scores};
 use super::result::Check;
 use super::samples_of;
 use super::shadow::shadow;
 use super::tap::tap;
 use crate::error::Result;
 use crate::ir::{Graph, Tensor};
+use crate::outputs::{compared_tensors, may_hold_scores};
 use crate::runtime::{Engine, Optimisation, PIECE_BYTES, Session, SessionOptions};
 
 /// The engines to check with; one of both at least.

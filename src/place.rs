@@ -1,0 +1,95 @@
+//! The places of quantizers in a float graph. Emission writes Q/DQ there and training fake-quantizes there, so that what
+//! is trained is what is shipped.
+
+use std::collections::HashSet;
+
+use crate::error::{Error, Result};
+use crate::ir::{Attrs, Graph, Node, ValueId};
+use crate::plan::{Plan, is_layer};
+
+/// A float graph in which an Identity stands wherever a tensor goes onto a grid.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// The graph, in which each Identity comes behind all other nodes: sort it once they are replaced.
+    pub graph: Graph,
+    /// The Identity of each activation that goes onto a grid.
+    pub activations: Vec<PlacedActivation>,
+    /// What the layers of each [`Plan::weights`] read, made by the Identity of that weight; none where no layer does.
+    pub weights: Vec<Option<ValueId>>,
+}
+
+/// An activation that goes onto a grid.
+#[derive(Clone, Copy, Debug)]
+pub struct PlacedActivation {
+    /// Index into [`Plan::activations`].
+    pub grid: usize,
+    /// The float tensor.
+    pub x: ValueId,
+    /// What its readers get: all but layers that stay float. Behind a DequantizeLinear, ONNX Runtime's default options
+    /// would quantize their weights per tensor (`WeightBiasQuantization`, seen in 1.31).
+    pub y: ValueId,
+    /// Whether its integers may lie outside of the grid's bits; what a grid-preserving operator makes may not.
+    pub is_root: bool,
+}
+
+/// Returns `graph` with the places of `plan`'s quantizers.
+///
+/// # Errors
+/// When the plan does not belong to the graph.
+pub fn place(graph: &Graph, plan: &Plan) -> Result<Placed> {
+    let mut placed = Placed { graph: graph.clone(), activations: Vec::new(), weights: vec![None; plan.weights.len()] };
+    let float_layers = float_layers(graph, plan);
+    for (grid, activation) in plan.activations.iter().enumerate() {
+        for name in &activation.quantized {
+            let (x, y) = placed.identity(name)?;
+            let others = placed.graph.nodes.iter_mut().rev().skip(1);
+            let quantized = others.filter(|n| !n.output(0).is_some_and(|output| float_layers.contains(&output)));
+            quantized.flat_map(|n| n.inputs.iter_mut()).filter(|i| **i == Some(x)).for_each(|i| *i = Some(y));
+            placed.activations.push(PlacedActivation { grid, x, y, is_root: activation.roots.contains(name) });
+        }
+    }
+    let layers = plan.layers.iter().filter_map(|layer| Some((&layer.output, layer.weight?)));
+    let alone = plan.weight_only.iter().map(|layer| (&layer.output, layer.weight));
+    for (output, weight) in layers.chain(alone) {
+        let y = match placed.weights[weight] {
+            Some(y) => y,
+            None => placed.identity(&plan.weights[weight].tensor)?.1,
+        };
+        placed.weights[weight] = Some(y);
+        let node = layer_of(&placed.graph, output)?;
+        placed.graph.nodes[node].inputs[1] = Some(y);
+    }
+    Ok(placed)
+}
+
+impl Placed {
+    /// Puts an Identity behind the tensor `name`; returns its input and its output.
+    fn identity(&mut self, name: &str) -> Result<(ValueId, ValueId)> {
+        let x = find(&self.graph, name)?;
+        let y = self.graph.add_value(&format!("{name}_dequantized"));
+        self.graph.nodes.push(Node::new("Identity", [x], [y], Attrs::default()));
+        Ok((x, y))
+    }
+}
+
+fn find(graph: &Graph, name: &str) -> Result<ValueId> {
+    let found = graph.find(name);
+    found.ok_or_else(|| Error::Plan(format!("the plan names tensor \"{name}\", which the graph lacks")))
+}
+
+/// Returns the place in `graph` of the layer that makes the tensor `output`.
+///
+/// # Errors
+/// When no node makes it.
+pub fn layer_of(graph: &Graph, output: &str) -> Result<usize> {
+    let id = find(graph, output)?;
+    let node = graph.nodes.iter().position(|n| n.output(0) == Some(id));
+    node.ok_or_else(|| Error::Plan(format!("no node makes \"{output}\", which the plan names")))
+}
+
+fn float_layers(graph: &Graph, plan: &Plan) -> HashSet<ValueId> {
+    let planned: HashSet<&str> = plan.layers.iter().map(|layer| layer.output.as_str()).collect();
+    let layers = graph.nodes.iter().filter(|node| is_layer(node));
+    let outputs = layers.filter_map(|node| node.output(0));
+    outputs.filter(|&id| !planned.contains(graph.name_of(id))).collect()
+}
