@@ -29,6 +29,7 @@ pub mod sample;
 pub mod sensitivity;
 pub mod shape;
 pub mod stats;
+pub mod train;
 pub mod verify;
 
 pub use error::{Error, Result};

@@ -5,6 +5,7 @@
 mod audit;
 mod bad_input;
 mod bn_stats;
+mod checkpoints;
 mod command_line;
 mod emission;
 mod fixed_batch;
@@ -15,6 +16,7 @@ mod heads;
 mod inlining;
 mod lint;
 mod opset;
+mod optimisers;
 mod passes;
 mod plan;
 mod recipes;
