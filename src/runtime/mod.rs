@@ -6,12 +6,15 @@ pub mod doctor;
 pub mod machine;
 mod ort;
 mod ort_library;
+mod ort_steps;
 mod ort_value;
 mod pieces;
 mod provision;
 mod search;
 mod select;
+mod step_layout;
 mod tract;
+mod tract_steps;
 
 use std::path::PathBuf;
 
@@ -74,6 +77,14 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// [`crate::Error::Runtime`] when the engine refuses the graph.
     fn load(&self, graph: &Graph, options: &SessionOptions) -> Result<Box<dyn Session>>;
+
+    /// Returns a session that steps `state` by `graph`, whose first inputs are the state, whose outputs are the state
+    /// one step on (in the same order, types and shapes), and whose other inputs are fed in every step.
+    ///
+    /// # Errors
+    /// [`crate::Error::Runtime`] when the engine refuses the graph; [`crate::Error::Shape`] naming the input when state
+    /// and graph do not fit together.
+    fn load_steps(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions) -> Result<Box<dyn StepSession>>;
 }
 
 /// A graph made ready to run.
@@ -91,4 +102,25 @@ pub trait Session: Send {
     fn run_each(&mut self, batches: &[Vec<Tensor>]) -> Result<Vec<Vec<Tensor>>> {
         batches.iter().map(|batch| self.run(batch)).collect()
     }
+}
+
+/// A graph that makes its state of the state before: a training step. The state stays where the engine computes.
+pub trait StepSession: Send {
+    /// Makes one step; `feeds` are the inputs behind the state, in order.
+    ///
+    /// # Errors
+    /// [`crate::Error::Runtime`] when the engine fails or a feed does not fit; the state is as before the step then.
+    fn step(&mut self, feeds: &[Tensor]) -> Result<()>;
+
+    /// Returns a copy of entry `index` of the state.
+    ///
+    /// # Errors
+    /// [`crate::Error::Runtime`] when it cannot be read.
+    fn read(&self, index: usize) -> Result<Tensor>;
+
+    /// Sets entry `index` of the state, which keeps its type and shape.
+    ///
+    /// # Errors
+    /// [`crate::Error::Runtime`] when it does not fit or cannot be written.
+    fn write(&mut self, index: usize, value: &Tensor) -> Result<()>;
 }

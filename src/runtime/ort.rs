@@ -7,9 +7,11 @@ use ort::ep::ExecutionProviderDispatch;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use super::ort_library;
+use super::ort_steps::OrtSteps;
 use super::ort_value::{Initializer, from_value, to_value};
 use super::pieces::{in_pieces, piece_bytes};
-use super::{Device, Engine, Optimisation, Session, SessionOptions};
+use super::step_layout::StepLayout;
+use super::{Device, Engine, Optimisation, Session, SessionOptions, StepSession};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor, ValueId};
 use crate::onnx;
@@ -120,6 +122,12 @@ impl Engine for OrtEngine {
         let session = self.session(graph, options);
         Ok(Box::new(session.map_err(|e| self.failed(mode(options.optimisation), &e))?))
     }
+
+    fn load_steps(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions) -> Result<Box<dyn StepSession>> {
+        let layout = StepLayout::new(graph, state)?;
+        let steps = self.session(graph, options).and_then(|session| OrtSteps::new(session, layout, state));
+        Ok(Box::new(steps.map_err(|e| self.failed(mode(options.optimisation), &e))?))
+    }
 }
 
 fn mode(optimisation: Optimisation) -> &'static str {
@@ -158,17 +166,25 @@ fn missing_provider(device: Device, cause: &dyn std::fmt::Display) -> Error {
     ))
 }
 
-struct OrtSession {
+pub(super) struct OrtSession {
     /// Stands before the initializers: fields are dropped in order, and the session reads them until it goes.
-    session: ort::session::Session,
+    pub session: ort::session::Session,
     _initializers: Vec<Initializer>,
-    inputs: Vec<String>,
-    outputs: Vec<String>,
+    pub inputs: Vec<String>,
+    pub outputs: Vec<String>,
     engine: OrtEngine,
     mode: &'static str,
 }
 
 impl OrtSession {
+    pub fn device(&self) -> Device {
+        self.engine.device
+    }
+
+    pub fn failed(&self, message: &dyn std::fmt::Display) -> Error {
+        self.engine.failed(self.mode, message)
+    }
+
     fn run_values(&mut self, inputs: &[Tensor]) -> ort::Result<Vec<Tensor>> {
         if inputs.len() != self.inputs.len() {
             let (expected, found) = (self.inputs.len(), inputs.len());
@@ -188,6 +204,6 @@ impl OrtSession {
 
 impl Session for OrtSession {
     fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        self.run_values(inputs).map_err(|e| self.engine.failed(self.mode, &e))
+        self.run_values(inputs).map_err(|e| self.failed(&e))
     }
 }

@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use bytes::Bytes;
 use ort::AsPointer;
-use ort::memory::{Allocator, MemoryInfo};
+use ort::memory::{AllocationDevice, Allocator, MemoryInfo};
 use ort::session::builder::SessionBuilder;
 use ort::value::{DynTensor, DynTensorValueType, DynValue, TensorElementType};
 
@@ -42,26 +42,45 @@ fn element_type(dtype: DType) -> ort::Result<TensorElementType> {
     row.map(|row| row.1).ok_or_else(|| ort::Error::new(format!("has no tensors of type {dtype}")))
 }
 
+/// Returns a tensor of ONNX Runtime in the memory of `allocator`.
+pub fn allocate(dtype: DType, shape: &[usize], allocator: &Allocator) -> ort::Result<DynTensor> {
+    DynTensor::new(allocator, element_type(dtype)?, shape)
+}
+
 /// Returns a value with a copy of the contents of `tensor`.
 pub fn to_value(tensor: &Tensor) -> ort::Result<DynTensor> {
-    let mut value = DynTensor::new(&Allocator::default(), element_type(tensor.dtype())?, tensor.shape())?;
-    let bytes = tensor.bytes();
-    if !bytes.is_empty() {
-        if value.size() != Some(bytes.len()) {
-            return Err(ort::Error::new(format!("holds {:?} bytes where {} are given", value.size(), bytes.len())));
-        }
-        // SAFETY: the value was just allocated in host memory, is not shared, and holds as many bytes as are copied.
-        #[allow(unsafe_code)]
-        unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), value.data_ptr_mut().cast::<u8>(), bytes.len());
-        }
-    }
+    let mut value = allocate(tensor.dtype(), tensor.shape(), &Allocator::default())?;
+    put(tensor, &mut value)?;
     Ok(value)
+}
+
+/// Copies the contents of `tensor` into `value`, wherever that lies, which is of the same type and shape.
+pub fn put(tensor: &Tensor, value: &mut DynTensor) -> ort::Result<()> {
+    let bytes = tensor.bytes();
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    if value.size() != Some(bytes.len()) {
+        return Err(ort::Error::new(format!("holds {:?} bytes where {} are given", value.size(), bytes.len())));
+    }
+    if !value.memory_info().is_cpu_accessible() {
+        return to_value(tensor)?.copy_into(value);
+    }
+    // SAFETY: the value lies in host memory, nothing reads it during the call, and it holds as many bytes as are copied.
+    #[allow(unsafe_code)]
+    unsafe {
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), value.data_ptr_mut().cast::<u8>(), bytes.len());
+    }
+    Ok(())
 }
 
 /// Returns a tensor with a copy of the contents of `value`.
 pub fn from_value(value: &DynValue) -> ort::Result<Tensor> {
-    let value = value.view().downcast::<DynTensorValueType>()?;
+    from_tensor(&*value.view().downcast::<DynTensorValueType>()?)
+}
+
+/// Returns a tensor with a copy of the contents of `value`, wherever that lies.
+pub fn from_tensor(value: &DynTensor) -> ort::Result<Tensor> {
     let row = TYPES.iter().find(|row| row.1 == *value.data_type());
     let dtype = row.ok_or_else(|| ort::Error::new(format!("gives a tensor of type {}", value.data_type())))?.0;
     let shape: Vec<usize> = value
@@ -70,8 +89,8 @@ pub fn from_value(value: &DynValue) -> ort::Result<Tensor> {
         .map(|&d| usize::try_from(d))
         .collect::<Result<_, _>>()
         .map_err(|_| ort::Error::new(format!("gives a tensor of shape {:?}", value.shape())))?;
-    if !value.memory_info().is_cpu_accessible() {
-        return Err(ort::Error::new("gives a tensor outside of host memory"));
+    if !value.memory_info().is_cpu_accessible() && value.size() != Some(0) {
+        return from_tensor(&value.to(AllocationDevice::CPU, 0)?);
     }
     let bytes = match value.size() {
         None | Some(0) => Bytes::new(),

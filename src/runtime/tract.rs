@@ -11,7 +11,9 @@ use tract_onnx::prelude::{
 };
 
 use super::pieces::{in_pieces, piece_bytes};
-use super::{Engine, Optimisation, Session, SessionOptions};
+use super::step_layout::StepLayout;
+use super::tract_steps::TractSteps;
+use super::{Engine, Optimisation, Session, SessionOptions, StepSession};
 use crate::error::{Error, Result};
 use crate::ir::{Attr, DType, Graph, Shape, Tensor, Value};
 use crate::onnx;
@@ -48,25 +50,38 @@ impl Engine for TractEngine {
     }
 
     fn load(&self, graph: &Graph, options: &SessionOptions) -> Result<Box<dyn Session>> {
-        refuse_unreadable(graph)?;
         if let Some(limit) = piece_bytes(graph, options) {
+            refuse_unreadable(graph)?;
             return Ok(in_pieces(*self, graph, options, limit));
         }
-        let bytes = onnx::encode(graph)?;
-        let model = guarded(|| {
-            let reader = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
-            reader.model_for_read(&mut &bytes[..])
-        })?;
-        let inputs: Vec<Value> = graph.fed_inputs().into_iter().map(|id| graph.value(id).clone()).collect();
+        let mut session = read(graph, options)?;
         let fact = |value: &Value| Some((value.dtype?, value.static_shape()?));
-        let facts: Option<Facts> = inputs.iter().map(fact).collect();
-        let threads = options.threads.unwrap_or(1);
-        let mut session = TractSession { model, inputs, optimisation: options.optimisation, threads, ready: None };
+        let facts: Option<Facts> = session.inputs.iter().map(fact).collect();
         if let Some(facts) = facts {
             session.prepare(&facts)?;
         }
         Ok(Box::new(session))
     }
+
+    fn load_steps(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions) -> Result<Box<dyn StepSession>> {
+        let layout = StepLayout::new(graph, state)?;
+        let slots = layout.state.iter().chain(&layout.feeds);
+        let facts: Facts = slots.map(|slot| (slot.dtype, slot.shape.clone())).collect();
+        let plan = read(graph, options)?.prepare(&facts)?;
+        Ok(Box::new(TractSteps::new(plan, layout, state)?))
+    }
+}
+
+fn read(graph: &Graph, options: &SessionOptions) -> Result<TractSession> {
+    refuse_unreadable(graph)?;
+    let bytes = onnx::encode(graph)?;
+    let model = guarded(|| {
+        let reader = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+        reader.model_for_read(&mut &bytes[..])
+    })?;
+    let inputs = graph.fed_inputs().into_iter().map(|id| graph.value(id).clone()).collect();
+    let threads = options.threads.unwrap_or(1);
+    Ok(TractSession { model, inputs, optimisation: options.optimisation, threads, ready: None })
 }
 
 fn refuse_unreadable(graph: &Graph) -> Result<()> {
@@ -181,7 +196,7 @@ fn run_plan(plan: &Arc<TypedRunnableModel>, inputs: &[Tensor]) -> Result<Vec<Ten
 }
 
 /// Returns what `work` returns; tract answers some malformed graphs with a panic, which becomes an error here.
-fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(e)) => Err(failed(format!("{e:#}"))),
@@ -193,16 +208,16 @@ fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T> {
     }
 }
 
-fn failed(message: impl std::fmt::Display) -> Error {
+pub(super) fn failed(message: impl std::fmt::Display) -> Error {
     Error::runtime(format!("tract {TRACT_VERSION}"), message)
 }
 
-fn datum_type(dtype: DType) -> Result<DatumType> {
+pub(super) fn datum_type(dtype: DType) -> Result<DatumType> {
     let row = TYPES.iter().find(|row| row.0 == dtype);
     row.map(|row| row.1).ok_or_else(|| failed(format!("has no tensors of type {dtype}")))
 }
 
-fn to_tract(tensor: &Tensor) -> Result<TractTensor> {
+pub(super) fn to_tract(tensor: &Tensor) -> Result<TractTensor> {
     let datum_type = datum_type(tensor.dtype())?;
     guarded(|| {
         let mut value = TractTensor::zero_dt(datum_type, tensor.shape())?;
@@ -211,7 +226,7 @@ fn to_tract(tensor: &Tensor) -> Result<TractTensor> {
     })
 }
 
-fn from_tract(value: &TractTensor) -> Result<Tensor> {
+pub(super) fn from_tract(value: &TractTensor) -> Result<Tensor> {
     let found = value.datum_type().unquantized();
     if found == DatumType::TDim {
         let numbers = guarded(|| Ok(value.cast_to::<i64>()?.into_owned()))?;

@@ -2,7 +2,7 @@
 
 use dfq_onnx::data::{Dataset, Preprocess, evaluate};
 use dfq_onnx::ir::{DType, Graph, Tensor};
-use dfq_onnx::runtime::{Engine, Session, SessionOptions, TractEngine};
+use dfq_onnx::runtime::{Engine, Session, SessionOptions, StepSession, TractEngine};
 use dfq_onnx::verify::{Engines, IntegerAgreement, Verification, VerifyOptions, find_quantizers, verify};
 use dfq_onnx::{Result, onnx};
 
@@ -105,9 +105,19 @@ impl Engine for Misreads {
     }
 
     fn load(&self, graph: &Graph, options: &SessionOptions) -> Result<Box<dyn Session>> {
+        TractEngine.load(&self.misread(graph), options)
+    }
+
+    fn load_steps(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions) -> Result<Box<dyn StepSession>> {
+        TractEngine.load_steps(&self.misread(graph), state, options)
+    }
+}
+
+impl Misreads {
+    fn misread(&self, graph: &Graph) -> Graph {
         let mut graph = graph.clone();
         change(&mut graph, self.name, |t| with_zero_point(t, self.offset));
-        TractEngine.load(&graph, options)
+        graph
     }
 }
 

@@ -1,0 +1,93 @@
+//! Training steps in ONNX Runtime. Every entry of the state has two buffers on the device that take turns: one is read,
+//! the other written. Never one for both: the library may write the new value before the last reader of the old one.
+
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::{IoBinding, Session};
+use ort::value::DynTensor;
+
+use super::ort::OrtSession;
+use super::ort_value::{allocate, from_tensor, put};
+use super::step_layout::{Slot, StepLayout};
+use super::{Device, StepSession};
+use crate::error::Result;
+use crate::ir::Tensor;
+
+pub(super) struct OrtSteps {
+    /// They keep the session, so they stand before what it reads: fields are dropped in order.
+    bindings: [IoBinding; 2],
+    buffers: [Vec<DynTensor>; 2],
+    feeds: Vec<DynTensor>,
+    /// Which of the buffers hold the state; the binding of this number reads them and writes the others.
+    turn: usize,
+    layout: StepLayout,
+    loaded: OrtSession,
+}
+
+impl OrtSteps {
+    /// Returns steps of the graph behind `loaded` from `state`, both of which fit `layout`.
+    pub fn new(loaded: OrtSession, layout: StepLayout, state: &[Tensor]) -> ort::Result<Self> {
+        let device = allocator(&loaded.session, loaded.device())?;
+        let all = |slots: &[Slot], allocator: &Allocator| -> ort::Result<Vec<DynTensor>> {
+            slots.iter().map(|slot| allocate(slot.dtype, &slot.shape, allocator)).collect()
+        };
+        let (mut first, mut second) = (all(&layout.state, &device)?, all(&layout.state, &device)?);
+        for (value, buffer) in state.iter().zip(&mut first) {
+            put(value, buffer)?;
+        }
+        let feeds = all(&layout.feeds, &Allocator::default())?;
+        let bindings = [writing(&loaded, &mut second)?, writing(&loaded, &mut first)?];
+        Ok(Self { bindings, buffers: [first, second], feeds, turn: 0, layout, loaded })
+    }
+
+    fn run(&mut self, feeds: &[Tensor]) -> ort::Result<()> {
+        for (feed, buffer) in feeds.iter().zip(&mut self.feeds) {
+            put(feed, buffer)?;
+        }
+        let binding = &mut self.bindings[self.turn];
+        // Bound anew in every step: an input that a node wants in other memory than it lies in is copied when it is
+        // bound, and never again.
+        for (name, value) in self.loaded.inputs.iter().zip(self.buffers[self.turn].iter().chain(&self.feeds)) {
+            binding.bind_input(name, value)?;
+        }
+        self.loaded.session.run_binding(binding)?;
+        self.turn = 1 - self.turn;
+        Ok(())
+    }
+}
+
+impl StepSession for OrtSteps {
+    fn step(&mut self, feeds: &[Tensor]) -> Result<()> {
+        self.layout.check_feeds(feeds)?;
+        self.run(feeds).map_err(|e| self.loaded.failed(&e))
+    }
+
+    fn read(&self, index: usize) -> Result<Tensor> {
+        self.layout.entry(index)?;
+        from_tensor(&self.buffers[self.turn][index]).map_err(|e| self.loaded.failed(&e))
+    }
+
+    fn write(&mut self, index: usize, value: &Tensor) -> Result<()> {
+        self.layout.check_entry(index, value)?;
+        put(value, &mut self.buffers[self.turn][index]).map_err(|e| self.loaded.failed(&e))
+    }
+}
+
+fn allocator(session: &Session, device: Device) -> ort::Result<Allocator> {
+    match device {
+        Device::Cpu => Ok(Allocator::default()),
+        // TensorRT computes in CUDA's memory.
+        Device::Cuda(index) | Device::TensorRt(index) => {
+            let index = i32::try_from(index).unwrap_or(i32::MAX);
+            let memory = MemoryInfo::new(AllocationDevice::CUDA, index, AllocatorType::Device, MemoryType::Default)?;
+            Allocator::new(session, memory)
+        }
+    }
+}
+
+fn writing(loaded: &OrtSession, buffers: &mut [DynTensor]) -> ort::Result<IoBinding> {
+    let mut binding = loaded.session.create_binding()?;
+    for (name, buffer) in loaded.outputs.iter().zip(buffers) {
+        binding.bind_output(name, buffer)?;
+    }
+    Ok(binding)
+}
