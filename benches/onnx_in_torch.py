@@ -117,7 +117,12 @@ def global_pool(function):
 
 def batch_normalization(a, x, scale, bias, mean, variance):
     refuse_others(a, training_mode=[0])
-    return F.batch_norm(x, mean, variance, scale, bias, False, eps=a.get("epsilon", 1e-5))
+    epsilon = a.get("epsilon", 1e-5)
+    if not mean.requires_grad and not variance.requires_grad:
+        return F.batch_norm(x, mean, variance, scale, bias, False, eps=epsilon)
+    scale = scale / torch.sqrt(variance + epsilon)
+    shape = [-1, *[1] * (x.dim() - 2)]
+    return x * scale.reshape(shape) + (bias - mean * scale).reshape(shape)
 
 
 def layer_normalization(a, x, scale, bias=None):
