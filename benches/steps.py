@@ -1,0 +1,229 @@
+"""Trains the vectors of our training steps in PyTorch too and compares the losses step by step.
+
+    python benches/steps.py FOLDER... [--threads N] [--steps N] [--spread]    # needs torch, onnx, safetensors, numpy
+
+A folder holds one model as the bench `steps` writes it: `loss.onnx` (student, teacher and loss), `step.onnx` (the
+training step made of it), `state.safetensors` (the start), `batches.safetensors`, and `run.json` (optimiser, learning
+rates, and the losses that our engines gave). PyTorch differentiates `loss.onnx` with its own autograd and steps with
+torch.optim. Exit code 1 when a loss is further than LIMIT from PyTorch's or a graph fails ONNX's own checks; times are
+information. A missing package: SKIPPED.
+
+Rounding makes such runs chaotic: the last bit of one activation moves a whole quantization step, and 20 steps later the
+losses of PyTorch itself, started one rounding apart, may differ by far more than LIMIT. That spread is measured and
+printed; with --spread a run also passes that stays within it. Where onnxruntime is installed `step.onnx` runs here too
+and PyTorch takes every single step from the state that `step.onnx` has before it: loss (within LIMIT), gradients and
+updates are compared where nothing adds up.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import sys
+import time
+
+try:
+    import onnx
+    import torch
+    from safetensors.torch import load_file
+
+    from onnx_in_torch import Network
+except ImportError as missing:
+    print(f"SKIPPED: {missing}")
+    sys.exit(0)
+
+try:
+    import onnxruntime
+except ImportError:
+    onnxruntime = None
+
+LIMIT = 0.01
+ROUNDING = 2**-24
+
+
+class Folder:
+    """What the bench wrote for one model."""
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        self.about = json.loads((self.path / "run.json").read_text())
+        self.state = load_file(self.path / "state.safetensors")
+        self.batches = load_file(self.path / "batches.safetensors")
+
+    def feed(self, name, step):
+        """Returns what input `name` is fed in `step` (from 0); the batches come again when they are used up."""
+        count = sum(key.rpartition(".")[0] == name for key in self.batches)
+        return self.batches[f"{name}.{step % count}"] if count else self.rates(name, step)
+
+    def rates(self, name, step):
+        """Returns what the feed `{vector}.rates` is in `step`: learning rate and bias corrections of Adam."""
+        vector = name.removesuffix(".rates")
+        if vector not in self.about["learning_rates"]:
+            raise KeyError(f"batches.safetensors holds nothing for the input {name!r}")
+        settings, rate = self.about["optimiser"], self.about["learning_rates"][vector]
+        first, second = (1 - settings[beta] ** (step + 1) for beta in ("beta1", "beta2"))
+        decay = settings["weight_decay"] if settings.get("decoupled", True) else 0
+        return torch.tensor([rate / first, second**0.5, *([rate * decay] if decay else [])])
+
+    def moments(self, name, state):
+        """Returns both moments of a vector, which come after one another in the state."""
+        return [state[key] for key in state if key.startswith(f"{name}.")]
+
+
+def adam(folder, vectors):
+    settings, rates = folder.about["optimiser"], folder.about["learning_rates"]
+    kind = torch.optim.AdamW if settings.get("decoupled", True) else torch.optim.Adam
+    return kind(
+        [{"params": [vector], "lr": rates[name]} for name, vector in vectors.items()],
+        betas=(settings["beta1"], settings["beta2"]), eps=settings["epsilon"], weight_decay=settings["weight_decay"],
+    )
+
+
+def take_step(folder, network, vectors, optimiser, step):
+    """Returns the loss before the step that it takes."""
+    feeds = {name: folder.feed(name, step) for name in network.inputs if name not in vectors}
+    optimiser.zero_grad()
+    loss = network.run({**feeds, **vectors})[0].sum()
+    loss.backward()
+    optimiser.step()
+    return loss.item()
+
+
+def train(folder, steps, off_by_a_rounding=False):
+    """Returns the loss before each step and the median of the milliseconds a step."""
+    network, chance = Network(folder.path / "loss.onnx"), torch.Generator().manual_seed(0)
+    vectors = {name: folder.state[name].clone() for name in folder.about["learning_rates"]}
+    if off_by_a_rounding:
+        vectors = {name: v * (1 + ROUNDING * torch.randn(v.shape, generator=chance)) for name, v in vectors.items()}
+    optimiser = adam(folder, {name: vector.requires_grad_() for name, vector in vectors.items()})
+    losses, times = [], []
+    for step in range(steps):
+        start = time.perf_counter()
+        losses.append(take_step(folder, network, vectors, optimiser, step))
+        times.append(1e3 * (time.perf_counter() - start))
+    # The first steps warm up.
+    return losses, statistics.median(times[steps // 4:])
+
+
+def single_step(folder, network, state, step):
+    """Returns PyTorch's loss in `state`, and by vector its gradient and what its step makes of the vector."""
+    vectors = {name: state[name].clone().requires_grad_() for name in folder.about["learning_rates"]}
+    optimiser = adam(folder, vectors)
+    for name, vector in vectors.items():
+        first, second = folder.moments(name, state)
+        kept = {"step": torch.tensor(float(step)), "exp_avg": first.clone(), "exp_avg_sq": second.clone()}
+        optimiser.state[vector] = kept
+    loss = take_step(folder, network, vectors, optimiser, step)
+    return loss, {name: (vector.grad, vector.detach()) for name, vector in vectors.items()}
+
+
+def follow(folder, steps, threads):
+    """Prints how far single steps of `step.onnx` are from PyTorch's, and returns its losses, milliseconds a step, and
+    whether each loss is within the limit."""
+    network, beta = Network(folder.path / "loss.onnx"), folder.about["optimiser"]["beta1"]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(folder.path / "step.onnx", options, ["CPUExecutionProvider"])
+    inputs, count = [port.name for port in session.get_inputs()], len(session.get_outputs())
+    state = {name: folder.state[name] for name in inputs[:count]}
+    losses, times, off = [], [], {"loss": []}
+    for step in range(steps):
+        feeds = {name: folder.feed(name, step) for name in inputs[count:]}
+        start = time.perf_counter()
+        found = session.run(None, {name: value.numpy() for name, value in {**state, **feeds}.items()})
+        times.append(1e3 * (time.perf_counter() - start))
+        after = {name: torch.from_numpy(value) for name, value in zip(inputs, found)}
+        losses.append(after["losses"].flatten()[-1].item())
+        loss, expected = single_step(folder, network, state, step)
+        off["loss"].append(distance(losses[-1], loss))
+        for name, (gradient, vector) in expected.items():
+            ours = (folder.moments(name, after)[0] - beta * folder.moments(name, state)[0]) / (1 - beta)
+            off.setdefault(f"gradient of {name}", []).append(((ours - gradient).norm() / gradient.norm()).item())
+            moved = ((after[name] - vector).norm() / (vector - state[name]).norm()).item()
+            off.setdefault(f"update of {name}", []).append(moved)
+        state = after
+    print("single steps, relative difference to PyTorch's from the same state (median, largest):")
+    print("".join(f"  {name}: {statistics.median(each):.1e}, {max(each):.1e}\n" for name, each in off.items()), end="")
+    return losses, statistics.median(times[steps // 4:]), all(one <= LIMIT for one in off["loss"])
+
+
+def distance(loss, expected):
+    return abs(loss - expected) / max(abs(expected), 1e-12)
+
+
+def check(path):
+    """Prints whether a graph passes ONNX's own checks, and returns that."""
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+        graph = onnx.shape_inference.infer_shapes(onnx.load(path), strict_mode=True, data_prop=True).graph
+    except Exception as error:
+        print(f"{path.name}: FAILS ONNX's checks: {error}")
+        return False
+    known = {v.name: v.type.tensor_type for v in [*graph.input, *graph.value_info, *graph.output]}
+    made = [name for node in graph.node for name in node.output if name]
+    static = [n for n in made if n in known and all(d.HasField("dim_value") for d in known[n].shape.dim)]
+    print(f"{path.name}: passes onnx.checker and strict shape inference; {len(graph.node)} nodes, "
+          f"{len(static)} of {len(made)} results of static shape")
+    return True
+
+
+def compare_losses(columns, expected, limit):
+    """Prints the table of losses, and returns whether all are within the limit."""
+    print(f"{'step':>4}" + "".join(f"{name:>24}" for name in [*columns, f"PyTorch {torch.__version__}"]))
+    for step, row in enumerate(zip(*columns.values(), expected), 1):
+        print(f"{step:4}" + "".join(f"{loss:24.7g}" for loss in row))
+    good = True
+    for name, losses in columns.items():
+        off = [distance(loss, one) for loss, one in zip(losses, expected)]
+        # A loss that is not a number is within no limit.
+        passes = all(one <= limit for one in off)
+        good &= passes
+        print(f"{name}: {'passes' if passes else 'MISSES'}, at most {max(off):.1e} from PyTorch (limit {limit:.1e})")
+    return good
+
+
+def compare(path, arguments):
+    """Prints all about one folder, and returns whether it passes."""
+    folder, threads = Folder(path), arguments.threads
+    about = folder.about
+    steps = min(arguments.steps, *(len(losses) for losses in about["losses"].values()))
+    settings = ", ".join(f"{name} {about[name]}" for name in ("batch", "optimiser", "learning_rates"))
+    print(f"\n{about['model']}: {settings}")
+    good = [check(folder.path / name) for name in ("loss.onnx", "step.onnx")]
+    expected, milliseconds = train(folder, steps)
+    columns = {name: losses[:steps] for name, losses in about["losses"].items()}
+    times = {**about.get("milliseconds", {}), "PyTorch eager": milliseconds}
+    if onnxruntime:
+        label = f"Python's {onnxruntime.__version__}"
+        columns[label], times[label], close = follow(folder, steps, threads)
+        good.append(close)
+    spread = max(map(distance, train(folder, steps, off_by_a_rounding=True)[0], expected))
+    good.append(compare_losses(columns, expected, max(LIMIT, spread) if arguments.spread else LIMIT))
+    print(f"PyTorch itself, started one rounding apart: at most {spread:.1e}")
+    print(f"milliseconds a step, threads: {threads}: " + ", ".join(f"{name} {ms:.1f}" for name, ms in times.items()))
+    return all(good)
+
+
+def passes(path, arguments):
+    try:
+        return compare(path, arguments)
+    except (OSError, KeyError, RuntimeError) as error:
+        print(f"{path}: {error}")
+        return False
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", metavar="FOLDER")
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch and ONNX Runtime here (default 1)")
+    parser.add_argument("--steps", type=int, default=20, help="how many steps are compared (default 20)")
+    parser.add_argument("--spread", action="store_true", help="pass what is within PyTorch's own spread too")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    good = [passes(path, arguments) for path in arguments.folders]
+    print(f"\n{sum(good)} of {len(good)} models pass")
+    sys.exit(0 if all(good) else 1)
+
+
+if __name__ == "__main__":
+    main()
