@@ -12,7 +12,7 @@ pub use config::{Config, Thresholds};
 use check::{check, compare, published_name, reference};
 use clock::Clock;
 use describe::describe;
-use student::{float_answers, load, prepare, samples, solve};
+use student::{float_answers, load, prepare, samples, solve, train};
 
 use crate::emit::emit;
 use crate::error::Result;
@@ -53,7 +53,13 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     }
 
     clock.stage(config.recipe.name);
-    let solved = solve(&prepared, &policy, config, engines)?;
+    let mut solved = solve(&prepared, &policy, config, engines)?;
+
+    let mut training = None;
+    if config.recipe.train.is_some() {
+        clock.stage("train");
+        training = train(&mut solved, (&prepared, config), engines, &mut |text| clock.tell(text))?;
+    }
 
     let mut sensitivity = None;
     if let Some(float) = float.filter(|_| config.sensitivity) {
@@ -67,6 +73,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     let mut report = describe(config, engines, (&loaded.original, prepared), (solved, &quantized))?;
     report.auto_bits = auto_bits.map(|chosen| AutoBits { stored: report::stored_bits(&report.layers), ..chosen });
     report.sensitivity = sensitivity;
+    report.training = training;
 
     let (reference, unrunnable) = reference(&loaded.original, engines)?;
     report.warnings.extend(unrunnable);

@@ -13,6 +13,7 @@ mod plan;
 mod preprocess;
 mod quantize;
 mod sensitivity;
+mod training;
 mod verify;
 
 use std::ffi::OsString;

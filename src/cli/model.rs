@@ -7,6 +7,7 @@ use clap::Args;
 use super::arguments::{SampleArguments, input_shape};
 use super::plan::PlanArguments;
 use super::preprocess::InputArguments;
+use super::training::TrainingArguments;
 use crate::pipeline::{Config, Thresholds};
 
 #[derive(Args)]
@@ -24,6 +25,8 @@ pub(super) struct ModelArguments {
     eval: Option<PathBuf>,
     #[command(flatten)]
     samples: SampleArguments,
+    #[command(flatten)]
+    training: TrainingArguments,
 }
 
 /// What the file leaves open.
@@ -45,10 +48,12 @@ impl ModelArguments {
     /// # Errors
     /// When there is no recipe of the name that was typed.
     pub(super) fn config(&self) -> anyhow::Result<Config> {
+        let recipe = self.plan.recipe()?;
         Ok(Config {
             model: self.model.clone(),
             output: None,
-            recipe: self.plan.recipe()?,
+            recipe,
+            training: self.training.settings(recipe)?,
             policy: self.plan.policy(),
             auto_bits: None,
             sensitivity: false,

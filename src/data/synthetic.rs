@@ -216,8 +216,12 @@ fn place(graph: &Graph, id: ValueId) -> String {
     format!("input \"{}\"", graph.name_of(id))
 }
 
-/// The first axis is the batch where it is a symbol; a known first axis is repeated up to `samples`.
-fn input_shape(graph: &Graph, id: ValueId, samples: usize) -> Result<Vec<usize>> {
+/// Returns the shape of an input on `samples` samples: the first axis is the batch where it is a symbol; a known first
+/// axis is repeated up to `samples`.
+///
+/// # Errors
+/// When another axis is not known.
+pub fn input_shape(graph: &Graph, id: ValueId, samples: usize) -> Result<Vec<usize>> {
     let unknown = |found: &str| {
         Error::unsupported(
             place(graph, id),

@@ -124,6 +124,8 @@ impl Builder {
         };
         let name = if node.name.is_empty() { node.op_type.to_lowercase() } else { node.name.clone() };
         let results: Vec<ValueId> = facts.into_iter().map(|fact| state.add(&name, fact)).collect();
+        // A network may be inlined twice, and no two nodes may have one name.
+        node.name = results.first().map_or(name, |&id| state.graph.name_of(id).to_owned());
         node.inputs = inputs.iter().map(|input| input.map(|e| e.id)).collect();
         node.outputs = results.iter().copied().map(Some).collect();
         state.graph.nodes.push(node);

@@ -25,6 +25,11 @@ impl<'b> Expr<'b> {
         self.id
     }
 
+    /// Returns the name in the builder's graph.
+    pub fn name(self) -> String {
+        self.builder.graph().name_of(self.id).to_owned()
+    }
+
     /// Returns the element type.
     pub fn dtype(self) -> DType {
         self.builder.fact(self.id).dtype.unwrap_or(DType::F32)

@@ -21,6 +21,11 @@ impl<'a> Clock<'a> {
         (self.progress)(name);
     }
 
+    /// Tells how far the stage is.
+    pub fn tell(&mut self, text: &str) {
+        (self.progress)(text);
+    }
+
     /// Returns the stages and their seconds.
     pub fn finish(mut self) -> Vec<(&'static str, f64)> {
         self.close();

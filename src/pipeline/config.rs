@@ -7,6 +7,7 @@ use crate::plan::Policy;
 use crate::recipes::Recipe;
 use crate::sensitivity;
 use crate::stats::InputStatistics;
+use crate::train::Settings;
 
 /// Everything that a run needs to know.
 pub struct Config {
@@ -22,6 +23,8 @@ pub struct Config {
     pub auto_bits: Option<sensitivity::Request>,
     /// Whether the report ranks layers by what quantizing them costs.
     pub sensitivity: bool,
+    /// What the user says of training.
+    pub training: Settings,
     /// Shapes that the user gave for inputs.
     pub input_shapes: Vec<(String, Vec<usize>)>,
     /// The network's input, where the user described it.

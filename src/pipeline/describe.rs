@@ -6,9 +6,9 @@ use crate::audit::audit;
 use crate::error::Result;
 use crate::ir::Graph;
 use crate::onnx;
+use crate::recipes::Solved;
 use crate::report::{self, Bytes, Report, SCHEMA_VERSION, Warning};
 use crate::runtime::Engines;
-use crate::sensitivity::Solved;
 use crate::stats::read_batch_norms;
 
 /// Returns what was planned and found, with what the user should know of it.
@@ -44,6 +44,7 @@ pub(super) fn describe(
         input,
         plan,
         auto_bits: None,
+        training: None,
         sensitivity: None,
         verification: None,
         evaluation: None,

@@ -117,6 +117,14 @@ impl Grid {
         steps * self.scale[channel]
     }
 
+    /// Returns the smallest and largest number of steps from zero that channel `channel` represents.
+    pub fn levels(&self, channel: usize) -> (f32, f32) {
+        let (q_min, q_max) = self.scheme.int_range();
+        #[allow(clippy::cast_precision_loss)]
+        let steps = |q: i32| (q - self.zero_point[channel]) as f32;
+        (steps(q_min), steps(q_max))
+    }
+
     /// Returns the smallest and largest value that is represented by channel `channel`.
     pub fn range(&self, channel: usize) -> (f32, f32) {
         let (q_min, q_max) = self.scheme.int_range();

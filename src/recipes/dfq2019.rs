@@ -21,6 +21,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     summary: "equalises layers, absorbs high biases, rounds to nearest and corrects biases by expected errors",
     citation: "Nagel et al. 2019 (DFQ), sections 4.1 and 4.2",
     run: dfq2019,
+    train: None,
 };
 
 fn dfq2019(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {

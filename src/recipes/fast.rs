@@ -27,9 +27,10 @@ pub(super) const RECIPE: Recipe = Recipe {
     summary: "rounds against the covariance of each layer's synthetic inputs and corrects biases",
     citation: "rounding after Frantar et al. 2022 (GPTQ), equalisation and bias correction after Nagel et al. 2019 (DFQ)",
     run: fast,
+    train: None,
 };
 
-fn fast(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {
+pub(super) fn fast(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {
     let mut norms = teacher.norms.to_vec();
     let mut steps = Vec::new();
     if plan.weights.iter().any(|w| w.scheme.axis.is_none()) {

@@ -2,9 +2,11 @@
 
 mod dfq2019;
 mod fast;
+mod lsq;
 mod nearest;
 mod seen;
 mod squant;
+mod training;
 mod weights;
 
 use std::collections::HashMap;
@@ -17,7 +19,10 @@ use crate::quant::{Grid, QuantizedTensor};
 use crate::runtime::Engine;
 use crate::stats::{BatchNorm, InputStatistics};
 
+pub use training::{Stage, Training, TrainingReport};
+
 /// What every recipe may draw on; none of it is data of the user's.
+#[derive(Clone, Copy)]
 pub struct Teacher<'a> {
     /// Batch-normalisation statistics, read before folding; empty where the exporter folded them away.
     pub norms: &'a [BatchNorm],
@@ -41,6 +46,8 @@ pub enum RangeSource {
     Statistics,
     /// Values that smooth synthetic inputs took in the float network.
     SyntheticInputs,
+    /// Training.
+    Trained,
 }
 
 /// What was subtracted from biases, by the result of the layer, one value per output channel.
@@ -73,6 +80,20 @@ pub struct Solution {
 /// A recipe. It may change the student's float weights and biases; outputs must stay equal but for rounding.
 pub type Run = fn(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution>;
 
+/// What a recipe trains of what it found.
+pub type Train = fn(solved: &mut Solved, training: &mut Training) -> Result<TrainingReport>;
+
+/// A student and what a recipe found for it.
+#[derive(Clone, Debug)]
+pub struct Solved {
+    /// The float student, as the recipe left it.
+    pub student: Graph,
+    /// Which tensor goes onto which grid.
+    pub plan: Plan,
+    /// Grids and integers.
+    pub solution: Solution,
+}
+
 /// One row of the table.
 pub struct Recipe {
     /// The name on the command line.
@@ -81,12 +102,14 @@ pub struct Recipe {
     pub summary: &'static str,
     /// Where it comes from.
     pub citation: &'static str,
-    /// The recipe itself.
+    /// The recipe itself, or what training starts from.
     pub run: Run,
+    /// Training, where there is any.
+    pub train: Option<Train>,
 }
 
-/// Every recipe, the best without training first.
-pub const RECIPES: &[Recipe] = &[fast::RECIPE, nearest::RECIPE, dfq2019::RECIPE, squant::RECIPE];
+/// Every recipe, the default first.
+pub const RECIPES: &[Recipe] = &[fast::RECIPE, lsq::RECIPE, nearest::RECIPE, dfq2019::RECIPE, squant::RECIPE];
 
 /// Returns the recipe called `name`.
 ///

@@ -12,6 +12,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     summary: "round to nearest, least-squares scales, activation ranges from batch-normalisation statistics",
     citation: "ranges after Nagel et al. 2019 (DFQ), section 4.2 and appendix C",
     run: nearest,
+    train: None,
 };
 
 fn nearest(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {

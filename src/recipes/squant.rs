@@ -17,6 +17,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     summary: "flips roundings until errors cancel over each kernel and channel",
     citation: "Guo et al. 2022 (SQuant), algorithm 1",
     run: squant,
+    train: None,
 };
 
 fn squant(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {

@@ -26,7 +26,7 @@ pub use warning::Warning;
 use crate::audit::Audit;
 use crate::layers::Step;
 use crate::plan::{ContainerChoice, Plan};
-use crate::recipes::RangeSource;
+use crate::recipes::{RangeSource, TrainingReport};
 use crate::sensitivity::{AutoBits, Sensitivity};
 use crate::stats::InputStatistics;
 use crate::verify::Verification;
@@ -80,6 +80,8 @@ pub struct Report {
     pub steps: Vec<Step>,
     /// What runs in integers, and why the rest does not.
     pub audit: Audit,
+    /// What was trained, where the recipe trains.
+    pub training: Option<TrainingReport>,
     /// How bits were chosen, where that was asked for.
     pub auto_bits: Option<AutoBits>,
     /// What quantizing each layer costs, where that was asked for.

@@ -10,7 +10,7 @@ use super::ranking::summary_of;
 use super::{LayerCost, Report, render_auto_bits, render_verification};
 use crate::layers::Step;
 use crate::plan::{ContainerChoice, Float};
-use crate::recipes::RangeSource;
+use crate::recipes::{RangeSource, TrainingReport};
 use crate::stats::{InputScale, InputSource, InputStatistics};
 
 /// Rows of the table of layers.
@@ -67,17 +67,36 @@ pub(super) fn with_rest(table: &Table, all: usize, shown: usize) -> String {
 
 fn facts(report: &Report) -> String {
     let count = |source: RangeSource| report.ranges.iter().filter(|range| range.source == source).count();
-    let [told, observed] = [RangeSource::Statistics, RangeSource::SyntheticInputs].map(count);
-    let mut lines = vec![
-        paragraph("size", &size(report)),
-        paragraph("ranges", &format!("{told} from batch-normalisation statistics, {observed} from synthetic inputs")),
-        paragraph("input", &input(&report.input)),
-    ];
+    let [told, observed, trained] =
+        [RangeSource::Statistics, RangeSource::SyntheticInputs, RangeSource::Trained].map(count);
+    let ranges = match trained {
+        0 => format!("{told} from batch-normalisation statistics, {observed} from synthetic inputs"),
+        all => format!("{all} trained"),
+    };
+    let mut lines =
+        vec![paragraph("size", &size(report)), paragraph("ranges", &ranges), paragraph("input", &input(&report.input))];
+    lines.extend(report.training.as_ref().map(|training| paragraph("training", &training_of(training))));
     lines.extend(container(&report.container));
     lines.extend(steps(&report.steps));
     lines.extend(float(&report.plan.float));
     lines.extend(audit_lines(&report.audit, &report.plan));
     lines.join("\n")
+}
+
+/// How long training was and what it came to.
+#[allow(clippy::cast_precision_loss)]
+fn training_of(training: &TrainingReport) -> String {
+    let TrainingReport { steps, batch, samples, learning_rate, step_bytes, losses, .. } = training;
+    let ends = losses.len().min(20);
+    let mean = |part: &[f32]| part.iter().sum::<f32>() / part.len() as f32;
+    let loss = match ends {
+        0 => "not run".to_owned(),
+        _ => format!("loss {:.4} -> {:.4}", mean(&losses[..ends]), mean(&losses[losses.len() - ends..])),
+    };
+    format!(
+        "{steps} steps of {batch} out of {samples} synthetic inputs, learning rate {learning_rate}, about {} MB a step; {loss}",
+        step_bytes.div_ceil(1_000_000)
+    )
 }
 
 /// What the network is fed, and how that is known.

@@ -14,18 +14,3 @@ pub use cost::{Cost, Labelled, Measure, Reference};
 pub use partial::{Part, Reader, partly_quantized, readers};
 pub use ranking::{Accuracy, Sensitivity, Share, rank};
 pub use weights::{Allotted, WidthCost};
-
-use crate::ir::Graph;
-use crate::plan::Plan;
-use crate::recipes::Solution;
-
-/// A student and what a recipe found for it.
-#[derive(Clone, Debug)]
-pub struct Solved {
-    /// The float student, as the recipe left it.
-    pub student: Graph,
-    /// Which tensor goes onto which grid.
-    pub plan: Plan,
-    /// Grids and integers.
-    pub solution: Solution,
-}

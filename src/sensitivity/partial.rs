@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
-use super::Solved;
 use crate::error::Result;
 use crate::ir::{Attrs, Graph, Node, Tensor, ValueId};
 use crate::place::layer_of;
 use crate::plan::{Plan, is_layer, preserved_inputs};
 use crate::quant::{Grid, quantize_bias};
+use crate::recipes::Solved;
 
 /// What is quantized; everything else stays float.
 #[derive(Clone, Debug, PartialEq, Eq)]

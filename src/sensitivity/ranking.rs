@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{Cost, Labelled, Measure, Part, Reader, Reference, Solved, partly_quantized, readers};
+use super::{Cost, Labelled, Measure, Part, Reader, Reference, partly_quantized, readers};
 use crate::error::Result;
+use crate::recipes::Solved;
 
 /// What quantization costs, and what share of it each layer has.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::Solved;
 use crate::ir::{Graph, Node};
 use crate::plan::is_layer;
+use crate::recipes::Solved;
 
 /// The bits of one weight.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -2,12 +2,36 @@
 //!
 //! A step counts from 0: its number is how many steps were done before it.
 
+mod batch;
 mod checkpoint;
+mod descent;
+mod distance;
+mod distillation;
+mod fake_quantize;
+mod losses;
+mod memory;
 mod optimiser;
 mod parameters;
+mod pool;
+mod readout;
 mod schedule;
+mod settings;
+mod step;
+mod student;
 
+pub use batch::fitting_batch;
 pub use checkpoint::{About, Checkpoint, Identity, fingerprint, sha256};
+pub use descent::{Checkpoints, Course, Descent, descend};
+pub use distance::{Network, Target, distance, targets};
+pub use distillation::Distillation;
+pub use fake_quantize::fake_quantize;
+pub use losses::{kl_logits, relative_square};
+pub use memory::peak_bytes;
 pub use optimiser::Optimiser;
 pub use parameters::{Entry, Parameters};
+pub use pool::Pool;
+pub use readout::{Trained, read_out};
 pub use schedule::{LearningRate, Plateau, Schedule};
+pub use settings::{RunFolder, Settings};
+pub use step::{TrainingStep, Vector, training_step};
+pub use student::Student;

@@ -3,7 +3,8 @@
 use dfq_onnx::ir::{Graph, Tensor};
 use dfq_onnx::onnx;
 use dfq_onnx::plan::{Policy, Target};
-use dfq_onnx::sensitivity::{Part, Reference, Request, Solved, choose_bits, partly_quantized, rank};
+use dfq_onnx::recipes::Solved;
+use dfq_onnx::sensitivity::{Part, Reference, Request, choose_bits, partly_quantized, rank};
 
 use crate::support::net::run;
 use crate::support::quantized::{Quantized, quantized};

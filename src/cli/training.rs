@@ -1,0 +1,72 @@
+//! The flags that say how a recipe trains.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::error::{Error, Result};
+use crate::recipes::{RECIPES, Recipe};
+use crate::train::{RunFolder, Settings};
+
+#[derive(Args)]
+pub(super) struct TrainingArguments {
+    /// Steps of training
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    steps: Option<u64>,
+    /// Samples of a step of training [default: 64, or as many as memory allows]
+    #[arg(long, value_name = "N", value_parser = batch)]
+    batch: Option<usize>,
+    /// The learning rate that training begins with
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    learning_rate: Option<f64>,
+    /// Write the graphs of training steps into a folder
+    #[arg(long, value_name = "DIR")]
+    save_graphs: Option<PathBuf>,
+    /// Leave checkpoints of training in a folder
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    run_folder: Option<PathBuf>,
+    /// Go on with a run from its checkpoints; ends with the same bytes as one that was not interrupted
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+}
+
+impl TrainingArguments {
+    /// Returns what these flags say.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the recipe does not train, or there is nothing to resume.
+    pub(super) fn settings(&self, recipe: &Recipe) -> Result<Settings> {
+        let Self { steps, batch, learning_rate, save_graphs, run_folder, resume } = self;
+        if let Some(folder) = resume.as_ref().filter(|folder| !folder.is_dir()) {
+            return Err(Error::Usage(format!("--resume {}: there is no such folder", folder.display())));
+        }
+        let folder = |path: &PathBuf, resume| RunFolder { path: path.clone(), resume };
+        let continued = resume.as_ref().map(|path| folder(path, true));
+        let settings = Settings {
+            steps: *steps,
+            batch: *batch,
+            learning_rate: *learning_rate,
+            save_graphs: save_graphs.clone(),
+            folder: continued.or_else(|| run_folder.as_ref().map(|path| folder(path, false))),
+        };
+        if recipe.train.is_none() && settings != Settings::default() {
+            let training: Vec<&str> = RECIPES.iter().filter(|r| r.train.is_some()).map(|r| r.name).collect();
+            return Err(Error::Usage(format!(
+                "recipe \"{}\" does not train; flags of training go with --recipe {}",
+                recipe.name,
+                training.join(" or ")
+            )));
+        }
+        Ok(settings)
+    }
+}
+
+fn batch(text: &str) -> Result<usize, String> {
+    let batch = text.parse::<usize>().ok().filter(|&batch| batch > 0);
+    batch.ok_or_else(|| "expected a number of samples, at least 1".to_owned())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok().filter(|rate| rate.is_finite() && *rate > 0.0);
+    rate.ok_or_else(|| "expected a number above 0, such as 3e-4".to_owned())
+}

@@ -1,0 +1,188 @@
+//! What recipes that train have in common: a stage of steps on synthetic inputs, with checkpoints, and what becomes of
+//! the solution.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{RangeSource, Solved, Teacher};
+use crate::error::{Error, Result};
+use crate::ir::{Graph, Tensor};
+use crate::onnx::{self, INLINE_LIMIT};
+use crate::train::{
+    Checkpoints, Course, Descent, Identity, LearningRate, Pool, Schedule, Settings, Student, Trained, TrainingStep,
+    descend, fingerprint, peak_bytes, read_out, sha256,
+};
+
+/// Bytes that the inputs of a stage may take.
+const POOL_BYTES: usize = 256 << 20;
+/// Time between two checkpoints.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// Keeps the inputs of training apart from those of the checks.
+const SEED: u64 = 0x6466_7174;
+
+/// What training may draw on beside the solution that it starts from.
+pub struct Training<'a> {
+    /// The float network that is the teacher.
+    pub float: &'a Graph,
+    /// What is known of it.
+    pub teacher: Teacher<'a>,
+    /// What the user says.
+    pub settings: &'a Settings,
+    /// The file of the float model.
+    pub model: &'a Path,
+    /// Whether stages are prepared and no step is made.
+    pub dry_run: bool,
+    /// Hears how far a stage is.
+    pub tell: &'a mut dyn FnMut(&str),
+}
+
+/// A stage of training.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// Its name, that of its checkpoint too.
+    pub name: &'static str,
+    /// Steps.
+    pub steps: u64,
+    /// Samples of a step.
+    pub batch: usize,
+    /// Synthetic inputs that batches are picked from, as far as memory reaches.
+    pub samples: usize,
+    /// The initial learning rate.
+    pub learning_rate: f64,
+    /// How it moves.
+    pub schedule: Schedule,
+}
+
+/// What a stage of training did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrainingReport {
+    /// The stage.
+    pub stage: &'static str,
+    /// Steps.
+    pub steps: u64,
+    /// Samples of a step.
+    pub batch: usize,
+    /// Synthetic inputs that batches were picked from.
+    pub samples: usize,
+    /// The initial learning rate.
+    pub learning_rate: f64,
+    /// Bytes that the tensors of a step take.
+    pub step_bytes: usize,
+    /// The step at which a checkpoint was taken up, 0 for a run in one piece.
+    pub resumed_at: u64,
+    /// The loss of every step: how far the student is from the float network, 0 for equal.
+    pub losses: Vec<f32>,
+}
+
+impl Training<'_> {
+    /// Makes all steps of a stage of `solved`.
+    ///
+    /// # Errors
+    /// When inputs cannot be made, a file cannot be written, a checkpoint is of another run, or the engine fails.
+    pub fn descend(
+        &mut self,
+        stage: &Stage,
+        step: &TrainingStep,
+        solved: &Solved,
+    ) -> Result<([Tensor; 2], TrainingReport)> {
+        if let Some(folder) = &self.settings.save_graphs {
+            std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
+            onnx::save(&step.graph, &folder.join(format!("{}.step.onnx", stage.name)), INLINE_LIMIT)?;
+        }
+        let samples = self.samples(stage);
+        let Stage { name, steps, batch, learning_rate, .. } = *stage;
+        let (step_bytes, losses) = (peak_bytes(&step.graph), Vec::new());
+        let report =
+            TrainingReport { stage: name, steps, batch, samples, learning_rate, step_bytes, resumed_at: 0, losses };
+        if self.dry_run {
+            return Ok((trained(step, |place| step.state[place].1.clone())?, report));
+        }
+        let Teacher { input, seed, threads, engine, .. } = self.teacher;
+        let pool = Pool::new(input.synthetic(self.float, samples, seed ^ SEED, threads)?, stage.batch, seed, 0)?;
+        let course = Course {
+            steps: stage.steps,
+            rate: LearningRate::new(stage.learning_rate, stage.schedule.clone()),
+            checkpoints: self.checkpoints(stage, solved)?,
+        };
+        let mut tell = |done: u64, losses: &[f32]| {
+            let loss = losses.last().copied().unwrap_or(f32::NAN);
+            (self.tell)(&format!("{}: step {done} of {}, loss {loss:.4}", stage.name, stage.steps));
+        };
+        let Descent { state, losses, resumed } =
+            descend((step, engine), course, &mut |number| pool.batch(number), &mut tell)?;
+        let vectors = trained(step, |place| state[place].clone())?;
+        Ok((vectors, TrainingReport { resumed_at: resumed, losses, ..report }))
+    }
+
+    fn samples(&self, stage: &Stage) -> usize {
+        let bytes = |id| {
+            let value = self.float.value(id);
+            let elements: usize = value.shape.iter().flatten().skip(1).filter_map(|dim| dim.known()).product();
+            elements * value.dtype.map_or(4, |dtype| dtype.bits().div_ceil(8))
+        };
+        let one: usize = self.float.fed_inputs().into_iter().map(bytes).sum();
+        (POOL_BYTES / one.max(1)).clamp(stage.batch, stage.samples.max(stage.batch))
+    }
+
+    fn checkpoints(&self, stage: &Stage, solved: &Solved) -> Result<Option<Checkpoints>> {
+        let Some(folder) = &self.settings.folder else { return Ok(None) };
+        std::fs::create_dir_all(&folder.path).map_err(Error::write(&folder.path))?;
+        let Stage { steps, batch, samples, learning_rate, ref schedule, .. } = *stage;
+        let run = Identity {
+            stage: stage.name.to_owned(),
+            seed: self.teacher.seed,
+            model: model_sha256(self.model)?,
+            settings: fingerprint(&(&solved.plan, steps, batch, samples, learning_rate, schedule)),
+        };
+        let path = folder.path.join(format!("{}.safetensors", stage.name));
+        if !folder.resume && path.exists() {
+            let message =
+                format!("{} holds a run already; --resume {} goes on with it", path.display(), folder.path.display());
+            return Err(Error::Usage(message + ", or name another folder"));
+        }
+        Ok(Some(Checkpoints { path, run, resume: folder.resume, interval: INTERVAL }))
+    }
+
+    /// Puts what was trained of `student` into the solution.
+    ///
+    /// # Errors
+    /// When the engine fails, or a step is no positive number any more.
+    pub fn settle(&self, solved: &mut Solved, student: &Student, vectors: &[Tensor; 2]) -> Result<()> {
+        let Trained { activations, weights, biases } = read_out(student, self.teacher.engine, vectors)?;
+        let Solved { student, plan, solution } = solved;
+        for layer in &plan.layers {
+            let Some(bias) = student.maker(&layer.output).and_then(|node| node.input(2)) else { continue };
+            let Some((_, trained)) = biases.iter().find(|(name, _)| name == student.name_of(bias)) else { continue };
+            if let (Some(before), Some(correction)) =
+                (student.constant_of(bias), solution.corrections.get_mut(&layer.output))
+            {
+                // A layer that is left float takes back what training did too.
+                let pairs = before.to_f32()?.into_iter().zip(trained.to_f32()?);
+                correction.iter_mut().zip(pairs).for_each(|(c, (before, now))| *c += before - now);
+            }
+        }
+        for (name, trained) in biases {
+            if let Some(bias) = student.find(&name) {
+                student.value_mut(bias).constant = Some(trained);
+            }
+        }
+        solution.activations = activations;
+        solution.weights = weights;
+        solution.sources.fill(RangeSource::Trained);
+        Ok(())
+    }
+}
+
+/// Returns the vectors of weights and of logarithms of steps.
+fn trained(step: &TrainingStep, entry: impl Fn(usize) -> Tensor) -> Result<[Tensor; 2]> {
+    Ok([entry(step.place("weights")?), entry(step.place("scales")?)])
+}
+
+/// Returns the sha256 of a model's files.
+fn model_sha256(model: &Path) -> Result<String> {
+    let read = |path: &std::path::PathBuf| std::fs::read(path).map_err(Error::read(path));
+    let files = onnx::files_of(model)?.iter().map(read).collect::<Result<Vec<_>>>()?;
+    Ok(sha256(files.iter().map(Vec::as_slice)))
+}

@@ -1,0 +1,100 @@
+//! A student that learns to compute what its teacher does: the loss and the training step as graphs.
+
+use super::{Network, Optimiser, Student, Target, TrainingStep, Vector, distance, targets, training_step};
+use crate::error::Result;
+use crate::expr::{Builder, Expr, OPSET, inline};
+use crate::ir::{DType, Graph, Tensor};
+use crate::{data, onnx, shape};
+
+/// A student, a teacher whose weights are constants, and how one is trained on the other.
+#[derive(Clone, Debug)]
+pub struct Distillation {
+    student: Student,
+    /// The float network at the operator set of expressions.
+    teacher: Graph,
+    targets: Vec<Target>,
+    /// Of the class probabilities that are compared.
+    pub temperature: f32,
+    /// The update rule.
+    pub optimiser: Optimiser,
+    /// Factors of the learning rate of weights and biases, and of the logarithms of steps.
+    pub rates: [f32; 2],
+    /// Losses that the state keeps.
+    pub losses: usize,
+}
+
+impl Distillation {
+    /// Returns the training of `student` on the float network `teacher` by Adam at the same rate for all, without a
+    /// temperature.
+    ///
+    /// # Errors
+    /// When the operator set of the teacher cannot be raised.
+    pub fn new(teacher: &Graph, student: Student) -> Result<Self> {
+        let mut teacher = teacher.clone();
+        onnx::upgrade(&mut teacher, OPSET)?;
+        shape::infer(&mut teacher)?;
+        let targets = targets(&teacher);
+        let optimiser =
+            Optimiser::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decoupled: false };
+        Ok(Self { student, teacher, targets, temperature: 1.0, optimiser, rates: [1.0, 1.0], losses: 20 })
+    }
+
+    /// Returns the student.
+    pub fn student(&self) -> &Student {
+        &self.student
+    }
+
+    /// Returns the float network that is the teacher.
+    pub fn teacher(&self) -> &Graph {
+        &self.teacher
+    }
+
+    /// Returns the graph of the loss alone: inputs `weights`, `scales` and the network's on `batch` samples, output
+    /// `loss`.
+    ///
+    /// # Errors
+    /// As [`Distillation::step`].
+    pub fn loss_graph(&self, batch: usize) -> Result<Graph> {
+        let builder = Builder::new("loss");
+        let (loss, _) = self.loss(&builder, batch)?;
+        builder.finish(&[("loss", loss)])
+    }
+
+    /// Returns the training step on `batch` samples as one graph.
+    ///
+    /// # Errors
+    /// An operator that cannot be differentiated or whose shape is not known, by node; an input without known shape.
+    pub fn step(&self, batch: usize) -> Result<TrainingStep> {
+        let builder = Builder::new("training_step");
+        let (loss, vectors) = self.loss(&builder, batch)?;
+        training_step(loss, &vectors, self.optimiser, self.losses)
+    }
+
+    fn loss<'b>(&self, builder: &'b Builder, batch: usize) -> Result<(Expr<'b>, [Vector<'b>; 2])> {
+        let [weights, scales] = self.student.start()?;
+        let vector = |name: &str, start: Tensor, rate: f32| Vector {
+            input: builder.input(name, DType::F32, start.shape()),
+            start,
+            mask: Tensor::from_f32(&[], &[rate]),
+        };
+        let vectors = [vector("weights", weights, self.rates[0]), vector("scales", scales, self.rates[1])];
+        let inputs = self.inputs(builder, batch)?;
+        let teacher = inline(builder, &self.teacher, &inputs, &mut |_, tensor| tensor)?;
+        let student = self.student.forward(builder, &inputs, (vectors[0].input, vectors[1].input))?;
+        let networks = (
+            Network { graph: &self.teacher, inlined: &teacher },
+            Network { graph: self.student.graph(), inlined: &student },
+        );
+        Ok((distance(&self.targets, networks, self.temperature)?, vectors))
+    }
+
+    /// Returns the inputs of the network on `batch` samples.
+    fn inputs<'b>(&self, builder: &'b Builder, batch: usize) -> Result<Vec<Expr<'b>>> {
+        let graph = &self.teacher;
+        let input = |id| {
+            let shape = data::input_shape(graph, id, batch)?;
+            Ok(builder.input(graph.name_of(id), graph.value(id).dtype.unwrap_or(DType::F32), &shape))
+        };
+        graph.fed_inputs().into_iter().map(input).collect()
+    }
+}

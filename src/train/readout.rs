@@ -1,0 +1,73 @@
+//! What was trained, back as grids, integers and biases.
+
+use super::Student;
+use super::fake_quantize::integers;
+use crate::error::{Error, Result};
+use crate::expr::{Builder, Expr};
+use crate::ir::{DType, Graph, Tensor};
+use crate::quant::{ChannelLayout, Grid, QuantizedTensor};
+use crate::runtime::{Engine, SessionOptions};
+
+/// What was trained.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// The grids of the plan's activations.
+    pub activations: Vec<Grid>,
+    /// The plan's weights.
+    pub weights: Vec<QuantizedTensor>,
+    /// Biases by name.
+    pub biases: Vec<(String, Tensor)>,
+}
+
+/// Returns what `weights: [n]` and `scales: [m]` of `student` stand for, computed by `engine` as it computes the student.
+///
+/// # Errors
+/// When the engine fails, or [`Error::Runtime`] naming a step that is no positive number.
+pub fn read_out(student: &Student, engine: &dyn Engine, [weights, scales]: &[Tensor; 2]) -> Result<Trained> {
+    let session = engine.load(&readout(student)?, &SessionOptions::default());
+    let made = session?.run(&[weights.clone(), scales.clone()])?;
+    let steps = student.scales.tensors(&made[0])?;
+    let grid = |index: usize, grid: &Grid| -> Result<Grid> {
+        let (name, scale) = (&steps[index].0, steps[index].1.to_f32()?);
+        if let Some(step) = scale.iter().find(|step| !step.is_normal()) {
+            return Err(Error::runtime(
+                engine.name(),
+                format!("the step of \"{name}\" became {step}; lower the learning rate"),
+            ));
+        }
+        Ok(Grid { scale, ..grid.clone() })
+    };
+    let activations = student.grids.iter().enumerate().map(|(i, g)| grid(i, g)).collect::<Result<Vec<_>>>()?;
+    let weight = |(i, weight): (usize, &QuantizedTensor)| -> Result<QuantizedTensor> {
+        let grid = grid(activations.len() + i, &weight.grid)?;
+        Ok(on_grid(grid, &weight.shape, &made[1 + i].to_f32()?))
+    };
+    let quantized = student.quantized.iter().enumerate().map(weight).collect::<Result<_>>()?;
+    let mut biases = student.weights.tensors(weights)?;
+    biases.retain(|(name, _)| student.is_bias(name));
+    Ok(Trained { activations, weights: quantized, biases })
+}
+
+/// Returns the graph that makes all steps and the integers of each weight.
+fn readout(student: &Student) -> Result<Graph> {
+    let builder = Builder::new("readout");
+    let weights = builder.input("weights", DType::F32, &[student.weights.len()]);
+    let scales = builder.input("scales", DType::F32, &[student.scales.len()]).exp();
+    let (weights, steps) = (student.weights.split(weights), student.scales.split(scales));
+    let mut outputs = vec![("steps".to_owned(), scales)];
+    for (index, trained) in student.trained_weights().into_iter().enumerate() {
+        let made = integers(weights[trained], steps[student.grids.len() + index], &student.quantized[index].grid);
+        outputs.push((format!("integers_{index}"), made));
+    }
+    let outputs: Vec<(&str, Expr)> = outputs.iter().map(|(name, e)| (name.as_str(), *e)).collect();
+    builder.finish(&outputs)
+}
+
+/// Returns integers that are given as steps from zero.
+fn on_grid(grid: Grid, shape: &[usize], steps: &[f32]) -> QuantizedTensor {
+    let layout = ChannelLayout::along(shape, grid.scheme.axis);
+    #[allow(clippy::cast_possible_truncation)]
+    let byte = |(i, &q): (usize, &f32)| (q as i32 + grid.zero_point[layout.channel(i)]).to_le_bytes()[0];
+    let bytes: Vec<u8> = steps.iter().enumerate().map(byte).collect();
+    QuantizedTensor { grid, shape: shape.to_vec(), bytes: bytes.into() }
+}

@@ -1,0 +1,27 @@
+//! What the user says of training.
+
+use std::path::PathBuf;
+
+/// Where a run leaves checkpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunFolder {
+    /// The folder.
+    pub path: PathBuf,
+    /// Whether to go on from what it holds.
+    pub resume: bool,
+}
+
+/// Settings of training; what is not given is the recipe's choice.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// Steps.
+    pub steps: Option<u64>,
+    /// Samples of a step.
+    pub batch: Option<usize>,
+    /// The initial learning rate.
+    pub learning_rate: Option<f64>,
+    /// The folder that step graphs are written to.
+    pub save_graphs: Option<PathBuf>,
+    /// The folder of checkpoints.
+    pub folder: Option<RunFolder>,
+}

@@ -1,0 +1,83 @@
+//! A training step as a graph: forward, loss, backward and optimiser.
+
+use super::Optimiser;
+use crate::autodiff::gradients;
+use crate::error::{Error, Result};
+use crate::expr::Expr;
+use crate::ir::{DType, Graph, Tensor};
+
+/// A vector that a step trains.
+#[derive(Clone, Debug)]
+pub struct Vector<'b> {
+    /// Its input.
+    pub input: Expr<'b>,
+    /// What it starts from.
+    pub start: Tensor,
+    /// Factors of the learning rate: `[n]`, or one for all.
+    pub mask: Tensor,
+}
+
+/// A training step, ready to be loaded.
+#[derive(Clone, Debug)]
+pub struct TrainingStep {
+    /// Its first inputs are the state, its outputs the state one step on; the other inputs are fed, the optimiser's
+    /// rates last.
+    pub graph: Graph,
+    /// The state before the first step by name: vectors, moments, then the last losses.
+    pub state: Vec<(String, Tensor)>,
+    /// The optimiser, whose rates are fed.
+    pub optimiser: Optimiser,
+    /// Losses that the state keeps.
+    pub losses: usize,
+}
+
+/// Returns the step that descends `loss` over `vectors` by `optimiser`, one elementwise update each, and keeps the last
+/// `losses` losses in its state, the newest last.
+///
+/// # Errors
+/// An operator without gradient rule, named, with the model's node; the first mistake in what was built.
+pub fn training_step<'b>(
+    loss: Expr<'b>,
+    vectors: &[Vector<'b>],
+    optimiser: Optimiser,
+    losses: usize,
+) -> Result<TrainingStep> {
+    let builder = loss.builder();
+    let inputs: Vec<Expr> = vectors.iter().map(|vector| vector.input).collect();
+    let found = gradients(loss, &inputs)?;
+    let rates = builder.input("rates", DType::F32, &[optimiser.rate_count()]);
+    let mut made: Vec<(String, Tensor, Expr, Expr)> = Vec::new();
+    for (vector, gradient) in vectors.iter().zip(found) {
+        let (name, shape) = (vector.input.name(), vector.input.shape());
+        let moment = |i: usize| builder.input(&format!("{name}.moment{}", i + 1), DType::F32, &shape);
+        let moments: Vec<Expr> = (0..optimiser.moments()).map(moment).collect();
+        let mask = builder.constant("mask", vector.mask.clone());
+        let (next, next_moments) = optimiser.update(vector.input, gradient, &moments, rates, mask);
+        made.push((name, vector.start.clone(), vector.input, next));
+        let zeros = Tensor::from_f32(&shape, &vec![0.0; vector.input.len()]);
+        made.extend(moments.into_iter().zip(next_moments).map(|(m, next)| (m.name(), zeros.clone(), m, next)));
+    }
+    let ring = builder.input("losses", DType::F32, &[losses]);
+    let next = ring.slice(0, 1..losses).concat(&[loss.reshape(&[1])], 0);
+    made.push(("losses".to_owned(), Tensor::from_f32(&[losses], &vec![0.0; losses]), ring, next));
+    let names: Vec<String> = made.iter().map(|(name, ..)| format!("{name}.next")).collect();
+    let outputs: Vec<(&str, Expr)> = names.iter().zip(&made).map(|(name, (.., next))| (name.as_str(), *next)).collect();
+    let mut graph = builder.finish(&outputs)?;
+    let state: Vec<_> = made.iter().map(|(.., input, _)| input.id()).collect();
+    graph.inputs.retain(|id| !state.contains(id));
+    // Feeds keep their order, in which the rates come behind what the loss reads.
+    graph.inputs.splice(0..0, state);
+    let state = made.into_iter().map(|(name, start, ..)| (name, start)).collect();
+    Ok(TrainingStep { graph, state, optimiser, losses })
+}
+
+impl TrainingStep {
+    /// Returns the place of an entry of the state.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn place(&self, name: &str) -> Result<usize> {
+        let found = self.state.iter().position(|entry| entry.0 == name);
+        found.ok_or_else(|| Error::shape("state", format!("has no entry \"{name}\"")))
+    }
+}

@@ -1,0 +1,188 @@
+//! The quantized student as expressions: the float network with a fake-quantizer wherever emission writes Q/DQ.
+
+use std::collections::HashMap;
+
+use super::Parameters;
+use super::fake_quantize::fake_quantize;
+use crate::error::{Error, Result};
+use crate::expr::{Builder, Expr, Inlined, OPSET, inline};
+use crate::ir::{Graph, Tensor, ValueId};
+use crate::place::{layer_of, place};
+use crate::plan::Plan;
+use crate::quant::{ChannelLayout, Grid, QuantizedTensor};
+use crate::recipes::Solution;
+use crate::{onnx, shape};
+
+/// How near a starting weight may be to the edge of the interval that its integer stands for, in steps from the middle.
+const INSIDE: f32 = 0.49;
+
+/// What is trained of a tensor.
+#[derive(Clone, Copy, Debug)]
+enum Role {
+    /// An activation on the grid of this index, which is also that of its steps.
+    Activation(usize),
+    /// A weight: its index among the weights of the plan, and among what is trained.
+    Weight(usize, usize),
+    /// A bias: its index among what is trained.
+    Bias(usize),
+}
+
+/// A student that is trained: weights and biases of the planned layers in one vector, the logarithms of all steps in
+/// another. Zero points stay, and so do the weights of layers that stay float.
+#[derive(Clone, Debug)]
+pub struct Student {
+    graph: Graph,
+    /// Grids of activations.
+    pub(super) grids: Vec<Grid>,
+    /// Weights on their grids, as training starts.
+    pub(super) quantized: Vec<QuantizedTensor>,
+    roles: HashMap<String, Role>,
+    /// Weights and biases.
+    pub weights: Parameters,
+    /// Logarithms of steps: those of activations, then those of weights.
+    pub scales: Parameters,
+    start: (Vec<Tensor>, Vec<Tensor>),
+}
+
+impl Student {
+    /// Returns the student of a float network, a plan for it, and what a recipe found: its forward pass gives what the
+    /// emitted file gives, but for the rounding of biases.
+    ///
+    /// # Errors
+    /// When the plan or the solution do not belong to the network, or its operator set cannot be raised.
+    pub fn new(float: &Graph, plan: &Plan, solution: &Solution) -> Result<Self> {
+        let mut graph = float.clone();
+        onnx::upgrade(&mut graph, OPSET)?;
+        shape::infer(&mut graph)?;
+        let placed = place(&graph, plan)?;
+        let mut student = Self {
+            graph: placed.graph,
+            grids: solution.activations.clone(),
+            quantized: solution.weights.clone(),
+            roles: HashMap::new(),
+            weights: Parameters::default(),
+            scales: Parameters::default(),
+            start: (Vec::new(), Vec::new()),
+        };
+        for (activation, grid) in plan.activations.iter().zip(&solution.activations) {
+            student.add_scale(activation.tensors.first().map_or("", String::as_str), grid)?;
+        }
+        for activation in placed.activations {
+            let name = student.graph.name_of(activation.y).to_owned();
+            student.roles.insert(name, Role::Activation(activation.grid));
+        }
+        for (index, (y, weight)) in placed.weights.into_iter().zip(&plan.weights).enumerate() {
+            let y =
+                y.ok_or_else(|| Error::Plan(format!("no layer reads the weight \"{}\" of the plan", weight.tensor)))?;
+            student.add_weight(index, &weight.tensor, y)?;
+        }
+        for layer in &plan.layers {
+            student.add_bias(&layer.output)?;
+        }
+        student.graph.sort()?;
+        Ok(student)
+    }
+
+    fn add_scale(&mut self, name: &str, grid: &Grid) -> Result<()> {
+        self.scales.add(name, &[grid.scale.len()])?;
+        let logarithms: Vec<f32> = grid.scale.iter().map(|&s| libm::logf(s)).collect();
+        self.start.1.push(Tensor::from_f32(&[grid.scale.len()], &logarithms));
+        Ok(())
+    }
+
+    fn add_weight(&mut self, index: usize, tensor: &str, y: ValueId) -> Result<()> {
+        let name = self.graph.name_of(y).to_owned();
+        let constant = self.graph.find(tensor).and_then(|id| self.graph.constant_of(id));
+        let values = constant.ok_or_else(|| Error::Plan(format!("the weight \"{tensor}\" of the plan is computed")))?;
+        let start = inside(&self.quantized[index], &values.to_f32()?);
+        let values = Tensor::from_f32(values.shape(), &start);
+        let grid = self.quantized[index].grid.clone();
+        self.add_scale(&name, &grid)?;
+        let role = Role::Weight(index, self.add_trained(&name, values)?);
+        self.roles.insert(name, role);
+        Ok(())
+    }
+
+    fn add_bias(&mut self, output: &str) -> Result<()> {
+        let node = layer_of(&self.graph, output)?;
+        let Some(bias) = self.graph.nodes[node].input(2) else { return Ok(()) };
+        let name = self.graph.name_of(bias).to_owned();
+        let constant = self.graph.constant_of(bias).filter(|tensor| tensor.shape().len() == 1).cloned();
+        if let Some(values) = constant
+            && !self.roles.contains_key(&name)
+        {
+            let role = Role::Bias(self.add_trained(&name, values)?);
+            self.roles.insert(name, role);
+        }
+        Ok(())
+    }
+
+    fn add_trained(&mut self, name: &str, values: Tensor) -> Result<usize> {
+        self.weights.add(name, values.shape())?;
+        self.start.0.push(values);
+        Ok(self.start.0.len() - 1)
+    }
+
+    /// Returns the float network with an Identity at each place of a quantizer, at the operator set of expressions.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Returns the vectors that training starts from: weights `[n]` and logarithms of steps `[m]`.
+    ///
+    /// # Errors
+    /// When a weight is no float tensor.
+    pub fn start(&self) -> Result<[Tensor; 2]> {
+        Ok([self.weights.flatten(&self.start.0)?, self.scales.flatten(&self.start.1)?])
+    }
+
+    /// Returns the student's forward pass on `inputs` with trained `weights: [n]` and `scales: [m]`.
+    ///
+    /// # Errors
+    /// As [`inline`].
+    pub fn forward<'b>(
+        &self,
+        builder: &'b Builder,
+        inputs: &[Expr<'b>],
+        (weights, scales): (Expr<'b>, Expr<'b>),
+    ) -> Result<Inlined<'b>> {
+        let (weights, steps) = (self.weights.split(weights), self.scales.split(scales.exp()));
+        inline(builder, &self.graph, inputs, &mut |name, x| match self.roles.get(name) {
+            None => x,
+            Some(&Role::Activation(grid)) => fake_quantize(x, steps[grid], &self.grids[grid]),
+            Some(&Role::Weight(index, trained)) => {
+                fake_quantize(weights[trained], steps[self.grids.len() + index], &self.quantized[index].grid)
+            }
+            Some(&Role::Bias(trained)) => weights[trained],
+        })
+    }
+
+    /// Returns the place of each weight of the plan among what is trained.
+    pub(super) fn trained_weights(&self) -> Vec<usize> {
+        let mut places = vec![0; self.quantized.len()];
+        for role in self.roles.values() {
+            if let Role::Weight(index, trained) = *role {
+                places[index] = trained;
+            }
+        }
+        places
+    }
+
+    /// Returns whether what is trained under `name` is a bias.
+    pub(super) fn is_bias(&self, name: &str) -> bool {
+        matches!(self.roles.get(name), Some(Role::Bias(_)))
+    }
+}
+
+/// Returns the values nearest to `values` that round to the integers of `quantized`.
+fn inside(quantized: &QuantizedTensor, values: &[f32]) -> Vec<f32> {
+    let layout = ChannelLayout::along(&quantized.shape, quantized.grid.scheme.axis);
+    let value = |(i, &w): (usize, &f32)| {
+        let channel = layout.channel(i);
+        let step = quantized.grid.scale[channel];
+        #[allow(clippy::cast_precision_loss)]
+        let middle = (quantized.integer(i) - quantized.grid.zero_point[channel]) as f32;
+        (w / step).clamp(middle - INSIDE, middle + INSIDE) * step
+    };
+    values.iter().enumerate().map(value).collect()
+}
