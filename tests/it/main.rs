@@ -24,6 +24,7 @@ mod runtime;
 mod saturation;
 mod sensitivity;
 mod shape;
+mod steps;
 mod support;
 mod targets;
 mod tied;
