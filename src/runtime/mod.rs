@@ -78,12 +78,13 @@ pub trait Engine: Send + Sync {
     /// [`crate::Error::Runtime`] when the engine refuses the graph.
     fn load(&self, graph: &Graph, options: &SessionOptions) -> Result<Box<dyn Session>>;
 
-    /// Returns a session that steps `state` by `graph`, whose first inputs are the state, whose outputs are the state
-    /// one step on (in the same order, types and shapes), and whose other inputs are fed in every step.
+    /// Returns a session that steps `state` by `graph`, whose first inputs (of [`Graph::fed_inputs`]) are the state,
+    /// whose outputs are the state one step on (in the same order, types and shapes), and whose other inputs are fed in
+    /// every step. All shapes are fixed; the graph is loaded whole.
     ///
     /// # Errors
-    /// [`crate::Error::Runtime`] when the engine refuses the graph; [`crate::Error::Shape`] naming the input when state
-    /// and graph do not fit together.
+    /// [`crate::Error::Runtime`] when the engine refuses the graph; [`crate::Error::Shape`] naming the input or output
+    /// when state and graph do not fit together.
     fn load_steps(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions) -> Result<Box<dyn StepSession>>;
 }
 
@@ -109,18 +110,19 @@ pub trait StepSession: Send {
     /// Makes one step; `feeds` are the inputs behind the state, in order.
     ///
     /// # Errors
-    /// [`crate::Error::Runtime`] when the engine fails or a feed does not fit; the state is as before the step then.
+    /// [`crate::Error::Shape`] naming the feed that does not fit, [`crate::Error::Runtime`] when the engine fails; the
+    /// state is as before the step then.
     fn step(&mut self, feeds: &[Tensor]) -> Result<()>;
 
     /// Returns a copy of entry `index` of the state.
     ///
     /// # Errors
-    /// [`crate::Error::Runtime`] when it cannot be read.
+    /// [`crate::Error::Shape`] when there is no such entry, [`crate::Error::Runtime`] when it cannot be read.
     fn read(&self, index: usize) -> Result<Tensor>;
 
     /// Sets entry `index` of the state, which keeps its type and shape.
     ///
     /// # Errors
-    /// [`crate::Error::Runtime`] when it does not fit or cannot be written.
+    /// [`crate::Error::Shape`] when it does not fit, [`crate::Error::Runtime`] when it cannot be written.
     fn write(&mut self, index: usize, value: &Tensor) -> Result<()>;
 }

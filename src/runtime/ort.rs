@@ -64,6 +64,20 @@ impl OrtEngine {
         self.device
     }
 
+    /// Returns the graph that ONNX Runtime makes of `graph` under `options` and really runs: fused and blocked operators
+    /// have domains of its own.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] when it refuses the graph; those of writing and reading the file that it goes through.
+    pub fn optimised(&self, graph: &Graph, options: &SessionOptions) -> Result<Graph> {
+        let parent = std::env::temp_dir();
+        let folder = tempfile::tempdir_in(&parent).map_err(Error::write(&parent))?;
+        let path = folder.path().join("optimised.onnx");
+        let options = SessionOptions { optimised_model: Some(path.clone()), piece_bytes: None, ..options.clone() };
+        self.load(graph, &options)?;
+        onnx::load(&path)
+    }
+
     fn failed(&self, mode: &str, message: &dyn std::fmt::Display) -> Error {
         Error::runtime(format!("{}{mode}", self.name()), message)
     }

@@ -26,6 +26,7 @@ mod runtime;
 mod saturation;
 mod sensitivity;
 mod shape;
+mod steps;
 mod support;
 mod targets;
 mod tied;

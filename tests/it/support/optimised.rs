@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 
 use dfq_onnx::ir::{DType, Graph, Node, ValueId};
-use dfq_onnx::onnx;
-use dfq_onnx::runtime::{Engine, SessionOptions};
+use dfq_onnx::runtime::SessionOptions;
 
 use super::ort;
 
@@ -21,11 +20,7 @@ pub enum Became {
 
 /// Returns the graph that ONNX Runtime makes of `graph` with default options.
 pub fn optimised(graph: &Graph) -> Graph {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("optimised.onnx");
-    let options = SessionOptions { optimised_model: Some(path.clone()), ..SessionOptions::default() };
-    ort().load(graph, &options).unwrap();
-    onnx::load(&path).unwrap()
+    ort().optimised(graph, &SessionOptions::default()).unwrap()
 }
 
 /// Returns what became of each node of `graph`, by its position.
