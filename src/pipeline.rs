@@ -73,6 +73,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     let mut report = describe(config, engines, (&loaded.original, prepared), (solved, &quantized))?;
     report.auto_bits = auto_bits.map(|chosen| AutoBits { stored: report::stored_bits(&report.layers), ..chosen });
     report.sensitivity = sensitivity;
+    report.warnings.extend(training.as_ref().and_then(report::training_warning));
     report.training = training;
 
     let (reference, unrunnable) = reference(&loaded.original, engines)?;

@@ -44,6 +44,11 @@ pub fn gradients<'b>(loss: Expr<'b>, wrt: &[Expr<'b>]) -> Result<Vec<Expr<'b>>> 
     Ok(wrt.iter().map(|&e| gradients[e.id().index()].unwrap_or_else(|| builder.zeros(e.dtype(), &e.shape()))).collect())
 }
 
+/// Returns whether gradients pass `node`, as far as its operator goes: some forms of an operator may still be refused.
+pub fn has_rule(node: &Node) -> bool {
+    RULES.iter().any(|row| node.is(row.0))
+}
+
 /// Returns the nodes that depend on `wrt` in order, and per value whether it does. Nothing depends through a
 /// StopGradient, or through a type that has no gradients.
 fn path(graph: &Graph, wrt: &[Expr]) -> (Vec<Node>, Vec<bool>) {

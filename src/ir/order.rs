@@ -78,6 +78,12 @@ impl Graph {
         }
     }
 
+    /// Makes the tensors called `names`, those that there are, the outputs, and removes what they do not need. Inputs stay.
+    pub fn cut(&mut self, names: &[&str]) {
+        self.outputs = names.iter().filter_map(|name| self.find(name)).collect();
+        self.sweep();
+    }
+
     /// Removes nodes whose results nobody reads, then initializers that nobody reads.
     pub fn sweep(&mut self) {
         let mut live = vec![false; self.values.len()];

@@ -37,5 +37,5 @@ fn lsq(solved: &mut Solved, training: &mut Training) -> Result<TrainingReport> {
     };
     let (made, report) = training.descend(&stage, &step, solved)?;
     training.settle(solved, distillation.student(), &made)?;
-    Ok(report)
+    Ok(TrainingReport { blocked: distillation.targets().blocked.clone(), ..report })
 }

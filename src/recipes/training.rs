@@ -72,6 +72,8 @@ pub struct TrainingReport {
     pub step_bytes: usize,
     /// The step at which a checkpoint was taken up, 0 for a run in one piece.
     pub resumed_at: u64,
+    /// Operators that no gradient passes: what they read was trained for, and layers behind them stay as they were.
+    pub blocked: Vec<String>,
     /// The loss of every step: how far the student is from the float network, 0 for equal.
     pub losses: Vec<f32>,
 }
@@ -93,9 +95,17 @@ impl Training<'_> {
         }
         let samples = self.samples(stage);
         let Stage { name, steps, batch, learning_rate, .. } = *stage;
-        let (step_bytes, losses) = (peak_bytes(&step.graph), Vec::new());
-        let report =
-            TrainingReport { stage: name, steps, batch, samples, learning_rate, step_bytes, resumed_at: 0, losses };
+        let report = TrainingReport {
+            stage: name,
+            steps,
+            batch,
+            samples,
+            learning_rate,
+            step_bytes: peak_bytes(&step.graph),
+            resumed_at: 0,
+            blocked: Vec::new(),
+            losses: Vec::new(),
+        };
         if self.dry_run {
             return Ok((trained(step, |place| step.state[place].1.clone())?, report));
         }

@@ -17,7 +17,8 @@ pub use coverage::{render_audit, with_plan};
 pub use inspection::{Inspection, inspect, render_inspection};
 pub use ranking::{Ranking, render_auto_bits, render_ranking};
 pub use summary::{
-    container, conversion, float_copies, layer_costs, ranges, saturation_warnings, stored_bits, warnings,
+    container, conversion, float_copies, layer_costs, ranges, saturation_warnings, stored_bits, training_warning,
+    warnings,
 };
 pub use text::render;
 pub use verification::render_verification;

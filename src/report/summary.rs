@@ -7,7 +7,7 @@ use crate::onnx;
 use crate::passes::is_converted;
 use crate::plan::{Activation, Cause, ContainerChoice, Plan, Policy, Weight, container_choice, macs};
 use crate::quant::Grid;
-use crate::recipes::Solution;
+use crate::recipes::{Solution, TrainingReport};
 use crate::stats::{InputSource, InputStatistics};
 use crate::verify::Saturation;
 
@@ -93,6 +93,12 @@ pub fn container(policy: &Policy, plan: &Plan, solution: &Solution) -> Container
         }
     }
     container_choice(policy, &plan.weights, &elements, &packable)
+}
+
+/// Returns what the user should know of training.
+pub fn training_warning(training: &TrainingReport) -> Option<Warning> {
+    let operators = training.blocked.clone();
+    (!operators.is_empty()).then_some(Warning::NotDifferentiable { operators })
 }
 
 /// Returns what the user should know of sums that x86 processors without VNNI saturate: what the checks saw of it, and

@@ -49,6 +49,11 @@ pub enum Warning {
         /// Each weight, and its channels with an enlarged scale.
         weights: Vec<(String, usize)>,
     },
+    /// No gradient passes some operators.
+    NotDifferentiable {
+        /// Those that lie between layers and outputs.
+        operators: Vec<String>,
+    },
     /// 4-bit weights save space, not time.
     PackedWeightsAreNotFaster,
     /// ONNX Runtime was not to be had.
@@ -138,6 +143,12 @@ impl std::fmt::Display for Warning {
                     names.join(", ")
                 )
             }
+            Self::NotDifferentiable { operators } => write!(
+                f,
+                "no gradient passes {}: the network was trained up to there, and layers behind keep what was found \
+                 without training",
+                operators.join(", ")
+            ),
             Self::PackedWeightsAreNotFaster => f.write_str(
                 "weights of 4 bits and below are stored packed: the file is small, but ONNX Runtime's CPU kernels \
                  compute these layers in float; use --container int8 with --target ort-cpu for speed",

@@ -67,7 +67,8 @@ pub fn descend(
         (state, losses, done) = restore(step, &mut course, found)?;
     }
     let resumed = done;
-    let mut session = engine.load_steps(&step.graph, &state, &SessionOptions::default())?;
+    let mut session =
+        engine.load_steps(&step.graph, &state, &SessionOptions { prepacking: true, ..SessionOptions::default() })?;
     let mut written = Instant::now();
     while done < course.steps {
         let mut feeds = feed(done)?;

@@ -1,36 +1,10 @@
-//! How far a student is from its teacher: which tensors are compared, and how.
+//! How far a student is from its teacher.
 
+use super::Target;
 use super::losses::{kl_logits, relative_square};
 use crate::error::{Error, Result};
 use crate::expr::{Expr, Inlined};
-use crate::ir::{DType, Graph, ValueId};
-use crate::outputs::{compared_tensors, may_hold_scores};
-
-/// A tensor that the student is to make as the teacher does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// The tensor's name, in the float network and the student alike.
-    pub tensor: String,
-    /// Whether it holds logits of classes, `[N, classes]` or `[N, classes, 1, 1]`.
-    pub holds_scores: bool,
-}
-
-/// Returns what stands for the outputs of a network: logits before a trailing Softmax, scores before a decision such as
-/// ArgMax, else the outputs themselves.
-pub fn targets(graph: &Graph) -> Vec<Target> {
-    let float = compared_tensors(graph).into_iter().filter(|(_, dtype)| dtype.is_float());
-    let target = |(tensor, _): (ValueId, DType)| {
-        let shape = graph.value(tensor).shape.as_deref().unwrap_or_default();
-        let (sizes, behind) = shape.split_at(shape.len().min(2));
-        let classes = sizes.get(1).and_then(|dim| dim.known()).unwrap_or(0);
-        let is_vector = matches!(behind.len(), 0 | 2) && behind.iter().all(|dim| dim.known() == Some(1));
-        Target {
-            tensor: graph.name_of(tensor).to_owned(),
-            holds_scores: classes > 1 && is_vector && may_hold_scores(graph, tensor),
-        }
-    };
-    float.map(target).collect()
-}
+use crate::ir::Graph;
 
 /// A network as expressions.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +30,7 @@ impl<'b> Network<'_, 'b> {
 /// ([`kl_logits`]), and of what holds no class scores the squared error relative to the teacher's squares.
 ///
 /// # Errors
-/// When one of them does not compute a target; without targets.
+/// When one of them does not compute a target; [`Error::Unsupported`] without targets.
 pub fn distance<'b>(
     targets: &[Target],
     (teacher, student): (Network<'_, 'b>, Network<'_, 'b>),

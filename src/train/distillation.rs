@@ -1,6 +1,6 @@
 //! A student that learns to compute what its teacher does: the loss and the training step as graphs.
 
-use super::{Network, Optimiser, Student, Target, TrainingStep, Vector, distance, targets, training_step};
+use super::{Network, Optimiser, Student, Targets, TrainingStep, Vector, distance, targets, training_step};
 use crate::error::Result;
 use crate::expr::{Builder, Expr, OPSET, inline};
 use crate::ir::{DType, Graph, Tensor};
@@ -12,7 +12,7 @@ pub struct Distillation {
     student: Student,
     /// The float network at the operator set of expressions.
     teacher: Graph,
-    targets: Vec<Target>,
+    targets: Targets,
     /// Of the class probabilities that are compared.
     pub temperature: f32,
     /// The update rule.
@@ -29,14 +29,22 @@ impl Distillation {
     ///
     /// # Errors
     /// When the operator set of the teacher cannot be raised.
-    pub fn new(teacher: &Graph, student: Student) -> Result<Self> {
+    pub fn new(teacher: &Graph, mut student: Student) -> Result<Self> {
         let mut teacher = teacher.clone();
         onnx::upgrade(&mut teacher, OPSET)?;
         shape::infer(&mut teacher)?;
         let targets = targets(&teacher);
+        let names: Vec<&str> = targets.tensors.iter().map(|target| target.tensor.as_str()).collect();
+        teacher.cut(&names);
+        student.graph_mut().cut(&names);
         let optimiser =
             Optimiser::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decoupled: false };
         Ok(Self { student, teacher, targets, temperature: 1.0, optimiser, rates: [1.0, 1.0], losses: 20 })
+    }
+
+    /// Returns what is trained for.
+    pub fn targets(&self) -> &Targets {
+        &self.targets
     }
 
     /// Returns the student.
@@ -85,7 +93,7 @@ impl Distillation {
             Network { graph: &self.teacher, inlined: &teacher },
             Network { graph: self.student.graph(), inlined: &student },
         );
-        Ok((distance(&self.targets, networks, self.temperature)?, vectors))
+        Ok((distance(&self.targets.tensors, networks, self.temperature)?, vectors))
     }
 
     /// Returns the inputs of the network on `batch` samples.

@@ -18,11 +18,12 @@ mod schedule;
 mod settings;
 mod step;
 mod student;
+mod targets;
 
 pub use batch::fitting_batch;
 pub use checkpoint::{About, Checkpoint, Identity, fingerprint, sha256};
 pub use descent::{Checkpoints, Course, Descent, descend};
-pub use distance::{Network, Target, distance, targets};
+pub use distance::{Network, distance};
 pub use distillation::Distillation;
 pub use fake_quantize::fake_quantize;
 pub use losses::{kl_logits, relative_square};
@@ -35,3 +36,4 @@ pub use schedule::{LearningRate, Plateau, Schedule};
 pub use settings::{RunFolder, Settings};
 pub use step::{TrainingStep, Vector, training_step};
 pub use student::Student;
+pub use targets::{Target, Targets, targets};

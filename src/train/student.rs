@@ -128,6 +128,11 @@ impl Student {
         &self.graph
     }
 
+    /// Returns the same for changes that leave what is trained alone.
+    pub(super) fn graph_mut(&mut self) -> &mut Graph {
+        &mut self.graph
+    }
+
     /// Returns the vectors that training starts from: weights `[n]` and logarithms of steps `[m]`.
     ///
     /// # Errors

@@ -1,0 +1,164 @@
+//! Which tensors a student is to make as its teacher does.
+
+use crate::autodiff::has_rule;
+use crate::ir::{Graph, ValueId};
+use crate::outputs::{compared_tensors, may_hold_scores};
+use crate::plan::is_layer;
+
+/// A tensor that the student is to make as the teacher does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The tensor's name, in the float network and the student alike.
+    pub tensor: String,
+    /// Whether it holds logits of classes, `[N, classes]` or `[N, classes, 1, 1]`.
+    pub holds_scores: bool,
+}
+
+/// What stands for the outputs of a network in training.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// The tensors.
+    pub tensors: Vec<Target>,
+    /// Operators that no gradient passes: what they read is trained for, and layers behind them stay as they are.
+    pub blocked: Vec<String>,
+}
+
+/// Returns what stands for the outputs of `graph`: logits before a trailing Softmax, scores before a decision such as
+/// ArgMax, else the outputs themselves; and where an operator without gradient rule lies between such a tensor and the
+/// layers, what that operator reads.
+pub fn targets(graph: &Graph) -> Targets {
+    let reach = Reach::of(graph);
+    let (mut found, mut blocked) = (Vec::new(), Vec::new());
+    for (tensor, _) in compared_tensors(graph) {
+        reach.before(graph, tensor, &mut found, &mut blocked);
+    }
+    found.sort_unstable();
+    found.dedup();
+    blocked.sort_unstable();
+    blocked.dedup();
+    let tensors = found.into_iter().filter(|&id| graph.value(id).dtype.is_none_or(|dtype| dtype.is_float()));
+    let blocked = blocked.into_iter().map(|node: usize| graph.describe(&graph.nodes[node]));
+    Targets { tensors: tensors.map(|id| target(graph, id)).collect(), blocked: blocked.collect() }
+}
+
+fn target(graph: &Graph, tensor: ValueId) -> Target {
+    let shape = graph.value(tensor).shape.as_deref().unwrap_or_default();
+    let (sizes, behind) = shape.split_at(shape.len().min(2));
+    let classes = sizes.get(1).and_then(|dim| dim.known()).unwrap_or(0);
+    let is_vector = matches!(behind.len(), 0 | 2) && behind.iter().all(|dim| dim.known() == Some(1));
+    Target {
+        tensor: graph.name_of(tensor).to_owned(),
+        holds_scores: classes > 1 && is_vector && may_hold_scores(graph, tensor),
+    }
+}
+
+/// Which values follow from layers, and whether gradients pass all operators in between.
+struct Reach {
+    follows: Vec<bool>,
+    reached: Vec<bool>,
+}
+
+impl Reach {
+    fn of(graph: &Graph) -> Self {
+        let values = graph.value_ids().count();
+        let (mut follows, mut reached) = (vec![false; values], vec![true; values]);
+        for node in &graph.nodes {
+            let inputs = || node.inputs.iter().flatten().filter(|id| follows[id.index()]);
+            if !is_layer(node) && inputs().next().is_none() {
+                continue;
+            }
+            let passes = has_rule(node) && inputs().all(|id| reached[id.index()]);
+            for id in node.outputs.iter().flatten() {
+                (follows[id.index()], reached[id.index()]) = (true, passes);
+            }
+        }
+        Self { follows, reached }
+    }
+
+    /// Adds the last tensors on all ways to `tensor` that gradients reach, and the places of the operators behind them.
+    fn before(&self, graph: &Graph, tensor: ValueId, found: &mut Vec<ValueId>, blocked: &mut Vec<usize>) {
+        let uses = graph.uses();
+        let (mut waiting, mut seen) = (vec![tensor], vec![false; self.follows.len()]);
+        while let Some(id) = waiting.pop() {
+            if std::mem::replace(&mut seen[id.index()], true) || !self.follows[id.index()] {
+                continue;
+            }
+            let Some(place) = uses.producer(id).filter(|_| !self.reached[id.index()]) else {
+                found.push(id);
+                continue;
+            };
+            if !has_rule(&graph.nodes[place]) {
+                blocked.push(place);
+            }
+            waiting.extend(graph.nodes[place].inputs.iter().flatten());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{DType, Dim, Node};
+
+    /// Operator, inputs and output.
+    type Call<'a> = (&'a str, &'a [&'a str], &'a str);
+
+    /// Name, nodes, shapes, targets and the operators in between.
+    type Case<'a> = (&'a str, &'a [Call<'a>], &'a [(&'a str, &'a [usize])], &'a [(&'a str, bool)], &'a [&'a str]);
+
+    fn found(nodes: &[Call], shapes: &[(&str, &[usize])]) -> (Vec<(String, bool)>, Vec<String>) {
+        let mut graph = Graph::default();
+        for (op, inputs, output) in nodes {
+            let inputs: Vec<ValueId> = inputs.iter().map(|name| graph.find_or_add(name)).collect();
+            let output = graph.find_or_add(output);
+            graph.nodes.push(Node::new(op, inputs, [output], []));
+        }
+        for (name, shape) in shapes {
+            let id = graph.find_or_add(name);
+            graph.value_mut(id).shape = Some(shape.iter().map(|&n| Dim::Known(n)).collect());
+            graph.value_mut(id).dtype = Some(DType::F32);
+        }
+        graph.outputs = vec![graph.find("y").unwrap()];
+        let Targets { tensors, blocked } = targets(&graph);
+        (tensors.into_iter().map(|t| (t.tensor, t.holds_scores)).collect(), blocked)
+    }
+
+    #[test]
+    fn training_is_for_the_last_tensors_that_gradients_reach() {
+        let cases: &[Case] = &[
+            ("logits", &[("Gemm", &["x", "w"], "s"), ("Softmax", &["s"], "y")], &[("s", &[2, 5])], &[("s", true)], &[]),
+            ("a map", &[("Conv", &["x", "w"], "y")], &[("y", &[2, 5, 4, 4])], &[("y", false)], &[]),
+            ("labels", &[("Gemm", &["x", "w"], "s"), ("ArgMax", &["s"], "y")], &[("s", &[2, 5])], &[("s", true)], &[]),
+            (
+                "an operator without a rule",
+                &[("Conv", &["x", "w"], "a"), ("Mod", &["a", "n"], "b"), ("Gemm", &["b", "v"], "y")],
+                &[("a", &[2, 5, 4, 4])],
+                &[("a", false)],
+                &["node producing \"b\" (Mod)"],
+            ),
+            (
+                "a way around it",
+                &[
+                    ("Conv", &["x", "w"], "a"),
+                    ("Mod", &["a", "n"], "b"),
+                    ("Conv", &["x", "v"], "c"),
+                    ("Add", &["b", "c"], "y"),
+                ],
+                &[],
+                &[("a", false), ("c", false)],
+                &["node producing \"b\" (Mod)"],
+            ),
+            ("before all layers", &[("Mod", &["x", "n"], "a"), ("Conv", &["a", "w"], "y")], &[], &[("y", false)], &[]),
+        ];
+        let mut failed = Vec::new();
+        for (name, nodes, shapes, tensors, blocked) in cases {
+            let (found, between) = found(nodes, shapes);
+            let expected: Vec<(String, bool)> =
+                tensors.iter().map(|&(name, scores)| (name.to_owned(), scores)).collect();
+            if found != expected || between != *blocked {
+                failed.push(format!("{name}: {found:?} {between:?}"));
+            }
+        }
+        assert!(failed.is_empty(), "{failed:#?}");
+    }
+}
