@@ -43,7 +43,7 @@ pub struct Case {
     /// The operator, as in the table of rules.
     pub op_type: &'static str,
     /// What is special about it.
-    pub form: &'static str,
+    pub form: String,
     /// Shapes and elements of the operands.
     pub operands: Vec<(Vec<usize>, Values)>,
     /// Builds the results.

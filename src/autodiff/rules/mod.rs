@@ -8,6 +8,7 @@ mod movement;
 mod normalisation;
 mod pool;
 mod reduce;
+mod resize;
 mod window;
 
 use super::Rule;
@@ -68,4 +69,5 @@ pub const RULES: &[(&str, Rule)] = &[
     ("Slice", movement::slice),
     ("Pad", movement::pad),
     ("Gather", movement::gather),
+    ("Resize", resize::resize),
 ];
