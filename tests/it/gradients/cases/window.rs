@@ -101,6 +101,9 @@ fn normalisations() -> Vec<Case> {
     let channels: &[usize] = &[3];
     let operands = [(image, Apart), (channels, Apart), (channels, Apart), (channels, Apart), (channels, Positive)];
     vec![
+        case("ReduceMean", "batch normalisation in training mode", &operands[..3], |x| {
+            x[0].batch_norm(x[1], x[2], 1e-5).y
+        }),
         plain("BatchNormalization", "all trained", &operands, &[]),
         plain("LayerNormalization", "last axis", &[(&[2, 3, 4], Apart), (&[4], Apart), (&[4], Apart)], &[]),
         plain("LayerNormalization", "two axes", &[(&[2, 3, 4], Apart), (&[3, 4], Apart)], &[("axis", 1)]),
