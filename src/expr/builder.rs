@@ -67,6 +67,21 @@ impl Builder {
         self.constant("scalar", Tensor::from_f32(&[], &[value]))
     }
 
+    /// Returns a constant of rank 0 of a floating-point type; any other type is a mistake.
+    #[track_caller]
+    pub fn number(&self, dtype: DType, value: f32) -> Expr<'_> {
+        match Tensor::from_floats(dtype, &[], &[value]) {
+            Ok(tensor) => self.constant("scalar", tensor),
+            Err(_) => {
+                self.fail(Error::shape(
+                    format!("number at {}", Location::caller()),
+                    format!("{value} with a tensor of type {dtype}, expected a floating-point type"),
+                ));
+                self.mistaken()
+            }
+        }
+    }
+
     /// Returns zeros.
     #[track_caller]
     pub fn zeros(&self, dtype: DType, shape: &[usize]) -> Expr<'_> {
