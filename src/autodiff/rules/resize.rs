@@ -138,7 +138,7 @@ fn run(samples: &[Sample], from: usize) -> Option<usize> {
 }
 
 /// Returns the sums of `runs` neighbours along each axis; the first two have none. A pool is the quickest way there.
-fn summed<'b>(dy: Expr<'b>, runs: &[usize]) -> Expr<'b> {
+pub fn summed<'b>(dy: Expr<'b>, runs: &[usize]) -> Expr<'b> {
     let elements: usize = runs.iter().product();
     if elements == 1 {
         return dy;
