@@ -59,9 +59,11 @@ fn shares(s: &Step, window: &Window, sizes: &[usize], positions: &[usize]) -> Te
     let include = s.attrs.int("count_include_pad", 0) != 0;
     let along = |axis: usize| -> Vec<f32> {
         let size = index(sizes[axis]);
-        let padded = s.attrs.ints("pads").map_or(0, |pads| pads[axis + window.rank()]);
-        let (from, to) =
-            if include { (-window.before[axis], size + padded.max(window.behind[axis].min(0))) } else { (0, size) };
+        let padded = match s.attrs.string("auto_pad").unwrap_or("NOTSET") {
+            "NOTSET" => s.attrs.ints("pads").map_or(0, |pads| pads[axis + window.rank()]),
+            _ => window.behind[axis].max(0),
+        };
+        let (from, to) = if include { (-window.before[axis], size + padded) } else { (0, size) };
         let count = |position: usize| {
             let start = index(position) * window.strides[axis] - window.before[axis];
             let inside = |k: &i64| (from..to).contains(&(start + k * window.dilations[axis]));

@@ -54,11 +54,12 @@ struct Kept<'b> {
 impl<'b> Kept<'b> {
     fn of(s: &Step<'_, 'b>) -> Result<Self> {
         let x = s.x(0)?;
-        let axes = match s.inputs.get(1).copied().flatten() {
-            None if s.attrs.int("noop_with_empty_axes", 0) != 0 => Vec::new(),
-            None => (0..index(x.rank())).collect(),
+        let listed = match s.inputs.get(1).copied().flatten() {
+            None => Vec::new(),
             Some(axes) => axes.constant_ints().ok_or_else(|| s.error("its axes are computed at run time"))?,
         };
+        let all = listed.is_empty() && s.attrs.int("noop_with_empty_axes", 0) == 0;
+        let axes = if all { (0..index(x.rank())).collect() } else { listed };
         let axes = axes.into_iter().map(|axis| s.front(axis)).collect::<Result<Vec<_>>>()?;
         let mut shape = x.shape();
         axes.iter().for_each(|&axis| shape[axis] = 1);
