@@ -5,7 +5,7 @@
 
 mod cases;
 mod exact;
-
+mod torch;
 
 use std::collections::BTreeSet;
 
