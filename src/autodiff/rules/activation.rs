@@ -26,6 +26,20 @@ pub fn prelu<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     Ok(vec![Some(negative.choose(dy * slope, dy)), s.wants(1).then(|| negative.choose(dy * x, zero))])
 }
 
+/// y = x where x ≥ 0, else α·(e^x - 1): dy·(1 or y + α).
+pub fn elu<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let (x, y, dy) = (s.x(0)?, s.y()?, s.dy()?);
+    let below = dy * (y + s.attrs.float("alpha", 1.0));
+    Ok(vec![Some(x.less(dy.number(0.0)).choose(below, dy))])
+}
+
+/// y = x·t with t = tanh(ln(1 + e^x)): dy·(t + x·(1 - t²)·σ(x)).
+pub fn mish<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let (x, dy) = (s.x(0)?, s.dy()?);
+    let t = x.unary("Softplus").tanh();
+    Ok(vec![Some(dy * (t + x * (1.0 - t.square()) * x.sigmoid()))])
+}
+
 /// y = x held in [lo, hi]: dy where lo ≤ x ≤ hi; bounds are taken for constants.
 pub fn clip<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (x, y, dy) = (s.x(0)?, s.y()?, s.dy()?);

@@ -79,6 +79,14 @@ fn shares(s: &Step, window: &Window, sizes: &[usize], positions: &[usize]) -> Te
     Tensor::from_f32(positions, &values)
 }
 
+/// y = the largest of each channel: dy in equal shares to all elements that are equal to y.
+pub fn global_max_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let (x, y, dy) = (s.x(0)?, s.y()?, s.dy()?);
+    let wins = x.equal(y).cast(x.dtype());
+    let axes: Vec<usize> = (2..x.rank()).collect();
+    Ok(vec![Some(if axes.is_empty() { dy } else { wins * (dy / wins.sum(&axes, true)) })])
+}
+
 /// y = the mean of each channel: dy over the number of its elements, to each of them.
 #[allow(clippy::cast_precision_loss)]
 pub fn global_average_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {

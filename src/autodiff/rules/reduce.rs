@@ -18,8 +18,8 @@ pub fn mean<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     Ok(vec![Some((kept.dy * (1.0 / n.max(1) as f32)).expand(&s.x(0)?.shape())), None])
 }
 
-/// y = max x: dy in equal shares to all elements that are equal to y.
-pub fn largest<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+/// y = max x, or min x: dy in equal shares to all elements that are equal to y.
+pub fn extreme<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let kept = Kept::of(s)?;
     let x = s.x(0)?;
     let wins = x.equal(kept.y).cast(x.dtype());

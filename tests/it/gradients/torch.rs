@@ -58,10 +58,14 @@ const CASES: &[(&str, Make)] = &[
         vec![made.y, made.mean, made.variance]
     }),
     ("layer normalisation", |x, _| with("LayerNormalization", x, &[("axis", &[1])])),
+    ("instance normalisation", |x, _| with("InstanceNormalization", x, &[])),
+    ("group normalisation", |x, _| with("GroupNormalization", x, &[("num_groups", &[2])])),
     ("softmax", |x, _| with("Softmax", x, &[("axis", &[1])])),
     ("log softmax", |x, _| with("LogSoftmax", x, &[])),
     ("gelu", |x, _| with("Gelu", x, &[])),
     ("gelu, tanh", |x, _| vec![x[0].builder().apply("Gelu", x, [("approximate", "tanh".into())])]),
+    ("elu", |x, _| vec![x[0].builder().apply("Elu", x, [("alpha", Attr::Float(0.7))])]),
+    ("mish", |x, _| with("Mish", x, &[])),
     ("hard swish", |x, _| with("HardSwish", x, &[])),
     ("resize nearest x2", |x, _| resized(x[0], "nearest", "asymmetric", &[2, 3, 6, 8])),
     ("resize nearest, uneven", |x, _| resized(x[0], "nearest", "asymmetric", &[2, 3, 7, 6])),
@@ -75,7 +79,7 @@ type Lists<'a> = &'a [(&'a str, &'a [i64])];
 const WIDE: Lists = &[("kernel_shape", &[3, 3]), ("strides", &[2, 2])];
 const WIDE_PADDED: Lists = &[("kernel_shape", &[3, 3]), ("strides", &[2, 2]), ("pads", &[1, 1, 1, 1])];
 /// Attributes that are one number.
-const NUMBERS: &[&str] = &["group", "axis", "count_include_pad", "ceil_mode"];
+const NUMBERS: &[&str] = &["group", "axis", "num_groups", "count_include_pad", "ceil_mode"];
 
 fn with<'b>(op_type: &str, x: &[Expr<'b>], lists: Lists) -> Vec<Expr<'b>> {
     let mut attrs = Attrs::default();

@@ -107,5 +107,8 @@ fn activations() -> Vec<Case> {
         of("Gelu"),
         case("Gelu", "tanh", &[(SHAPE, Apart)], |x| x[0].builder().apply("Gelu", x, [("approximate", "tanh".into())])),
         of("Softplus"),
+        of("Elu"),
+        case("Elu", "alpha", &[(SHAPE, Apart)], |x| x[0].builder().apply("Elu", x, [("alpha", Attr::Float(0.3))])),
+        of("Mish"),
     ]
 }

@@ -42,6 +42,7 @@ fn shapes() -> Vec<Case> {
         case("Expand", "both ways", &[(&[3, 1], Apart)], |x| with("Expand", x[0], &[&[2, 1, 4]], [])),
         case("Expand", "to less", &[(SHAPE, Apart)], |x| with("Expand", x[0], &[&[1]], [])),
         plain("DepthToSpace", "blocks of three", &[(&[1, 18, 2, 1], Apart)], &[("blocksize", 3)]),
+        plain("SpaceToDepth", "", &[(&[2, 3, 4, 6], Apart)], &[("blocksize", 2)]),
         plain("DepthToSpace", "DCR", &[(&[2, 8, 2, 3], Apart)], &[("blocksize", 2)]),
         case("DepthToSpace", "CRD", &[(&[2, 8, 2, 3], Apart)], |x| {
             x[0].builder().apply("DepthToSpace", x, [("blocksize", Attr::Int(2)), ("mode", "CRD".into())])

@@ -38,6 +38,11 @@ pub fn cases() -> Vec<Case> {
         }),
         case("ReduceMax", "one axis", &[(SHAPE, Apart)], |x| x[0].largest(&[2], false)),
         case("ReduceMax", "all", &[(SHAPE, Apart)], |x| x[0].largest(&[], true)),
+        case("ReduceMin", "one axis", &[(SHAPE, Apart)], |x| {
+            let axes = x[0].builder().ints(&[1]);
+            x[0].builder().apply("ReduceMin", &[x[0], axes], [])
+        }),
+        plain("ReduceMin", "all dropped", &[(SHAPE, Apart)], &[("keepdims", 0)]),
         plain("Softmax", "last axis", &[(SHAPE, Apart)], &[]),
         plain("Softmax", "axis 1", &[(SHAPE, Apart)], &[("axis", 1)]),
         plain("Softmax", "axis from behind", &[(SHAPE, Apart)], &[("axis", -2)]),

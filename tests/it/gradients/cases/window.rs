@@ -151,6 +151,7 @@ fn pools() -> Vec<Case> {
             &[("kernel_shape", &[3, 3]), ("pads", &[1, 0, 1, 2]), ("count_include_pad", &[1])],
         ),
         plain("GlobalAveragePool", "", &[(image, Apart)], &[]),
+        plain("GlobalMaxPool", "", &[(image, Apart)], &[]),
         plain("GlobalAveragePool", "one axis", &[(&[2, 3, 7], Apart)], &[]),
     ];
     for auto_pad in ["SAME_UPPER", "SAME_LOWER", "VALID"] {
@@ -192,6 +193,16 @@ fn normalisations() -> Vec<Case> {
             let attrs = [("axis", Attr::Int(-2)), ("epsilon", Attr::Float(0.5))];
             x[0].builder().apply("LayerNormalization", x, attrs)
         }),
+        plain("InstanceNormalization", "", &operands[..3], &[]),
+        case("InstanceNormalization", "one axis, epsilon", &[(&[2, 3, 5], Apart), operands[1], operands[2]], |x| {
+            x[0].builder().apply("InstanceNormalization", x, [("epsilon", Attr::Float(0.5))])
+        }),
+        plain(
+            "GroupNormalization",
+            "two groups",
+            &[(&[2, 4, 3, 2], Apart), (&[4], Apart), (&[4], Apart)],
+            &[("num_groups", 2)],
+        ),
         plain("LayerNormalization", "last axis", &[(&[2, 3, 4], Apart), (&[4], Apart), (&[4], Apart)], &[]),
         plain("LayerNormalization", "two axes", &[(&[2, 3, 4], Apart), (&[3, 4], Apart)], &[("axis", 1)]),
     ]
