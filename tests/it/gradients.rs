@@ -153,6 +153,9 @@ fn errors(case: &Case) -> Result<(f64, f64), String> {
             let moved: Vec<f32> = x.iter().zip(&direction).map(|(x, d)| x + step * d).collect();
             inputs[i] = Tensor::from_f32(inputs[i].shape(), &moved);
             let results = run(&mut forward, &inputs)?;
+            if let Some((y, w)) = results.iter().zip(&built.weights).find(|(y, w)| y.shape() != w.shape()) {
+                return Err(format!("makes a result {:?} where {:?} was inferred", y.shape(), w.shape()));
+            }
             Ok(results.iter().zip(&built.weights).map(|(y, w)| dot(y, w)).sum())
         };
         let slope = (at(STEP)? - at(-STEP)?) / (2.0 * f64::from(STEP));

@@ -1,7 +1,6 @@
 //! Pools.
 
 use super::resize::summed;
-
 use super::window::Window;
 use crate::autodiff::{Gradients, Step};
 use crate::expr::{Expr, index, indices};

@@ -46,6 +46,19 @@ fn kinks_and_ties_have_the_gradient_that_is_documented() {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
+#[test]
+fn a_pool_tells_its_places_only_where_its_gradient_is_read() {
+    let builder = Builder::new("pool");
+    let x = builder.input("x", DType::F32, &[1, 1, 6]);
+    let y = pool(x, 3, 2);
+    let dx = gradients((y * y).sum(&[], false), &[x]).unwrap()[0];
+    for (outputs, told) in [(&[("y", y), ("dx", dx)][..], 2), (&[("y", y)], 1)] {
+        let graph = builder.finish(outputs).unwrap();
+        let pools: Vec<_> = graph.nodes.iter().filter(|node| node.op_type == "MaxPool").collect();
+        assert_eq!(pools.iter().map(|node| node.outputs.len()).collect::<Vec<_>>(), [told]);
+    }
+}
+
 fn pool(x: Expr<'_>, kernel: i64, stride: i64) -> Expr<'_> {
     let attrs = [("kernel_shape", Attr::Ints(vec![kernel])), ("strides", Attr::Ints(vec![stride]))];
     x.builder().apply("MaxPool", &[x], attrs)
