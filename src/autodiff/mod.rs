@@ -91,12 +91,16 @@ fn apply<'b>(
         grads,
         wanted,
     };
-    let found = rule(&step)?;
-    let fitted =
-        found.into_iter().zip(&inputs).zip(wanted).map(|((gradient, input), &wanted)| match (gradient, input) {
-            (Some(gradient), Some(input)) if wanted => unbroadcast(gradient, *input, &place).map(Some),
-            _ => Ok(None),
-        });
+    let mut found = rule(&step)?;
+    found.resize(inputs.len(), None);
+    let fitted = found.into_iter().zip(&inputs).enumerate().map(|(i, (gradient, input))| match (gradient, input) {
+        (Some(gradient), Some(input)) if wanted[i] => unbroadcast(gradient, *input, &place).map(Some),
+        (None, Some(input)) if wanted[i] && input.dtype().is_float() => Err(Error::unsupported(
+            &place,
+            format!("has no gradient with respect to its input {i}; make that a constant"),
+        )),
+        _ => Ok(None),
+    });
     fitted.collect()
 }
 

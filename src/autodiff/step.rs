@@ -52,10 +52,11 @@ impl<'b> Step<'_, 'b> {
     /// Returns the gradient of the first output.
     ///
     /// # Errors
-    /// Where the loss depends on another output alone.
+    /// Where the loss depends on another output.
     pub fn dy(&self) -> Result<Expr<'b>> {
         let found = self.grads.first().copied().flatten();
-        found.ok_or_else(|| self.error("only its first output has a gradient"))
+        let alone = self.grads.iter().skip(1).all(Option::is_none);
+        found.filter(|_| alone).ok_or_else(|| self.error("only its first output has a gradient"))
     }
 
     /// Returns `axis` of input 0 counted from the front.

@@ -33,6 +33,8 @@ struct State {
     graph: Graph,
     facts: Vec<Fact>,
     error: Option<Error>,
+    /// Optional results that were asked for after their node was made.
+    asked: Vec<ValueId>,
 }
 
 impl Builder {
@@ -43,7 +45,7 @@ impl Builder {
         graph.set_opset(OPSET);
         let mistaken = graph.add_value("mistaken");
         let facts = vec![Fact::of_shape(DType::F32, &[])];
-        Self { state: RefCell::new(State { graph, facts, error: None }), mistaken }
+        Self { state: RefCell::new(State { graph, facts, error: None, asked: Vec::new() }), mistaken }
     }
 
     /// Returns a new input of the graph.
@@ -65,6 +67,21 @@ impl Builder {
     /// Returns a constant of rank 0.
     pub fn scalar(&self, value: f32) -> Expr<'_> {
         self.constant("scalar", Tensor::from_f32(&[], &[value]))
+    }
+
+    /// Returns a constant of rank 0 of a floating-point type; any other type is a mistake.
+    #[track_caller]
+    pub fn number(&self, dtype: DType, value: f32) -> Expr<'_> {
+        match Tensor::from_floats(dtype, &[], &[value]) {
+            Ok(tensor) => self.constant("scalar", tensor),
+            Err(_) => {
+                self.fail(Error::shape(
+                    format!("number at {}", Location::caller()),
+                    format!("{value} with a tensor of type {dtype}, expected a floating-point type"),
+                ));
+                self.mistaken()
+            }
+        }
     }
 
     /// Returns zeros.
@@ -132,6 +149,38 @@ impl Builder {
         results.into_iter().map(|id| Expr { builder: self, id }).collect()
     }
 
+    /// Returns result `i` of the operator that makes `made`, asked for now where it was left out so far. A graph in which
+    /// nothing reads it does without.
+    ///
+    /// # Panics
+    /// When no operator makes `made`.
+    #[track_caller]
+    pub fn result_beside<'b>(&'b self, made: Expr<'b>, i: usize) -> Expr<'b> {
+        let mut state = self.state.borrow_mut();
+        let at = state.graph.nodes.iter().position(|node| node.outputs.contains(&Some(made.id)));
+        let at = at.expect("an operator makes it");
+        let node = state.graph.nodes[at].clone();
+        if let Some(id) = node.output(i) {
+            return self.expr(id);
+        }
+        let place = format!("{} at {}", node.op_type, Location::caller());
+        let inputs: Vec<Option<Expr>> = node.inputs.iter().map(|id| id.map(|id| self.expr(id))).collect();
+        match state.infer(&place, &node, &inputs, i + 1) {
+            Ok(mut facts) => {
+                let id = state.add(&node.op_type.to_lowercase(), facts.swap_remove(i));
+                let outputs = &mut state.graph.nodes[at].outputs;
+                outputs.resize(outputs.len().max(i + 1), None);
+                outputs[i] = Some(id);
+                state.asked.push(id);
+                self.expr(id)
+            }
+            Err(error) => {
+                state.error.get_or_insert(error);
+                self.mistaken()
+            }
+        }
+    }
+
     /// Keeps `error` where it is the first.
     pub(crate) fn fail(&self, error: Error) {
         self.state.borrow_mut().error.get_or_insert(error);
@@ -188,6 +237,7 @@ impl Builder {
             }
         }
         graph.sweep();
+        leave_out_unread(&mut graph, &state.asked);
         rename(&mut graph, outputs);
         Ok(graph)
     }
@@ -228,6 +278,16 @@ fn drop_stop_gradients(graph: &mut Graph) {
         graph.replace_uses(output, input);
     }
     graph.nodes.retain(|n| n.domain != STOP_GRADIENT_DOMAIN);
+}
+
+fn leave_out_unread(graph: &mut Graph, optional: &[ValueId]) {
+    let read: Vec<ValueId> = graph.nodes.iter().flat_map(|node| node.inputs.iter().flatten().copied()).collect();
+    let unread = |id: &ValueId| optional.contains(id) && !read.contains(id) && !graph.outputs.contains(id);
+    for node in &mut graph.nodes {
+        while node.outputs.last().is_some_and(|last| last.as_ref().is_none_or(unread)) {
+            node.outputs.pop();
+        }
+    }
 }
 
 fn rename(graph: &mut Graph, outputs: &[(&str, Expr)]) {

@@ -19,7 +19,7 @@ macro_rules! arithmetic {
             type Output = Expr<'b>;
             #[track_caller]
             fn $method(self, other: f32) -> Expr<'b> {
-                self.builder.apply($op_type, &[self, self.builder.scalar(other)], [])
+                self.builder.apply($op_type, &[self, self.number(other)], [])
             }
         }
 
@@ -27,7 +27,7 @@ macro_rules! arithmetic {
             type Output = Expr<'b>;
             #[track_caller]
             fn $method(self, other: Expr<'b>) -> Expr<'b> {
-                other.builder.apply($op_type, &[other.builder.scalar(self), other], [])
+                other.builder.apply($op_type, &[other.number(self), other], [])
             }
         }
     )*};
@@ -44,6 +44,12 @@ impl<'b> Neg for Expr<'b> {
 }
 
 impl<'b> Expr<'b> {
+    /// Returns a constant of rank 0 of this tensor's element type.
+    #[track_caller]
+    pub fn number(self, value: f32) -> Self {
+        self.builder.number(self.dtype(), value)
+    }
+
     /// Returns an operator of one operand without attributes.
     #[track_caller]
     pub fn unary(self, op_type: &str) -> Self {
@@ -95,7 +101,7 @@ impl<'b> Expr<'b> {
     /// Returns `x^exponent`.
     #[track_caller]
     pub fn powf(self, exponent: f32) -> Self {
-        self.builder.apply("Pow", &[self, self.builder.scalar(exponent)], [])
+        self.builder.apply("Pow", &[self, self.number(exponent)], [])
     }
 
     /// Returns the nearest integer, halves to even.
@@ -137,7 +143,7 @@ impl<'b> Expr<'b> {
     /// Returns the value in `[lo, hi]` that is nearest.
     #[track_caller]
     pub fn clip(self, lo: f32, hi: f32) -> Self {
-        self.builder.apply("Clip", &[self, self.builder.scalar(lo), self.builder.scalar(hi)], [])
+        self.builder.apply("Clip", &[self, self.number(lo), self.number(hi)], [])
     }
 
     /// Returns where both are equal.

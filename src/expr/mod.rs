@@ -7,9 +7,11 @@ mod elementwise;
 mod handle;
 mod inline;
 mod movement;
+mod normalise;
 mod reduce;
 
 pub use builder::{Builder, OPSET, STOP_GRADIENT, STOP_GRADIENT_DOMAIN};
 pub use handle::Expr;
 pub use inline::{Inlined, inline};
+pub use normalise::BatchNormalised;
 pub use reduce::{index, indices};

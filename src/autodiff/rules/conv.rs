@@ -43,15 +43,17 @@ fn weight_gradient<'b>(
     let image = large.reshape(&apart).transpose(&order).reshape(&merged);
     let swapped: Vec<usize> = [1, 0].into_iter().chain(2..2 + spatial).collect();
     let exchanged = Window { strides: window.dilations.clone(), dilations: window.strides.clone(), ..window.clone() };
-    let mut found = s.builder().apply("Conv", &[image, small.transpose(&swapped)], exchanged.attributes(group));
-    // Windows that stop short of the end leave positions behind the kernel.
-    for (axis, &size) in window.kernel.iter().enumerate() {
-        let size = usize::try_from(size).unwrap_or(0);
-        if found.shape().get(axis + 2).is_some_and(|&found| found > size) {
-            found = found.slice(axis + 2, 0..size);
-        }
-    }
-    found.transpose(&swapped)
+    let found = s.builder().apply("Conv", &[image, small.transpose(&swapped)], exchanged.attributes(group));
+    let kernel: Vec<usize> = window.kernel.iter().filter_map(|&size| usize::try_from(size).ok()).collect();
+    within(found, &kernel).transpose(&swapped)
+}
+
+/// Returns the first `sizes` positions along each spatial axis: windows that stop short of the end leave more.
+fn within<'b>(found: Expr<'b>, sizes: &[usize]) -> Expr<'b> {
+    sizes.iter().enumerate().fold(found, |found, (i, &size)| match found.shape().get(i + 2) {
+        Some(&all) if all > size => found.slice(i + 2, 0..size),
+        _ => found,
+    })
 }
 
 /// Returns the sum over everything but the channels.

@@ -25,12 +25,21 @@ pub fn div<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     Ok(vec![Some(da), s.wants(1).then(|| -(da * y))])
 }
 
-/// y = a^b: dy·b·a^(b-1), dy·y·ln(a). An exponent of another type is cast first.
+/// y = a^b: dy·b·a^(b-1), and 0 where b = 0; dy·y·ln(a), and 0 where y = 0. An exponent of another type is cast first.
 pub fn pow<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (a, b, y, dy) = (s.x(0)?, s.x(1)?, s.y()?, s.dy()?);
+    let known = b.constant_floats();
+    let all = |holds: fn(&f32) -> bool| known.as_ref().is_some_and(|b| b.iter().all(holds));
     let b = b.cast(a.dtype());
+    let zero = dy.number(0.0);
     let power = || s.builder().apply("Pow", &[a, b - 1.0], []);
-    Ok(vec![s.wants(0).then(|| dy * b * power()), s.wants(1).then(|| dy * y * a.log())])
+    let da = || match () {
+        () if all(|&b| b == 2.0) => dy * a * 2.0,
+        () if all(|&b| b != 0.0) => dy * b * power(),
+        () => b.equal(zero).choose(zero, dy * b * power()),
+    };
+    let db = || y.equal(zero).choose(zero, dy * y * a.log());
+    Ok(vec![s.wants(0).then(da), s.wants(1).then(db)])
 }
 
 /// y = a + b + …: dy each.
@@ -42,7 +51,7 @@ pub fn sum<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
 /// y = min or max of all inputs: dy, to the first of those that are equal to y.
 pub fn extreme<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (y, dy) = (s.y()?, s.dy()?);
-    let zero = s.builder().scalar(0.0).cast(dy.dtype());
+    let zero = dy.number(0.0);
     let mut left = dy;
     let mut gradients = Vec::with_capacity(s.inputs.len());
     for i in 0..s.inputs.len() {
@@ -56,7 +65,7 @@ pub fn extreme<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
 /// y = a where c, else b: nothing, dy where c, dy where not c.
 pub fn choose<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (condition, dy) = (s.x(0)?, s.dy()?);
-    let zero = s.builder().scalar(0.0).cast(dy.dtype());
+    let zero = dy.number(0.0);
     Ok(vec![None, Some(condition.choose(dy, zero)), Some(condition.choose(zero, dy))])
 }
 

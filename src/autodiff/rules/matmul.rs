@@ -3,9 +3,17 @@
 use crate::autodiff::{Gradients, Step};
 use crate::expr::Expr;
 
-/// Y = A·B over the last two axes, the others broadcast: dY·Bᵀ, Aᵀ·dY. Vectors count as matrices of one row or column.
+/// Y = A·B over the last two axes, the others broadcast: dY·Bᵀ, Aᵀ·dY. Vectors count as matrices of one row or column,
+/// and the rows of all batches as those of one matrix where B is one.
 pub fn matmul<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (a, b, dy) = (s.x(0)?, s.x(1)?, s.dy()?);
+    if let ([.., depth], [_, columns], true) = (a.shape().as_slice(), b.shape().as_slice(), a.rank() > 2) {
+        let rows = a.len() / (*depth).max(1);
+        let dy = dy.reshape(&[rows, *columns]);
+        let da = || dy.matmul(b.transposed()).reshape(&a.shape());
+        let db = || a.reshape(&[rows, *depth]).transposed().matmul(dy);
+        return Ok(vec![s.wants(0).then(da), s.wants(1).then(db)]);
+    }
     let (row, column) = (a.rank() == 1, b.rank() == 1);
     let a2 = if row { a.unsqueeze(&[0]) } else { a };
     let b2 = if column { b.unsqueeze(&[1]) } else { b };

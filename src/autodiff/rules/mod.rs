@@ -8,6 +8,7 @@ mod movement;
 mod normalisation;
 mod pool;
 mod reduce;
+mod resize;
 mod window;
 
 use super::Rule;
@@ -34,6 +35,8 @@ pub const RULES: &[(&str, Rule)] = &[
     ("Relu", activation::relu),
     ("LeakyRelu", activation::leaky_relu),
     ("PRelu", activation::prelu),
+    ("Elu", activation::elu),
+    ("Mish", activation::mish),
     ("Clip", activation::clip),
     ("Sigmoid", activation::sigmoid),
     ("HardSigmoid", activation::hard_sigmoid),
@@ -49,11 +52,15 @@ pub const RULES: &[(&str, Rule)] = &[
     ("MaxPool", pool::max_pool),
     ("AveragePool", pool::average_pool),
     ("GlobalAveragePool", pool::global_average_pool),
+    ("GlobalMaxPool", pool::global_max_pool),
     ("BatchNormalization", normalisation::batch_normalization),
     ("LayerNormalization", normalisation::layer_normalization),
+    ("InstanceNormalization", normalisation::instance_normalization),
+    ("GroupNormalization", normalisation::group_normalization),
     ("ReduceSum", reduce::sum),
     ("ReduceMean", reduce::mean),
-    ("ReduceMax", reduce::largest),
+    ("ReduceMax", reduce::extreme),
+    ("ReduceMin", reduce::extreme),
     ("Softmax", reduce::softmax),
     ("LogSoftmax", reduce::log_softmax),
     ("Reshape", movement::reshape),
@@ -63,9 +70,11 @@ pub const RULES: &[(&str, Rule)] = &[
     ("Expand", movement::expand),
     ("Transpose", movement::transpose),
     ("DepthToSpace", movement::depth_to_space),
+    ("SpaceToDepth", movement::space_to_depth),
     ("Concat", movement::concat),
     ("Split", movement::split),
     ("Slice", movement::slice),
     ("Pad", movement::pad),
     ("Gather", movement::gather),
+    ("Resize", resize::resize),
 ];

@@ -141,6 +141,12 @@ pub fn gather<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     Ok(vec![Some(s.builder().apply("ScatterElements", &[zeros, places, dy.reshape(&flat)], attrs)), None])
 }
 
+/// y has blocks of pixels as channels: the inverse, DepthToSpace.
+pub fn space_to_depth<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let block = Attr::Int(s.attrs.int("blocksize", 1));
+    Ok(vec![Some(s.builder().apply("DepthToSpace", &[s.dy()?], [("blocksize", block)]))])
+}
+
 /// y has blocks of channels as pixels: the inverse, SpaceToDepth, with the channels in the order of the mode.
 pub fn depth_to_space<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let x = s.x(0)?;

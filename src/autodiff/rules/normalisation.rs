@@ -28,15 +28,62 @@ pub fn batch_normalization<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     ])
 }
 
-/// y = n·scale + bias with n = (x - mean)/√(var + ε) over all axes from `axis` on:
-/// (g - mean(g) - n·mean(g·n))/√(var + ε) with g = dy·scale.
+/// y = n·scale + bias with n = (x - mean)/√(var + ε) over all axes from `axis` on.
 pub fn layer_normalization<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (x, scale, dy) = (s.x(0)?, s.x(1)?, s.dy()?);
-    let axes: Vec<usize> = (s.axis(-1)?..x.rank()).collect();
-    let centred = x - x.mean(&axes, true);
-    let inverse = (centred.square().mean(&axes, true) + s.attrs.float("epsilon", 1e-5)).sqrt().reciprocal();
-    let normal = centred * inverse;
-    let g = dy * scale;
-    let dx = || (g - g.mean(&axes, true) - normal * (g * normal).mean(&axes, true)) * inverse;
-    Ok(vec![s.wants(0).then(dx), s.wants(1).then(|| dy * normal), s.wants(2).then_some(dy)])
+    let normal = Normal::of(s, x, (s.axis(-1)?..x.rank()).collect());
+    Ok(vec![s.wants(0).then(|| normal.back(dy * scale)), s.wants(1).then(|| dy * normal.n), s.wants(2).then_some(dy)])
+}
+
+/// The same over the pixels of each channel, with scale and bias of each channel.
+pub fn instance_normalization<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let channels = s.x(0)?.shape().get(1).copied().unwrap_or(1);
+    in_groups(s, channels)
+}
+
+/// The same over the pixels and channels of each group, with scale and bias of each channel.
+pub fn group_normalization<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let groups = s.attrs.int("num_groups", 0);
+    in_groups(s, usize::try_from(groups).map_err(|_| s.error(format!("num_groups is {groups}")))?)
+}
+
+fn in_groups<'b>(s: &Step<'_, 'b>, groups: usize) -> Gradients<'b> {
+    let (x, scale, dy) = (s.x(0)?, s.x(1)?, s.dy()?);
+    let shape = x.shape();
+    let (batch, channels, pixels) = (shape[0], shape[1], shape[2..].iter().product::<usize>());
+    if groups == 0 || channels % groups != 0 {
+        return Err(s.error(format!("{channels} channels do not make {groups} groups")));
+    }
+    let apart = [batch, groups, channels / groups, pixels];
+    let per_channel = |e: Expr<'b>| e.sum(&[0, 3], false).reshape(&[channels]);
+    let normal = Normal::of(s, x.reshape(&apart), vec![2, 3]);
+    let dy = dy.reshape(&apart);
+    let g = || dy * scale.reshape(&[groups, channels / groups, 1]);
+    Ok(vec![
+        s.wants(0).then(|| normal.back(g()).reshape(&shape)),
+        s.wants(1).then(|| per_channel(dy * normal.n)),
+        s.wants(2).then(|| per_channel(dy)),
+    ])
+}
+
+/// A tensor normalised over some axes.
+struct Normal<'b> {
+    /// (x - mean)·inverse.
+    n: Expr<'b>,
+    /// 1/√(var + ε).
+    inverse: Expr<'b>,
+    axes: Vec<usize>,
+}
+
+impl<'b> Normal<'b> {
+    fn of(s: &Step<'_, 'b>, x: Expr<'b>, axes: Vec<usize>) -> Self {
+        let centred = x - x.mean(&axes, true);
+        let inverse = (centred.square().mean(&axes, true) + s.attrs.float("epsilon", 1e-5)).sqrt().reciprocal();
+        Self { n: centred * inverse, inverse, axes }
+    }
+
+    /// Returns the gradient of x for that of n, g: (g - mean(g) - n·mean(g·n))/√(var + ε).
+    fn back(&self, g: Expr<'b>) -> Expr<'b> {
+        (g - g.mean(&self.axes, true) - self.n * (g * self.n).mean(&self.axes, true)) * self.inverse
+    }
 }

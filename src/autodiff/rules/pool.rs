@@ -1,37 +1,53 @@
 //! Pools.
 
+use super::resize::summed;
 use super::window::Window;
 use crate::autodiff::{Gradients, Step};
-use crate::expr::index;
+use crate::expr::{Expr, index, indices};
 use crate::ir::{Attr, Tensor};
 
-/// y = the largest of each window: dy, added where that lies. Windows may overlap.
+/// y = the largest of each window: dy, added where that lies. Of several that are equal the first counts, but in blocks
+/// side by side each has its share: the places are not needed there, and ONNX Runtime's quick pools do not tell them.
 pub fn max_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (x, dy) = (s.x(0)?, s.dy()?);
-    let places = match s.outputs.get(1).copied().flatten() {
-        Some(places) => places,
-        None => s.builder().call("MaxPool", &[Some(x)], s.attrs.clone(), 2)[1],
-    };
+    let (shape, kernel) = (x.shape(), kernel(s));
+    let window = Window::read(s, &kernel, &shape[2..], &dy.shape()[2..])?;
+    if window.is_blocks() && s.outputs.get(1).copied().flatten().is_none() {
+        return Ok(vec![Some(shared(x, s.y()?, dy, &kernel))]);
+    }
     if s.attrs.int("storage_order", 0) != 0 {
         return Err(s.error("its indices are column by column (storage_order)"));
     }
+    let places = s.builder().result_beside(s.y()?, 1);
     let zeros = s.builder().zeros(x.dtype(), &[x.len()]);
     let attrs = [("axis", Attr::Int(0)), ("reduction", "add".into())];
     let flat = [dy.len()];
     let found = s.builder().apply("ScatterElements", &[zeros, places.reshape(&flat), dy.reshape(&flat)], attrs);
-    Ok(vec![Some(found.reshape(&x.shape()))])
+    Ok(vec![Some(found.reshape(&shape))])
+}
+
+/// Returns `dy` in equal shares to all elements of each block of x that are equal to y.
+fn shared<'b>(x: Expr<'b>, y: Expr<'b>, dy: Expr<'b>, kernel: &[usize]) -> Expr<'b> {
+    let sizes = dy.builder().ints(&indices(&x.shape()));
+    let attrs = [("coordinate_transformation_mode", "asymmetric".into()), ("nearest_mode", "floor".into())];
+    let spread = |e: Expr<'b>| e.builder().call("Resize", &[Some(e), None, None, Some(sizes)], attrs.clone(), 1)[0];
+    let wins = x.equal(spread(y)).cast(x.dtype());
+    let runs = [&[1, 1], kernel].concat();
+    wins * spread(dy / summed(wins, &runs))
+}
+
+fn kernel(s: &Step) -> Vec<usize> {
+    let kernel = s.attrs.ints("kernel_shape").unwrap_or_default();
+    kernel.iter().filter_map(|&k| usize::try_from(k).ok()).collect()
 }
 
 /// y = the mean of each window: dy over the size of its window, to each of its elements.
 pub fn average_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (x, dy) = (s.x(0)?, s.dy()?);
-    let kernel = s.attrs.ints("kernel_shape").unwrap_or_default();
-    let kernel: Vec<usize> = kernel.iter().filter_map(|&k| usize::try_from(k).ok()).collect();
-    let (shape, positions) = (x.shape(), dy.shape());
+    let (shape, positions, kernel) = (x.shape(), dy.shape(), kernel(s));
     let window = Window::read(s, &kernel, &shape[2..], &positions[2..])?;
-    let shares = s.builder().constant("shares", shares(s, &window, &shape[2..], &positions[2..]));
-    let ones = [&[shape[1], 1], &kernel[..]].concat();
-    let ones = s.builder().scalar(1.0).expand(&ones);
+    let shares = s.builder().constant("shares", shares(s, &window, &shape[2..], &positions[2..])).cast(dy.dtype());
+    let ones = dy.number(1.0).expand(&[&[shape[1], 1], &kernel[..]].concat());
     let attrs = window.transposed(index(shape[1]));
     Ok(vec![Some(s.builder().apply("ConvTranspose", &[dy * shares, ones], attrs))])
 }
@@ -42,9 +58,11 @@ fn shares(s: &Step, window: &Window, sizes: &[usize], positions: &[usize]) -> Te
     let include = s.attrs.int("count_include_pad", 0) != 0;
     let along = |axis: usize| -> Vec<f32> {
         let size = index(sizes[axis]);
-        let padded = s.attrs.ints("pads").map_or(0, |pads| pads[axis + window.rank()]);
-        let (from, to) =
-            if include { (-window.before[axis], size + padded.max(window.behind[axis].min(0))) } else { (0, size) };
+        let padded = match s.attrs.string("auto_pad").unwrap_or("NOTSET") {
+            "NOTSET" => s.attrs.ints("pads").map_or(0, |pads| pads[axis + window.rank()]),
+            _ => window.behind[axis].max(0),
+        };
+        let (from, to) = if include { (-window.before[axis], size + padded) } else { (0, size) };
         let count = |position: usize| {
             let start = index(position) * window.strides[axis] - window.before[axis];
             let inside = |k: &i64| (from..to).contains(&(start + k * window.dilations[axis]));
@@ -58,6 +76,14 @@ fn shares(s: &Step, window: &Window, sizes: &[usize], positions: &[usize]) -> Te
         values = values.iter().flat_map(|v| along.iter().map(move |a| v * a)).collect();
     }
     Tensor::from_f32(positions, &values)
+}
+
+/// y = the largest of each channel: dy in equal shares to all elements that are equal to y.
+pub fn global_max_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+    let (x, y, dy) = (s.x(0)?, s.y()?, s.dy()?);
+    let wins = x.equal(y).cast(x.dtype());
+    let axes: Vec<usize> = (2..x.rank()).collect();
+    Ok(vec![Some(if axes.is_empty() { dy } else { wins * (dy / wins.sum(&axes, true)) })])
 }
 
 /// y = the mean of each channel: dy over the number of its elements, to each of them.

@@ -18,8 +18,8 @@ pub fn mean<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     Ok(vec![Some((kept.dy * (1.0 / n.max(1) as f32)).expand(&s.x(0)?.shape())), None])
 }
 
-/// y = max x: dy in equal shares to all elements that are equal to y.
-pub fn largest<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+/// y = max x, or min x: dy in equal shares to all elements that are equal to y.
+pub fn extreme<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let kept = Kept::of(s)?;
     let x = s.x(0)?;
     let wins = x.equal(kept.y).cast(x.dtype());
@@ -54,11 +54,12 @@ struct Kept<'b> {
 impl<'b> Kept<'b> {
     fn of(s: &Step<'_, 'b>) -> Result<Self> {
         let x = s.x(0)?;
-        let axes = match s.inputs.get(1).copied().flatten() {
-            None if s.attrs.int("noop_with_empty_axes", 0) != 0 => Vec::new(),
-            None => (0..index(x.rank())).collect(),
+        let listed = match s.inputs.get(1).copied().flatten() {
+            None => Vec::new(),
             Some(axes) => axes.constant_ints().ok_or_else(|| s.error("its axes are computed at run time"))?,
         };
+        let all = listed.is_empty() && s.attrs.int("noop_with_empty_axes", 0) == 0;
+        let axes = if all { (0..index(x.rank())).collect() } else { listed };
         let axes = axes.into_iter().map(|axis| s.front(axis)).collect::<Result<Vec<_>>>()?;
         let mut shape = x.shape();
         axes.iter().for_each(|&axis| shape[axis] = 1);

@@ -45,6 +45,12 @@ impl Window {
         self.kernel.len()
     }
 
+    /// Returns whether windows lie side by side and cover everything once.
+    pub fn is_blocks(&self) -> bool {
+        let apart = self.strides == self.kernel && self.dilations.iter().all(|&n| n == 1);
+        apart && self.before.iter().chain(&self.behind).all(|&n| n == 0)
+    }
+
     /// Returns what a convolution with this window needs; its padding has no negative numbers.
     pub fn attributes(&self, group: i64) -> Attrs {
         let pads = self.before.iter().chain(&self.behind).map(|&n| n.max(0)).collect();

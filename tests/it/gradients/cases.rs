@@ -4,6 +4,7 @@ mod elementwise;
 mod linear;
 mod movement;
 mod reduce;
+mod resize;
 mod window;
 
 use dfq_onnx::expr::Expr;
@@ -13,19 +14,20 @@ use super::{Case, Values};
 
 /// Every case.
 pub fn cases() -> Vec<Case> {
-    let families = [elementwise::cases(), linear::cases(), movement::cases(), reduce::cases(), window::cases()];
+    let families =
+        [elementwise::cases(), linear::cases(), movement::cases(), reduce::cases(), resize::cases(), window::cases()];
     families.into_iter().flatten().collect()
 }
 
 /// A case with one result.
 fn case(
     op_type: &'static str,
-    form: &'static str,
+    form: &str,
     operands: &[(&[usize], Values)],
     build: impl for<'b> Fn(&[Expr<'b>]) -> Expr<'b> + 'static,
 ) -> Case {
     let operands = operands.iter().map(|(shape, values)| (shape.to_vec(), *values)).collect();
-    Case { op_type, form, operands, build: Box::new(move |x| vec![build(x)]) }
+    Case { op_type, form: form.to_owned(), operands, build: Box::new(move |x| vec![build(x)]) }
 }
 
 /// A case of the operator itself on all operands, with these attributes.

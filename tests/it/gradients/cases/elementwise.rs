@@ -1,6 +1,6 @@
 //! Arithmetic and activation functions.
 
-use dfq_onnx::ir::{Attr, DType};
+use dfq_onnx::ir::{Attr, DType, Tensor};
 
 use super::{case, plain};
 use crate::gradients::Case;
@@ -29,11 +29,32 @@ fn arithmetic() -> Vec<Case> {
         plain("Div", "broadcast", &[(SHAPE, Apart), (COLUMN, Positive)], &[]),
         plain("Pow", "both trained", &[(SHAPE, Positive), (ROW, Apart)], &[]),
         case("Pow", "negative base", &[(SHAPE, Apart)], |x| x[0].powf(3.0)),
+        case("Pow", "square", &[(SHAPE, Apart)], |x| x[0].powf(2.0)),
+        case("Pow", "integer exponents", &[(SHAPE, Apart)], |x| {
+            let exponents = x[0].builder().ints(&[0, 1, 2, 5]);
+            x[0].builder().apply("Pow", &[x[0], exponents], [])
+        }),
+        case("Pow", "zero to the power of zero and one", &[(&[2], These(&[0.0, 1.0]))], |x| {
+            let exponents = x[0].builder().constant("exponents", Tensor::from_f32(&[2, 1], &[0.0, 1.0]));
+            x[0].builder().apply("Pow", &[x[0], exponents], [])
+        }),
+        case("Div", "number by tensor", &[(SHAPE, Positive)], |x| 2.0 / x[0]),
+        plain("Sum", "one", &[(SHAPE, Apart)], &[]),
+        plain("Max", "one", &[(SHAPE, Apart)], &[]),
+        plain("Min", "broadcast to all", &[(&[2, 1], Apart), (&[4], These(&[0.1, -0.2, 0.3, 5.0]))], &[]),
         plain("Sum", "three, broadcast", &[(SHAPE, Apart), (ROW, Apart), (COLUMN, Apart)], &[]),
         plain("Min", "broadcast", &[(SHAPE, Apart), (&[], These(&[0.0]))], &[]),
         plain("Max", "three", &[(SHAPE, Apart), (&[], These(&[-1.0])), (&[1], These(&[0.5]))], &[]),
         case("Where", "broadcast", &[(SHAPE, Apart), (ROW, Apart)], |x| {
-            x[0].less(x[0].builder().scalar(0.0)).choose(x[0] * 2.0, x[1])
+            x[0].less(x[0].number(0.0)).choose(x[0] * 2.0, x[1])
+        }),
+        case("Where", "broadcast all ways", &[(&[2, 1, 4], Apart), (&[3, 1], Apart)], |x| {
+            let chosen = x[0].builder().ints(&[1, 0, 1, 0]);
+            let condition = chosen.equal(x[0].builder().ints(&[1]));
+            condition.choose(x[0], x[1])
+        }),
+        case("Where", "large condition", &[(SHAPE, Apart), (&[], Apart), (&[1], Apart)], |x| {
+            x[0].less(x[0].number(0.0)).choose(x[1], x[2])
         }),
     ]
 }
@@ -61,9 +82,18 @@ fn activations() -> Vec<Case> {
             x[0].builder().apply("LeakyRelu", x, [("alpha", Attr::Float(0.3))])
         }),
         plain("PRelu", "slope per channel", &[(SHAPE, Apart), (&[3, 1], Apart)], &[]),
+        plain("PRelu", "one slope", &[(SHAPE, Apart), (&[1], Apart)], &[]),
+        plain("PRelu", "slope of an image", &[(&[2, 3, 2, 2], Apart), (&[3, 1, 1], Apart)], &[]),
+        plain("PRelu", "slope of every element", &[(SHAPE, Apart), (SHAPE, Apart)], &[]),
+        case("Clip", "no bounds", &[(SHAPE, Apart)], |x| x[0].unary("Clip")),
+        case("Clip", "upper bound alone", &[(SHAPE, Apart)], |x| {
+            let hi = x[0].number(0.5);
+            x[0].builder().call("Clip", &[Some(x[0]), None, Some(hi)], [], 1)[0]
+        }),
+        case("Clip", "lower bound above the upper", &[(SHAPE, Apart)], |x| x[0].clip(1.0, -1.0)),
         case("Clip", "both bounds", &[(SHAPE, Apart)], |x| x[0].clip(-1.0, 1.5)),
         case("Clip", "lower bound alone", &[(SHAPE, Apart)], |x| {
-            let lo = x[0].builder().scalar(-0.5);
+            let lo = x[0].number(-0.5);
             x[0].builder().apply("Clip", &[x[0], lo], [])
         }),
         of("Sigmoid"),
@@ -77,5 +107,8 @@ fn activations() -> Vec<Case> {
         of("Gelu"),
         case("Gelu", "tanh", &[(SHAPE, Apart)], |x| x[0].builder().apply("Gelu", x, [("approximate", "tanh".into())])),
         of("Softplus"),
+        of("Elu"),
+        case("Elu", "alpha", &[(SHAPE, Apart)], |x| x[0].builder().apply("Elu", x, [("alpha", Attr::Float(0.3))])),
+        of("Mish"),
     ]
 }

@@ -1,7 +1,7 @@
 //! Operators that move elements.
 
 use dfq_onnx::expr::Expr;
-use dfq_onnx::ir::{Attr, Attrs, Tensor};
+use dfq_onnx::ir::{Attr, Attrs, DType, Tensor};
 
 use super::{case, plain};
 use crate::gradients::Case;
@@ -27,6 +27,9 @@ fn shapes() -> Vec<Case> {
     vec![
         case("Reshape", "with -1", &[(SHAPE, Apart)], |x| with("Reshape", x[0], &[&[6, -1]], [])),
         plain("Flatten", "axis 1", &[(SHAPE, Apart)], &[]),
+        case("Reshape", "with a size kept", &[(SHAPE, Apart)], |x| with("Reshape", x[0], &[&[0, -1]], [])),
+        plain("Flatten", "axis 0", &[(SHAPE, Apart)], &[("axis", 0)]),
+        plain("Flatten", "axis from behind", &[(SHAPE, Apart)], &[("axis", -1)]),
         plain("Flatten", "axis 2", &[(SHAPE, Apart)], &[("axis", 2)]),
         case("Squeeze", "axes", &[(&[2, 1, 3, 1], Apart)], |x| with("Squeeze", x[0], &[&[1, -1]], [])),
         case("Squeeze", "all", &[(&[2, 1, 3, 1], Apart)], |x| x[0].unary("Squeeze")),
@@ -36,6 +39,10 @@ fn shapes() -> Vec<Case> {
             x[0].builder().apply("Transpose", x, perm(&[1, 2, 0]))
         }),
         case("Expand", "inside and in front", &[(&[3, 1], Apart)], |x| x[0].expand(&[2, 3, 4])),
+        case("Expand", "both ways", &[(&[3, 1], Apart)], |x| with("Expand", x[0], &[&[2, 1, 4]], [])),
+        case("Expand", "to less", &[(SHAPE, Apart)], |x| with("Expand", x[0], &[&[1]], [])),
+        plain("DepthToSpace", "blocks of three", &[(&[1, 18, 2, 1], Apart)], &[("blocksize", 3)]),
+        plain("SpaceToDepth", "", &[(&[2, 3, 4, 6], Apart)], &[("blocksize", 2)]),
         plain("DepthToSpace", "DCR", &[(&[2, 8, 2, 3], Apart)], &[("blocksize", 2)]),
         case("DepthToSpace", "CRD", &[(&[2, 8, 2, 3], Apart)], |x| {
             x[0].builder().apply("DepthToSpace", x, [("blocksize", Attr::Int(2)), ("mode", "CRD".into())])
@@ -51,6 +58,8 @@ fn parts() -> Vec<Case> {
         slice("both axes", &[&[1, 2], &[3, 6]]),
         slice("from behind, beyond the end", &[&[-3], &[100], &[1]]),
         slice("every second", &[&[1], &[7], &[1], &[2]]),
+        slice("axis from behind", &[&[1], &[3], &[-2]]),
+        slice("every third from behind", &[&[-1], &[i64::MIN], &[-1], &[-3]]),
         slice("backwards", &[&[5, -1], &[0, -100], &[1, 0], &[-2, -1]]),
         case("Pad", "both sides", &[(SHAPE, Apart)], |x| x[0].pad(&[0, 1, 2], &[1, 0, 3])),
         case("Pad", "cuts", &[(SHAPE, Apart)], |x| with("Pad", x[0], &[&[0, -1, 1, 0, 0, -2]], [])),
@@ -59,6 +68,12 @@ fn parts() -> Vec<Case> {
             let inputs = [Some(x[0]), Some(b.ints(&[1, 2])), None, Some(b.ints(&[-1]))];
             b.call("Pad", &inputs, [], 1)[0]
         }),
+        case("Pad", "axes in another order", &[(SHAPE, Apart)], |x| {
+            let b = x[0].builder();
+            let inputs = [Some(x[0]), Some(b.ints(&[1, 0, 2, -1])), Some(x[0].number(0.5)), Some(b.ints(&[-1, 0]))];
+            b.call("Pad", &inputs, [], 1)[0]
+        }),
+        case("Concat", "one part twice", &[(SHAPE, Apart)], |x| x[0].concat(&[x[0] * 2.0, x[0]], 0)),
         plain("Concat", "axis 1", &[(SHAPE, Apart), (&[2, 1, 4], Apart), (SHAPE, Apart)], &[("axis", 1)]),
         plain("Concat", "last axis", &[(SHAPE, Apart), (&[2, 3, 1], Apart)], &[("axis", -1)]),
     ];
@@ -70,6 +85,12 @@ fn parts() -> Vec<Case> {
         });
         made
     };
+    let mut uneven = case("Split", "uneven", &[(&[4, 7], Apart)], |x| x[0]);
+    uneven.build = Box::new(|x| {
+        let attrs = [("axis", Attr::Int(-1)), ("num_outputs", Attr::Int(3))];
+        x[0].builder().call("Split", &[Some(x[0])], attrs, 3)
+    });
+    cases.push(uneven);
     cases.push(split("all used", &[0, 1, 2]));
     cases.push(split("one not used", &[2, 0]));
     cases
@@ -85,6 +106,12 @@ fn picks() -> Vec<Case> {
     vec![
         gather("rows, some twice", &[3], &[2, 0, 2], 0),
         gather("columns by a matrix, from behind", &[2, 2], &[-1, 0, 3, -1], 1),
+        gather("axis from behind", &[2, 1], &[0, -4], -1),
+        gather("one from behind", &[], &[-1], 1),
+        case("Gather", "int32", &[(&[4, 5], Apart)], |x| {
+            let indices = Tensor::from_ints(DType::I32, &[3], &[1, -1, 1]).unwrap();
+            x[0].builder().apply("Gather", &[x[0], x[0].builder().constant("indices", indices)], [])
+        }),
         gather("one row", &[], &[1], 0),
     ]
 }

@@ -1,0 +1,37 @@
+//! Normalisation by the statistics of a batch, composed of means, so that gradients pass through the statistics too.
+
+use super::Expr;
+
+/// A batch normalised by its own statistics.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNormalised<'b> {
+    /// `(x - mean)·scale/√(variance + ε) + bias`, in the shape of x.
+    pub y: Expr<'b>,
+    /// The mean of each channel, `[C]`.
+    pub mean: Expr<'b>,
+    /// The biased variance of each channel (over N·H·W elements, not one less), `[C]`.
+    pub variance: Expr<'b>,
+}
+
+impl<'b> Expr<'b> {
+    /// Returns this batch `[N, C, …]` normalised as BatchNormalization does in training mode; `scale` and `bias` are
+    /// `[C]`. Running averages are left to the caller.
+    #[track_caller]
+    pub fn batch_norm(self, scale: Self, bias: Self, epsilon: f32) -> BatchNormalised<'b> {
+        let shape = self.shape();
+        if shape.len() < 2 {
+            let y = self.fail("batch_norm", format!("expected a batch of channels, found the shape {shape:?}"));
+            return BatchNormalised { y, mean: y, variance: y };
+        }
+        let axes: Vec<usize> = (0..shape.len()).filter(|&axis| axis != 1).collect();
+        let channels = [shape[1]];
+        let mut aligned = vec![1; shape.len()];
+        aligned[1] = shape[1];
+        let mean = self.mean(&axes, true);
+        let centred = self - mean;
+        let variance = centred.square().mean(&axes, true);
+        let gain = scale.reshape(&aligned) / (variance + epsilon).sqrt();
+        let y = centred * gain + bias.reshape(&aligned);
+        BatchNormalised { y, mean: mean.reshape(&channels), variance: variance.reshape(&channels) }
+    }
+}
