@@ -16,7 +16,7 @@ pub(super) struct TrainingArguments {
     /// Samples of a step of training [default: 64, or as many as memory allows]
     #[arg(long, value_name = "N", value_parser = batch)]
     batch: Option<usize>,
-    /// The learning rate that training begins with
+    /// The learning rate that training begins with: how far a step moves a weight, in steps of its grid
     #[arg(long, value_name = "RATE", value_parser = rate)]
     learning_rate: Option<f64>,
     /// Write the graphs of training steps into a folder

@@ -17,7 +17,8 @@ pub(super) const RECIPE: Recipe = Recipe {
 
 const STEPS: u64 = 400;
 const BATCH: usize = 64;
-const LEARNING_RATE: f64 = 3e-4;
+/// In quantization steps.
+const LEARNING_RATE: f64 = 0.01;
 /// Synthetic inputs that batches are picked from.
 const SAMPLES: usize = 1024;
 

@@ -49,7 +49,7 @@ pub struct Stage {
     pub batch: usize,
     /// Synthetic inputs that batches are picked from, as far as memory reaches.
     pub samples: usize,
-    /// The initial learning rate.
+    /// The initial learning rate; see [`Student`] for its unit.
     pub learning_rate: f64,
     /// How it moves.
     pub schedule: Schedule,

@@ -1,9 +1,9 @@
 //! A student that learns to compute what its teacher does: the loss and the training step as graphs.
 
-use super::{Network, Optimiser, Student, Targets, TrainingStep, Vector, distance, targets, training_step};
+use super::{Network, Optimiser, Student, Targets, TrainedVector, TrainingStep, distance, targets, training_step};
 use crate::error::Result;
 use crate::expr::{Builder, Expr, OPSET, inline};
-use crate::ir::{DType, Graph, Tensor};
+use crate::ir::{DType, Graph};
 use crate::{data, onnx, shape};
 
 /// A student, a teacher whose weights are constants, and how one is trained on the other.
@@ -17,15 +17,12 @@ pub struct Distillation {
     pub temperature: f32,
     /// The update rule.
     pub optimiser: Optimiser,
-    /// Factors of the learning rate of weights and biases, and of the logarithms of steps.
-    pub rates: [f32; 2],
     /// Losses that the state keeps.
     pub losses: usize,
 }
 
 impl Distillation {
-    /// Returns the training of `student` on the float network `teacher` by Adam at the same rate for all, without a
-    /// temperature.
+    /// Returns the training of `student` on the float network `teacher` by Adam, without a temperature.
     ///
     /// # Errors
     /// When the operator set of the teacher cannot be raised.
@@ -39,7 +36,7 @@ impl Distillation {
         student.graph_mut().cut(&names);
         let optimiser =
             Optimiser::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decoupled: false };
-        Ok(Self { student, teacher, targets, temperature: 1.0, optimiser, rates: [1.0, 1.0], losses: 20 })
+        Ok(Self { student, teacher, targets, temperature: 1.0, optimiser, losses: 20 })
     }
 
     /// Returns what is trained for.
@@ -78,17 +75,13 @@ impl Distillation {
         training_step(loss, &vectors, self.optimiser, self.losses)
     }
 
-    fn loss<'b>(&self, builder: &'b Builder, batch: usize) -> Result<(Expr<'b>, [Vector<'b>; 2])> {
-        let [weights, scales] = self.student.start()?;
-        let vector = |name: &str, start: Tensor, rate: f32| Vector {
-            input: builder.input(name, DType::F32, start.shape()),
-            start,
-            mask: Tensor::from_f32(&[], &[rate]),
-        };
-        let vectors = [vector("weights", weights, self.rates[0]), vector("scales", scales, self.rates[1])];
+    fn loss<'b>(&self, builder: &'b Builder, batch: usize) -> Result<(Expr<'b>, [(Expr<'b>, &TrainedVector); 2])> {
+        let (weights, scales) = (&self.student.weights, &self.student.scales);
+        let input = |name: &str, vector: &TrainedVector| builder.input(name, DType::F32, &[vector.layout.len()]);
+        let vectors = [(input("weights", weights), weights), (input("scales", scales), scales)];
         let inputs = self.inputs(builder, batch)?;
         let teacher = inline(builder, &self.teacher, &inputs, &mut |_, tensor| tensor)?;
-        let student = self.student.forward(builder, &inputs, (vectors[0].input, vectors[1].input))?;
+        let student = self.student.forward(builder, &inputs, (vectors[0].0, vectors[1].0))?;
         let networks = (
             Network { graph: &self.teacher, inlined: &teacher },
             Network { graph: self.student.graph(), inlined: &student },

@@ -19,6 +19,7 @@ mod settings;
 mod step;
 mod student;
 mod targets;
+mod vector;
 
 pub use batch::fitting_batch;
 pub use checkpoint::{About, Checkpoint, Identity, fingerprint, sha256};
@@ -34,6 +35,7 @@ pub use pool::Pool;
 pub use readout::{Trained, read_out};
 pub use schedule::{LearningRate, Plateau, Schedule};
 pub use settings::{RunFolder, Settings};
-pub use step::{TrainingStep, Vector, training_step};
+pub use step::{TrainingStep, training_step};
 pub use student::Student;
 pub use targets::{Target, Targets, targets};
+pub use vector::TrainedVector;

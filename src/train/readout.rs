@@ -26,7 +26,7 @@ pub struct Trained {
 pub fn read_out(student: &Student, engine: &dyn Engine, [weights, scales]: &[Tensor; 2]) -> Result<Trained> {
     let session = engine.load(&readout(student)?, &SessionOptions::default());
     let made = session?.run(&[weights.clone(), scales.clone()])?;
-    let steps = student.scales.tensors(&made[0])?;
+    let steps = student.scales.layout.tensors(&made[0])?;
     let grid = |index: usize, grid: &Grid| -> Result<Grid> {
         let (name, scale) = (&steps[index].0, steps[index].1.to_f32()?);
         if let Some(step) = scale.iter().find(|step| !step.is_normal()) {
@@ -43,7 +43,7 @@ pub fn read_out(student: &Student, engine: &dyn Engine, [weights, scales]: &[Ten
         Ok(on_grid(grid, &weight.shape, &made[1 + i].to_f32()?))
     };
     let quantized = student.quantized.iter().enumerate().map(weight).collect::<Result<_>>()?;
-    let mut biases = student.weights.tensors(weights)?;
+    let mut biases = student.weights.layout.tensors(weights)?;
     biases.retain(|(name, _)| student.is_bias(name));
     Ok(Trained { activations, weights: quantized, biases })
 }
@@ -51,9 +51,9 @@ pub fn read_out(student: &Student, engine: &dyn Engine, [weights, scales]: &[Ten
 /// Returns the graph that makes all steps and the integers of each weight.
 fn readout(student: &Student) -> Result<Graph> {
     let builder = Builder::new("readout");
-    let weights = builder.input("weights", DType::F32, &[student.weights.len()]);
-    let scales = builder.input("scales", DType::F32, &[student.scales.len()]).exp();
-    let (weights, steps) = (student.weights.split(weights), student.scales.split(scales));
+    let weights = builder.input("weights", DType::F32, &[student.weights.layout.len()]);
+    let scales = builder.input("scales", DType::F32, &[student.scales.layout.len()]).exp();
+    let (weights, steps) = (student.weights.layout.split(weights), student.scales.layout.split(scales));
     let mut outputs = vec![("steps".to_owned(), scales)];
     for (index, trained) in student.trained_weights().into_iter().enumerate() {
         let made = integers(weights[trained], steps[student.grids.len() + index], &student.quantized[index].grid);

@@ -1,21 +1,10 @@
 //! A training step as a graph: forward, loss, backward and optimiser.
 
-use super::Optimiser;
+use super::{Optimiser, TrainedVector};
 use crate::autodiff::gradients;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::ir::{DType, Graph, Tensor};
-
-/// A vector that a step trains.
-#[derive(Clone, Debug)]
-pub struct Vector<'b> {
-    /// Its input.
-    pub input: Expr<'b>,
-    /// What it starts from.
-    pub start: Tensor,
-    /// Factors of the learning rate: `[n]`, or one for all.
-    pub mask: Tensor,
-}
 
 /// A training step, ready to be loaded.
 #[derive(Clone, Debug)]
@@ -31,30 +20,30 @@ pub struct TrainingStep {
     pub losses: usize,
 }
 
-/// Returns the step that descends `loss` over `vectors` by `optimiser`, one elementwise update each, and keeps the last
+/// Returns the step that descends `loss` over the inputs of `vectors` by `optimiser`, one elementwise update each, and keeps the last
 /// `losses` losses in its state, the newest last.
 ///
 /// # Errors
 /// An operator without gradient rule, named, with the model's node; the first mistake in what was built.
 pub fn training_step<'b>(
     loss: Expr<'b>,
-    vectors: &[Vector<'b>],
+    vectors: &[(Expr<'b>, &TrainedVector)],
     optimiser: Optimiser,
     losses: usize,
 ) -> Result<TrainingStep> {
     let builder = loss.builder();
-    let inputs: Vec<Expr> = vectors.iter().map(|vector| vector.input).collect();
+    let inputs: Vec<Expr> = vectors.iter().map(|vector| vector.0).collect();
     let found = gradients(loss, &inputs)?;
     let rates = builder.input("rates", DType::F32, &[optimiser.rate_count()]);
     let mut made: Vec<(String, Tensor, Expr, Expr)> = Vec::new();
-    for (vector, gradient) in vectors.iter().zip(found) {
-        let (name, shape) = (vector.input.name(), vector.input.shape());
+    for (&(input, vector), gradient) in vectors.iter().zip(found) {
+        let (name, shape) = (input.name(), input.shape());
         let moment = |i: usize| builder.input(&format!("{name}.moment{}", i + 1), DType::F32, &shape);
         let moments: Vec<Expr> = (0..optimiser.moments()).map(moment).collect();
-        let mask = builder.constant("mask", vector.mask.clone());
-        let (next, next_moments) = optimiser.update(vector.input, gradient, &moments, rates, mask);
-        made.push((name, vector.start.clone(), vector.input, next));
-        let zeros = Tensor::from_f32(&shape, &vec![0.0; vector.input.len()]);
+        let mask = builder.constant("mask", vector.units());
+        let (next, next_moments) = optimiser.update(input, gradient, &moments, rates, mask);
+        made.push((name, vector.start(), input, next));
+        let zeros = Tensor::from_f32(&shape, &vec![0.0; input.len()]);
         made.extend(moments.into_iter().zip(next_moments).map(|(m, next)| (m.name(), zeros.clone(), m, next)));
     }
     let ring = builder.input("losses", DType::F32, &[losses]);

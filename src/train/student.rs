@@ -2,19 +2,20 @@
 
 use std::collections::HashMap;
 
-use super::Parameters;
+use super::TrainedVector;
 use super::fake_quantize::fake_quantize;
 use crate::error::{Error, Result};
 use crate::expr::{Builder, Expr, Inlined, OPSET, inline};
-use crate::ir::{Graph, Tensor, ValueId};
+use crate::ir::{Graph, ValueId};
 use crate::place::{layer_of, place};
-use crate::plan::Plan;
+use crate::plan::{Layer, Plan};
 use crate::quant::{ChannelLayout, Grid, QuantizedTensor};
 use crate::recipes::Solution;
 use crate::{onnx, shape};
 
-/// How near a starting weight may be to the edge of the interval that its integer stands for, in steps from the middle.
-const INSIDE: f32 = 0.49;
+/// How far a starting weight may be from the middle of the interval that its integer stands for, in steps; at one half
+/// the first steps of training would carry many over the edge at once.
+const INSIDE: f32 = 0.25;
 
 /// What is trained of a tensor.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,9 @@ enum Role {
 
 /// A student that is trained: weights and biases of the planned layers in one vector, the logarithms of all steps in
 /// another. Zero points stay, and so do the weights of layers that stay float.
+///
+/// At a learning rate of 1 a step of Adam moves each weight by a step of its grid, each bias by what that changes in the
+/// results of its layer, and the ends of each grid by a step of it.
 #[derive(Clone, Debug)]
 pub struct Student {
     graph: Graph,
@@ -38,10 +42,9 @@ pub struct Student {
     pub(super) quantized: Vec<QuantizedTensor>,
     roles: HashMap<String, Role>,
     /// Weights and biases.
-    pub weights: Parameters,
+    pub weights: TrainedVector,
     /// Logarithms of steps: those of activations, then those of weights.
-    pub scales: Parameters,
-    start: (Vec<Tensor>, Vec<Tensor>),
+    pub scales: TrainedVector,
 }
 
 impl Student {
@@ -60,9 +63,8 @@ impl Student {
             grids: solution.activations.clone(),
             quantized: solution.weights.clone(),
             roles: HashMap::new(),
-            weights: Parameters::default(),
-            scales: Parameters::default(),
-            start: (Vec::new(), Vec::new()),
+            weights: TrainedVector::default(),
+            scales: TrainedVector::default(),
         };
         for (activation, grid) in plan.activations.iter().zip(&solution.activations) {
             student.add_scale(activation.tensors.first().map_or("", String::as_str), grid)?;
@@ -77,16 +79,20 @@ impl Student {
             student.add_weight(index, &weight.tensor, y)?;
         }
         for layer in &plan.layers {
-            student.add_bias(&layer.output)?;
+            student.add_bias(layer)?;
         }
         student.graph.sort()?;
         Ok(student)
     }
 
     fn add_scale(&mut self, name: &str, grid: &Grid) -> Result<()> {
-        self.scales.add(name, &[grid.scale.len()])?;
         let logarithms: Vec<f32> = grid.scale.iter().map(|&s| libm::logf(s)).collect();
-        self.start.1.push(Tensor::from_f32(&[grid.scale.len()], &logarithms));
+        let farthest = |channel: usize| -> f32 {
+            let (lo, hi) = grid.levels(if grid.zero_point.len() == 1 { 0 } else { channel });
+            lo.abs().max(hi)
+        };
+        let units: Vec<f32> = (0..logarithms.len()).map(|channel| 1.0 / farthest(channel)).collect();
+        self.scales.add(name, &[logarithms.len()], &logarithms, &units)?;
         Ok(())
     }
 
@@ -94,33 +100,32 @@ impl Student {
         let name = self.graph.name_of(y).to_owned();
         let constant = self.graph.find(tensor).and_then(|id| self.graph.constant_of(id));
         let values = constant.ok_or_else(|| Error::Plan(format!("the weight \"{tensor}\" of the plan is computed")))?;
-        let start = inside(&self.quantized[index], &values.to_f32()?);
-        let values = Tensor::from_f32(values.shape(), &start);
-        let grid = self.quantized[index].grid.clone();
-        self.add_scale(&name, &grid)?;
-        let role = Role::Weight(index, self.add_trained(&name, values)?);
-        self.roles.insert(name, role);
+        let (shape, values) = (values.shape().to_vec(), values.to_f32()?);
+        let quantized = self.quantized[index].clone();
+        self.add_scale(&name, &quantized.grid)?;
+        let layout = ChannelLayout::along(&quantized.shape, quantized.grid.scheme.axis);
+        let units: Vec<f32> = (0..values.len()).map(|i| quantized.grid.scale[layout.channel(i)]).collect();
+        let trained = self.weights.add(&name, &shape, &inside(&quantized, &values), &units)?;
+        self.roles.insert(name, Role::Weight(index, trained));
         Ok(())
     }
 
-    fn add_bias(&mut self, output: &str) -> Result<()> {
-        let node = layer_of(&self.graph, output)?;
-        let Some(bias) = self.graph.nodes[node].input(2) else { return Ok(()) };
+    fn add_bias(&mut self, layer: &Layer) -> Result<()> {
+        let node = layer_of(&self.graph, &layer.output)?;
+        let (Some(bias), Some(weight)) = (self.graph.nodes[node].input(2), layer.weight) else { return Ok(()) };
         let name = self.graph.name_of(bias).to_owned();
-        let constant = self.graph.constant_of(bias).filter(|tensor| tensor.shape().len() == 1).cloned();
-        if let Some(values) = constant
-            && !self.roles.contains_key(&name)
-        {
-            let role = Role::Bias(self.add_trained(&name, values)?);
-            self.roles.insert(name, role);
-        }
+        let constant = self.graph.constant_of(bias).filter(|tensor| tensor.shape().len() == 1);
+        let Some(values) = constant.filter(|_| !self.roles.contains_key(&name)) else { return Ok(()) };
+        let (shape, values) = (values.shape().to_vec(), values.to_f32()?);
+        let (x, w) = (self.grids[layer.input].scale[0], &self.quantized[weight]);
+        // Each result sums as many products of steps, which add up like noise.
+        #[allow(clippy::cast_precision_loss)]
+        let terms = (w.bytes.len() as f32 / values.len().max(1) as f32).sqrt();
+        let step = |channel: usize| x * terms * w.grid.scale.get(channel).unwrap_or(&w.grid.scale[0]);
+        let units: Vec<f32> = (0..values.len()).map(step).collect();
+        let trained = self.weights.add(&name, &shape, &values, &units)?;
+        self.roles.insert(name, Role::Bias(trained));
         Ok(())
-    }
-
-    fn add_trained(&mut self, name: &str, values: Tensor) -> Result<usize> {
-        self.weights.add(name, values.shape())?;
-        self.start.0.push(values);
-        Ok(self.start.0.len() - 1)
     }
 
     /// Returns the float network with an Identity at each place of a quantizer, at the operator set of expressions.
@@ -133,14 +138,6 @@ impl Student {
         &mut self.graph
     }
 
-    /// Returns the vectors that training starts from: weights `[n]` and logarithms of steps `[m]`.
-    ///
-    /// # Errors
-    /// When a weight is no float tensor.
-    pub fn start(&self) -> Result<[Tensor; 2]> {
-        Ok([self.weights.flatten(&self.start.0)?, self.scales.flatten(&self.start.1)?])
-    }
-
     /// Returns the student's forward pass on `inputs` with trained `weights: [n]` and `scales: [m]`.
     ///
     /// # Errors
@@ -151,7 +148,7 @@ impl Student {
         inputs: &[Expr<'b>],
         (weights, scales): (Expr<'b>, Expr<'b>),
     ) -> Result<Inlined<'b>> {
-        let (weights, steps) = (self.weights.split(weights), self.scales.split(scales.exp()));
+        let (weights, steps) = (self.weights.layout.split(weights), self.scales.layout.split(scales.exp()));
         inline(builder, &self.graph, inputs, &mut |name, x| match self.roles.get(name) {
             None => x,
             Some(&Role::Activation(grid)) => fake_quantize(x, steps[grid], &self.grids[grid]),
