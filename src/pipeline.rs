@@ -56,9 +56,9 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     let mut solved = solve(&prepared, &policy, config, engines)?;
 
     let mut training = None;
-    if config.recipe.train.is_some() {
+    if let Some(run) = config.recipe.train {
         clock.stage("train");
-        training = train(&mut solved, (&prepared, config), engines, &mut |text| clock.tell(text))?;
+        training = Some(train((run, &mut solved), &prepared, config, engines, &mut |text| clock.tell(text))?);
     }
 
     let mut sensitivity = None;

@@ -7,8 +7,8 @@ use clap::Args;
 use super::arguments::{SampleArguments, input_shape};
 use super::plan::PlanArguments;
 use super::preprocess::InputArguments;
-use super::training::TrainingArguments;
 use crate::pipeline::{Config, Thresholds};
+use crate::train::Settings;
 
 #[derive(Args)]
 pub(super) struct ModelArguments {
@@ -25,8 +25,6 @@ pub(super) struct ModelArguments {
     eval: Option<PathBuf>,
     #[command(flatten)]
     samples: SampleArguments,
-    #[command(flatten)]
-    training: TrainingArguments,
 }
 
 /// What the file leaves open.
@@ -48,12 +46,11 @@ impl ModelArguments {
     /// # Errors
     /// When there is no recipe of the name that was typed.
     pub(super) fn config(&self) -> anyhow::Result<Config> {
-        let recipe = self.plan.recipe()?;
         Ok(Config {
             model: self.model.clone(),
             output: None,
-            recipe,
-            training: self.training.settings(recipe)?,
+            recipe: self.plan.recipe()?,
+            training: Settings::default(),
             policy: self.plan.policy(),
             auto_bits: None,
             sensitivity: false,

@@ -7,6 +7,7 @@ use clap::Args;
 use super::arguments::{EngineArguments, ThresholdArguments, limit};
 use super::destination::{destinations, weights_beside, write_whole};
 use super::model::ModelArguments;
+use super::training::TrainingArguments;
 use super::{Format, missed, print, say, show_stage};
 use crate::error::Result;
 use crate::pipeline::{Config, quantize};
@@ -30,6 +31,8 @@ pub(super) struct Arguments {
     /// Rank layers by what quantizing them costs, each alone, in the report (as `dfq-onnx sensitivity` does)
     #[arg(long)]
     sensitivity: bool,
+    #[command(flatten)]
+    training: TrainingArguments,
     #[command(flatten)]
     thresholds: ThresholdArguments,
     /// Exit with 4 when top-1 on --eval drops by more than this many points
@@ -56,14 +59,16 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let (output, report_path) = outputs(arguments)?;
+    let config = arguments.model.config()?;
     let config = Config {
+        training: arguments.training.settings(config.recipe)?,
         output: (!arguments.dry_run).then_some(output),
         auto_bits: arguments.auto_bits.map(|average| Request { average, candidates: candidates(arguments) }),
         sensitivity: arguments.sensitivity,
         thresholds: arguments.thresholds.thresholds(),
         keep_failed: arguments.keep_failed,
         external_data: arguments.external_data,
-        ..arguments.model.config()?
+        ..config
     };
     let engines = arguments.engine.start()?;
     let report = quantize(&config, &engines, &mut show_stage)?;

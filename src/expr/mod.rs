@@ -4,6 +4,7 @@
 
 mod builder;
 mod elementwise;
+mod finish;
 mod handle;
 mod inline;
 mod movement;

@@ -7,7 +7,7 @@ use crate::data::Dataset;
 use crate::error::Result;
 use crate::ir::Graph;
 use crate::plan::{Policy, plan, total_macs};
-use crate::recipes::{Solved, Teacher, Training, TrainingReport};
+use crate::recipes::{Solved, Teacher, Train, Training, TrainingReport};
 use crate::runtime::Engines;
 use crate::sensitivity::Reference;
 use crate::stats::{
@@ -82,19 +82,19 @@ pub(super) fn solve(prepared: &Prepared, policy: &Policy, config: &Config, engin
     Ok(Solved { student, plan, solution })
 }
 
-/// Trains what the recipe found, where it trains; a dry run makes no step. `tell` hears how far it is.
+/// Trains what the recipe found; a dry run makes no step. `tell` hears how far it is.
 pub(super) fn train(
-    solved: &mut Solved,
-    (prepared, config): (&Prepared, &Config),
+    (run, solved): (Train, &mut Solved),
+    prepared: &Prepared,
+    config: &Config,
     engines: &Engines,
     tell: &mut dyn FnMut(&str),
-) -> Result<Option<TrainingReport>> {
-    let Some(train) = config.recipe.train else { return Ok(None) };
+) -> Result<TrainingReport> {
     let Prepared { student, norms, input, .. } = prepared;
     let teacher = Teacher { norms, input, engine: engines.main(), seed: config.seed, threads: engines.threads };
     let (settings, model) = (&config.training, config.model.as_path());
     let mut training = Training { float: student, teacher, settings, model, dry_run: config.output.is_none(), tell };
-    train(solved, &mut training).map(Some)
+    run(solved, &mut training)
 }
 
 /// Returns what the float student makes of synthetic inputs.

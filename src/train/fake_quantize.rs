@@ -24,7 +24,7 @@ pub fn integers<'b>(x: Expr<'b>, scale: Expr<'b>, grid: &Grid) -> Expr<'b> {
 
 /// Returns the shape of `[channels]` along the axis of `grid` among `rank` axes.
 fn aligned(grid: &Grid, rank: usize) -> Vec<usize> {
-    let Some(axis) = grid.scheme.axis else { return Vec::new() };
+    let Some(axis) = grid.scheme.axis else { return vec![1] };
     let mut shape = vec![1; rank];
     shape[axis] = grid.scale.len();
     shape
