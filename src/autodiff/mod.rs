@@ -6,11 +6,11 @@
 mod rules;
 mod step;
 
-pub use rules::RULES;
+pub use rules::{OWN_RULES, RULES};
 pub use step::{Gradients, Rule, Step};
 
 use crate::error::{Error, Result};
-use crate::expr::{Builder, Expr, STOP_GRADIENT_DOMAIN};
+use crate::expr::{Builder, Expr, OWN_DOMAIN, STOP_GRADIENT};
 use crate::ir::{Graph, Node, Tensor, ValueId};
 
 /// Returns the gradient of `loss`, a single number, with respect to each of `wrt`, in its shape; zeros where the loss
@@ -46,7 +46,16 @@ pub fn gradients<'b>(loss: Expr<'b>, wrt: &[Expr<'b>]) -> Result<Vec<Expr<'b>>> 
 
 /// Returns whether gradients pass `node`, as far as its operator goes: some forms of an operator may still be refused.
 pub fn has_rule(node: &Node) -> bool {
-    RULES.iter().any(|row| node.is(row.0))
+    rule_of(node).is_some()
+}
+
+fn rule_of(node: &Node) -> Option<Rule> {
+    let rules = if node.domain == OWN_DOMAIN { OWN_RULES } else { RULES };
+    rules
+        .iter()
+        .find(|row| row.0 == node.op_type)
+        .map(|row| row.1)
+        .filter(|_| node.domain == OWN_DOMAIN || node.is(&node.op_type))
 }
 
 /// Returns the nodes that depend on `wrt` in order, and per value whether it does. Nothing depends through a
@@ -56,7 +65,7 @@ fn path(graph: &Graph, wrt: &[Expr]) -> (Vec<Node>, Vec<bool>) {
     wrt.iter().for_each(|e| varies[e.id().index()] = true);
     let mut nodes = Vec::new();
     for node in &graph.nodes {
-        let stops = node.domain == STOP_GRADIENT_DOMAIN || matches!(node.op_type.as_str(), "Shape" | "Size");
+        let stops = matches!(node.op_type.as_str(), STOP_GRADIENT | "Shape" | "Size");
         if !stops && node.inputs.iter().flatten().any(|id| varies[id.index()]) {
             node.outputs.iter().flatten().for_each(|id| varies[id.index()] = true);
             nodes.push(node.clone());
@@ -78,7 +87,7 @@ fn apply<'b>(
         return Ok(vec![None; inputs.len()]);
     }
     let place = builder.graph().describe(node);
-    let Some((_, rule)) = RULES.iter().find(|row| node.is(row.0)) else {
+    let Some(rule) = rule_of(node) else {
         let message = "has no gradient rule; tap the network before it, or keep what lies behind it out of the loss";
         return Err(Error::unsupported(place, message));
     };

@@ -4,6 +4,7 @@ use std::cell::{Ref, RefCell};
 use std::panic::Location;
 
 use super::Expr;
+use super::own::{self, OWN_DOMAIN};
 use crate::error::{Error, Result};
 use crate::ir::{Attrs, DType, Dim, Graph, Node, Tensor, ValueId};
 use crate::shape::{self, Call, Fact};
@@ -12,10 +13,6 @@ use crate::shape::{self, Call, Fact};
 pub const OPSET: i64 = 21;
 /// The file format that goes with it.
 const IR_VERSION: i64 = 10;
-/// The operator that gradients do not pass; it exists in a [`Builder`] alone.
-pub const STOP_GRADIENT: &str = "StopGradient";
-/// The domain of [`STOP_GRADIENT`].
-pub const STOP_GRADIENT_DOMAIN: &str = "dfq-onnx";
 
 /// A graph that is being built.
 ///
@@ -114,6 +111,20 @@ impl Builder {
         let place = format!("{op_type} at {}", Location::caller());
         let node = Node { op_type: op_type.to_owned(), attrs: attrs.into(), ..Node::default() };
         self.call_at(&place, node, inputs, outputs)
+    }
+
+    /// Returns the results of an operator of ours (see [`super::OWN_DOMAIN`]).
+    #[track_caller]
+    pub fn own<'b>(
+        &'b self,
+        op_type: &str,
+        inputs: &[Expr<'b>],
+        attrs: impl Into<Attrs>,
+        outputs: usize,
+    ) -> Vec<Expr<'b>> {
+        let place = format!("{op_type} at {}", Location::caller());
+        let inputs: Vec<Option<Expr<'b>>> = inputs.iter().copied().map(Some).collect();
+        self.call_at(&place, own::own(op_type, attrs), &inputs, outputs)
     }
 
     /// Adds `node`, whose inputs and outputs are still empty; `place` names it in errors.
@@ -216,11 +227,9 @@ impl State {
 
     fn infer(&self, place: &str, node: &Node, inputs: &[Option<Expr>], outputs: usize) -> Result<Vec<Fact>> {
         let inputs: Vec<Option<&Fact>> = inputs.iter().map(|e| e.map(|e| &self.facts[e.id.index()])).collect();
-        if node.op_type == STOP_GRADIENT && node.domain == STOP_GRADIENT_DOMAIN {
-            return Ok(inputs.into_iter().flatten().cloned().collect());
-        }
         let (op_type, attrs) = (node.op_type.as_str(), &node.attrs);
-        let facts = shape::apply(&Call { place, op_type, attrs, inputs: &inputs, outputs, opset: OPSET })?;
+        let call = Call { place, op_type, attrs, inputs: &inputs, outputs, opset: OPSET };
+        let facts = if node.domain == OWN_DOMAIN { own::facts(&call) } else { shape::apply(&call)? };
         let known = |fact: &Fact| fact.dtype.is_some() && fact.static_shape().is_some();
         if facts.len() < outputs || !facts[..outputs].iter().all(known) {
             let message =

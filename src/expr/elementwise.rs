@@ -2,8 +2,9 @@
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use super::{Expr, STOP_GRADIENT, STOP_GRADIENT_DOMAIN};
-use crate::ir::{Attr, DType, Node};
+use super::Expr;
+use super::own::STOP_GRADIENT;
+use crate::ir::{Attr, DType};
 
 macro_rules! arithmetic {
     ($($operator:ident $method:ident $op_type:literal),*) => {$(
@@ -189,7 +190,6 @@ impl<'b> Expr<'b> {
     /// Returns the same values, which no gradient passes.
     #[track_caller]
     pub fn stop_gradient(self) -> Self {
-        let (op_type, domain) = (STOP_GRADIENT.to_owned(), STOP_GRADIENT_DOMAIN.to_owned());
-        self.builder.call_at(STOP_GRADIENT, Node { op_type, domain, ..Node::default() }, &[Some(self)], 1)[0]
+        self.builder.own(STOP_GRADIENT, &[self], [], 1)[0]
     }
 }

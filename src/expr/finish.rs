@@ -1,18 +1,46 @@
 //! From what was built to a graph of its own.
 
-use super::Expr;
-use super::builder::{Builder, STOP_GRADIENT, STOP_GRADIENT_DOMAIN};
+use super::builder::Builder;
+use super::{Expr, Lowering, STANDARD};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, ValueId};
 
 impl Builder {
-    /// Returns the graph of everything that `outputs` need, under the names given to them. Inputs stay, in the order in
-    /// which they were made, whether they are needed or not.
+    /// Returns the graph of everything that `outputs` need, in standard operators, under the names given to them. Inputs
+    /// stay, in the order in which they were made, whether they are needed or not.
     ///
     /// # Errors
     /// The first mistake; two outputs of one name; an output that is an input or a constant (an Identity in between
     /// makes it one).
     pub fn finish(&self, outputs: &[(&str, Expr)]) -> Result<Graph> {
+        self.finish_by(&STANDARD, outputs)
+    }
+
+    /// Returns the same graph as `lowering` writes it.
+    ///
+    /// # Errors
+    /// As [`Builder::finish`], and what the lowering refuses.
+    pub fn finish_by(&self, lowering: &Lowering, outputs: &[(&str, Expr)]) -> Result<Graph> {
+        let exprs: Vec<Expr> = outputs.iter().map(|(_, expr)| *expr).collect();
+        for (i, (name, expr)) in outputs.iter().enumerate() {
+            let made = self.graph().nodes.iter().any(|node| node.outputs.contains(&Some(expr.id)));
+            if !made || exprs[..i].iter().any(|other| other.id == expr.id) {
+                let message = "is an input, a constant, or an output already; put an Identity in between";
+                self.fail(Error::shape(format!("output \"{name}\""), message));
+            }
+        }
+        let mut graph = lowering.lower(&self.built(&exprs)?)?;
+        for (name, _) in outputs {
+            if graph.find(name).is_some_and(|id| !graph.outputs.contains(&id)) {
+                return Err(Error::shape(format!("output \"{name}\""), "the name is taken"));
+            }
+        }
+        rename(&mut graph, outputs);
+        Ok(graph)
+    }
+
+    /// Returns the graph of everything that `outputs` need, as it was built.
+    pub(super) fn built(&self, outputs: &[Expr]) -> Result<Graph> {
         let mut state = self.state.borrow_mut();
         if let Some(error) = state.error.take() {
             return Err(error);
@@ -22,38 +50,11 @@ impl Builder {
             let value = graph.value_mut(id);
             (value.dtype, value.shape) = (fact.dtype, fact.shape.clone());
         }
-        for (name, expr) in outputs {
-            let made = graph.nodes.iter().any(|node| node.outputs.contains(&Some(expr.id)));
-            if !made || graph.outputs.contains(&expr.id) {
-                let message = "is an input, a constant, or an output already; put an Identity in between";
-                return Err(Error::shape(format!("output \"{name}\""), message));
-            }
-            graph.outputs.push(expr.id);
-        }
-        drop_stop_gradients(&mut graph);
-        for (name, _) in outputs {
-            if graph.find(name).is_some_and(|id| !graph.outputs.contains(&id)) {
-                return Err(Error::shape(format!("output \"{name}\""), "the name is taken"));
-            }
-        }
+        graph.outputs = outputs.iter().map(|expr| expr.id).collect();
         graph.sweep();
         leave_out_unread(&mut graph, &state.asked);
-        rename(&mut graph, outputs);
         Ok(graph)
     }
-}
-
-fn drop_stop_gradients(graph: &mut Graph) {
-    let stops: Vec<(ValueId, ValueId)> = graph
-        .nodes
-        .iter()
-        .filter(|n| n.op_type == STOP_GRADIENT && n.domain == STOP_GRADIENT_DOMAIN)
-        .filter_map(|n| Some((n.input(0)?, n.output(0)?)))
-        .collect();
-    for (input, output) in stops {
-        graph.replace_uses(output, input);
-    }
-    graph.nodes.retain(|n| n.domain != STOP_GRADIENT_DOMAIN);
 }
 
 fn leave_out_unread(graph: &mut Graph, optional: &[ValueId]) {

@@ -7,12 +7,16 @@ mod elementwise;
 mod finish;
 mod handle;
 mod inline;
+mod lowering;
 mod movement;
 mod normalise;
+mod own;
 mod reduce;
 
-pub use builder::{Builder, OPSET, STOP_GRADIENT, STOP_GRADIENT_DOMAIN};
+pub use builder::{Builder, OPSET};
 pub use handle::Expr;
 pub use inline::{Inlined, inline};
+pub use lowering::{Lowered, Lowering, LoweringRule, STANDARD};
 pub use normalise::BatchNormalised;
+pub use own::{CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE, FAKE_QUANTIZE_GRADIENT, OWN_DOMAIN, STOP_GRADIENT};
 pub use reduce::{index, indices};

@@ -1,52 +1,46 @@
 //! Quantizers with learned steps, as expressions.
 
-use crate::expr::{Builder, Expr};
-use crate::ir::Tensor;
+use crate::expr::{Expr, FAKE_QUANTIZE, index};
+use crate::ir::{Attr, Attrs, Tensor};
 use crate::quant::Grid;
 
-/// Returns `s · round(clip(x / s, n, p))`: `x` on the grid of `scheme` and zero points of `grid` with the trained steps
+/// Returns `s · round(clip(x / s, lo, hi))`: `x` on the grid of the scheme and zero points of `grid` with the trained steps
 /// `scale` (`[1]` or one per channel), which is what QuantizeLinear and DequantizeLinear make of it.
 ///
 /// The gradient passes the rounding as if it were not there, and stops where the clip cuts off: `∂/∂x` is 1 inside, and
-/// `∂/∂s` is `round(x/s) - x/s` inside and `n` or `p` outside (LSQ; Esser et al. 2020, equations 1 to 3). Their factor
+/// `∂/∂s` is `round(x/s) - x/s` inside and `lo` or `hi` outside (LSQ; Esser et al. 2020, equations 1 to 3). Their factor
 /// on the gradient of `s` is left to the optimiser's mask.
 #[track_caller]
 pub fn fake_quantize<'b>(x: Expr<'b>, scale: Expr<'b>, grid: &Grid) -> Expr<'b> {
-    let scale = scale.reshape(&aligned(grid, x.rank()));
-    clip(x / scale, grid).straight_through_round() * scale
+    let (lo, hi) = bounds(grid);
+    let attrs = Attrs::from([
+        ("lo", Attr::Floats(lo)),
+        ("hi", Attr::Floats(hi)),
+        ("axis", Attr::Int(grid.scheme.axis.map_or(-1, index))),
+    ]);
+    x.builder().own(FAKE_QUANTIZE, &[x, scale], attrs, 1)[0]
 }
 
 /// Returns the integers, zero point subtracted, that [`fake_quantize`] multiplies with the steps.
 #[track_caller]
 pub fn integers<'b>(x: Expr<'b>, scale: Expr<'b>, grid: &Grid) -> Expr<'b> {
-    clip(x / scale.reshape(&aligned(grid, x.rank())), grid).round()
-}
-
-/// Returns the shape of `[channels]` along the axis of `grid` among `rank` axes.
-fn aligned(grid: &Grid, rank: usize) -> Vec<usize> {
-    let Some(axis) = grid.scheme.axis else { return vec![1] };
-    let mut shape = vec![1; rank];
-    shape[axis] = grid.scale.len();
-    shape
-}
-
-fn clip<'b>(x: Expr<'b>, grid: &Grid) -> Expr<'b> {
-    let levels: Vec<(f32, f32)> = (0..grid.zero_point.len()).map(|channel| grid.levels(channel)).collect();
-    match levels.as_slice() {
-        [(lo, hi), others @ ..] if others.iter().all(|other| *other == (*lo, *hi)) => x.clip(*lo, *hi),
-        _ => {
-            let bound = |of: fn(&(f32, f32)) -> f32| per_channel(x.builder(), &aligned(grid, x.rank()), &levels, of);
-            x.max(bound(|level| level.0)).min(bound(|level| level.1))
-        }
+    let mut shape = vec![1; grid.scheme.axis.map_or(1, |_| x.rank())];
+    if let Some(axis) = grid.scheme.axis {
+        shape[axis] = scale.len();
     }
+    let bound = |values: Vec<f32>| match values.len() {
+        1 => x.builder().scalar(values[0]),
+        _ => x.builder().constant("levels", Tensor::from_f32(&shape, &values)),
+    };
+    let (lo, hi) = bounds(grid);
+    (x / scale.reshape(&shape)).max(bound(lo)).min(bound(hi)).round()
 }
 
-fn per_channel<'b>(
-    builder: &'b Builder,
-    shape: &[usize],
-    levels: &[(f32, f32)],
-    of: fn(&(f32, f32)) -> f32,
-) -> Expr<'b> {
-    let values: Vec<f32> = levels.iter().map(of).collect();
-    builder.constant("levels", Tensor::from_f32(shape, &values))
+/// Returns the lowest and highest numbers of steps, one pair where all channels have the same.
+fn bounds(grid: &Grid) -> (Vec<f32>, Vec<f32>) {
+    let (mut lo, mut hi): (Vec<f32>, Vec<f32>) = (0..grid.zero_point.len()).map(|channel| grid.levels(channel)).unzip();
+    if lo.iter().all(|&l| l == lo[0]) && hi.iter().all(|&h| h == hi[0]) {
+        (lo, hi) = (lo[..1].to_vec(), hi[..1].to_vec());
+    }
+    (lo, hi)
 }

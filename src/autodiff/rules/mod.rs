@@ -7,11 +7,16 @@ mod matmul;
 mod movement;
 mod normalisation;
 mod pool;
+mod quantize;
 mod reduce;
 mod resize;
 mod window;
 
 use super::Rule;
+use crate::expr::FAKE_QUANTIZE;
+
+/// The rule of every operator of ours that has one.
+pub const OWN_RULES: &[(&str, Rule)] = &[(FAKE_QUANTIZE, quantize::fake_quantize)];
 
 /// The rule of every operator that has one.
 pub const RULES: &[(&str, Rule)] = &[
