@@ -4,7 +4,7 @@ use super::{Optimiser, TrainedVector};
 use crate::autodiff::gradients;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
-use crate::ir::{DType, Graph, Tensor};
+use crate::ir::{DType, Graph, Tensor, ValueId};
 
 /// A training step, ready to be loaded.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ pub fn training_step<'b>(
     let names: Vec<String> = made.iter().map(|(name, ..)| format!("{name}.next")).collect();
     let outputs: Vec<(&str, Expr)> = names.iter().zip(&made).map(|(name, (.., next))| (name.as_str(), *next)).collect();
     let mut graph = builder.finish(&outputs)?;
-    let state: Vec<_> = made.iter().map(|(.., input, _)| input.id()).collect();
+    let state: Vec<ValueId> = made.iter().filter_map(|(name, ..)| graph.find(name)).collect();
     graph.inputs.retain(|id| !state.contains(id));
     // Feeds keep their order, in which the rates come behind what the loss reads.
     graph.inputs.splice(0..0, state);
