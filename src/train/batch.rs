@@ -71,3 +71,95 @@ fn fit(
 fn gigabytes(bytes: u64) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expr::Builder;
+    use crate::ir::{DType, Dim};
+    use crate::train::Optimiser;
+
+    /// Bytes that [`step`] takes whatever the batch, and for each sample.
+    const FIXED: u64 = 4000;
+    const EACH: u64 = 800;
+
+    /// A vector of 1000 numbers, and twice 100 for each sample at a time.
+    fn step(batch: usize) -> Result<TrainingStep> {
+        let builder = Builder::new("step");
+        builder.input("weights", DType::F32, &[1000]);
+        let x = builder.input("x", DType::F32, &[batch, 100]);
+        let graph = builder.finish(&[("y", x.relu())])?;
+        let optimiser = Optimiser::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+        Ok(TrainingStep { graph, state: Vec::new(), optimiser, losses: 1 })
+    }
+
+    #[test]
+    fn a_batch_shrinks_until_it_fits_unless_it_is_fixed() {
+        let of = |samples: u64| FIXED + EACH * samples;
+        let (fits, too_much) = (|batch: usize| Ok(batch), |text: &'static str| Err(text));
+        let cases = [
+            ("it fits", 64, false, of(64), fits(64)),
+            ("as large as it can be", 64, false, u64::MAX, fits(64)),
+            ("a byte too much", 64, false, of(64) - 1, fits(63)),
+            ("far too much", 64, false, of(5), fits(5)),
+            ("one sample", 64, false, of(2) - 1, fits(1)),
+            ("nothing wanted is one sample", 0, false, of(1), fits(1)),
+            ("fixed, and it fits", 64, true, of(64), fits(64)),
+            ("fixed, and half of it fits", 64, true, of(64) / 2, too_much("--batch 29")),
+            ("fixed, and not one sample fits", 64, true, 0, too_much("more memory")),
+            ("not one sample fits", 64, false, of(1) - 1, too_much("more memory")),
+            ("one sample that does not fit", 1, true, of(1) - 1, too_much("more memory")),
+        ];
+        let mut failed = Vec::new();
+        for (name, wanted, is_fixed, limit, expected) in cases {
+            let found = fit(wanted, is_fixed, limit, &step);
+            let holds = match (&found, &expected) {
+                (Ok((made, batch)), Ok(expected)) => {
+                    let shape = made.graph.value(made.graph.inputs[1]).static_shape();
+                    batch == expected && shape == Some(vec![*batch, 100])
+                }
+                (Err(error @ Error::Resources(text)), Err(advice)) => {
+                    let advised = advice.strip_prefix("--batch ").and_then(|n| n.parse().ok());
+                    // What is advised has to fit.
+                    let fits = advised.is_none_or(|n| fit(n, true, limit, &step).is_ok());
+                    text.contains(advice) && fits && error.exit_code() == 5
+                }
+                _ => false,
+            };
+            if !holds {
+                failed.push(format!("{name}: {:?}, expected {expected:?}", found.map(|(_, batch)| batch)));
+            }
+        }
+        assert!(failed.is_empty(), "{failed:#?}");
+    }
+
+    #[test]
+    fn what_the_model_fixes_is_the_batch() {
+        let graph = |dim: Dim| {
+            let mut graph = Graph::default();
+            let x = graph.add_value("x");
+            (graph.value_mut(x).dtype, graph.value_mut(x).shape) = (Some(DType::F32), Some(vec![dim, Dim::Known(100)]));
+            graph.inputs.push(x);
+            graph
+        };
+        let (open, fixed) = (|| graph(Dim::Symbol("N".to_owned())), || graph(Dim::Known(4)));
+        let cases = [
+            ("nothing said", open(), None, Some(64)),
+            ("by the user", open(), Some(16), Some(16)),
+            ("by the model", fixed(), None, Some(4)),
+            ("the same by both", fixed(), Some(4), Some(4)),
+            ("contradictory", fixed(), Some(16), None),
+        ];
+        let mut failed = Vec::new();
+        for (name, graph, batch, expected) in cases {
+            let settings = Settings { batch, ..Settings::default() };
+            let found = fitting_batch(&graph, &settings, 64, &step).map(|(_, batch)| batch);
+            let refused = matches!(&found, Err(e @ Error::Usage(text))
+                if e.exit_code() == 2 && text.contains("--batch 16") && text.contains("fixes its batch at 4"));
+            if found.as_ref().ok() != expected.as_ref() || expected.is_none() != refused {
+                failed.push(format!("{name}: {found:?}"));
+            }
+        }
+        assert!(failed.is_empty(), "{failed:#?}");
+    }
+}

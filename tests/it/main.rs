@@ -29,4 +29,5 @@ mod shape;
 mod support;
 mod targets;
 mod tied;
+mod training;
 mod verify;
