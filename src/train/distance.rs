@@ -16,10 +16,11 @@ pub struct Target {
 }
 
 /// Returns what stands for the outputs of a network: logits before a trailing Softmax, scores before a decision such as
-/// ArgMax, else the outputs themselves.
+/// ArgMax, else the outputs themselves; in float32 where a Cast makes another type of it.
 pub fn targets(graph: &Graph) -> Vec<Target> {
     let float = compared_tensors(graph).into_iter().filter(|(_, dtype)| dtype.is_float());
     let target = |(tensor, _): (ValueId, DType)| {
+        let tensor = before_casts(graph, tensor);
         let shape = graph.value(tensor).shape.as_deref().unwrap_or_default();
         let (sizes, behind) = shape.split_at(shape.len().min(2));
         let classes = sizes.get(1).and_then(|dim| dim.known()).unwrap_or(0);
@@ -30,6 +31,17 @@ pub fn targets(graph: &Graph) -> Vec<Target> {
         }
     };
     float.map(target).collect()
+}
+
+fn before_casts(graph: &Graph, tensor: ValueId) -> ValueId {
+    let mut at = tensor;
+    while graph.value(at).dtype != Some(DType::F32)
+        && let Some(cast) = graph.maker(graph.name_of(at)).filter(|node| node.is("Cast"))
+        && let Some(input) = cast.input(0).filter(|&id| graph.value(id).dtype.is_some_and(DType::is_float))
+    {
+        at = input;
+    }
+    at
 }
 
 /// A network as expressions.
@@ -63,7 +75,8 @@ pub fn distance<'b>(
     temperature: f32,
 ) -> Result<Expr<'b>> {
     let one = |target: &Target| -> Result<Expr<'b>> {
-        let (teacher, student) = (teacher.tensor(&target.tensor)?, student.tensor(&target.tensor)?);
+        let tensor = |network: Network<'_, 'b>| Ok::<_, Error>(network.tensor(&target.tensor)?.cast(DType::F32));
+        let (teacher, student) = (tensor(teacher)?, tensor(student)?);
         if !target.holds_scores {
             return Ok(relative_square(teacher, student));
         }

@@ -29,11 +29,17 @@ impl Distillation {
     ///
     /// # Errors
     /// When the operator set of the teacher cannot be raised.
-    pub fn new(teacher: &Graph, student: Student) -> Result<Self> {
+    pub fn new(teacher: &Graph, mut student: Student) -> Result<Self> {
         let mut teacher = teacher.clone();
         onnx::upgrade(&mut teacher, OPSET)?;
         shape::infer(&mut teacher)?;
+        // Messages name the nodes of the step graph, in which those of the student keep their names.
+        let names: Vec<String> = teacher.nodes.iter().map(|n| format!("teacher/{}", teacher.label(n))).collect();
+        teacher.nodes.iter_mut().zip(names).for_each(|(node, name)| node.name = name);
         let targets = targets(&teacher);
+        // What lies behind them, suppression of boxes say, is not trained and need not be of fixed shape.
+        keep(&mut teacher, &targets);
+        keep(&mut student.graph, &targets);
         let optimiser =
             Optimiser::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decoupled: false };
         Ok(Self { student, teacher, targets, temperature: 1.0, optimiser, rates: [1.0, 1.0], losses: 20 })
@@ -97,4 +103,10 @@ impl Distillation {
         };
         graph.fed_inputs().into_iter().map(input).collect()
     }
+}
+
+/// Drops what no target needs.
+fn keep(graph: &mut Graph, targets: &[Target]) {
+    graph.outputs = targets.iter().filter_map(|target| graph.find(&target.tensor)).collect();
+    graph.sweep();
 }

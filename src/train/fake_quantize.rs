@@ -24,7 +24,8 @@ pub fn integers<'b>(x: Expr<'b>, scale: Expr<'b>, grid: &Grid) -> Expr<'b> {
 
 /// Returns the shape of `[channels]` along the axis of `grid` among `rank` axes.
 fn aligned(grid: &Grid, rank: usize) -> Vec<usize> {
-    let Some(axis) = grid.scheme.axis else { return Vec::new() };
+    // Behind a mistake the rank is 0.
+    let Some(axis) = grid.scheme.axis.filter(|&axis| axis < rank) else { return Vec::new() };
     let mut shape = vec![1; rank];
     shape[axis] = grid.scale.len();
     shape

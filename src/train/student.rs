@@ -31,7 +31,7 @@ enum Role {
 /// another. Zero points stay, and so do the weights of layers that stay float.
 #[derive(Clone, Debug)]
 pub struct Student {
-    graph: Graph,
+    pub(super) graph: Graph,
     /// Grids of activations.
     pub(super) grids: Vec<Grid>,
     /// Weights on their grids, as training starts.

@@ -1,23 +1,18 @@
 //! The student's forward pass against the file that is emitted: with the same biases, the same numbers.
 
-use std::path::Path;
-
 use dfq_onnx::emit::emit;
 use dfq_onnx::expr::{Builder, Expr};
 use dfq_onnx::ir::{DType, Graph, Tensor};
 use dfq_onnx::onnx;
 use dfq_onnx::plan::{LayerBits, Policy, Target};
 use dfq_onnx::quant::quantize_bias;
-use dfq_onnx::recipes::{Solved, Teacher, Training};
+use dfq_onnx::recipes::Solved;
 use dfq_onnx::runtime::{Engine, Optimisation, SessionOptions, TractEngine};
-use dfq_onnx::stats::InputStatistics;
-use dfq_onnx::train::{Settings, Student, read_out};
+use dfq_onnx::train::{Student, read_out};
 use dfq_onnx::verify::widen_initializers;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use rand_distr::StandardNormal;
 
 use super::models;
+use super::settled::{at, moved, settled};
 use crate::support::quantized::{Quantized, quantized};
 use crate::support::{models as files, ort, random_inputs, relative_rms};
 use crate::{emission, targets};
@@ -28,11 +23,6 @@ const TIES_IN_TRACT: f64 = 0.05;
 
 /// A network and what is asked for.
 type Case = (String, Graph, Policy);
-
-/// Returns `policy` with other bits.
-fn at(bits: (u32, u32), policy: Policy) -> Policy {
-    Policy { weight_bits: bits.0, activation_bits: bits.1, ..policy }
-}
 
 /// Every way in which files differ, on the nets that have all of it.
 fn cases() -> Vec<Case> {
@@ -108,23 +98,6 @@ fn run(engine: &dyn Engine, graph: &Graph, inputs: &[Tensor]) -> dfq_onnx::Resul
     engine.load(graph, &options)?.run(inputs)
 }
 
-/// Returns what follows from trained vectors.
-fn settled(
-    made: &Quantized,
-    student: &Student,
-    vectors: &[Tensor; 2],
-    engine: &dyn Engine,
-) -> dfq_onnx::Result<Solved> {
-    let Quantized { student: float, plan, solution, .. } = made;
-    let mut solved = Solved { student: float.clone(), plan: plan.clone(), solution: solution.clone() };
-    let (input, settings) = (InputStatistics::assumed(), Settings::default());
-    let teacher = Teacher { norms: &[], input: &input, engine, seed: 0, threads: 1 };
-    let (model, mut tell) = (Path::new(""), |_: &str| ());
-    let training = Training { float, teacher, settings: &settings, model, dry_run: false, tell: &mut tell };
-    training.settle(&mut solved, student, vectors)?;
-    Ok(solved)
-}
-
 /// Returns the vectors with biases that int32 holds exactly.
 fn with_exact_biases(
     made: &Quantized,
@@ -148,17 +121,6 @@ fn with_exact_biases(
         tensors[place] = Tensor::from_f32(&[values.len()], &values);
     }
     Ok([student.weights.flatten(&tensors)?, vectors[1].clone()])
-}
-
-/// Returns the vectors after a walk as training may take it.
-fn moved([weights, scales]: &[Tensor; 2], seed: u64) -> [Tensor; 2] {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut walk = |vector: &Tensor, step: &dyn Fn(f32) -> f32| {
-        let values: Vec<f32> = vector.to_f32().unwrap();
-        let values: Vec<f32> = values.into_iter().map(|v| v + step(v) * rng.sample::<f32, _>(StandardNormal)).collect();
-        Tensor::from_f32(vector.shape(), &values)
-    };
-    [walk(weights, &|w| 0.2 * w.abs()), walk(scales, &|_| 0.1)]
 }
 
 /// Says where the file that is emitted computes something else than the student: in ONNX Runtime at all, in tract by more
@@ -217,30 +179,4 @@ fn what_is_trained_of_real_networks_is_what_is_shipped() {
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
-}
-
-#[test]
-fn biases_of_channels_next_to_dead_fit_int32_after_training_too() {
-    let policy = Policy { target: Target::OrtCpu, ..Policy::default() };
-    let made = quantized(&emission::network(), &policy).unwrap();
-    let student = Student::new(&made.student, &made.plan, &made.solution).unwrap();
-    let [weights, scales] = student.start().unwrap();
-    let (mut failed, mut checked) = (Vec::new(), 0);
-    for shrunk in [0.0, 1.0, 5.0] {
-        let values: Vec<f32> = scales.to_f32().unwrap().iter().map(|s| s - shrunk).collect();
-        let vectors = [weights.clone(), Tensor::from_f32(scales.shape(), &values)];
-        let Solved { student: float, plan, solution } = settled(&made, &student, &vectors, ort()).unwrap();
-        for layer in &plan.layers {
-            let bias = float.maker(&layer.output).and_then(|node| float.constant_of(node.input(2)?));
-            let (Some(bias), Some(weight)) = (bias, layer.weight) else { continue };
-            let (x, w) = (solution.activations[layer.input].scale[0], &solution.weights[weight].grid.scale);
-            // Integer kernels take the scale of the bias for the product of the other two.
-            let fitting = quantize_bias(&bias.to_f32().unwrap(), x, w).weight_scale;
-            checked += 1;
-            if fitting != *w {
-                failed.push(format!("{}, steps e^-{shrunk}: {w:?}, fitting {fitting:?}", layer.name));
-            }
-        }
-    }
-    assert!(failed.is_empty() && checked >= 9, "{failed:#?}");
 }
