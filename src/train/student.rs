@@ -94,6 +94,11 @@ impl Student {
         let name = self.graph.name_of(y).to_owned();
         let constant = self.graph.find(tensor).and_then(|id| self.graph.constant_of(id));
         let values = constant.ok_or_else(|| Error::Plan(format!("the weight \"{tensor}\" of the plan is computed")))?;
+        let found = self.quantized.get(index).map(|quantized| &quantized.shape[..]);
+        if found != Some(values.shape()) {
+            let message = format!("the weight \"{tensor}\" is {:?}, the solution has {found:?} for it", values.shape());
+            return Err(Error::Plan(message));
+        }
         let start = inside(&self.quantized[index], &values.to_f32()?);
         let values = Tensor::from_f32(values.shape(), &start);
         let grid = self.quantized[index].grid.clone();

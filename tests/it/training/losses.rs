@@ -115,7 +115,10 @@ fn flat(g: &mut Build) {
     layer(g, "Gemm", "f", "scores", &[6, 5], 5, []);
 }
 
-fn cases() -> Vec<(&'static str, Graph, Vec<(&'static str, bool)>)> {
+/// Name, model, and the tensors that are compared with whether they hold scores.
+type Case = (&'static str, Graph, Vec<(&'static str, bool)>);
+
+fn cases() -> Vec<Case> {
     let softmax = net(|g| {
         flat(g);
         g.node("Softmax", "scores", "y", []);

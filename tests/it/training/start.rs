@@ -9,9 +9,9 @@ use dfq_onnx::train::Student;
 
 use super::models;
 use super::settled::{at, moved, settled};
-use crate::emission;
 use crate::support::quantized::{quantized, quantized_by};
 use crate::support::{fixture, ort};
+use crate::{emission, targets};
 
 #[test]
 fn biases_of_channels_next_to_dead_fit_int32_after_training_too() {
@@ -101,8 +101,21 @@ fn what_a_layer_takes_back_when_it_is_left_float_is_what_training_did_too() {
 }
 
 #[test]
-fn a_plan_for_another_network_is_refused_by_the_tensor_it_names() {
+fn a_plan_or_solution_for_another_network_is_refused_by_the_tensor_it_names() {
     let made = quantized(&emission::network(), &Policy::default()).unwrap();
-    let error = Student::new(&models::attention(), &made.plan, &made.solution).unwrap_err();
-    assert!(error.to_string().contains("which the graph lacks"), "{error}");
+    let mut short = made.solution.clone();
+    short.weights.truncate(1);
+    let cases = [
+        ("lacking tensors", &models::attention(), &made.solution, "which the graph lacks"),
+        ("other shapes", &targets::network(), &made.solution, "the weight \"c1_w\" is [16, 4, 3, 3]"),
+        ("too few weights", &made.student, &short, "the solution has None for it"),
+    ];
+    let mut failed = Vec::new();
+    for (name, graph, solution, text) in cases {
+        match Student::new(graph, &made.plan, solution) {
+            Err(error) if error.to_string().contains(text) && error.exit_code() == 3 => {}
+            other => failed.push(format!("{name}: {:?}", other.map(|_| ()))),
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
 }
