@@ -88,7 +88,8 @@ fn apply<'b>(
     }
     let place = builder.graph().describe(node);
     let Some(rule) = rule_of(node) else {
-        let message = "has no gradient rule; tap the network before it, or keep what lies behind it out of the loss";
+        let message =
+            "has no gradient rule, so that nothing before it can be trained; use a recipe that does not train";
         return Err(Error::unsupported(place, message));
     };
     let step = Step {

@@ -64,11 +64,13 @@ fn inline_node<'b>(
 ) -> Result<()> {
     let place = graph.describe(node);
     if !node.domain.is_empty() {
-        return Err(Error::unsupported(place, format!("operators of \"{}\" cannot be trained", node.domain)));
+        let message = format!("operators of \"{}\" cannot be trained; use a recipe that does not train", node.domain);
+        return Err(Error::unsupported(place, message));
     }
     let read = |id: &Option<ValueId>| id.map(|id| constant_or(builder, graph, id, tensors, tap)).transpose();
     let inputs = node.inputs.iter().map(read).collect::<Result<Vec<_>>>()?;
-    let bare = Node { inputs: Vec::new(), outputs: Vec::new(), ..node.clone() };
+    let name = graph.label(node).to_owned();
+    let bare = Node { name, inputs: Vec::new(), outputs: Vec::new(), ..node.clone() };
     let wanted = node.outputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
     let results = builder.call_at(&place, bare, &inputs, wanted);
     for (id, result) in node.outputs.iter().zip(results) {

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{RangeSource, Solved, Teacher};
+use super::weights::fit_biases;
+use super::{RangeSource, Solution, Solved, Teacher};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor};
 use crate::onnx::{self, INLINE_LIMIT};
+use crate::plan::Plan;
+use crate::quant::{Grid, round_to_nearest};
 use crate::train::{
     Checkpoints, Course, Descent, Identity, LearningRate, Pool, Schedule, Settings, Student, Trained, TrainingStep,
     descend, fingerprint, peak_bytes, read_out, sha256,
@@ -89,7 +92,7 @@ impl Training<'_> {
         step: &TrainingStep,
         solved: &Solved,
     ) -> Result<([Tensor; 2], TrainingReport)> {
-        if let Some(folder) = &self.settings.save_graphs {
+        if let Some(folder) = self.settings.save_graphs.as_ref().filter(|_| !self.dry_run) {
             std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
             onnx::save(&step.graph, &folder.join(format!("{}.step.onnx", stage.name)), INLINE_LIMIT)?;
         }
@@ -140,11 +143,15 @@ impl Training<'_> {
         let Some(folder) = &self.settings.folder else { return Ok(None) };
         std::fs::create_dir_all(&folder.path).map_err(Error::write(&folder.path))?;
         let Stage { steps, batch, samples, learning_rate, ref schedule, .. } = *stage;
+        let Teacher { input, norms, seed, .. } = self.teacher;
+        let shape = |id| self.float.value(id).shape.iter().flatten().map(ToString::to_string).collect::<Vec<_>>();
+        let shapes: Vec<Vec<String>> = self.float.fed_inputs().into_iter().map(shape).collect();
+        let fed = (shapes, input, norms);
         let run = Identity {
             stage: stage.name.to_owned(),
-            seed: self.teacher.seed,
+            seed,
             model: model_sha256(self.model)?,
-            settings: fingerprint(&(&solved.plan, steps, batch, samples, learning_rate, schedule)),
+            settings: fingerprint(&(&solved.plan, steps, batch, samples, learning_rate, schedule, fed)),
         };
         let path = folder.path.join(format!("{}.safetensors", stage.name));
         if !folder.resume && path.exists() {
@@ -181,8 +188,24 @@ impl Training<'_> {
         solution.activations = activations;
         solution.weights = weights;
         solution.sources.fill(RangeSource::Trained);
-        Ok(())
+        refit_biases(student, plan, solution)
     }
+}
+
+/// Enlarges scales of weights whose bias left int32 as the scale of the input went down.
+fn refit_biases(student: &Graph, plan: &Plan, solution: &mut Solution) -> Result<()> {
+    for (index, weight) in solution.weights.iter_mut().enumerate() {
+        let scale = fit_biases(student, plan, index, &solution.activations, &weight.grid.scale)?;
+        let changed = scale.iter().zip(&weight.grid.scale).filter(|(new, old)| new != old).count();
+        if changed > 0 {
+            let grid = Grid { scale, ..weight.grid.clone() };
+            *weight = round_to_nearest(grid, &weight.shape, &weight.dequantize());
+            let name = &plan.weights[index].tensor;
+            solution.enlarged.retain(|(enlarged, _)| enlarged != name);
+            solution.enlarged.push((name.clone(), changed));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the vectors of weights and of logarithms of steps.

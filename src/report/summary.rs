@@ -7,7 +7,7 @@ use crate::onnx;
 use crate::passes::is_converted;
 use crate::plan::{Activation, Cause, ContainerChoice, Plan, Policy, Weight, container_choice, macs};
 use crate::quant::Grid;
-use crate::recipes::{Solution, TrainingReport};
+use crate::recipes::{RangeSource, Solution, TrainingReport};
 use crate::stats::{InputSource, InputStatistics};
 use crate::verify::Saturation;
 
@@ -194,7 +194,7 @@ pub fn warnings(plan: &Plan, solution: &Solution, input: &InputStatistics) -> Ve
         warnings.push(Warning::RuntimeNotRun { runtime });
     }
     let bits = plan.fewest_bits();
-    if bits <= 4 {
+    if bits <= 4 && !solution.sources.contains(&RangeSource::Trained) {
         warnings.push(Warning::FewBits { bits });
     }
     warnings

@@ -34,7 +34,8 @@ pub struct Checkpoints {
     pub run: Identity,
     /// Whether to go on from what the file holds; without one, from the beginning.
     pub resume: bool,
-    /// Time between two checkpoints at least.
+    /// Time between two checkpoints at least. The first is written as soon as losses are read, so that a folder that takes
+    /// none is found out early.
     pub interval: Duration,
 }
 
@@ -69,7 +70,7 @@ pub fn descend(
     let resumed = done;
     let mut session =
         engine.load_steps(&step.graph, &state, &SessionOptions { prepacking: true, ..SessionOptions::default() })?;
-    let mut written = Instant::now();
+    let mut written: Option<Instant> = None;
     while done < course.steps {
         let mut feeds = feed(done)?;
         feeds.push(step.optimiser.rates(course.rate.at(done), done));
@@ -87,11 +88,10 @@ pub fn descend(
         course.rate.tell(mean(&new));
         losses.extend(new);
         tell(done, &losses);
-        if let Some(checkpoints) =
-            course.checkpoints.as_ref().filter(|c| written.elapsed() >= c.interval || done == course.steps)
-        {
+        let is_due = |c: &&Checkpoints| written.is_none_or(|last| last.elapsed() >= c.interval) || done == course.steps;
+        if let Some(checkpoints) = course.checkpoints.as_ref().filter(is_due) {
             write(checkpoints, step, session.as_ref(), (&course.rate, &losses))?;
-            written = Instant::now();
+            written = Some(Instant::now());
         }
     }
     let state = (0..step.state.len()).map(|index| session.read(index)).collect::<Result<_>>()?;

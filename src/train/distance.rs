@@ -4,7 +4,7 @@ use super::Target;
 use super::losses::{kl_logits, relative_square};
 use crate::error::{Error, Result};
 use crate::expr::{Expr, Inlined};
-use crate::ir::Graph;
+use crate::ir::{DType, Graph};
 
 /// A network as expressions.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,8 @@ pub fn distance<'b>(
     temperature: f32,
 ) -> Result<Expr<'b>> {
     let one = |target: &Target| -> Result<Expr<'b>> {
-        let (teacher, student) = (teacher.tensor(&target.tensor)?, student.tensor(&target.tensor)?);
+        let tensor = |network: Network<'_, 'b>| Ok::<_, Error>(network.tensor(&target.tensor)?.cast(DType::F32));
+        let (teacher, student) = (tensor(teacher)?, tensor(student)?);
         if !target.holds_scores {
             return Ok(relative_square(teacher, student));
         }

@@ -31,9 +31,13 @@ impl Distillation {
         onnx::upgrade(&mut teacher, OPSET)?;
         shape::infer(&mut teacher)?;
         let targets = targets(&teacher);
+        // What lies behind them, suppression of boxes say, is not trained and need not be of fixed shape.
         let names: Vec<&str> = targets.tensors.iter().map(|target| target.tensor.as_str()).collect();
         teacher.cut(&names);
-        student.graph_mut().cut(&names);
+        student.graph.cut(&names);
+        // Messages name the nodes of the step graph, in which those of the student keep their names.
+        let names: Vec<String> = teacher.nodes.iter().map(|n| format!("teacher/{}", teacher.label(n))).collect();
+        teacher.nodes.iter_mut().zip(names).for_each(|(node, name)| node.name = name);
         let optimiser =
             Optimiser::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decoupled: false };
         Ok(Self { student, teacher, targets, temperature: 1.0, optimiser, losses: 20 })

@@ -25,7 +25,8 @@ pub fn fake_quantize<'b>(x: Expr<'b>, scale: Expr<'b>, grid: &Grid) -> Expr<'b> 
 #[track_caller]
 pub fn integers<'b>(x: Expr<'b>, scale: Expr<'b>, grid: &Grid) -> Expr<'b> {
     let mut shape = vec![1; grid.scheme.axis.map_or(1, |_| x.rank())];
-    if let Some(axis) = grid.scheme.axis {
+    // Behind a mistake the rank is 0.
+    if let Some(axis) = grid.scheme.axis.filter(|&axis| axis < shape.len()) {
         shape[axis] = scale.len();
     }
     let bound = |values: Vec<f32>| match values.len() {

@@ -9,10 +9,18 @@ use crate::expr::Expr;
 #[track_caller]
 pub fn kl_logits<'b>(teacher: Expr<'b>, student: Expr<'b>, temperature: f32) -> Expr<'b> {
     let [batch, _] = teacher.dims();
-    let logits = |e: Expr<'b>| (e * (1.0 / temperature)).log_softmax(1);
+    let logits = |e: Expr<'b>| log_softmax(e * (1.0 / temperature));
     let p = logits(teacher.stop_gradient());
     let divergence = (p.exp() * (p - logits(student))).sum(&[], false);
     divergence * (temperature * temperature / small(batch))
+}
+
+/// Returns `x - log Σ exp x` of `x: [N, classes]`. tract takes the logarithm of a Softmax for LogSoftmax, which is that of 0
+/// where a class is far behind (seen in 0.23.9).
+#[track_caller]
+fn log_softmax(x: Expr) -> Expr {
+    let x = x - x.stop_gradient().largest(&[1], true);
+    x - x.exp().sum(&[1], true).log()
 }
 
 /// Returns `Σ (student - teacher)² / Σ teacher²`; no gradient passes the teacher.

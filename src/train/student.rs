@@ -6,7 +6,7 @@ use super::TrainedVector;
 use super::fake_quantize::fake_quantize;
 use crate::error::{Error, Result};
 use crate::expr::{Builder, Expr, Inlined, OPSET, inline};
-use crate::ir::{Graph, ValueId};
+use crate::ir::{Graph, Tensor, ValueId};
 use crate::place::{layer_of, place};
 use crate::plan::{Layer, Plan};
 use crate::quant::{ChannelLayout, Grid, QuantizedTensor};
@@ -35,7 +35,7 @@ enum Role {
 /// results of its layer, and the ends of each grid by a step of it.
 #[derive(Clone, Debug)]
 pub struct Student {
-    graph: Graph,
+    pub(super) graph: Graph,
     /// Grids of activations.
     pub(super) grids: Vec<Grid>,
     /// Weights on their grids, as training starts.
@@ -100,6 +100,11 @@ impl Student {
         let name = self.graph.name_of(y).to_owned();
         let constant = self.graph.find(tensor).and_then(|id| self.graph.constant_of(id));
         let values = constant.ok_or_else(|| Error::Plan(format!("the weight \"{tensor}\" of the plan is computed")))?;
+        let found = self.quantized.get(index).map(|quantized| &quantized.shape[..]);
+        if found != Some(values.shape()) {
+            let message = format!("the weight \"{tensor}\" is {:?}, the solution has {found:?} for it", values.shape());
+            return Err(Error::Plan(message));
+        }
         let (shape, values) = (values.shape().to_vec(), values.to_f32()?);
         let quantized = self.quantized[index].clone();
         self.add_scale(&name, &quantized.grid)?;
@@ -133,9 +138,9 @@ impl Student {
         &self.graph
     }
 
-    /// Returns the same for changes that leave what is trained alone.
-    pub(super) fn graph_mut(&mut self) -> &mut Graph {
-        &mut self.graph
+    /// Returns the vectors that training starts from: weights `[n]` and logarithms of steps `[m]`.
+    pub fn start(&self) -> [Tensor; 2] {
+        [self.weights.start(), self.scales.start()]
     }
 
     /// Returns the student's forward pass on `inputs` with trained `weights: [n]` and `scales: [m]`.

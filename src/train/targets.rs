@@ -1,7 +1,7 @@
 //! Which tensors a student is to make as its teacher does.
 
 use crate::autodiff::has_rule;
-use crate::ir::{Graph, ValueId};
+use crate::ir::{DType, Graph, ValueId};
 use crate::outputs::{compared_tensors, may_hold_scores};
 use crate::plan::is_layer;
 
@@ -24,7 +24,7 @@ pub struct Targets {
 }
 
 /// Returns what stands for the outputs of `graph`: logits before a trailing Softmax, scores before a decision such as
-/// ArgMax, else the outputs themselves; and where an operator without gradient rule lies between such a tensor and the
+/// ArgMax, else the outputs themselves, in float32 where a Cast makes another type of it; and where an operator without gradient rule lies between such a tensor and the
 /// layers, what that operator reads.
 pub fn targets(graph: &Graph) -> Targets {
     let reach = Reach::of(graph);
@@ -32,6 +32,7 @@ pub fn targets(graph: &Graph) -> Targets {
     for (tensor, _) in compared_tensors(graph) {
         reach.before(graph, tensor, &mut found, &mut blocked);
     }
+    let mut found: Vec<ValueId> = found.into_iter().map(|id| before_casts(graph, id)).collect();
     found.sort_unstable();
     found.dedup();
     blocked.sort_unstable();
@@ -50,6 +51,17 @@ fn target(graph: &Graph, tensor: ValueId) -> Target {
         tensor: graph.name_of(tensor).to_owned(),
         holds_scores: classes > 1 && is_vector && may_hold_scores(graph, tensor),
     }
+}
+
+fn before_casts(graph: &Graph, tensor: ValueId) -> ValueId {
+    let mut at = tensor;
+    while graph.value(at).dtype != Some(DType::F32)
+        && let Some(cast) = graph.maker(graph.name_of(at)).filter(|node| node.is("Cast"))
+        && let Some(input) = cast.input(0).filter(|&id| graph.value(id).dtype.is_some_and(DType::is_float))
+    {
+        at = input;
+    }
+    at
 }
 
 /// Which values follow from layers, and whether gradients pass all operators in between.

@@ -14,7 +14,7 @@ use crate::support::net::{layer, normal, pads};
 use crate::support::program::run;
 
 /// Name, model, and for each output that is reported whether it has a top-1 class.
-type Case = (&'static str, Graph, &'static [(&'static str, bool)]);
+pub type Case = (&'static str, Graph, &'static [(&'static str, bool)]);
 
 fn quantize(folder: &Path, graph: &Graph, flags: &str) -> Result<Value, String> {
     onnx::save(graph, &folder.join("model.onnx"), usize::MAX).unwrap();
@@ -153,7 +153,8 @@ fn bytes() -> Graph {
     g.outputs("y")
 }
 
-fn cases() -> Vec<Case> {
+/// One model of each kind.
+pub fn cases() -> Vec<Case> {
     vec![
         ("boxes and scores", detector("N").outputs("boxes scores"), &[("boxes", false), ("scores", false)]),
         ("boxes and scores, batch of 1", detector("1").outputs("boxes scores"), &[("boxes", false), ("scores", false)]),

@@ -30,4 +30,5 @@ mod steps;
 mod support;
 mod targets;
 mod tied;
+mod training;
 mod verify;

@@ -1,0 +1,14 @@
+//! Training: what is trained is what is shipped, runs end with the same bytes however often they are interrupted, and
+//! what cannot be trained is refused with a word.
+
+mod command;
+mod forward;
+mod kinds;
+mod losses;
+mod memory;
+mod models;
+mod quantizers;
+mod refusals;
+mod resumption;
+mod settled;
+mod start;
