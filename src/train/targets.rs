@@ -32,14 +32,18 @@ pub fn targets(graph: &Graph) -> Targets {
     for (tensor, _) in compared_tensors(graph) {
         reach.before(graph, tensor, &mut found, &mut blocked);
     }
-    let mut found: Vec<ValueId> = found.into_iter().map(|id| before_casts(graph, id)).collect();
-    found.sort_unstable();
-    found.dedup();
+    let mut tensors: Vec<ValueId> = Vec::new();
+    for tensor in found.into_iter().map(|id| before_casts(graph, id)) {
+        let is_float = graph.value(tensor).dtype.is_none_or(|dtype| dtype.is_float());
+        if is_float && !tensors.contains(&tensor) {
+            tensors.push(tensor);
+        }
+    }
     blocked.sort_unstable();
     blocked.dedup();
-    let tensors = found.into_iter().filter(|&id| graph.value(id).dtype.is_none_or(|dtype| dtype.is_float()));
     let blocked = blocked.into_iter().map(|node: usize| graph.describe(&graph.nodes[node]));
-    Targets { tensors: tensors.map(|id| target(graph, id)).collect(), blocked: blocked.collect() }
+    let tensors = tensors.into_iter().map(|id| target(graph, id));
+    Targets { tensors: tensors.collect(), blocked: blocked.collect() }
 }
 
 fn target(graph: &Graph, tensor: ValueId) -> Target {
@@ -74,7 +78,7 @@ impl Reach {
     fn of(graph: &Graph) -> Self {
         let values = graph.value_ids().count();
         let (mut follows, mut reached) = (vec![false; values], vec![true; values]);
-        for node in &graph.nodes {
+        for node in graph.nodes.iter().filter(|node| !node.is("Shape") && !node.is("Size")) {
             let inputs = || node.inputs.iter().flatten().filter(|id| follows[id.index()]);
             if !is_layer(node) && inputs().next().is_none() {
                 continue;
@@ -102,7 +106,7 @@ impl Reach {
             if !has_rule(&graph.nodes[place]) {
                 blocked.push(place);
             }
-            waiting.extend(graph.nodes[place].inputs.iter().flatten());
+            waiting.extend(graph.nodes[place].inputs.iter().flatten().rev());
         }
     }
 }

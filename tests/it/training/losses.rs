@@ -153,7 +153,7 @@ fn cases() -> Vec<Case> {
         ("scores and features", both.outputs("y features"), vec![("scores", true), ("features", false)]),
         ("labels", labels.outputs("y"), vec![("scores", true)]),
         ("one number", one.outputs("y"), vec![("y", false)]),
-        ("an embedding", embedding.outputs("y"), vec![("y", false)]),
+        ("an embedding behind a length without a rule", embedding.outputs("y"), vec![("scores", true)]),
         ("scores beside sizes", seen.outputs("scores y"), vec![("scores", true)]),
         ("sizes alone", sizes.outputs("y"), vec![]),
     ]
