@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use dfq_onnx::runtime::EngineChoice;
 
-use prepare::{Prepared, RATES, prepare};
+use prepare::{Prepared, Settings, prepare};
 use process::{End, Steps};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -38,6 +38,10 @@ struct Options {
     /// Bits of weights and activations
     #[arg(long, default_value = "w4a4", value_parser = bits)]
     precision: (u32, u32),
+    /// Learning rates of weights and biases, and of the logarithms of quantizers' steps: so small that engines part by
+    /// what they compute more than by ties of rounding
+    #[arg(long, num_args = 2, value_names = ["WEIGHTS", "SCALES"], default_values_t = [1e-5, 1e-4])]
+    rates: Vec<f32>,
     /// Where graphs, state, batches and losses are left for steps.py, a folder for each model
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -55,6 +59,12 @@ struct Options {
     bench: bool,
 }
 
+impl Options {
+    fn rates(&self) -> [f32; 2] {
+        [self.rates[0], self.rates[1]]
+    }
+}
+
 fn main() -> Result<()> {
     let mut options = Options::parse();
     if let (Some(engine), Some(folder)) = (options.child, &options.folder) {
@@ -65,11 +75,11 @@ fn main() -> Result<()> {
         options.models = MODELS.iter().map(|name| shared.join(format!("{name}.onnx"))).collect();
     }
     let (weights, activations) = options.precision;
+    let rates = options.rates();
     println!(
-        "w{weights}a{activations}, Adam at constant rates: {}; threads: {}. Rates are small, so that ties of rounding do \
-         not part the engines. Engines step in turn. Other work on the machine makes times noisy: the ratio counts.",
-        RATES.map(|(name, rate)| format!("{name} {rate:e}")).join(", "),
-        options.threads
+        "w{weights}a{activations}, Adam, constant learning rates of weights {:e} and of scales {:e}, threads: {}. Engines \
+         step in turn. Other work on the machine makes times noisy: the ratio counts.",
+        rates[0], rates[1], options.threads
     );
     let mut failed = 0;
     for model in &options.models {
@@ -95,7 +105,9 @@ fn bits(text: &str) -> std::result::Result<(u32, u32), String> {
 fn measure(model: &Path, name: &str, options: &Options) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dfq-onnx-bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let folder = options.folder.as_deref().unwrap_or(scratch.path()).join(name);
-    let make = || prepare(model, options.precision, options.batch, options.steps);
+    let Options { precision, batch, steps, .. } = *options;
+    let settings = Settings { precision, batch, steps, rates: options.rates() };
+    let make = || prepare(model, &settings);
     let prepared = make()?;
     let is_same = prepared.is_same(&make()?)?;
     prepared.write(&folder)?;

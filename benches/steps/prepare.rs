@@ -19,9 +19,8 @@ use quantized::{Quantized, prepared, quantized_from};
 
 use crate::Result;
 
-/// Learning rates of weights and biases, and of the logarithms of quantizers' steps: small, so that engines part by what
-/// they compute and not by ties of rounding.
-pub const RATES: [(&str, f32); 2] = [("weights", 1e-5), ("scales", 1e-4)];
+/// The vectors that are trained: weights and biases, and the logarithms of quantizers' steps.
+pub const VECTORS: [&str; 2] = ["weights", "scales"];
 /// Batches that come again and again.
 const BATCHES: u64 = 4;
 /// Samples of a step where the user gives none: of small inputs, and of others.
@@ -40,6 +39,18 @@ pub fn ort() -> &'static dyn Engine {
     ENGINES.get_or_init(open).main()
 }
 
+/// How a model becomes a step.
+pub struct Settings {
+    /// Bits of weights and activations.
+    pub precision: (u32, u32),
+    /// Samples of a step where the model does not fix them.
+    pub batch: Option<usize>,
+    /// Steps that there are rates for.
+    pub steps: u64,
+    /// Learning rates of [`VECTORS`].
+    pub rates: [f32; 2],
+}
+
 /// A step and what it is fed.
 pub struct Prepared {
     pub step: TrainingStep,
@@ -47,17 +58,19 @@ pub struct Prepared {
     pub batch: usize,
     /// By name and number of the batch.
     pub batches: BTreeMap<String, Tensor>,
+    rates: [f32; 2],
 }
 
-/// Returns the training step of a model quantized by `fast`, on `batch` samples where given and not fixed.
-pub fn prepare(model: &Path, (weights, activations): (u32, u32), batch: Option<usize>, steps: u64) -> Result<Prepared> {
+/// Returns the training step of a model quantized by `fast`.
+pub fn prepare(model: &Path, settings: &Settings) -> Result<Prepared> {
+    let (weights, activations) = settings.precision;
     let policy = Policy { weight_bits: weights, activation_bits: activations, ..Policy::default() };
     let prepared = prepared(&onnx::load(model)?, &policy)?;
     let Quantized { student, plan, solution, .. } = quantized_from(&prepared, &policy, "fast", 1)?;
     let mut distillation = Distillation::new(&prepared.float, Student::new(&student, &plan, &solution)?)?;
-    distillation.rates = RATES.map(|(_, rate)| rate);
+    distillation.rates = settings.rates;
     let graph = distillation.teacher();
-    let batch = graph.fixed_batch().or(batch).unwrap_or_else(|| usual_batch(graph));
+    let batch = graph.fixed_batch().or(settings.batch).unwrap_or_else(|| usual_batch(graph));
     let (step, loss) = (distillation.step(batch)?, distillation.loss_graph(batch)?);
     let mut batches = BTreeMap::new();
     for number in 0..BATCHES {
@@ -65,8 +78,8 @@ pub fn prepare(model: &Path, (weights, activations): (u32, u32), batch: Option<u
         let names = graph.fed_inputs().into_iter().map(|id| format!("{}.{number}", graph.name_of(id)));
         batches.extend(names.zip(inputs));
     }
-    batches.extend((0..steps).map(|number| (format!("rates.{number}"), step.optimiser.rates(1.0, number))));
-    Ok(Prepared { step, loss, batch, batches })
+    batches.extend((0..settings.steps).map(|number| (format!("rates.{number}"), step.optimiser.rates(1.0, number))));
+    Ok(Prepared { step, loss, batch, batches, rates: settings.rates })
 }
 
 fn usual_batch(graph: &Graph) -> usize {
@@ -103,7 +116,7 @@ impl Prepared {
 
     /// Returns how many numbers are trained, by vector.
     pub fn trained(&self) -> [usize; 2] {
-        RATES.map(|(name, _)| {
+        VECTORS.map(|name| {
             let entry = self.step.state.iter().find(|entry| entry.0 == name);
             entry.map_or(0, |(_, start)| start.shape().iter().product())
         })
@@ -131,7 +144,8 @@ impl Prepared {
         let optimiser = serde_json::to_value(self.step.optimiser)?;
         // The settings without the name of the rule.
         let settings = optimiser.as_object().and_then(|rule| rule.values().next()).cloned();
-        let rates: Map<String, Value> = RATES.iter().map(|(name, rate)| ((*name).to_owned(), json!(rate))).collect();
+        let rates = VECTORS.iter().zip(self.rates).map(|(name, rate)| ((*name).to_owned(), json!(rate)));
+        let rates: Map<String, Value> = rates.collect();
         let losses: Map<String, Value> = results.iter().map(|(name, each, _)| (name.clone(), json!(each))).collect();
         let times: Map<String, Value> = results.iter().map(|(name, _, ms)| (name.clone(), json!(ms))).collect();
         Ok(json!({
