@@ -12,8 +12,9 @@ Rounding makes such runs chaotic: the last bit of one activation moves a whole q
 losses of PyTorch itself, started one rounding apart, may differ by far more than LIMIT. That spread is measured and
 printed; with --spread a run also passes that stays within it. Where onnxruntime is installed `step.onnx` runs here too
 and PyTorch takes every single step from the state that `step.onnx` has before it, where nothing adds up. Steps whose
-values both round alike have to agree within LIMIT in loss and gradients; in others the first values that are rounded
-differently have to be ties, in the middle between two steps of the grid.
+values both round alike have to agree within LIMIT in loss, and in gradients in the median, and always where they clip
+alike too; there has to be one. In others the first values that are rounded or clipped differently have to be ties: in
+the middle between two steps of the grid, or at its edge (where the cap of a ReLU6 lies before the first step).
 """
 
 import argparse
@@ -123,31 +124,42 @@ def single_step(folder, network, state, step):
     return loss, {name: (vector.grad, vector.detach()) for name, vector in vectors.items()}
 
 
-class Roundings:
-    """All values that the loss rounds, in ONNX Runtime and in PyTorch."""
+class Decisions:
+    """All values that the loss rounds or clips, in ONNX Runtime and in PyTorch."""
 
     def __init__(self, path, options):
         model = onnx.load(path)
-        self.nodes = [node for node in model.graph.node if node.op_type == "Round"]
-        names = [name for node in self.nodes for name in (node.input[0], node.output[0])]
+        self.nodes = [node for node in model.graph.node if node.op_type in ("Round", "Clip")]
+        names = list(dict.fromkeys(name for node in self.nodes for name in (node.input[0], node.output[0])))
+        # What is fed is no result.
+        made = {name for node in model.graph.node for name in node.output}
+        self.nodes = [node for node in self.nodes if node.input[0] in made]
+        self.names = [name for name in names if name in made]
         del model.graph.output[:]
-        model.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, None) for name in names)
+        model.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, None) for name in self.names)
         self.session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
         self.network = Network(path)
-        self.network.outputs = names
+        self.network.outputs = self.names
 
-    def first_difference(self, feeds):
-        """Returns the first result whose values are rounded differently, how many are, and how far the furthest of them
-        is from a tie; None where all are rounded alike."""
-        ours = self.session.run(None, {name: feeds[name].numpy() for name in self.network.inputs})
+    def first_differences(self, feeds):
+        """Returns, for Round and for Clip, the first result that is decided differently, for how many values, and the
+        largest distance of them from a tie; None where all are decided alike."""
+        fed = {name: feeds[name] for name in self.network.inputs}
+        ours = dict(zip(self.names, self.session.run(None, {name: value.numpy() for name, value in fed.items()})))
         with torch.no_grad():
-            theirs = [value.numpy() for value in self.network.run({name: feeds[name] for name in self.network.inputs})]
-        for i, node in enumerate(self.nodes):
-            others = ours[2 * i + 1] != theirs[2 * i + 1]
-            if others.any():
-                x = theirs[2 * i][others]
-                return node.output[0], int(others.sum()), float(abs(abs(x - x.round()) - 0.5).max())
-        return None
+            theirs = {name: value.numpy() for name, value in zip(self.names, self.network.run(fed))}
+        found = {"Round": None, "Clip": None}
+        for node in self.nodes:
+            pairs = [(values[node.input[0]], values[node.output[0]]) for values in (ours, theirs)]
+            if node.op_type == "Round":
+                others = pairs[0][1] != pairs[1][1]
+                away = [abs(abs(x - x.round()) - 0.5) for x, _ in pairs[1:]]
+            else:
+                others = (pairs[0][0] == pairs[0][1]) != (pairs[1][0] == pairs[1][1])
+                away = [abs(x - y) for x, y in pairs]
+            if others.any() and not found[node.op_type]:
+                found[node.op_type] = node.output[0], int(others.sum()), max(float(each[others].max()) for each in away)
+        return found
 
 
 def follow(folder, steps, threads):
@@ -159,7 +171,7 @@ def follow(folder, steps, threads):
     session = onnxruntime.InferenceSession(folder.path / "step.onnx", options, ["CPUExecutionProvider"])
     inputs, count = [port.name for port in session.get_inputs()], len(session.get_outputs())
     state = {name: folder.state[name] for name in inputs[:count]}
-    roundings = Roundings(folder.path / "loss.onnx", options)
+    decisions = Decisions(folder.path / "loss.onnx", options)
     losses, times, off, flips = [], [], [], []
     for step in range(steps):
         feeds = {**state, **{name: folder.feed(name, step) for name in inputs[count:]}}
@@ -170,7 +182,7 @@ def follow(folder, steps, threads):
         losses.append(after["losses"].flatten()[-1].item())
         loss, expected = single_step(folder, network, state, step)
         off.append({"loss": distance(losses[-1], loss)})
-        flips.append(roundings.first_difference(feeds))
+        flips.append(decisions.first_differences(feeds))
         for name, (gradient, vector) in expected.items():
             ours = (folder.moments(name, after)[0] - beta * folder.moments(name, state)[0]) / (1 - beta)
             off[-1][f"gradient of {name}"] = ((ours - gradient).norm() / gradient.norm()).item()
@@ -181,19 +193,26 @@ def follow(folder, steps, threads):
 
 def judge(off, flips):
     """Prints the differences of single steps, and returns whether all that differs follows from ties."""
-    alike = [each for each, flip in zip(off, flips) if flip is None]
-    print(f"{len(alike)} of {len(off)} single steps from the same state round alike in PyTorch")
+    rounded = [each for each, flip in zip(off, flips) if not flip["Round"]]
+    alike = [each for each, flip in zip(off, flips) if not any(flip.values())]
+    print(f"of {len(off)} single steps from the same state {len(rounded)} round as PyTorch does, {len(alike)} clip so")
     for title, rows in [("these", alike), ("all", off)]:
         for name in rows[0] if rows else []:
             each = [row[name] for row in rows]
             print(f"  relative difference, {title}: {name}: median {statistics.median(each):.1e}, most {max(each):.1e}")
-    good = all(row[name] <= LIMIT for row in alike for name in row if not name.startswith("update"))
+    good = bool(rounded) and all(row["loss"] <= LIMIT for row in rounded)
+    gradients = [name for name in off[0] if name.startswith("gradient")]
+    good &= all(row[name] <= LIMIT for row in alike for name in gradients)
+    # A single value that is clipped differently moves few gradients by much, and none in most steps.
+    good &= bool(rounded) and all(statistics.median(row[name] for row in rounded) <= LIMIT for name in gradients)
     for step, flip in enumerate(flips, 1):
-        if flip:
-            name, values, away = flip
+        # The first rounding that differs makes others clip differently.
+        first = flip["Round"] or flip["Clip"]
+        if first:
+            name, values, away = first
             good &= away <= TIE
             print(f"  step {step}: {name!r} is the first to differ, in {values} value(s), "
-                  f"{'ties' if away <= TIE else 'NO TIES'} (at most {away:.1e} from the middle)")
+                  f"{'ties' if away <= TIE else 'NO TIES'} (at most {away:.1e} from one)")
     return good
 
 
