@@ -2,6 +2,8 @@
 
 #![allow(missing_docs)]
 
+mod resident;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -46,7 +48,7 @@ fn measure(model: &Path, bits: &str, folder: &Path) -> Result<(), Box<dyn std::e
     let mut peak = None;
     let status = loop {
         // The system keeps the highest value, so the last look before the end tells it.
-        peak = resident_peak(child.id()).or(peak);
+        peak = resident::peak(&child.id().to_string()).or(peak);
         if let Some(status) = child.try_wait()? {
             break status;
         }
@@ -61,13 +63,6 @@ fn measure(model: &Path, bits: &str, folder: &Path) -> Result<(), Box<dyn std::e
     let failed = if status.success() { String::new() } else { format!("  FAILED: {status}") };
     println!("{name:<28} {bits:>6} {:>9.1} {seconds:>9.2} {peak:>9} {ratio:>6}{failed}", size / 1e6);
     Ok(())
-}
-
-/// Returns the largest resident memory of a running process so far, pages of mapped files included; Linux only.
-fn resident_peak(process: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Writes a network of a convolution, MatMuls and Gemms with about so many gigabytes of weights as external data.

@@ -4,7 +4,7 @@ use dfq_onnx::emit::emit;
 use dfq_onnx::ir::Graph;
 use dfq_onnx::plan::{Plan, Policy, plan};
 use dfq_onnx::recipes::{self, Solution, Teacher};
-use dfq_onnx::stats::{guess_input, read_batch_norms};
+use dfq_onnx::stats::{BatchNorm, InputStatistics, guess_input, read_batch_norms};
 use dfq_onnx::{onnx, passes, shape};
 
 use super::ort;
@@ -33,17 +33,43 @@ pub fn quantized_by(graph: &Graph, policy: &Policy, recipe: &str) -> dfq_onnx::R
 
 /// Returns `graph` quantized by a recipe with so many threads.
 pub fn quantized_with(graph: &Graph, policy: &Policy, recipe: &str, threads: usize) -> dfq_onnx::Result<Quantized> {
-    let mut student = graph.clone();
-    passes::normalise(&mut student, ort())?;
-    let norms = read_batch_norms(&student);
-    let input = guess_input(&student, &norms);
-    passes::fold(&mut student)?;
-    onnx::upgrade(&mut student, policy.target.choices().opset)?;
-    shape::infer(&mut student)?;
+    quantized_from(&prepared(graph, policy)?, policy, recipe, threads)
+}
+
+/// The folded float graph, and what is known of its tensors.
+pub struct Prepared {
+    /// The graph at the operator set of the target.
+    pub float: Graph,
+    /// Its input.
+    pub input: InputStatistics,
+    norms: Vec<BatchNorm>,
+}
+
+/// Returns `graph` ready to be quantized.
+pub fn prepared(graph: &Graph, policy: &Policy) -> dfq_onnx::Result<Prepared> {
+    let mut float = graph.clone();
+    passes::normalise(&mut float, ort())?;
+    let norms = read_batch_norms(&float);
+    let input = guess_input(&float, &norms);
+    passes::fold(&mut float)?;
+    onnx::upgrade(&mut float, policy.target.choices().opset)?;
+    shape::infer(&mut float)?;
+    Ok(Prepared { float, input, norms })
+}
+
+/// Returns what a recipe makes of the float graph.
+pub fn quantized_from(
+    prepared: &Prepared,
+    policy: &Policy,
+    recipe: &str,
+    threads: usize,
+) -> dfq_onnx::Result<Quantized> {
+    let Prepared { float, input, norms } = prepared;
+    let mut student = float.clone();
     let plan = plan(&student, policy)?;
     onnx::upgrade(&mut student, plan.opset())?;
     shape::infer(&mut student)?;
-    let teacher = Teacher { norms: &norms, input: &input, engine: ort(), seed: 3, threads };
+    let teacher = Teacher { norms, input, engine: ort(), seed: 3, threads };
     let solution = (recipes::find(recipe)?.run)(&mut student, &plan, &teacher)?;
     let emitted = emit(&student, &plan, &solution)?;
     Ok(Quantized { student, plan, solution, emitted })

@@ -1,0 +1,186 @@
+//! Training steps of quantized models in ONNX Runtime and tract, from the same start on the same batches: losses, times,
+//! nodes, memory. `cargo bench --bench steps -- --help` lists what can be chosen; `steps.py` compares with PyTorch.
+
+#![allow(missing_docs)]
+
+#[path = "steps/prepare.rs"]
+mod prepare;
+#[path = "steps/process.rs"]
+mod process;
+mod resident;
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use dfq_onnx::runtime::EngineChoice;
+
+use prepare::{Prepared, Settings, prepare};
+use process::{End, Steps};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const MODELS: &[&str] = &["resnet20_cifar10", "dwstiny_cifar10", "mobilenetv1_025_224"];
+/// Steps whose losses are printed, from 1.
+const SHOWN: &[usize] = &[1, 2, 5, 10, 20, 50, 100, 200];
+/// Relative differences of losses that are looked for.
+const LIMITS: [f64; 2] = [1e-3, 1e-2];
+
+#[derive(Parser)]
+struct Options {
+    /// Models [default: three of ../shared/data]
+    models: Vec<PathBuf>,
+    /// Samples of a step, where the model does not fix them [default: 32, 8 of large images]
+    #[arg(long)]
+    batch: Option<usize>,
+    /// Steps
+    #[arg(long, default_value_t = 200)]
+    steps: u64,
+    /// Bits of weights and activations
+    #[arg(long, default_value = "w4a4", value_parser = bits)]
+    precision: (u32, u32),
+    /// Learning rates of weights and biases, and of the logarithms of quantizers' steps: so small that engines part by
+    /// what they compute more than by ties of rounding
+    #[arg(long, num_args = 2, value_names = ["WEIGHTS", "SCALES"], default_values_t = [1e-5, 1e-4])]
+    rates: Vec<f32>,
+    /// Where graphs, state, batches and losses are left for steps.py, a folder for each model
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// Engines, of which the last is compared with the first
+    #[arg(long, value_delimiter = ',', default_value = "ort,tract")]
+    engine: Vec<EngineChoice>,
+    /// Threads of each engine; tract takes one
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// The engine that this process is for
+    #[arg(long, hide = true)]
+    child: Option<EngineChoice>,
+    /// Cargo adds it
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Options {
+    fn rates(&self) -> [f32; 2] {
+        [self.rates[0], self.rates[1]]
+    }
+}
+
+fn main() -> Result<()> {
+    let mut options = Options::parse();
+    if let (Some(engine), Some(folder)) = (options.child, &options.folder) {
+        return process::serve(engine, folder, options.threads);
+    }
+    if options.models.is_empty() {
+        let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+        options.models = MODELS.iter().map(|name| shared.join(format!("{name}.onnx"))).collect();
+    }
+    let (weights, activations) = options.precision;
+    let rates = options.rates();
+    println!(
+        "w{weights}a{activations}, Adam, constant learning rates of weights {:e} and of scales {:e}, threads: {}. Engines \
+         step in turn. Other work on the machine makes times noisy: the ratio counts.",
+        rates[0], rates[1], options.threads
+    );
+    let mut failed = 0;
+    for model in &options.models {
+        let name = model.file_stem().unwrap_or_default().to_string_lossy();
+        if !model.exists() {
+            println!("\n{name}: SKIPPED: no {}", model.display());
+        } else if let Err(error) = measure(model, &name, &options) {
+            println!("\n{name}: FAILED: {error}");
+            failed += 1;
+        }
+    }
+    if failed > 0 { Err(format!("{failed} model(s) failed").into()) } else { Ok(()) }
+}
+
+fn bits(text: &str) -> std::result::Result<(u32, u32), String> {
+    let parsed = text.strip_prefix('w').and_then(|rest| {
+        let (weights, activations) = rest.split_once('a')?;
+        Some((weights.parse().ok()?, activations.parse().ok()?))
+    });
+    parsed.ok_or_else(|| "expected such as w4a8".to_owned())
+}
+
+fn measure(model: &Path, name: &str, options: &Options) -> Result<()> {
+    let scratch = tempfile::Builder::new().prefix("dfq-onnx-bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let folder = options.folder.as_deref().unwrap_or(scratch.path()).join(name);
+    let Options { precision, batch, steps, .. } = *options;
+    let settings = Settings { precision, batch, steps, rates: options.rates() };
+    let make = || prepare(model, &settings);
+    let prepared = make()?;
+    let is_same = prepared.is_same(&make()?)?;
+    prepared.write(&folder)?;
+    let [weights, scales] = prepared.trained();
+    let written = prepared.step.graph.nodes.len();
+    let optimised = prepared.optimised_nodes(scratch.path())?.map_or("unknown".to_owned(), |n| n.to_string());
+    println!("\n{name}: batch {}, {weights} weights and biases, {scales} quantizer steps", prepared.batch);
+    println!("  nodes of the step: {written} as written, {optimised} as ONNX Runtime optimises it");
+    println!("  graphs, start and batches, prepared twice: {}", if is_same { "same bytes" } else { "OTHER BYTES" });
+    let mut engines = Vec::new();
+    for &engine in &options.engine {
+        match Steps::start(engine, &folder, options.threads) {
+            Ok(steps) => engines.push(steps),
+            Err(error) => println!("  {engine}: SKIPPED: {error}"),
+        }
+    }
+    for _ in 0..options.steps {
+        engines.iter_mut().try_for_each(Steps::step)?;
+    }
+    let ends = engines.iter_mut().map(Steps::end).collect::<Result<Vec<_>>>()?;
+    print(&prepared, &engines, &ends);
+    let median = |steps: &Steps| (steps.name.clone(), steps.losses.clone(), median(&steps.milliseconds));
+    let about = prepared.about(name, &engines.iter().map(median).collect::<Vec<_>>())?;
+    std::fs::write(folder.join("run.json"), serde_json::to_string_pretty(&about)?)?;
+    Ok(())
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn print(prepared: &Prepared, engines: &[Steps], ends: &[End]) {
+    let names = engines.iter().map(|steps| format!("{:>22}", steps.name)).collect::<String>();
+    println!("  {:<28}{names}", "loss in step");
+    let last = engines.first().map_or(0, |steps| steps.losses.len());
+    for &step in SHOWN.iter().filter(|step| **step <= last) {
+        let losses = engines.iter().map(|steps| format!("{:>22.7e}", steps.losses[step - 1])).collect::<String>();
+        println!("  {step:<28}{losses}");
+    }
+    let row = |what: &str, cell: &dyn Fn(usize) -> String| {
+        println!("  {what:<28}{}", (0..engines.len()).map(|i| format!("{:>22}", cell(i))).collect::<String>());
+    };
+    let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+    row("losses from the start again", &|i| if ends[i].repeats { "same" } else { "OTHER" }.to_owned());
+    row("ms a step (median)", &|i| format!("{:.1}", median(&engines[i].milliseconds)));
+    row("peak MB of its process", &|i| ends[i].peak.map_or("unknown".to_owned(), megabytes));
+    println!(
+        "  (VmHWM with library, model, batches and loading; the step's tensors: {} MB by estimate)",
+        megabytes(prepared.estimate() as u64)
+    );
+    if let [first, .., other] = engines {
+        compare(first, other);
+    }
+}
+
+/// Prints how far the losses of two engines are apart, and how much slower one is.
+fn compare(first: &Steps, other: &Steps) {
+    let pairs = first.losses.iter().zip(&other.losses).map(|(&a, &b)| (f64::from(a), f64::from(b)));
+    let apart: Vec<f64> = pairs.map(|(a, b)| (a - b).abs() / a.abs().max(1e-12)).collect();
+    let most = apart.iter().copied().fold(0.0, f64::max);
+    let at = apart.iter().position(|&one| one >= most).unwrap_or(0) + 1;
+    let beyond = LIMITS.map(|limit| match apart.iter().position(|&one| one > limit) {
+        Some(step) => format!("first above {limit:e} in step {}", step + 1),
+        None => format!("never above {limit:e}"),
+    });
+    println!("  losses apart by {most:.1e} at most (step {at}, relative); {}", beyond.join(", "));
+    let ratios: Vec<f64> = other.milliseconds.iter().zip(&first.milliseconds).map(|(b, a)| b / a).collect();
+    println!("  {} takes {:.2} times as long as {} (median over steps)", other.name, median(&ratios), first.name);
+}
+
+/// Returns the median of what follows the first steps, which warm up.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values[values.len().min(values.len() / 10 + 1)..].to_vec();
+    if sorted.is_empty() {
+        sorted = values.to_vec();
+    }
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,156 @@
+//! A model quantized and made a training step, as the folder that engines and `steps.py` read.
+
+#[allow(dead_code)]
+#[path = "../../tests/it/support/quantized.rs"]
+mod quantized;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use dfq_onnx::ir::{Graph, Tensor};
+use dfq_onnx::onnx::{self, INLINE_LIMIT};
+use dfq_onnx::plan::Policy;
+use dfq_onnx::runtime::{Engine, EngineRequest, Engines, Places, SessionOptions, engines};
+use dfq_onnx::train::{About, Checkpoint, Distillation, Identity, Student, TrainingStep, peak_bytes};
+use serde_json::{Map, Value, json};
+
+use quantized::{Quantized, prepared, quantized_from};
+
+use crate::Result;
+
+/// The vectors that are trained: weights and biases, and the logarithms of quantizers' steps.
+pub const VECTORS: [&str; 2] = ["weights", "scales"];
+/// Batches that come again and again.
+const BATCHES: u64 = 4;
+/// Samples of a step where the user gives none: of small inputs, and of others.
+const BATCH: [usize; 2] = [32, 8];
+/// The most elements of a small input.
+const SMALL: usize = 3 << 12;
+
+static ENGINES: OnceLock<Engines> = OnceLock::new();
+
+/// Returns the engine that prepares: ONNX Runtime, or tract where it is not to be had.
+pub fn ort() -> &'static dyn Engine {
+    let open = || {
+        let request = EngineRequest { threads: Some(1), ..EngineRequest::default() };
+        engines(&request, &Places::of_this_process(None)).unwrap_or_else(|error| panic!("{error}"))
+    };
+    ENGINES.get_or_init(open).main()
+}
+
+/// How a model becomes a step.
+pub struct Settings {
+    /// Bits of weights and activations.
+    pub precision: (u32, u32),
+    /// Samples of a step where the model does not fix them.
+    pub batch: Option<usize>,
+    /// Steps that there are rates for.
+    pub steps: u64,
+    /// Learning rates of [`VECTORS`].
+    pub rates: [f32; 2],
+}
+
+/// A step and what it is fed.
+pub struct Prepared {
+    pub step: TrainingStep,
+    pub loss: Graph,
+    pub batch: usize,
+    /// By name and number of the batch.
+    pub batches: BTreeMap<String, Tensor>,
+    rates: [f32; 2],
+}
+
+/// Returns the training step of a model quantized by `fast`.
+pub fn prepare(model: &Path, settings: &Settings) -> Result<Prepared> {
+    let (weights, activations) = settings.precision;
+    let policy = Policy { weight_bits: weights, activation_bits: activations, ..Policy::default() };
+    let prepared = prepared(&onnx::load(model)?, &policy)?;
+    let Quantized { student, plan, solution, .. } = quantized_from(&prepared, &policy, "fast", 1)?;
+    let mut distillation = Distillation::new(&prepared.float, Student::new(&student, &plan, &solution)?)?;
+    distillation.rates = settings.rates;
+    let graph = distillation.teacher();
+    let batch = graph.fixed_batch().or(settings.batch).unwrap_or_else(|| usual_batch(graph));
+    let (step, loss) = (distillation.step(batch)?, distillation.loss_graph(batch)?);
+    let mut batches = BTreeMap::new();
+    for number in 0..BATCHES {
+        let inputs = prepared.input.synthetic(graph, batch, number, 1)?;
+        let names = graph.fed_inputs().into_iter().map(|id| format!("{}.{number}", graph.name_of(id)));
+        batches.extend(names.zip(inputs));
+    }
+    batches.extend((0..settings.steps).map(|number| (format!("rates.{number}"), step.optimiser.rates(1.0, number))));
+    Ok(Prepared { step, loss, batch, batches, rates: settings.rates })
+}
+
+fn usual_batch(graph: &Graph) -> usize {
+    let elements = |id| {
+        let shape = graph.value(id).shape.iter().flatten().skip(1);
+        shape.filter_map(|dim| dim.known()).product::<usize>()
+    };
+    let largest = graph.fed_inputs().into_iter().map(elements).max().unwrap_or(0);
+    BATCH[usize::from(largest > SMALL)]
+}
+
+impl Prepared {
+    /// Writes graphs, state and batches.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder)?;
+        onnx::save(&self.loss, &folder.join("loss.onnx"), INLINE_LIMIT)?;
+        onnx::save(&self.step.graph, &folder.join("step.onnx"), INLINE_LIMIT)?;
+        let empty = String::new;
+        let run = Identity { stage: "steps".to_owned(), seed: 0, model: empty(), settings: empty() };
+        let write = |name: &str, tensors: BTreeMap<String, Tensor>| {
+            Checkpoint { tensors, about: About::new(run.clone(), 0) }.write(&folder.join(name))
+        };
+        write("state.safetensors", self.step.state.iter().cloned().collect())?;
+        write("batches.safetensors", self.batches.clone())?;
+        Ok(())
+    }
+
+    /// Returns whether another preparation came to the same bytes.
+    pub fn is_same(&self, other: &Self) -> Result<bool> {
+        let same_graphs = onnx::encode(&self.step.graph)? == onnx::encode(&other.step.graph)?
+            && onnx::encode(&self.loss)? == onnx::encode(&other.loss)?;
+        Ok(same_graphs && self.step.state == other.step.state && self.batches == other.batches)
+    }
+
+    /// Returns how many numbers are trained, by vector.
+    pub fn trained(&self) -> [usize; 2] {
+        VECTORS.map(|name| {
+            let entry = self.step.state.iter().find(|entry| entry.0 == name);
+            entry.map_or(0, |(_, start)| start.shape().iter().product())
+        })
+    }
+
+    /// Returns what the tensors of a step take of memory by estimate.
+    pub fn estimate(&self) -> usize {
+        peak_bytes(&self.step.graph)
+    }
+
+    /// Returns the nodes that ONNX Runtime makes of the step with default options; `None` without ONNX Runtime.
+    pub fn optimised_nodes(&self, folder: &Path) -> Result<Option<usize>> {
+        let engine = ort();
+        if ENGINES.get().is_none_or(|engines| engines.ort.is_none()) {
+            return Ok(None);
+        }
+        let path = folder.join("optimised.onnx");
+        let options = SessionOptions { optimised_model: Some(path.clone()), ..SessionOptions::default() };
+        engine.load(&self.step.graph, &options)?;
+        Ok(Some(onnx::load(&path)?.nodes.len()))
+    }
+
+    /// Returns what `steps.py` wants to know of a run.
+    pub fn about(&self, model: &str, results: &[(String, Vec<f32>, f64)]) -> Result<Value> {
+        let optimiser = serde_json::to_value(self.step.optimiser)?;
+        // The settings without the name of the rule.
+        let settings = optimiser.as_object().and_then(|rule| rule.values().next()).cloned();
+        let rates = VECTORS.iter().zip(self.rates).map(|(name, rate)| ((*name).to_owned(), json!(rate)));
+        let rates: Map<String, Value> = rates.collect();
+        let losses: Map<String, Value> = results.iter().map(|(name, each, _)| (name.clone(), json!(each))).collect();
+        let times: Map<String, Value> = results.iter().map(|(name, _, ms)| (name.clone(), json!(ms))).collect();
+        Ok(json!({
+            "model": model, "batch": self.batch, "optimiser": settings, "learning_rates": rates,
+            "losses": losses, "milliseconds": times,
+        }))
+    }
+}

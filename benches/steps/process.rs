@@ -1,0 +1,158 @@
+//! A process of its own for each engine, so that its memory is that engine's: it makes a step for every line that it
+//! reads, and answers with the loss and the milliseconds.
+
+use std::io::{BufRead, BufReader, Write, stdin};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Instant;
+
+use dfq_onnx::ir::Tensor;
+use dfq_onnx::onnx;
+use dfq_onnx::runtime::{
+    Device, Engine, EngineChoice, OrtEngine, Places, SessionOptions, StepSession, TractEngine, locate,
+};
+use dfq_onnx::train::Checkpoint;
+
+use crate::{Result, resident};
+
+/// Steps that are made again from the start.
+const REPEATED: usize = 20;
+
+/// A process that steps.
+pub struct Steps {
+    pub name: String,
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    pub losses: Vec<f32>,
+    pub milliseconds: Vec<f64>,
+}
+
+/// What a process says at its end.
+pub struct End {
+    pub peak: Option<u64>,
+    /// Whether the first steps, made again, had the same losses to the bit.
+    pub repeats: bool,
+}
+
+impl Steps {
+    /// Starts a process for the step in `folder`.
+    pub fn start(engine: EngineChoice, folder: &Path, threads: usize) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--child").arg(engine.to_string()).arg("--folder").arg(folder);
+        command.args(["--threads", &threads.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        let (input, output) = (child.stdin.take(), child.stdout.take().ok_or("no pipe")?);
+        let mut steps = Self {
+            name: String::new(),
+            child,
+            input,
+            output: BufReader::new(output),
+            losses: Vec::new(),
+            milliseconds: Vec::new(),
+        };
+        steps.name = steps.answer()?;
+        Ok(steps)
+    }
+
+    /// Makes the next step.
+    pub fn step(&mut self) -> Result<()> {
+        writeln!(self.input.as_mut().ok_or("no pipe")?)?;
+        let answer = self.answer()?;
+        let (loss, milliseconds) = answer.split_once(' ').ok_or("expected two numbers")?;
+        self.losses.push(loss.parse()?);
+        self.milliseconds.push(milliseconds.parse()?);
+        Ok(())
+    }
+
+    /// Ends the process.
+    pub fn end(&mut self) -> Result<End> {
+        self.input = None;
+        let answer = self.answer()?;
+        let (peak, repeats) = answer.split_once(' ').ok_or("expected two words")?;
+        self.child.wait()?;
+        Ok(End { peak: peak.parse().ok(), repeats: repeats.parse()? })
+    }
+
+    fn answer(&mut self) -> Result<String> {
+        let mut line = String::new();
+        if self.output.read_line(&mut line)? == 0 {
+            return Err(format!("the process ended: {}", self.child.wait()?).into());
+        }
+        Ok(line.trim_end().to_owned())
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        // Fails where the process has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Makes a step for every line of stdin.
+pub fn serve(engine: EngineChoice, folder: &Path, threads: usize) -> Result<()> {
+    let (engine, mut run) = Run::load(engine, folder, threads)?;
+    println!("{engine}");
+    let mut losses = Vec::new();
+    for line in stdin().lines() {
+        line?;
+        let (loss, milliseconds) = run.step(losses.len())?;
+        losses.push(loss);
+        println!("{loss} {milliseconds}");
+    }
+    let peak = resident::peak("self");
+    for (index, value) in run.start.iter().enumerate() {
+        run.session.write(index, value)?;
+    }
+    let mut repeats = true;
+    for (number, loss) in losses.iter().enumerate().take(REPEATED) {
+        repeats &= run.step(number)?.0.to_bits() == loss.to_bits();
+    }
+    println!("{} {repeats}", peak.map_or("unknown".to_owned(), |bytes| bytes.to_string()));
+    Ok(())
+}
+
+struct Run {
+    session: Box<dyn StepSession>,
+    start: Vec<Tensor>,
+    losses: usize,
+    /// What each input is fed, in order; used up, they come again.
+    feeds: Vec<Vec<Tensor>>,
+}
+
+impl Run {
+    /// Returns the engine's name, and the step in `folder` about to run in it.
+    fn load(choice: EngineChoice, folder: &Path, threads: usize) -> Result<(String, Self)> {
+        let engine: Box<dyn Engine> = match choice {
+            EngineChoice::Tract => Box::new(TractEngine),
+            _ => Box::new(OrtEngine::open(&locate(&Places::of_this_process(None), false)?.path, Device::Cpu)?),
+        };
+        let graph = onnx::load(&folder.join("step.onnx"))?;
+        let read = |name: &str| Ok::<_, dfq_onnx::Error>(Checkpoint::read(&folder.join(name))?.tensors);
+        let (mut state, batches) = (read("state.safetensors")?, read("batches.safetensors")?);
+        let (inputs, entries) = (graph.fed_inputs(), graph.outputs.len());
+        let names: Vec<&str> = inputs.iter().map(|&id| graph.name_of(id)).collect();
+        let start = names[..entries].iter().map(|name| state.remove(*name));
+        let start: Vec<Tensor> = start.collect::<Option<_>>().ok_or("the state is not that of the step")?;
+        let feeds = |name: &&str| (0..).map_while(|i| batches.get(&format!("{name}.{i}")).cloned()).collect();
+        let losses = names.iter().position(|name| *name == "losses").ok_or("the step keeps no losses")?;
+        let options = SessionOptions { threads: Some(threads), ..SessionOptions::default() };
+        let session = engine.load_steps(&graph, &start, &options)?;
+        Ok((engine.name(), Self { session, start, losses, feeds: names[entries..].iter().map(feeds).collect() }))
+    }
+
+    /// Returns loss and milliseconds of a step.
+    fn step(&mut self, number: usize) -> Result<(f32, f64)> {
+        let feeds: Vec<Tensor> = self.feeds.iter().map(|each| each[number % each.len()].clone()).collect();
+        let started = Instant::now();
+        self.session.step(&feeds)?;
+        let milliseconds = 1e3 * started.elapsed().as_secs_f64();
+        let loss = self.session.read(self.losses)?.to_f32()?.last().copied().unwrap_or(f32::NAN);
+        if !loss.is_finite() {
+            return Err(format!("the loss became {loss} in step {}", number + 1).into());
+        }
+        Ok((loss, milliseconds))
+    }
+}
