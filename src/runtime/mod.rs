@@ -3,8 +3,10 @@
 mod batched;
 mod device;
 pub mod doctor;
+pub mod kernels;
 pub mod machine;
 mod ort;
+mod ort_kernels;
 mod ort_library;
 mod ort_steps;
 mod ort_value;

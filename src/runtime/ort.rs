@@ -6,6 +6,8 @@ use ort::environment::Environment;
 use ort::ep::ExecutionProviderDispatch;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
+use super::kernels;
+use super::ort_kernels;
 use super::ort_library;
 use super::ort_steps::OrtSteps;
 use super::ort_value::{Initializer, from_value, to_value};
@@ -101,6 +103,9 @@ impl OrtEngine {
 
     fn session(&self, graph: &Graph, options: &SessionOptions) -> ort::Result<OrtSession> {
         let mut builder = self.builder(options)?;
+        if self.device == Device::Cpu && graph.nodes.iter().any(|node| node.domain == kernels::DOMAIN) {
+            builder = builder.with_operators(ort_kernels::operators()?)?;
+        }
         // A written model refers to weights that were handed over, which no file holds.
         let min_bytes = if options.optimised_model.is_some() { usize::MAX } else { HANDED_OVER };
         let (model, left_out) = onnx::encode_split(graph, min_bytes);

@@ -26,6 +26,11 @@ impl TrainedVector {
         Ok(self.layout.entries().len() - 1)
     }
 
+    /// Moves every element as far: the same factor of the learning rate for all.
+    pub fn move_alike(&mut self, unit: f32) {
+        self.units.fill(unit);
+    }
+
     /// Returns the vector that training starts from, `[n]`.
     pub fn start(&self) -> Tensor {
         Tensor::from_f32(&[self.start.len()], &self.start)

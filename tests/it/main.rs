@@ -14,6 +14,7 @@ mod fusion;
 mod gradients;
 mod heads;
 mod inlining;
+mod kernels;
 mod lint;
 mod opset;
 mod optimisers;

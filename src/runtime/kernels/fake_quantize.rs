@@ -1,0 +1,256 @@
+//! Values rounded to a grid, and the gradients of that, in one pass over memory each. Every version of a kernel gives
+//! the same bits: nothing is contracted, and sums run in lanes of a fixed number.
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use super::instructions::Kind;
+use super::{Instructions, Spread};
+
+/// Elements in a piece of work.
+const PIECE: usize = 1 << 14;
+/// Sums of products that run beside each other.
+const LANES: usize = 64;
+/// Elements that are summed in f32 before they are added to a sum in f64.
+const IN_SINGLE: usize = 2048;
+
+/// How the elements of a tensor are rounded.
+#[derive(Clone, Copy, Debug)]
+pub struct Rounding<'a> {
+    /// Steps: one, or one for each index of an axis.
+    pub steps: &'a [f32],
+    /// Elements behind one index of the axis; all of the tensor where there is one step.
+    pub inner: usize,
+    /// The levels at the ends, in steps.
+    pub levels: [f32; 2],
+}
+
+impl<'a> Rounding<'a> {
+    /// Returns the rounding of a tensor of `shape` with `steps` along `axis`, or with a single one for none.
+    ///
+    /// # Errors
+    /// What does not fit together.
+    pub fn new(steps: &'a [f32], levels: [f32; 2], shape: &[usize], axis: Option<usize>) -> Result<Self, String> {
+        let (expected, inner) = match axis {
+            None => (1, shape.iter().product::<usize>().max(1)),
+            Some(axis) if axis < shape.len() => (shape[axis], shape[axis + 1..].iter().product::<usize>().max(1)),
+            Some(axis) => return Err(format!("axis {axis} of a tensor {shape:?}")),
+        };
+        if steps.len() != expected {
+            return Err(format!("expected {expected} steps for {shape:?} and axis {axis:?}, found {}", steps.len()));
+        }
+        let [lo, hi] = levels;
+        if lo > hi || lo.is_nan() || hi.is_nan() {
+            return Err(format!("expected lo no larger than hi, found {lo} and {hi}"));
+        }
+        Ok(Self { steps, inner, levels })
+    }
+
+    /// Returns the number of the step and the range of every run of elements in a piece that share a step.
+    fn runs(&self, piece: usize, len: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let first = piece * PIECE;
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let row = (first + at) / self.inner;
+            let run = at..len.min((row + 1) * self.inner - first);
+            at = run.end;
+            (!run.is_empty()).then_some((row % self.steps.len().max(1), run))
+        })
+    }
+}
+
+/// Writes `step · round(clip(x / step, lo, hi))` to `y`, halves rounded to even.
+///
+/// # Errors
+/// Tensors of different lengths.
+pub fn fake_quantize(
+    x: &[f32],
+    rounding: &Rounding,
+    y: &mut [f32],
+    (best, spread): (Instructions, Spread),
+) -> Result<(), String> {
+    if x.len() != y.len() {
+        return Err(format!("expected y of {} elements, found {}", x.len(), y.len()));
+    }
+    let pieces: Vec<Mutex<&mut [f32]>> = y.chunks_mut(PIECE).map(Mutex::new).collect();
+    spread(pieces.len(), &|piece| {
+        let mut y = pieces[piece].lock().unwrap_or_else(PoisonError::into_inner);
+        let job = Forward { rounding, piece, x: &x[piece * PIECE..][..y.len()] };
+        dispatch(best, job, &mut y);
+    });
+    Ok(())
+}
+
+/// Writes to `dx` `dy` where `lo ≤ x / step ≤ hi` and 0 elsewhere, and to `dstep` for each step the sum of `dy` times
+/// `round(v) - v` there and `lo` or `hi` elsewhere, `v = x / step` (Esser et al. 2020, equations 2 and 3).
+///
+/// # Errors
+/// Tensors of different lengths.
+pub fn fake_quantize_gradient(
+    (x, dy): (&[f32], &[f32]),
+    rounding: &Rounding,
+    (dx, dstep): (&mut [f32], &mut [f32]),
+    (best, spread): (Instructions, Spread),
+) -> Result<(), String> {
+    if x.len() != dx.len() || x.len() != dy.len() || dstep.len() != rounding.steps.len() {
+        let found = [dy.len(), dx.len(), dstep.len()];
+        let expected = [x.len(), x.len(), rounding.steps.len()];
+        return Err(format!("expected dy, dx and dstep of {expected:?} elements, found {found:?}"));
+    }
+    type Sums = Vec<(usize, f64)>;
+    let pieces: Vec<Mutex<(&mut [f32], Sums)>> = dx.chunks_mut(PIECE).map(|dx| Mutex::new((dx, Vec::new()))).collect();
+    spread(pieces.len(), &|piece| {
+        let mut guard = pieces[piece].lock().unwrap_or_else(PoisonError::into_inner);
+        let (dx, sums) = &mut *guard;
+        let range = piece * PIECE..piece * PIECE + dx.len();
+        dispatch(best, Backward { rounding, piece, x: &x[range.clone()], dy: &dy[range], sums }, dx);
+    });
+    let mut totals = vec![0.0f64; dstep.len()];
+    for piece in pieces {
+        let (_, sums) = piece.into_inner().unwrap_or_else(PoisonError::into_inner);
+        sums.into_iter().for_each(|(step, sum)| totals[step] += sum);
+    }
+    for (dstep, total) in dstep.iter_mut().zip(totals) {
+        #[allow(clippy::cast_possible_truncation)]
+        let single = total as f32;
+        *dstep = single;
+    }
+    Ok(())
+}
+
+/// Work on one piece that writes a tensor.
+trait Job {
+    fn run(self, to: &mut [f32]);
+}
+
+#[allow(unsafe_code)]
+fn dispatch(best: Instructions, job: impl Job, to: &mut [f32]) {
+    match best.0 {
+        // SAFETY of both: `Instructions` are there by construction.
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512 => unsafe { avx512(job, to) },
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 => unsafe { avx2(job, to) },
+        Kind::Portable => job.run(to),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn avx512(job: impl Job, to: &mut [f32]) {
+    job.run(to);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn avx2(job: impl Job, to: &mut [f32]) {
+    job.run(to);
+}
+
+/// As the operator Clip: the order of the comparisons decides about NaN and the sign of zero.
+#[inline(always)]
+fn clip(v: f32, [lo, hi]: [f32; 2]) -> f32 {
+    let v = if v < lo { lo } else { v };
+    if v > hi { hi } else { v }
+}
+
+struct Forward<'a> {
+    rounding: &'a Rounding<'a>,
+    piece: usize,
+    x: &'a [f32],
+}
+
+impl Job for Forward<'_> {
+    #[inline(always)]
+    fn run(self, y: &mut [f32]) {
+        let Self { rounding, piece, x } = self;
+        for (i, range) in rounding.runs(piece, x.len()) {
+            let step = rounding.steps[i];
+            for (x, y) in x[range.clone()].iter().zip(&mut y[range]) {
+                *y = clip(x / step, rounding.levels).round_ties_even() * step;
+            }
+        }
+    }
+}
+
+struct Backward<'a> {
+    rounding: &'a Rounding<'a>,
+    piece: usize,
+    x: &'a [f32],
+    dy: &'a [f32],
+    sums: &'a mut Vec<(usize, f64)>,
+}
+
+impl Job for Backward<'_> {
+    #[inline(always)]
+    fn run(self, dx: &mut [f32]) {
+        let Self { rounding, piece, x, dy, sums } = self;
+        for (i, range) in rounding.runs(piece, x.len()) {
+            let (x, dy) = (&x[range.clone()], &dy[range.clone()]);
+            sums.push((i, gradient((x, dy), (rounding.steps[i], rounding.levels), &mut dx[range])));
+        }
+    }
+}
+
+#[inline(always)]
+fn gradient((x, dy): (&[f32], &[f32]), grid: (f32, [f32; 2]), dx: &mut [f32]) -> f64 {
+    let mut total = 0.0f64;
+    for ((x, dy), dx) in x.chunks(IN_SINGLE).zip(dy.chunks(IN_SINGLE)).zip(dx.chunks_mut(IN_SINGLE)) {
+        let ((x, x_rest), (dy, dy_rest)) = (x.as_chunks::<LANES>(), dy.as_chunks::<LANES>());
+        let (dx, dx_rest) = dx.as_chunks_mut::<LANES>();
+        let mut lanes = [0.0f32; LANES];
+        for ((x, dy), dx) in x.iter().zip(dy).zip(dx) {
+            for i in 0..LANES {
+                let (inside, step) = slopes(x[i], grid);
+                dx[i] = if inside { dy[i] } else { 0.0 };
+                lanes[i] += dy[i] * step;
+            }
+        }
+        for ((x, dy), dx) in x_rest.iter().zip(dy_rest).zip(dx_rest) {
+            let (inside, step) = slopes(*x, grid);
+            *dx = if inside { *dy } else { 0.0 };
+            total += f64::from(dy * step);
+        }
+        total += lanes.into_iter().map(f64::from).sum::<f64>();
+    }
+    total
+}
+
+/// Returns whether the clip leaves `x` as it is, and the slope of its rounded value by the step.
+#[inline(always)]
+fn slopes(x: f32, (step, levels): (f32, [f32; 2])) -> (bool, f32) {
+    let v = x / step;
+    let held = clip(v, levels);
+    let inside = held == v;
+    (inside, held.round_ties_even() - if inside { v } else { 0.0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::in_turn;
+    use super::*;
+
+    #[test]
+    #[allow(clippy::cast_precision_loss)]
+    fn all_instructions_and_orders_give_the_same_bits() {
+        let number = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / 524_288.0 - 16.0;
+        let backwards = |pieces: usize, work: &(dyn Fn(usize) + Sync)| (0..pieces).rev().for_each(work);
+        let shape = [5, 7, 1003];
+        let x: Vec<f32> = (0..shape.iter().product()).map(number).collect();
+        let dy: Vec<f32> = (0..x.len()).map(|i| number(i + 99)).collect();
+        for (axis, steps) in [(None, 1), (Some(0), 5), (Some(1), 7), (Some(2), 1003)] {
+            let steps: Vec<f32> = (0..steps).map(|i| 0.7 + i as f32 / 999.0).collect();
+            let rounding = Rounding::new(&steps, [-8.0, 7.0], &shape, axis).unwrap();
+            let run = |best: Instructions, spread: Spread| {
+                let (mut y, mut dx, mut dstep) = (vec![0.0; x.len()], vec![0.0; x.len()], vec![0.0; steps.len()]);
+                fake_quantize(&x, &rounding, &mut y, (best, spread)).unwrap();
+                fake_quantize_gradient((&x, &dy), &rounding, (&mut dx, &mut dstep), (best, spread)).unwrap();
+                [y, dx, dstep].map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+            };
+            let expected = run(Instructions::available()[0], &in_turn);
+            for best in Instructions::available() {
+                assert!(run(best, &backwards) == expected, "{axis:?}, {best:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Which vector instructions kernels may use.
+
+/// Vector instructions that this machine has: no other value can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instructions(pub(super) Kind);
+
+/// The versions of a kernel; each has the instructions of those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Instructions {
+    /// Returns everything that this machine has, the best last; the first is always there.
+    pub fn available() -> Vec<Self> {
+        #[cfg(target_arch = "x86_64")]
+        let avx2 = std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma");
+        let kinds = [
+            (Kind::Portable, true),
+            #[cfg(target_arch = "x86_64")]
+            (Kind::Avx2, avx2),
+            #[cfg(target_arch = "x86_64")]
+            (Kind::Avx512, avx2 && std::is_x86_feature_detected!("avx512f")),
+        ];
+        kinds.into_iter().filter(|(_, has)| *has).map(|(kind, _)| Self(kind)).collect()
+    }
+
+    /// Returns the best that this machine has.
+    pub fn best() -> Self {
+        *Self::available().last().expect("portable code runs everywhere")
+    }
+
+    /// Returns the number of channels in a block that suits: 16 with AVX-512, else 8.
+    pub fn block(self) -> usize {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => 16,
+            _ => 8,
+        }
+    }
+}

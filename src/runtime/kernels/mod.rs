@@ -1,0 +1,34 @@
+//! CPU kernels of training steps, on plain slices: what ONNX Runtime has no quick operator for.
+//!
+//! Work is split by shape into fixed pieces and summed in a fixed order, so results do not depend on the number of
+//! threads. The tensors that convolutions share with ONNX Runtime are in its blocked layout: `[N, C, H, W]` lies in
+//! memory as `[N, C/b, H, W, b]`, the channels padded to a multiple of `b`.
+
+mod adam;
+mod convolution;
+mod dense;
+mod depthwise;
+mod fake_quantize;
+mod instructions;
+mod lanes;
+mod pack;
+mod pieces;
+mod plain_input;
+mod weight_gradient;
+
+pub use adam::{Adam, AdamState, adam_update};
+pub use convolution::{Convolution, Window};
+pub use fake_quantize::{Rounding, fake_quantize, fake_quantize_gradient};
+pub use instructions::Instructions;
+pub use weight_gradient::weight_gradient;
+
+/// The domain of the operators that run these kernels in ONNX Runtime, version 1; sessions on the CPU know it.
+pub const DOMAIN: &str = "dfq-onnx.cpu";
+
+/// Calls a piece of work with every number below the given one, once each, on any threads and in any order.
+pub type Spread<'a> = &'a dyn Fn(usize, &(dyn Fn(usize) + Sync));
+
+/// Runs every piece of work on the calling thread.
+pub fn in_turn(pieces: usize, work: &(dyn Fn(usize) + Sync)) {
+    (0..pieces).for_each(work);
+}

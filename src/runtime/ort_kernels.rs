@@ -1,0 +1,271 @@
+//! The operators of [`kernels::DOMAIN`]: what ONNX Runtime calls and what it hands to the kernels.
+
+use std::cell::Cell;
+
+use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput};
+use ort::value::{TensorElementType, ValueRef, ValueRefMut};
+
+use super::kernels::{
+    self, Adam, AdamState, Convolution, Instructions, Rounding, Spread, Window, adam_update, fake_quantize,
+    fake_quantize_gradient, weight_gradient,
+};
+
+/// Returns the operators, to be registered with one session.
+pub(super) fn operators() -> ort::Result<OperatorDomain> {
+    OperatorDomain::new(kernels::DOMAIN)?
+        .add(ConvWeightGradient)?
+        .add(FakeQuantize)?
+        .add(FakeQuantizeGradient)?
+        .add(AdamUpdate)
+}
+
+const FLOATS: OperatorInput = OperatorInput::required(TensorElementType::Float32);
+
+fn floats<const N: usize>() -> [OperatorOutput; N] {
+    [const { OperatorOutput::required(TensorElementType::Float32) }; N]
+}
+
+struct ConvWeightGradient;
+
+struct ConvWeightGradientKernel {
+    window: Window,
+    scratch: [Vec<f32>; 3],
+}
+
+impl Operator for ConvWeightGradient {
+    type Kernel<'a> = ConvWeightGradientKernel;
+
+    fn name(&self) -> &str {
+        "ConvWeightGradient"
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        [FLOATS, FLOATS]
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        floats::<1>()
+    }
+
+    fn create_kernel<'a>(&self, node: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
+        let window = Window {
+            kernel: list(node, "kernel_shape", None)?,
+            strides: list(node, "strides", Some([1, 1]))?,
+            pads: list(node, "pads", Some([0; 4]))?,
+            dilations: list(node, "dilations", Some([1, 1]))?,
+            group: number(node, "group", Some(1))?,
+            channels: number(node, "channels", None)?,
+            filters: number(node, "filters", None)?,
+            block: number(node, "block", None)?,
+            x_blocked: number(node, "x_blocked", Some(1))? != 0,
+            dy_blocked: number(node, "dy_blocked", Some(1))? != 0,
+        };
+        let window = window.checked().map_err(|message| refused(node, &message))?;
+        Ok(ConvWeightGradientKernel { window, scratch: [Vec::new(), Vec::new(), Vec::new()] })
+    }
+}
+
+impl Kernel for ConvWeightGradientKernel {
+    fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
+        let (x, dy) = (input(run, 0)?, input(run, 1)?);
+        let ((x_shape, x), (dy_shape, dy)) = (tensor(&x)?, tensor(&dy)?);
+        let convolution = Convolution::new(&self.window, &x_shape, &dy_shape).map_err(ort::Error::new)?;
+        let mut dw = output(run, 0, &self.window.gradient_shape())?;
+        let dw = dw.try_extract_tensor_mut::<f32>()?.1;
+        spreading(run, |spread| {
+            weight_gradient(&convolution, (x, dy), dw, &mut self.scratch, (Instructions::best(), spread))
+        })
+    }
+}
+
+/// The attributes of both quantizing operators.
+struct Grid {
+    levels: [f32; 2],
+    axis: Option<usize>,
+}
+
+impl Grid {
+    fn read(node: &KernelContext) -> ort::Result<Self> {
+        let level = |name: &str| {
+            node.get::<f32>(name).ok_or_else(|| refused(node, &format!("expected the attribute {name}, a float")))
+        };
+        let axis = match node.get::<i64>("axis").unwrap_or(-1) {
+            -1 => None,
+            axis => Some(usize::try_from(axis).map_err(|_| refused(node, &format!("axis {axis}")))?),
+        };
+        Ok(Self { levels: [level("lo")?, level("hi")?], axis })
+    }
+}
+
+struct FakeQuantize;
+
+struct FakeQuantizeKernel(Grid);
+
+impl Operator for FakeQuantize {
+    type Kernel<'a> = FakeQuantizeKernel;
+
+    fn name(&self) -> &str {
+        "FakeQuantize"
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        [FLOATS, FLOATS]
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        floats::<1>()
+    }
+
+    fn create_kernel<'a>(&self, node: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
+        Grid::read(node).map(FakeQuantizeKernel)
+    }
+}
+
+impl Kernel for FakeQuantizeKernel {
+    fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
+        let (x, steps) = (input(run, 0)?, input(run, 1)?);
+        let ((shape, x), (_, steps)) = (tensor(&x)?, tensor(&steps)?);
+        let rounding = Rounding::new(steps, self.0.levels, &shape, self.0.axis).map_err(ort::Error::new)?;
+        let mut y = output(run, 0, &shape)?;
+        let y = y.try_extract_tensor_mut::<f32>()?.1;
+        spreading(run, |spread| fake_quantize(x, &rounding, y, (Instructions::best(), spread)))
+    }
+}
+
+struct FakeQuantizeGradient;
+
+struct FakeQuantizeGradientKernel(Grid);
+
+impl Operator for FakeQuantizeGradient {
+    type Kernel<'a> = FakeQuantizeGradientKernel;
+
+    fn name(&self) -> &str {
+        "FakeQuantizeGradient"
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        [FLOATS, FLOATS, FLOATS]
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        floats::<2>()
+    }
+
+    fn create_kernel<'a>(&self, node: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
+        Grid::read(node).map(FakeQuantizeGradientKernel)
+    }
+}
+
+impl Kernel for FakeQuantizeGradientKernel {
+    fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
+        let (x, steps, dy) = (input(run, 0)?, input(run, 1)?, input(run, 2)?);
+        let ((shape, x), (steps_shape, steps), (_, dy)) = (tensor(&x)?, tensor(&steps)?, tensor(&dy)?);
+        let rounding = Rounding::new(steps, self.0.levels, &shape, self.0.axis).map_err(ort::Error::new)?;
+        let (mut dx, mut dstep) = (output(run, 0, &shape)?, output(run, 1, &steps_shape)?);
+        let dx = dx.try_extract_tensor_mut::<f32>()?.1;
+        let dstep = dstep.try_extract_tensor_mut::<f32>()?.1;
+        spreading(run, |spread| fake_quantize_gradient((x, dy), &rounding, (dx, dstep), (Instructions::best(), spread)))
+    }
+}
+
+struct AdamUpdate;
+
+struct AdamUpdateKernel(Adam);
+
+impl Operator for AdamUpdate {
+    type Kernel<'a> = AdamUpdateKernel;
+
+    fn name(&self) -> &str {
+        "AdamUpdate"
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        [FLOATS, FLOATS, FLOATS, FLOATS, FLOATS, FLOATS]
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        floats::<3>()
+    }
+
+    fn create_kernel<'a>(&self, node: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
+        let constant = |name: &str| {
+            node.get::<f32>(name).ok_or_else(|| refused(node, &format!("expected the attribute {name}, a float")))
+        };
+        Ok(AdamUpdateKernel(Adam {
+            share1: constant("share1")?,
+            beta2: constant("beta2")?,
+            share2: constant("share2")?,
+            epsilon: constant("epsilon")?,
+            weight_decay: node.get::<f32>("weight_decay").unwrap_or(0.0),
+        }))
+    }
+}
+
+impl Kernel for AdamUpdateKernel {
+    fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
+        let before = [input(run, 0)?, input(run, 1)?, input(run, 2)?, input(run, 3)?];
+        let shape = tensor(&before[0])?.0;
+        let [p, g, m, v] = &before;
+        let before = [tensor(p)?.1, tensor(g)?.1, tensor(m)?.1, tensor(v)?.1];
+        let (rates, mask) = (input(run, 4)?, input(run, 5)?);
+        let (mut parameters, mut m, mut v) =
+            (output(run, 0, &shape)?, output(run, 1, &shape)?, output(run, 2, &shape)?);
+        let after = AdamState {
+            parameters: parameters.try_extract_tensor_mut::<f32>()?.1,
+            m: m.try_extract_tensor_mut::<f32>()?.1,
+            v: v.try_extract_tensor_mut::<f32>()?.1,
+        };
+        let fed = (tensor(&rates)?.1, tensor(&mask)?.1);
+        spreading(run, |spread| adam_update(&self.0, before, fed, after, (Instructions::best(), spread)))
+    }
+}
+
+/// Runs a kernel on the threads of the session.
+fn spreading(run: &ComputeContext, kernel: impl FnOnce(Spread) -> Result<(), String>) -> ort::Result<()> {
+    let failed = Cell::new(None);
+    let done = kernel(&|pieces, work| {
+        if pieces < 2 {
+            (0..pieces).for_each(work);
+        } else if let Err(error) = run.par_for(pieces, 0, work) {
+            failed.set(Some(error));
+        }
+    });
+    match failed.take() {
+        Some(error) => Err(error),
+        None => done.map_err(ort::Error::new),
+    }
+}
+
+fn refused(node: &KernelContext, message: &str) -> ort::Error {
+    let name = node.node_name().unwrap_or_default();
+    ort::Error::new(format!("node \"{name}\": {message}"))
+}
+
+fn number(node: &KernelContext, name: &str, default: Option<usize>) -> ort::Result<usize> {
+    let found = node.get::<i64>(name);
+    let number = found.map_or(default, |n| usize::try_from(n).ok());
+    number.ok_or_else(|| refused(node, &format!("expected the attribute {name}, not negative, found {found:?}")))
+}
+
+fn list<const N: usize>(node: &KernelContext, name: &str, default: Option<[usize; N]>) -> ort::Result<[usize; N]> {
+    let Some(found) = node.get::<Vec<i64>>(name) else {
+        return default.ok_or_else(|| refused(node, &format!("expected the attribute {name}")));
+    };
+    let numbers = found.iter().filter_map(|&n| usize::try_from(n).ok()).collect::<Vec<_>>();
+    let wrong = |_| refused(node, &format!("{name}: expected {N} numbers, not negative, found {found:?}"));
+    <[usize; N]>::try_from(numbers).map_err(wrong)
+}
+
+fn input(run: &ComputeContext, i: usize) -> ort::Result<ValueRef<'_>> {
+    run.input(i)?.ok_or_else(|| ort::Error::new(format!("input {i} is left out")))
+}
+
+fn tensor<'a>(value: &'a ValueRef) -> ort::Result<(Vec<usize>, &'a [f32])> {
+    let (shape, values) = value.try_extract_tensor::<f32>()?;
+    let shape = shape.iter().filter_map(|&n| usize::try_from(n).ok()).collect();
+    Ok((shape, values))
+}
+
+fn output<'a>(run: &'a ComputeContext, i: usize, shape: &[usize]) -> ort::Result<ValueRefMut<'a>> {
+    run.output(i, shape)?.ok_or_else(|| ort::Error::new(format!("output {i} is left out")))
+}
