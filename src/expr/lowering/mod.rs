@@ -5,6 +5,7 @@ mod blocked;
 mod ort_cpu;
 mod standard;
 
+pub use blocked::NCHWC;
 pub use ort_cpu::ort_cpu;
 pub use standard::STANDARD;
 
