@@ -16,7 +16,8 @@ pub(super) fn block(engine: &OrtEngine) -> Option<usize> {
 
 fn channels_before_second_pixel(engine: &OrtEngine) -> Result<usize> {
     let shape = [1, CHANNELS, 1, 2];
-    let mut graph = Graph { ir_version: 10, ..Graph::default() };
+    let mut graph = Graph::default();
+    graph.ir_version = 10;
     graph.set_opset(OPSET);
     graph.import(NCHWC, 1);
     let [x, y] = ["x", "y"].map(|name| graph.add_value(name));
