@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use dfq_onnx::expr::STANDARD;
 use dfq_onnx::ir::{Graph, Tensor};
 use dfq_onnx::onnx::{self, INLINE_LIMIT};
 use dfq_onnx::plan::Policy;
@@ -74,7 +75,7 @@ pub fn prepare(model: &Path, settings: &Settings) -> Result<Prepared> {
     let distillation = Distillation::new(&prepared.float, student)?;
     let graph = distillation.teacher();
     let batch = graph.fixed_batch().or(settings.batch).unwrap_or_else(|| usual_batch(graph));
-    let (step, loss) = (distillation.step(batch)?, distillation.loss_graph(batch)?);
+    let (step, loss) = (distillation.step(batch, &STANDARD)?, distillation.loss_graph(batch)?);
     let mut batches = BTreeMap::new();
     for number in 0..BATCHES {
         let inputs = prepared.input.synthetic(graph, batch, number, 1)?;

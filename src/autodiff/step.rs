@@ -1,7 +1,7 @@
 //! What a rule is given: one operator call and the gradient of its results.
 
 use crate::error::{Error, Result};
-use crate::expr::{Builder, Expr};
+use crate::expr::{Builder, Expr, Window};
 use crate::ir::{Attrs, front_axis};
 
 /// The gradient of each input, in order; `None` where there is none.
@@ -75,6 +75,14 @@ impl<'b> Step<'_, 'b> {
     /// As [`Step::front`].
     pub fn axis(&self, default: i64) -> Result<usize> {
         self.front(self.attrs.int("axis", default))
+    }
+
+    /// Returns its window; see [`Window::read`].
+    ///
+    /// # Errors
+    /// When its attributes are of a form that is not handled.
+    pub fn window(&self, kernel: &[usize], large: &[usize], small: &[usize]) -> Result<Window> {
+        Window::read(self.attrs, kernel, large, small).map_err(|message| self.error(message))
     }
 
     /// Returns whether the gradient of input `i` is wanted.

@@ -127,11 +127,39 @@ impl Builder {
         self.call_at(&place, own::own(op_type, attrs), &inputs, outputs)
     }
 
+    /// Returns the only result of an operator of another domain, of the type and shape that are given.
+    pub(super) fn foreign<'b>(
+        &'b self,
+        operator: (&str, &str),
+        inputs: &[Option<Expr<'b>>],
+        attrs: impl Into<Attrs>,
+        (dtype, shape): (DType, &[usize]),
+    ) -> Expr<'b> {
+        self.foreign_results(operator, inputs, attrs, &[(dtype, shape.to_vec())])[0]
+    }
+
+    /// Returns the results of an operator of another domain, of the types and shapes that are given.
+    pub(super) fn foreign_results<'b>(
+        &'b self,
+        (domain, op_type): (&str, &str),
+        inputs: &[Option<Expr<'b>>],
+        attrs: impl Into<Attrs>,
+        results: &[(DType, Vec<usize>)],
+    ) -> Vec<Expr<'b>> {
+        let node =
+            Node { op_type: op_type.to_owned(), domain: domain.to_owned(), attrs: attrs.into(), ..Node::default() };
+        let mut state = self.state.borrow_mut();
+        state.graph.import(domain, 1);
+        let facts = results.iter().map(|(dtype, shape)| Fact::of_shape(*dtype, shape)).collect();
+        let results = state.push(node, inputs, facts);
+        results.into_iter().map(|id| Expr { builder: self, id }).collect()
+    }
+
     /// Adds `node`, whose inputs and outputs are still empty; `place` names it in errors.
     pub(super) fn call_at<'b>(
         &'b self,
         place: &str,
-        mut node: Node,
+        node: Node,
         inputs: &[Option<Expr<'b>>],
         outputs: usize,
     ) -> Vec<Expr<'b>> {
@@ -150,13 +178,7 @@ impl Builder {
                 return vec![self.mistaken(); outputs];
             }
         };
-        let name = if node.name.is_empty() { node.op_type.to_lowercase() } else { node.name.clone() };
-        let results: Vec<ValueId> = facts.into_iter().map(|fact| state.add(&name, fact)).collect();
-        // A network may be inlined twice, and no two nodes may have one name.
-        node.name = results.first().map_or(name, |&id| state.graph.name_of(id).to_owned());
-        node.inputs = inputs.iter().map(|input| input.map(|e| e.id)).collect();
-        node.outputs = results.iter().copied().map(Some).collect();
-        state.graph.nodes.push(node);
+        let results = state.push(node, inputs, facts);
         results.into_iter().map(|id| Expr { builder: self, id }).collect()
     }
 
@@ -223,6 +245,18 @@ impl State {
         let id = self.graph.add_value(name);
         self.facts.push(fact);
         id
+    }
+
+    /// Adds a node with results of which `facts` are known.
+    fn push(&mut self, mut node: Node, inputs: &[Option<Expr>], facts: Vec<Fact>) -> Vec<ValueId> {
+        let name = if node.name.is_empty() { node.op_type.to_lowercase() } else { node.name.clone() };
+        let results: Vec<ValueId> = facts.into_iter().map(|fact| self.add(&name, fact)).collect();
+        // A network may be inlined twice, and no two nodes may have one name.
+        node.name = results.first().map_or(name, |&id| self.graph.name_of(id).to_owned());
+        node.inputs = inputs.iter().map(|input| input.map(|e| e.id)).collect();
+        node.outputs = results.iter().copied().map(Some).collect();
+        self.graph.nodes.push(node);
+        results
     }
 
     fn infer(&self, place: &str, node: &Node, inputs: &[Option<Expr>], outputs: usize) -> Result<Vec<Fact>> {

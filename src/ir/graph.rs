@@ -68,6 +68,13 @@ impl Graph {
         }
     }
 
+    /// Imports an operator set beside the default one, where it is not there yet.
+    pub fn import(&mut self, domain: &str, version: i64) {
+        if !self.opsets.iter().any(|set| set.domain.as_deref() == Some(domain)) {
+            self.opsets.push(OperatorSet { domain: Some(domain.to_owned()), version });
+        }
+    }
+
     /// Returns the value behind a handle.
     pub fn value(&self, id: ValueId) -> &Value {
         &self.values[id.0]

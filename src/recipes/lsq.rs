@@ -25,7 +25,8 @@ const SAMPLES: usize = 1024;
 fn lsq(solved: &mut Solved, training: &mut Training) -> Result<TrainingReport> {
     let student = Student::new(&solved.student, &solved.plan, &solved.solution)?;
     let distillation = Distillation::new(training.float, student)?;
-    let build = |batch| distillation.step(batch);
+    let lowering = training.teacher.engine.lowering();
+    let build = |batch| distillation.step(batch, &lowering);
     let (step, batch) = fitting_batch(distillation.teacher(), training.settings, BATCH, &build)?;
     let steps = training.settings.steps.unwrap_or(STEPS);
     let stage = Stage {

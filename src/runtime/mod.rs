@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod kernels;
 pub mod machine;
 mod ort;
+mod ort_blocks;
 mod ort_kernels;
 mod ort_library;
 mod ort_steps;
@@ -21,6 +22,7 @@ mod tract_steps;
 use std::path::PathBuf;
 
 use crate::error::Result;
+use crate::expr::{Lowering, STANDARD};
 use crate::ir::{Graph, Tensor};
 
 pub use batched::run_in_batches;
@@ -79,6 +81,11 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// [`crate::Error::Runtime`] when the engine refuses the graph.
     fn load(&self, graph: &Graph, options: &SessionOptions) -> Result<Box<dyn Session>>;
+
+    /// Returns how graphs of training steps are best written for it.
+    fn lowering(&self) -> Lowering {
+        STANDARD
+    }
 
     /// Returns a session that steps `state` by `graph`, whose first inputs (of [`Graph::fed_inputs`]) are the state,
     /// whose outputs are the state one step on (in the same order, types and shapes), and whose other inputs are fed in

@@ -7,6 +7,7 @@ use ort::ep::ExecutionProviderDispatch;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use super::kernels;
+use super::ort_blocks;
 use super::ort_kernels;
 use super::ort_library;
 use super::ort_steps::OrtSteps;
@@ -15,6 +16,7 @@ use super::pieces::{in_pieces, piece_bytes};
 use super::step_layout::StepLayout;
 use super::{Device, Engine, Optimisation, Session, SessionOptions, StepSession};
 use crate::error::{Error, Result};
+use crate::expr::{Lowering, STANDARD, ort_cpu};
 use crate::ir::{Graph, Tensor, ValueId};
 use crate::onnx;
 
@@ -140,6 +142,13 @@ impl Engine for OrtEngine {
         }
         let session = self.session(graph, options);
         Ok(Box::new(session.map_err(|e| self.failed(mode(options.optimisation), &e))?))
+    }
+
+    fn lowering(&self) -> Lowering {
+        match self.device {
+            Device::Cpu => ort_blocks::block(self).map_or(STANDARD, ort_cpu),
+            Device::Cuda(_) | Device::TensorRt(_) => STANDARD,
+        }
     }
 
     fn load_steps(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions) -> Result<Box<dyn StepSession>> {

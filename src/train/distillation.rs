@@ -2,7 +2,7 @@
 
 use super::{Network, Optimiser, Student, Targets, TrainedVector, TrainingStep, distance, targets, training_step};
 use crate::error::Result;
-use crate::expr::{Builder, Expr, OPSET, inline};
+use crate::expr::{Builder, Expr, Lowering, OPSET, inline};
 use crate::ir::{DType, Graph};
 use crate::{data, onnx, shape};
 
@@ -69,14 +69,14 @@ impl Distillation {
         builder.finish(&[("loss", loss)])
     }
 
-    /// Returns the training step on `batch` samples as one graph.
+    /// Returns the training step on `batch` samples as one graph, as `lowering` writes it.
     ///
     /// # Errors
     /// An operator that cannot be differentiated or whose shape is not known, by node; an input without known shape.
-    pub fn step(&self, batch: usize) -> Result<TrainingStep> {
+    pub fn step(&self, batch: usize, lowering: &Lowering) -> Result<TrainingStep> {
         let builder = Builder::new("training_step");
         let (loss, vectors) = self.loss(&builder, batch)?;
-        training_step(loss, &vectors, self.optimiser, self.losses)
+        training_step(loss, &vectors, (self.optimiser, self.losses), lowering)
     }
 
     fn loss<'b>(&self, builder: &'b Builder, batch: usize) -> Result<(Expr<'b>, [(Expr<'b>, &TrainedVector); 2])> {

@@ -3,7 +3,7 @@
 use super::{Optimiser, TrainedVector};
 use crate::autodiff::gradients;
 use crate::error::{Error, Result};
-use crate::expr::Expr;
+use crate::expr::{Expr, Lowering};
 use crate::ir::{DType, Graph, Tensor, ValueId};
 
 /// A training step, ready to be loaded.
@@ -21,15 +21,15 @@ pub struct TrainingStep {
 }
 
 /// Returns the step that descends `loss` over the inputs of `vectors` by `optimiser`, one elementwise update each, and keeps the last
-/// `losses` losses in its state, the newest last.
+/// `losses` losses in its state, the newest last. The graph is as `lowering` writes it.
 ///
 /// # Errors
 /// An operator without gradient rule, named, with the model's node; the first mistake in what was built.
 pub fn training_step<'b>(
     loss: Expr<'b>,
     vectors: &[(Expr<'b>, &TrainedVector)],
-    optimiser: Optimiser,
-    losses: usize,
+    (optimiser, losses): (Optimiser, usize),
+    lowering: &Lowering,
 ) -> Result<TrainingStep> {
     let builder = loss.builder();
     let inputs: Vec<Expr> = vectors.iter().map(|vector| vector.0).collect();
@@ -51,7 +51,7 @@ pub fn training_step<'b>(
     made.push(("losses".to_owned(), Tensor::from_f32(&[losses], &vec![0.0; losses]), ring, next));
     let names: Vec<String> = made.iter().map(|(name, ..)| format!("{name}.next")).collect();
     let outputs: Vec<(&str, Expr)> = names.iter().zip(&made).map(|(name, (.., next))| (name.as_str(), *next)).collect();
-    let mut graph = builder.finish(&outputs)?;
+    let mut graph = builder.finish_by(lowering, &outputs)?;
     let state: Vec<ValueId> = made.iter().filter_map(|(name, ..)| graph.find(name)).collect();
     graph.inputs.retain(|id| !state.contains(id));
     // Feeds keep their order, in which the rates come behind what the loss reads.

@@ -1,14 +1,13 @@
 //! Convolutions: the gradient of the input is a transposed convolution.
 
-use super::window::Window;
 use crate::autodiff::{Gradients, Step};
-use crate::expr::{CONV_WEIGHT_GRADIENT, Expr};
+use crate::expr::{CONV_WEIGHT_GRADIENT, Expr, Window};
 use crate::ir::Attr;
 
 /// y = w ∗ x + b.
 pub fn conv<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (x, w, dy) = (s.x(0)?, s.x(1)?, s.dy()?);
-    let window = Window::read(s, &w.shape()[2..], &x.shape()[2..], &dy.shape()[2..])?;
+    let window = s.window(&w.shape()[2..], &x.shape()[2..], &dy.shape()[2..])?;
     let group = s.attrs.int("group", 1);
     let dx = || s.builder().apply("ConvTranspose", &[dy, w], window.transposed(group));
     let dw = || weight_gradient(s, (x, dy), &window, group);
@@ -18,7 +17,7 @@ pub fn conv<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
 /// y = wᵀ ∗ x + b: a convolution of dy gives the gradient of x.
 pub fn conv_transpose<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (x, w, dy) = (s.x(0)?, s.x(1)?, s.dy()?);
-    let window = Window::read(s, &w.shape()[2..], &dy.shape()[2..], &x.shape()[2..])?;
+    let window = s.window(&w.shape()[2..], &dy.shape()[2..], &x.shape()[2..])?;
     let group = s.attrs.int("group", 1);
     let dx = || s.builder().apply("Conv", &[dy, w], window.attributes(group));
     let dw = || weight_gradient(s, (dy, x), &window, group);

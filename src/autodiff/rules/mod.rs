@@ -10,7 +10,6 @@ mod pool;
 mod quantize;
 mod reduce;
 mod resize;
-mod window;
 
 use super::Rule;
 use crate::expr::FAKE_QUANTIZE;

@@ -1,9 +1,8 @@
 //! Pools.
 
 use super::resize::summed;
-use super::window::Window;
 use crate::autodiff::{Gradients, Step};
-use crate::expr::{Expr, index, indices};
+use crate::expr::{Expr, Window, index, indices};
 use crate::ir::{Attr, Tensor};
 
 /// y = the largest of each window: dy, added where that lies. Of several that are equal the first counts, but in blocks
@@ -11,7 +10,7 @@ use crate::ir::{Attr, Tensor};
 pub fn max_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (x, dy) = (s.x(0)?, s.dy()?);
     let (shape, kernel) = (x.shape(), kernel(s));
-    let window = Window::read(s, &kernel, &shape[2..], &dy.shape()[2..])?;
+    let window = s.window(&kernel, &shape[2..], &dy.shape()[2..])?;
     if window.is_blocks() && s.outputs.get(1).copied().flatten().is_none() {
         return Ok(vec![Some(shared(x, s.y()?, dy, &kernel))]);
     }
@@ -45,7 +44,7 @@ fn kernel(s: &Step) -> Vec<usize> {
 pub fn average_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (x, dy) = (s.x(0)?, s.dy()?);
     let (shape, positions, kernel) = (x.shape(), dy.shape(), kernel(s));
-    let window = Window::read(s, &kernel, &shape[2..], &positions[2..])?;
+    let window = s.window(&kernel, &shape[2..], &positions[2..])?;
     let shares = s.builder().constant("shares", shares(s, &window, &shape[2..], &positions[2..])).cast(dy.dtype());
     let ones = dy.number(1.0).expand(&[&[shape[1], 1], &kernel[..]].concat());
     let attrs = window.transposed(index(shape[1]));

@@ -1,45 +1,66 @@
-//! From what was built to what a runtime runs: one rule for each operator that it does not run as it stands.
+//! From what was built to what a runtime runs: one rule for each operator that is written in another way than it was
+//! meant.
 
+mod blocked;
+mod ort_cpu;
 mod standard;
 
+pub use blocked::NCHWC;
+pub use ort_cpu::ort_cpu;
 pub use standard::STANDARD;
 
 use super::own::OWN_DOMAIN;
 use super::{Builder, Expr};
 use crate::error::{Error, Result};
 use crate::ir::{Attrs, Graph, Node, ValueId};
+use blocked::Value;
 
-/// What a rule puts in place of one call: its results, in order.
-pub type LoweringRule = for<'b> fn(&Lowered<'_, 'b>) -> Result<Vec<Expr<'b>>>;
+/// What a rule puts in place of one call: its results, in order, or nothing where the call stays as it is.
+type LoweringRule = for<'b> fn(&Lowered<'_, 'b>) -> Result<Option<Vec<Value<'b>>>>;
 
 /// A way of writing a graph.
 #[derive(Clone, Copy, Debug)]
 pub struct Lowering {
     /// Domain, operator and rule.
-    pub rules: &'static [(&'static str, &'static str, LoweringRule)],
+    rules: &'static [(&'static str, &'static str, LoweringRule)],
+    /// Channels that lie side by side in blocked tensors; 1 where there are none.
+    block: usize,
 }
 
-/// One call that others take the place of.
+/// One call that is written in another way.
 #[derive(Debug)]
-pub struct Lowered<'a, 'b> {
+struct Lowered<'a, 'b> {
     /// How a message names it.
-    pub place: &'a str,
-    /// Its attributes.
-    pub attrs: &'a Attrs,
+    place: &'a str,
+    node: &'a Node,
     /// Its inputs; `None` where an optional one is left out.
-    pub inputs: &'a [Option<Expr<'b>>],
-    /// What is being written.
-    pub builder: &'b Builder,
+    inputs: &'a [Option<Value<'b>>],
+    /// The shapes of its results.
+    shapes: &'a [Vec<usize>],
+    builder: &'b Builder,
+    block: usize,
 }
 
 impl<'b> Lowered<'_, 'b> {
-    /// Returns input `i`.
-    ///
-    /// # Errors
-    /// When it is left out.
-    pub fn x(&self, i: usize) -> Result<Expr<'b>> {
-        let found = self.inputs.get(i).copied().flatten();
+    /// Returns input `i` as the value that it is.
+    fn value(&self, i: usize) -> Result<&Value<'b>> {
+        let found = self.inputs.get(i).and_then(Option::as_ref);
         found.ok_or_else(|| Error::unsupported(self.place, format!("input {i} is missing")))
+    }
+
+    /// Returns input `i` in the order of the standard.
+    fn x(&self, i: usize) -> Result<Expr<'b>> {
+        Ok(self.value(i)?.plain())
+    }
+
+    fn attrs(&self) -> &Attrs {
+        &self.node.attrs
+    }
+
+    /// Returns the only result of the same call on other inputs.
+    fn again(&self, inputs: &[Option<Expr<'b>>]) -> Expr<'b> {
+        let node = Node { inputs: Vec::new(), outputs: Vec::new(), ..self.node.clone() };
+        self.builder.call_at(self.place, node, inputs, 1)[0]
     }
 }
 
@@ -51,13 +72,13 @@ impl Lowering {
     /// An operator of ours without a rule; what a rule refuses.
     pub(super) fn lower(&self, graph: &Graph) -> Result<Graph> {
         let builder = Builder::new(&graph.name);
-        let mut made: Vec<Option<Expr>> = vec![None; graph.value_ids().count()];
+        let mut made: Vec<Option<Value>> = vec![None; graph.value_ids().count()];
         for &id in &graph.inputs {
             let value = graph.value(id);
             let (Some(dtype), Some(shape)) = (value.dtype, value.static_shape()) else {
                 return Err(Error::shape(format!("input \"{}\"", value.name()), "its type or shape is not known"));
             };
-            made[id.index()] = Some(builder.input(value.name(), dtype, &shape));
+            made[id.index()] = Some(builder.input(value.name(), dtype, &shape).into());
         }
         for node in &graph.nodes {
             let mut inputs = Vec::with_capacity(node.inputs.len());
@@ -71,8 +92,10 @@ impl Lowering {
                 }
             }
         }
-        let outputs =
-            graph.outputs.iter().map(|&id| read(&builder, graph, id, &mut made)).collect::<Result<Vec<_>>>()?;
+        let mut outputs = Vec::with_capacity(graph.outputs.len());
+        for &id in &graph.outputs {
+            outputs.push(read(&builder, graph, id, &mut made)?.plain());
+        }
         builder.built(&outputs)
     }
 
@@ -81,30 +104,34 @@ impl Lowering {
         builder: &'b Builder,
         graph: &Graph,
         node: &Node,
-        inputs: &[Option<Expr<'b>>],
-    ) -> Result<Vec<Expr<'b>>> {
+        inputs: &[Option<Value<'b>>],
+    ) -> Result<Vec<Value<'b>>> {
         let place = graph.describe(node);
         let rule = self.rules.iter().find(|(domain, op_type, _)| node.domain == *domain && node.op_type == *op_type);
-        match rule {
-            Some((_, _, rule)) => rule(&Lowered { place: &place, attrs: &node.attrs, inputs, builder }),
-            None if node.domain == OWN_DOMAIN => Err(Error::unsupported(place, "the lowering has no rule for it")),
-            None => {
-                let bare = Node { inputs: Vec::new(), outputs: Vec::new(), ..node.clone() };
-                Ok(builder.call_at(&place, bare, inputs, node.outputs.len()))
+        if let Some((_, _, rule)) = rule {
+            let shape = |id: &Option<ValueId>| id.and_then(|id| graph.value(id).static_shape()).unwrap_or_default();
+            let shapes: Vec<Vec<usize>> = node.outputs.iter().map(shape).collect();
+            let call = Lowered { place: &place, node, inputs, shapes: &shapes, builder, block: self.block };
+            if let Some(results) = rule(&call)? {
+                return Ok(results);
             }
         }
+        if node.domain == OWN_DOMAIN {
+            return Err(Error::unsupported(place, "the lowering has no rule for it"));
+        }
+        let bare = Node { inputs: Vec::new(), outputs: Vec::new(), ..node.clone() };
+        let inputs: Vec<Option<Expr>> = inputs.iter().map(|value| value.as_ref().map(Value::plain)).collect();
+        Ok(builder.call_at(&place, bare, &inputs, node.outputs.len()).into_iter().map(Value::from).collect())
     }
 }
 
-fn read<'b>(builder: &'b Builder, graph: &Graph, id: ValueId, made: &mut [Option<Expr<'b>>]) -> Result<Expr<'b>> {
+fn read<'b>(builder: &'b Builder, graph: &Graph, id: ValueId, made: &mut [Option<Value<'b>>]) -> Result<Value<'b>> {
     let value = graph.value(id);
-    match (made[id.index()], &value.constant) {
-        (Some(found), _) => Ok(found),
-        (None, Some(tensor)) => {
-            let found = builder.constant(value.name(), tensor.clone());
-            made[id.index()] = Some(found);
-            Ok(found)
-        }
-        (None, None) => Err(Error::malformed(format!("tensor \"{}\"", value.name()), "is made by no node")),
+    if made[id.index()].is_none() {
+        let Some(tensor) = &value.constant else {
+            return Err(Error::malformed(format!("tensor \"{}\"", value.name()), "is made by no node"));
+        };
+        made[id.index()] = Some(builder.constant(value.name(), tensor.clone()).into());
     }
+    made[id.index()].clone().ok_or_else(|| Error::malformed(value.name(), "is made by no node"))
 }

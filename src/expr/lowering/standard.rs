@@ -1,5 +1,6 @@
 //! Operators of the ONNX standard alone, for every runtime and device.
 
+use super::blocked::Value;
 use super::{Lowered, Lowering};
 use crate::error::Result;
 use crate::expr::own::{CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE, FAKE_QUANTIZE_GRADIENT, OWN_DOMAIN, STOP_GRADIENT};
@@ -14,19 +15,23 @@ pub const STANDARD: Lowering = Lowering {
         (OWN_DOMAIN, FAKE_QUANTIZE_GRADIENT, fake_quantize_gradient),
         (OWN_DOMAIN, CONV_WEIGHT_GRADIENT, conv_weight_gradient),
     ],
+    block: 1,
 };
 
-fn stop_gradient<'b>(call: &Lowered<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    Ok(vec![call.x(0)?])
+type Results<'b> = Result<Option<Vec<Value<'b>>>>;
+
+pub(super) fn stop_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
+    Ok(Some(vec![call.value(0)?.clone()]))
 }
 
-fn fake_quantize<'b>(call: &Lowered<'_, 'b>) -> Result<Vec<Expr<'b>>> {
+pub(super) fn fake_quantize<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let steps = Steps::read(call)?;
-    Ok(vec![steps.clip(call.x(0)? / steps.s).round() * steps.s])
+    let y = steps.clip(call.x(0)? / steps.s).round() * steps.s;
+    Ok(Some(vec![y.into()]))
 }
 
 /// Inside of the clip the gradient passes the rounding as if it were not there; outside it stops.
-fn fake_quantize_gradient<'b>(call: &Lowered<'_, 'b>) -> Result<Vec<Expr<'b>>> {
+pub(super) fn fake_quantize_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let steps = Steps::read(call)?;
     let (x, dy) = (call.x(0)?, call.x(2)?);
     let v = x / steps.s;
@@ -35,7 +40,8 @@ fn fake_quantize_gradient<'b>(call: &Lowered<'_, 'b>) -> Result<Vec<Expr<'b>>> {
     let dx = inside.choose(dy, call.builder.scalar(0.0));
     let slope = inside.choose(v.round() - v, clipped);
     let along: Vec<usize> = (0..x.rank()).filter(|&axis| Some(axis) != steps.axis).collect();
-    Ok(vec![dx, (dy * slope).sum(&along, false).reshape(&call.x(1)?.shape())])
+    let ds = (dy * slope).sum(&along, false).reshape(&call.x(1)?.shape());
+    Ok(Some(vec![dx.into(), ds.into()]))
 }
 
 /// The steps and bounds of a fake-quantizer, aligned with what it quantizes.
@@ -50,13 +56,13 @@ struct Steps<'b> {
 
 impl<'b> Steps<'b> {
     fn read(call: &Lowered<'_, 'b>) -> Result<Self> {
-        let axis = usize::try_from(call.attrs.int("axis", -1)).ok();
+        let axis = usize::try_from(call.attrs().int("axis", -1)).ok();
         let mut shape = vec![1; axis.map_or(1, |_| call.x(0).map_or(1, Expr::rank))];
         let s = call.x(1)?;
         if let Some(axis) = axis {
             shape[axis] = s.len();
         }
-        let listed = |name: &str| match call.attrs.get(name) {
+        let listed = |name: &str| match call.attrs().get(name) {
             Some(Attr::Floats(values)) => values.clone(),
             _ => Vec::new(),
         };
@@ -79,9 +85,9 @@ impl<'b> Steps<'b> {
 
 /// A convolution in which batch and channels, and strides and dilations, change places: each group of channels becomes
 /// the batch, and the gradient of its results the kernel.
-fn conv_weight_gradient<'b>(call: &Lowered<'_, 'b>) -> Result<Vec<Expr<'b>>> {
+pub(super) fn conv_weight_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let (x, dy) = (call.x(0)?, call.x(1)?);
-    let group = call.attrs.int("group", 1);
+    let group = call.attrs().int("group", 1);
     let groups = usize::try_from(group).unwrap_or(1).max(1);
     let shape = x.shape();
     let (batch, channels, sizes) = (shape[0], shape[1], &shape[2..]);
@@ -90,15 +96,16 @@ fn conv_weight_gradient<'b>(call: &Lowered<'_, 'b>) -> Result<Vec<Expr<'b>>> {
     let merged = [&[channels / groups, groups * batch], sizes].concat();
     let image = x.reshape(&apart).transpose(&order).reshape(&merged);
     let swapped: Vec<usize> = [1, 0].into_iter().chain(2..2 + sizes.len()).collect();
-    let listed = |name: &str| Attr::Ints(call.attrs.ints(name).map_or(vec![1; sizes.len()], <[i64]>::to_vec));
+    let listed = |name: &str| Attr::Ints(call.attrs().ints(name).map_or(vec![1; sizes.len()], <[i64]>::to_vec));
     let exchanged = Attrs::from([
         ("strides", listed("dilations")),
         ("dilations", listed("strides")),
-        ("pads", Attr::Ints(call.attrs.ints("pads").map_or(vec![0; 2 * sizes.len()], <[i64]>::to_vec))),
+        ("pads", Attr::Ints(call.attrs().ints("pads").map_or(vec![0; 2 * sizes.len()], <[i64]>::to_vec))),
         ("group", Attr::Int(group)),
     ]);
     let found = convolve(call.builder, image, dy.transpose(&swapped), exchanged);
-    Ok(vec![within(found, call.attrs.ints("kernel_shape").unwrap_or_default()).transpose(&swapped)])
+    let dw = within(found, call.attrs().ints("kernel_shape").unwrap_or_default()).transpose(&swapped);
+    Ok(Some(vec![dw.into()]))
 }
 
 fn convolve<'b>(builder: &'b Builder, x: Expr<'b>, w: Expr<'b>, attrs: Attrs) -> Expr<'b> {

@@ -30,7 +30,7 @@ fn training_step() -> (TrainingStep, Vec<Vec<Tensor>>) {
     let mut distillation = Distillation::new(&made.student, student).unwrap();
     distillation.losses = usize::try_from(READ).unwrap();
     let batches = (0..STEPS).map(|step| random_inputs(&made.student, BATCH, 40 + step)).collect();
-    (distillation.step(BATCH).unwrap(), batches)
+    (distillation.step(BATCH, &ort().lowering()).unwrap(), batches)
 }
 
 /// A schedule that depends on the losses so far, so that it has to be kept as well.

@@ -1,40 +1,45 @@
 //! Strides, dilations and padding of one call as numbers, whatever way they are written.
 
-use crate::autodiff::Step;
-use crate::error::Result;
-use crate::expr::indices;
+use super::indices;
 use crate::ir::{Attr, Attrs};
 
 /// The window of a convolution or pool, one entry for each spatial axis.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Window {
+    /// Sizes of the kernel.
     pub kernel: Vec<i64>,
+    /// Positions from one window to the next.
     pub strides: Vec<i64>,
+    /// Positions from one element of the kernel to the next.
     pub dilations: Vec<i64>,
     /// Zeros before and behind each axis, as far as windows reach; negative where they stop short of the end.
     pub before: Vec<i64>,
+    /// See [`Window::before`].
     pub behind: Vec<i64>,
 }
 
 impl Window {
     /// Returns the window that makes an output of spatial size `small` from an input of `large`; a transposed
     /// convolution makes `large` from `small`.
-    pub fn read(s: &Step, kernel: &[usize], large: &[usize], small: &[usize]) -> Result<Self> {
+    ///
+    /// # Errors
+    /// What is not handled.
+    pub fn read(attrs: &Attrs, kernel: &[usize], large: &[usize], small: &[usize]) -> Result<Self, &'static str> {
         let rank = kernel.len();
-        let listed = |name: &str, default: i64| s.attrs.ints(name).map_or(vec![default; rank], <[i64]>::to_vec);
+        let listed = |name: &str, default: i64| attrs.ints(name).map_or(vec![default; rank], <[i64]>::to_vec);
         let (kernel, large, small) = (indices(kernel), indices(large), indices(small));
         let (strides, dilations) = (listed("strides", 1), listed("dilations", 1));
         let span = |i: usize| (kernel[i] - 1) * dilations[i] + 1;
         let reach = |i: usize| (small[i] - 1) * strides[i] + span(i);
         let total = |i: usize| (reach(i) - large[i]).max(0);
-        let before: Vec<i64> = match s.attrs.string("auto_pad").unwrap_or("NOTSET") {
+        let before: Vec<i64> = match attrs.string("auto_pad").unwrap_or("NOTSET") {
             "SAME_UPPER" => (0..rank).map(|i| total(i) / 2).collect(),
             "SAME_LOWER" => (0..rank).map(|i| total(i) - total(i) / 2).collect(),
             "VALID" => vec![0; rank],
-            _ if s.attrs.ints("output_shape").is_some() => {
-                return Err(s.error("output_shape: write its padding as numbers"));
+            _ if attrs.ints("output_shape").is_some() => {
+                return Err("output_shape: write its padding as numbers");
             }
-            _ => s.attrs.ints("pads").map_or(vec![0; rank], |pads| pads[..rank].to_vec()),
+            _ => attrs.ints("pads").map_or(vec![0; rank], |pads| pads[..rank].to_vec()),
         };
         let behind = (0..rank).map(|i| reach(i) - large[i] - before[i]).collect();
         Ok(Self { kernel, strides, dilations, before, behind })

@@ -1,0 +1,154 @@
+//! Tensors in ONNX Runtime's blocked order (NCHWc): `[N, C/b, H, W, b]`, channels filled up with zeros, under the shape
+//! `[N, C filled up, H, W]`. What it writes for itself in domain `com.microsoft.nchwc` when it optimises a graph.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::expr::{Builder, Expr, index};
+use crate::ir::{Attr, Attrs};
+
+/// The domain of operators on blocked tensors.
+pub const NCHWC: &str = "com.microsoft.nchwc";
+
+/// A value in one order of its channels or both; the other is made when it is first asked for.
+#[derive(Clone, Debug)]
+pub struct Value<'b>(Rc<Orders<'b>>);
+
+#[derive(Debug)]
+struct Orders<'b> {
+    plain: Cell<Option<Expr<'b>>>,
+    blocked: Cell<Option<Expr<'b>>>,
+    /// `[N, C, H, W]` where it is blocked.
+    channels: usize,
+}
+
+impl<'b> From<Expr<'b>> for Value<'b> {
+    fn from(plain: Expr<'b>) -> Self {
+        let channels = plain.shape().get(1).copied().unwrap_or(0);
+        Self(Rc::new(Orders { plain: Cell::new(Some(plain)), blocked: Cell::new(None), channels }))
+    }
+}
+
+impl<'b> Value<'b> {
+    /// Returns a value that was made in blocks, of which the first `channels` channels count.
+    pub fn of_blocks(blocked: Expr<'b>, channels: usize) -> Self {
+        Self(Rc::new(Orders { plain: Cell::new(None), blocked: Cell::new(Some(blocked)), channels }))
+    }
+
+    /// Returns a value that was made in both orders.
+    pub fn of_both(plain: Expr<'b>, blocked: Expr<'b>) -> Self {
+        let value = Self::from(plain);
+        value.0.blocked.set(Some(blocked));
+        value
+    }
+
+    /// Returns the value in the order of the standard.
+    pub fn plain(&self) -> Expr<'b> {
+        let orders = &self.0;
+        if let Some(plain) = orders.plain.get() {
+            return plain;
+        }
+        let blocked = orders.blocked.get().expect("a value has one of its orders");
+        let mut shape = blocked.shape();
+        shape[1] = orders.channels;
+        let attrs = [("channels", Attr::Int(index(orders.channels)))];
+        let plain =
+            blocked.builder().foreign((NCHWC, "ReorderOutput"), &[Some(blocked)], attrs, (blocked.dtype(), &shape));
+        orders.plain.set(Some(plain));
+        plain
+    }
+
+    /// Returns the value in blocks of `block` channels. It has four axes.
+    pub fn blocked(&self, block: usize) -> Expr<'b> {
+        let orders = &self.0;
+        if let Some(blocked) = orders.blocked.get() {
+            return blocked;
+        }
+        let plain = orders.plain.get().expect("a value has one of its orders");
+        let mut shape = plain.shape();
+        shape[1] = shape[1].next_multiple_of(block);
+        let blocked =
+            plain.builder().foreign((NCHWC, "ReorderInput"), &[Some(plain)], Attrs::default(), (plain.dtype(), &shape));
+        orders.blocked.set(Some(blocked));
+        blocked
+    }
+
+    /// Returns whether it is there in blocks.
+    pub fn is_blocked(&self) -> bool {
+        self.0.blocked.get().is_some()
+    }
+
+    /// Returns its shape in the order of the standard.
+    pub fn shape(&self) -> Vec<usize> {
+        match (self.0.plain.get(), self.0.blocked.get()) {
+            (None, Some(blocked)) => {
+                let mut shape = blocked.shape();
+                shape[1] = self.0.channels;
+                shape
+            }
+            (plain, _) => plain.map(Expr::shape).unwrap_or_default(),
+        }
+    }
+}
+
+/// How the channels of a convolution lie, as far as blocked kernels know them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Every filter reads all channels, which are blocked.
+    Dense,
+    /// The same with fewer channels than a block, which stay as they are.
+    Narrow,
+    /// One filter a channel.
+    Depthwise,
+    /// Groups of whole blocks.
+    Grouped,
+}
+
+impl Form {
+    /// Returns the form of a convolution of `channels` to `filters` in `groups`, where there is a kernel.
+    pub fn of(channels: usize, filters: usize, groups: usize, block: usize) -> Option<Self> {
+        let whole = |n: usize| groups > 0 && (n / groups).is_multiple_of(block);
+        match groups {
+            1 if channels < block => Some(Self::Narrow),
+            1 => Some(Self::Dense),
+            _ if groups == channels && groups == filters => Some(Self::Depthwise),
+            _ if whole(channels) && whole(filters) => Some(Self::Grouped),
+            _ => None,
+        }
+    }
+}
+
+/// Returns a weight `[F, C/g, h, w]` filled up and in the order that blocked kernels read.
+pub fn weight<'b>(w: Expr<'b>, form: Form, block: usize) -> Expr<'b> {
+    let [filters, channels, h, v] = w.dims();
+    let up = |n: usize| n.next_multiple_of(block);
+    match form {
+        Form::Dense | Form::Grouped => {
+            let w = filled(w, up(filters), up(channels));
+            let split = w.reshape(&[up(filters) / block, block, up(channels) / block, block, h, v]);
+            split.transpose(&[0, 2, 4, 5, 3, 1]).reshape(&[up(filters), up(channels), h, v])
+        }
+        Form::Narrow | Form::Depthwise => {
+            let w = filled(w, up(filters), channels);
+            let split = w.reshape(&[up(filters) / block, block, channels, h, v]);
+            split.transpose(&[0, 2, 3, 4, 1]).reshape(&[up(filters), channels, h, v])
+        }
+    }
+}
+
+fn filled(w: Expr<'_>, filters: usize, channels: usize) -> Expr<'_> {
+    let [f, c, ..] = w.dims::<4>();
+    w.pad(&[0; 4], &[index(filters - f), index(channels - c), 0, 0])
+}
+
+/// Returns a convolution of blocked tensors; see [`weight`] and [`Value::blocked`].
+pub fn convolution<'b>(
+    builder: &'b Builder,
+    (x, w, bias): (Expr<'b>, Expr<'b>, Option<Expr<'b>>),
+    mut attrs: Attrs,
+    shape: &[usize],
+) -> Expr<'b> {
+    attrs.set("kernel_shape", Attr::Ints(w.shape()[2..].iter().map(|&n| index(n)).collect()));
+    attrs.set("auto_pad", "NOTSET");
+    builder.foreign((NCHWC, "Conv"), &[Some(x), Some(w), bias], attrs, (x.dtype(), shape))
+}

@@ -1,0 +1,255 @@
+//! ONNX Runtime on the CPU: its blocked convolutions also where weights are trained, and kernels of our own where it has
+//! no good ones (see `runtime::kernels`). Values stay in blocks between operators that do not care about the order.
+
+use super::blocked::{self, Form, Value};
+use super::{Lowered, Lowering, standard};
+use crate::error::{Error, Result};
+use crate::expr::own::{CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE, FAKE_QUANTIZE_GRADIENT, OWN_DOMAIN, STOP_GRADIENT};
+use crate::expr::{Expr, Window, index};
+use crate::ir::{Attr, Attrs};
+
+/// The domain of the kernels of our own.
+const KERNELS: &str = "dfq-onnx.cpu";
+
+type Results<'b> = Result<Option<Vec<Value<'b>>>>;
+
+/// Returns the lowering for blocks of `block` channels: 16 with AVX-512, 8 with AVX2.
+pub const fn ort_cpu(block: usize) -> Lowering {
+    Lowering {
+        rules: &[
+            (OWN_DOMAIN, STOP_GRADIENT, standard::stop_gradient),
+            (OWN_DOMAIN, FAKE_QUANTIZE, fake_quantize),
+            (OWN_DOMAIN, FAKE_QUANTIZE_GRADIENT, fake_quantize_gradient),
+            (OWN_DOMAIN, CONV_WEIGHT_GRADIENT, weight_gradient),
+            ("", "Conv", conv),
+            ("", "ConvTranspose", conv_transpose),
+            ("", "ReduceSum", sum),
+            ("", "Add", elementwise),
+            ("", "Sub", elementwise),
+            ("", "Mul", elementwise),
+            ("", "Identity", elementwise),
+            ("", "Relu", elementwise),
+            ("", "LeakyRelu", elementwise),
+            ("", "Clip", clip),
+            ("", "Greater", compare),
+            ("", "Less", compare),
+            ("", "Equal", compare),
+            ("", "Where", choose),
+        ],
+        block,
+    }
+}
+
+/// A convolution whose weight is trained; ONNX Runtime sees to constant ones by itself.
+fn conv<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
+    let (x, w) = (call.value(0)?, call.x(1)?);
+    let shape = x.shape();
+    let group = call.attrs().int("group", 1);
+    let (Ok([filters, ..]), false) = (<[usize; 4]>::try_from(w.shape()), is_constant(w)) else { return Ok(None) };
+    let Some(form) = form(shape[1], filters, group, call.block) else { return Ok(None) };
+    let window = Window::read(call.attrs(), &w.shape()[2..], &shape[2..], &call.shapes[0][2..]);
+    let window = window.map_err(|message| Error::unsupported(call.place, message))?;
+    let up = filters.next_multiple_of(call.block);
+    let bias = call.inputs.get(2).and_then(Option::as_ref);
+    let bias = bias.map(|bias| bias.plain().pad(&[0], &[index(up - filters)]));
+    let made = blocks(call, (x, form), (w, bias), window.attributes(blocked_groups(form, group, up)));
+    Ok(Some(vec![made]))
+}
+
+/// The gradient of the input of a convolution without strides is a convolution with the weight turned around.
+fn conv_transpose<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
+    let (x, w) = (call.value(0)?, call.x(1)?);
+    let (x_shape, y_shape) = (x.shape(), &call.shapes[0]);
+    let group = call.attrs().int("group", 1);
+    let is_plain = call.inputs.get(2).is_none_or(Option::is_none) && w.rank() == 4 && !is_constant(w);
+    let window = Window::read(call.attrs(), &w.shape()[2..], &y_shape[2..], &x_shape[2..]);
+    let window = window.map_err(|message| Error::unsupported(call.place, message))?;
+    let Some(turned) = turned(&window).filter(|_| is_plain) else { return Ok(None) };
+    let Some(form) = form(x_shape[1], y_shape[1], group, call.block) else { return Ok(None) };
+    let w = match form {
+        Form::Depthwise => around(w),
+        Form::Dense | Form::Narrow => around(w).transpose(&[1, 0, 2, 3]),
+        Form::Grouped => return Ok(None),
+    };
+    let up = y_shape[1].next_multiple_of(call.block);
+    let made = blocks(call, (x, form), (w, None), turned.attributes(blocked_groups(form, group, up)));
+    Ok(Some(vec![made]))
+}
+
+/// Returns the window of the convolution that undoes one with `window`, where that has no strides.
+fn turned(window: &Window) -> Option<Window> {
+    if window.strides.iter().any(|&stride| stride != 1) {
+        return None;
+    }
+    let span = |i: usize| (window.kernel[i] - 1) * window.dilations[i];
+    let pads = |given: &[i64]| -> Vec<i64> { given.iter().enumerate().map(|(i, pad)| span(i) - pad).collect() };
+    let (before, behind) = (pads(&window.before), pads(&window.behind));
+    let fits = before.iter().chain(&behind).all(|&pad| pad >= 0);
+    fits.then(|| Window { before, behind, ..window.clone() })
+}
+
+/// Returns a kernel turned around in both directions.
+fn around(w: Expr<'_>) -> Expr<'_> {
+    if w.shape()[2..].iter().all(|&size| size == 1) {
+        return w;
+    }
+    let b = w.builder();
+    let [starts, ends, axes, steps] =
+        [[-1, -1], [i64::MIN + 1, i64::MIN + 1], [2, 3], [-1, -1]].map(|values| b.ints(&values));
+    b.apply("Slice", &[w, starts, ends, axes, steps], [])
+}
+
+fn blocks<'b>(
+    call: &Lowered<'_, 'b>,
+    (x, form): (&Value<'b>, Form),
+    (w, bias): (Expr<'b>, Option<Expr<'b>>),
+    attrs: Attrs,
+) -> Value<'b> {
+    let x = if form == Form::Narrow { x.plain() } else { x.blocked(call.block) };
+    let (mut shape, channels) = (call.shapes[0].clone(), call.shapes[0][1]);
+    shape[1] = channels.next_multiple_of(call.block);
+    let w = blocked::weight(w, form, call.block);
+    Value::of_blocks(blocked::convolution(call.builder, (x, w, bias), attrs, &shape), channels)
+}
+
+fn form(channels: usize, filters: usize, group: i64, block: usize) -> Option<Form> {
+    Form::of(channels, filters, usize::try_from(group).ok()?, block)
+}
+
+/// Depthwise kernels count the channels that fill up blocks as groups too.
+fn blocked_groups(form: Form, group: i64, up: usize) -> i64 {
+    if form == Form::Depthwise { index(up) } else { group }
+}
+
+fn is_constant(e: Expr) -> bool {
+    e.builder().graph().constant_of(e.id()).is_some()
+}
+
+fn weight_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
+    let (x, dy) = (call.value(0)?, call.value(1)?);
+    let (x_shape, dy_shape) = (x.shape(), dy.shape());
+    let group = call.attrs().int("group", 1);
+    if x_shape.len() != 4 {
+        return standard::conv_weight_gradient(call);
+    }
+    let form = form(x_shape[1], dy_shape[1], group, call.block);
+    let (x_blocked, dy_blocked) = (form.is_some_and(|form| form != Form::Narrow), form.is_some());
+    let order = |value: &Value<'b>, blocked| if blocked { value.blocked(call.block) } else { value.plain() };
+    let mut attrs = call.attrs().clone();
+    for (name, number) in [("channels", x_shape[1]), ("filters", dy_shape[1]), ("block", call.block)] {
+        attrs.set(name, Attr::Int(index(number)));
+    }
+    attrs.set("x_blocked", Attr::Int(i64::from(x_blocked)));
+    attrs.set("dy_blocked", Attr::Int(i64::from(dy_blocked)));
+    let inputs = [order(x, x_blocked), order(dy, dy_blocked)].map(Some);
+    let fact = (inputs[0].map_or(crate::ir::DType::F32, Expr::dtype), call.shapes[0].as_slice());
+    Ok(Some(vec![call.builder.foreign((KERNELS, CONV_WEIGHT_GRADIENT), &inputs, attrs, fact).into()]))
+}
+
+/// Steps of one bound each; what has bounds for each channel is written in standard operators.
+fn has_kernel(call: &Lowered) -> bool {
+    let one = |name: &str| matches!(call.attrs().get(name), Some(Attr::Floats(values)) if values.len() == 1);
+    one("lo") && one("hi")
+}
+
+/// Returns the attributes of the kernels of fake-quantizers.
+fn levels(call: &Lowered) -> Attrs {
+    let one = |name: &str| match call.attrs().get(name) {
+        Some(Attr::Floats(values)) => values[0],
+        _ => 0.0,
+    };
+    let axis = call.attrs().int("axis", -1);
+    Attrs::from([("lo", Attr::Float(one("lo"))), ("hi", Attr::Float(one("hi"))), ("axis", Attr::Int(axis))])
+}
+
+fn fake_quantize<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
+    if !has_kernel(call) {
+        return standard::fake_quantize(call);
+    }
+    let (x, step) = (call.value(0)?, call.x(1)?);
+    let in_blocks = x.is_blocked() && call.attrs().int("axis", -1) < 0;
+    let given = if in_blocks { x.blocked(call.block) } else { x.plain() };
+    let fact = (given.dtype(), given.shape());
+    let kernel = (KERNELS, FAKE_QUANTIZE);
+    let made = call.builder.foreign(kernel, &[Some(given), Some(step)], levels(call), (fact.0, &fact.1));
+    Ok(Some(vec![if in_blocks { Value::of_blocks(made, x.shape()[1]) } else { made.into() }]))
+}
+
+fn fake_quantize_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
+    if !has_kernel(call) {
+        return standard::fake_quantize_gradient(call);
+    }
+    let (x, step, dy) = (call.value(0)?, call.x(1)?, call.value(2)?);
+    let in_blocks = x.is_blocked() && dy.is_blocked() && call.attrs().int("axis", -1) < 0;
+    let order = |value: &Value<'b>| if in_blocks { value.blocked(call.block) } else { value.plain() };
+    let (given, dy) = (order(x), order(dy));
+    let facts = [(given.dtype(), given.shape()), (step.dtype(), step.shape())];
+    let inputs = [Some(given), Some(step), Some(dy)];
+    let made = call.builder.foreign_results((KERNELS, FAKE_QUANTIZE_GRADIENT), &inputs, levels(call), &facts);
+    let dx = if in_blocks { Value::of_blocks(made[0], x.shape()[1]) } else { made[0].into() };
+    Ok(Some(vec![dx, made[1].into()]))
+}
+
+/// Sums over everything but channels are made of blocks as they lie.
+fn sum<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
+    let x = call.value(0)?;
+    let axes = call.inputs.get(1).and_then(Option::as_ref).and_then(|axes| axes.plain().constant_ints());
+    if !x.is_blocked() || axes.as_deref() != Some(&[0, 2, 3]) {
+        return Ok(None);
+    }
+    let blocked = x.blocked(call.block);
+    let [n, up, h, w] = blocked.dims();
+    let apart = blocked.reshape(&[n, up / call.block, h, w, call.block]);
+    let sums = apart.sum(&[0, 2, 3], false).reshape(&[up]).slice(0, 0..x.shape()[1]);
+    Ok(Some(vec![sums.reshape(&call.shapes[0]).into()]))
+}
+
+/// Operators on elements of which some are blocked and the others single numbers or of the same shape; zeros, which fill
+/// up blocks, stay zeros.
+fn elementwise<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
+    let is_number = |value: &Value| value.shape().iter().product::<usize>() == 1;
+    let numbers = call.inputs.iter().flatten().filter(|value| is_number(value)).count();
+    let keeps_zeros = numbers == 0 || call.node.is("Mul");
+    if keeps_zeros { in_blocks(call) } else { Ok(None) }
+}
+
+fn clip<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
+    let bound = |i: usize| call.inputs.get(i).and_then(Option::as_ref).map(|value| value.plain().constant_floats());
+    let spans_zero = bound(1).is_none_or(|lo| lo.is_some_and(|lo| lo.iter().all(|&lo| lo <= 0.0)))
+        && bound(2).is_none_or(|hi| hi.is_some_and(|hi| hi.iter().all(|&hi| hi >= 0.0)));
+    if spans_zero { in_blocks(call) } else { Ok(None) }
+}
+
+/// What fills up blocks may compare either way, for what is chosen by it is zero on both sides. Truth values cannot be
+/// reordered, so both orders are compared; the one that nobody reads goes away.
+fn compare<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
+    let Some(blocked) = in_blocks(call)? else { return Ok(None) };
+    let plain: Vec<Option<Expr>> = call.inputs.iter().map(|value| value.as_ref().map(Value::plain)).collect();
+    let plain = call.again(&plain);
+    Ok(Some(vec![Value::of_both(plain, blocked[0].blocked(call.block))]))
+}
+
+fn choose<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
+    let is_zero =
+        |value: &Value| value.plain().constant_floats().is_some_and(|values| values.iter().all(|&v| v == 0.0));
+    let number = |value: &Value| value.shape().iter().product::<usize>() == 1;
+    let fits = |i: usize| call.inputs.get(i).and_then(Option::as_ref).is_some_and(|v| !number(v) || is_zero(v));
+    if fits(1) && fits(2) { in_blocks(call) } else { Ok(None) }
+}
+
+/// Returns the same call on blocks, where an input is blocked and the others can be.
+fn in_blocks<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
+    let inputs: Vec<&Value> = call.inputs.iter().flatten().collect();
+    let shape = &call.shapes[0];
+    let is_number = |value: &Value| value.shape().iter().product::<usize>() == 1;
+    let fits = inputs.iter().all(|value| is_number(value) || value.shape() == *shape);
+    if shape.len() != 4 || !fits || !inputs.iter().any(|value| value.is_blocked()) {
+        return Ok(None);
+    }
+    let order = |value: &Option<Value<'b>>| {
+        let value = value.as_ref()?;
+        Some(if is_number(value) { value.plain() } else { value.blocked(call.block) })
+    };
+    let given: Vec<Option<Expr>> = call.inputs.iter().map(order).collect();
+    Ok(Some(vec![Value::of_blocks(call.again(&given), shape[1])]))
+}
