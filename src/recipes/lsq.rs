@@ -28,6 +28,7 @@ fn lsq(solved: &mut Solved, training: &mut Training) -> Result<TrainingReport> {
     let lowering = training.teacher.engine.lowering();
     let build = |batch| distillation.step(batch, &lowering);
     let (step, batch) = fitting_batch(distillation.teacher(), training.settings, BATCH, &build)?;
+    training.save_graph(RECIPE.name, |lowering| distillation.step(batch, lowering))?;
     let steps = training.settings.steps.unwrap_or(STEPS);
     let stage = Stage {
         name: RECIPE.name,

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::weights::fit_biases;
 use super::{RangeSource, Solution, Solved, Teacher};
 use crate::error::{Error, Result};
+use crate::expr::{Lowering, STANDARD};
 use crate::ir::{Graph, Tensor};
 use crate::onnx::{self, INLINE_LIMIT};
 use crate::plan::Plan;
@@ -82,6 +83,18 @@ pub struct TrainingReport {
 }
 
 impl Training<'_> {
+    /// Writes the graph of a step to the folder that the user named for them, if any: in standard operators, which other
+    /// programs open, whatever the engine runs.
+    ///
+    /// # Errors
+    /// When the graph cannot be made or written.
+    pub fn save_graph(&self, stage: &str, step: impl FnOnce(&Lowering) -> Result<TrainingStep>) -> Result<()> {
+        let Some(folder) = self.settings.save_graphs.as_ref().filter(|_| !self.dry_run) else { return Ok(()) };
+        std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
+        onnx::save(&step(&STANDARD)?.graph, &folder.join(format!("{stage}.step.onnx")), INLINE_LIMIT)?;
+        Ok(())
+    }
+
     /// Makes all steps of a stage of `solved`.
     ///
     /// # Errors
@@ -92,10 +105,6 @@ impl Training<'_> {
         step: &TrainingStep,
         solved: &Solved,
     ) -> Result<([Tensor; 2], TrainingReport)> {
-        if let Some(folder) = self.settings.save_graphs.as_ref().filter(|_| !self.dry_run) {
-            std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
-            onnx::save(&step.graph, &folder.join(format!("{}.step.onnx", stage.name)), INLINE_LIMIT)?;
-        }
         let samples = self.samples(stage);
         let Stage { name, steps, batch, learning_rate, .. } = *stage;
         let report = TrainingReport {

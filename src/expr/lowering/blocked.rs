@@ -66,7 +66,13 @@ impl<'b> Value<'b> {
         }
         let plain = orders.plain.get().expect("a value has one of its orders");
         let mut shape = plain.shape();
-        shape[1] = shape[1].next_multiple_of(block);
+        let channels = shape[1];
+        shape[1] = channels.next_multiple_of(block);
+        // Other numbers of channels are refused (1.31).
+        let plain = match channels % 4 {
+            0 => plain,
+            _ => plain.pad(&[0; 4], &[0, index(shape[1] - channels), 0, 0]),
+        };
         let blocked =
             plain.builder().foreign((NCHWC, "ReorderInput"), &[Some(plain)], Attrs::default(), (plain.dtype(), &shape));
         orders.blocked.set(Some(blocked));

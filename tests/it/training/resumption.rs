@@ -22,7 +22,7 @@ const STEPS: u64 = 11;
 const READ: u64 = 3;
 const BATCH: usize = 2;
 
-fn training_step() -> (TrainingStep, Vec<Vec<Tensor>>) {
+fn training_step(engine: &dyn Engine) -> (TrainingStep, Vec<Vec<Tensor>>) {
     let graph = models::grid_preserving();
     let policy = Policy { weight_bits: 4, activation_bits: 4, ..Policy::default() };
     let made = quantized(&graph, &policy).unwrap();
@@ -30,7 +30,7 @@ fn training_step() -> (TrainingStep, Vec<Vec<Tensor>>) {
     let mut distillation = Distillation::new(&made.student, student).unwrap();
     distillation.losses = usize::try_from(READ).unwrap();
     let batches = (0..STEPS).map(|step| random_inputs(&made.student, BATCH, 40 + step)).collect();
-    (distillation.step(BATCH, &ort().lowering()).unwrap(), batches)
+    (distillation.step(BATCH, &engine.lowering()).unwrap(), batches)
 }
 
 /// A schedule that depends on the losses so far, so that it has to be kept as well.
@@ -61,9 +61,9 @@ fn run(
 
 #[test]
 fn a_descent_that_was_stopped_anywhere_ends_as_one_that_was_not() {
-    let made = training_step();
     let mut failed = Vec::new();
     for engine in [ort() as &dyn Engine, &TractEngine] {
+        let made = training_step(engine);
         let folder = tempfile::tempdir().unwrap();
         let whole = run(&made, engine, course(Some(checkpoints(folder.path(), false)), 0.01), None).unwrap();
         let file = std::fs::read(folder.path().join("lsq.safetensors")).unwrap();
@@ -96,7 +96,7 @@ fn a_descent_that_was_stopped_anywhere_ends_as_one_that_was_not() {
 
 #[test]
 fn without_leave_to_resume_a_descent_begins_anew() {
-    let (made, folder) = (training_step(), tempfile::tempdir().unwrap());
+    let (made, folder) = (training_step(ort()), tempfile::tempdir().unwrap());
     let with = |resume| Some(checkpoints(folder.path(), resume));
     run(&made, ort(), course(with(false), 0.01), Some(7)).unwrap_err();
     let anew = run(&made, ort(), course(with(false), 0.01), None).unwrap();
@@ -105,8 +105,9 @@ fn without_leave_to_resume_a_descent_begins_anew() {
 
 #[test]
 fn a_loss_that_is_no_number_ends_the_descent_and_is_never_kept() {
-    let (made, folder) = (training_step(), tempfile::tempdir().unwrap());
+    let folder = tempfile::tempdir().unwrap();
     for engine in [ort() as &dyn Engine, &TractEngine] {
+        let made = training_step(engine);
         let ended = run(&made, engine, course(Some(checkpoints(folder.path(), false)), 1e30), None);
         let error = ended.unwrap_err();
         assert!(error.to_string().contains("lower the learning rate"), "{error}");
@@ -118,7 +119,7 @@ fn a_loss_that_is_no_number_ends_the_descent_and_is_never_kept() {
 
 #[test]
 fn a_checkpoint_that_does_not_fit_the_step_is_refused() {
-    let (made, folder) = (training_step(), tempfile::tempdir().unwrap());
+    let (made, folder) = (training_step(ort()), tempfile::tempdir().unwrap());
     let with = |resume| checkpoints(folder.path(), resume);
     run(&made, ort(), course(Some(with(false)), 0.01), Some(7)).unwrap_err();
     let good = Checkpoint::read(&with(true).path).unwrap();
