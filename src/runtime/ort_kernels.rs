@@ -25,6 +25,13 @@ fn floats<const N: usize>() -> [OperatorOutput; N] {
     [const { OperatorOutput::required(TensorElementType::Float32) }; N]
 }
 
+/// `dw = ConvWeightGradient(x, dy)`: dw is plain `[O, C/group, kh, kw]`.
+///
+/// Attributes: `kernel_shape`, `strides` (1), `pads` (0), `dilations` (1), `group` (1) as those of the Conv;
+/// `channels` and `filters`, C and O without padding; `block`, 8 or 16; `x_blocked` (1) and `dy_blocked` (1), 0 for a
+/// tensor in plain NCHW. Blocked tensors have the shape that `com.microsoft.nchwc` gives them, channels padded to a
+/// multiple of `block`. With groups that are neither single channels nor whole blocks both tensors come in plain NCHW;
+/// x in blocks with dy in plain NCHW is refused.
 struct ConvWeightGradient;
 
 struct ConvWeightGradientKernel {
@@ -97,6 +104,9 @@ impl Grid {
     }
 }
 
+/// `y = FakeQuantize(x, step)`: `step · round(clip(x / step, lo, hi))`, the bits of Div, Clip, Round and Mul.
+///
+/// Attributes: `lo` and `hi`, the levels at the ends in steps; `axis` (-1), that of the steps, -1 for a single one.
 struct FakeQuantize;
 
 struct FakeQuantizeKernel(Grid);
@@ -132,6 +142,7 @@ impl Kernel for FakeQuantizeKernel {
     }
 }
 
+/// `dx, dstep = FakeQuantizeGradient(x, step, dy)`, with the attributes of [`FakeQuantize`]; dstep has the shape of step.
 struct FakeQuantizeGradient;
 
 struct FakeQuantizeGradientKernel(Grid);
@@ -168,6 +179,11 @@ impl Kernel for FakeQuantizeGradientKernel {
     }
 }
 
+/// `p, m, v = AdamUpdate(p, gradient, m, v, rates, mask)`: one step of `train::Optimiser::Adam`, to the bit. Two rates, or
+/// three where the decay is decoupled; the mask has one element or one for each of p.
+///
+/// Attributes, each rounded once from f64: `share1` (1 - β₁), `beta2`, `share2` (1 - β₂), `epsilon`, `weight_decay` (0;
+/// that which acts on the gradient).
 struct AdamUpdate;
 
 struct AdamUpdateKernel(Adam);

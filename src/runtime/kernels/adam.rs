@@ -127,3 +127,35 @@ fn elements(step: &Step, after: &mut AdamState, factor: impl Fn(usize) -> f32, d
         to_p[i] = p[i] - factor(i) * direction;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::in_turn;
+    use super::*;
+
+    #[test]
+    #[allow(clippy::cast_precision_loss)]
+    fn all_instructions_and_orders_give_the_same_bits() {
+        let n = PIECE + 1003;
+        let numbers =
+            |seed: usize| -> Vec<f32> { (0..n).map(|i| ((i * 7919 + seed) % 1009) as f32 / 1009.0).collect() };
+        let [p, g, m, v, mask] = [1, 2, 3, 4, 5].map(numbers);
+        let backwards = |pieces: usize, work: &(dyn Fn(usize) + Sync)| (0..pieces).rev().for_each(work);
+        for (weight_decay, rates) in [(0.0, &[0.1, 0.9][..]), (0.1, &[0.1, 0.9]), (0.0, &[0.1, 0.9, 0.05])] {
+            for mask in [&mask[..], &[0.5]] {
+                let adam = Adam { share1: 0.1, beta2: 0.999, share2: 0.001, epsilon: 1e-8, weight_decay };
+                let run = |best: Instructions, spread: Spread| {
+                    let mut after = [vec![0.0; n], vec![0.0; n], vec![0.0; n]];
+                    let [parameters, next_m, next_v] = &mut after;
+                    let state = AdamState { parameters, m: next_m, v: next_v };
+                    adam_update(&adam, [&p, &g, &m, &v], (rates, mask), state, (best, spread)).unwrap();
+                    after.map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+                };
+                let expected = run(Instructions::available()[0], &in_turn);
+                for best in Instructions::available() {
+                    assert!(run(best, &backwards) == expected, "{rates:?}, {best:?}");
+                }
+            }
+        }
+    }
+}

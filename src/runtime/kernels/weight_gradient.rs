@@ -37,7 +37,7 @@ pub fn weight_gradient(
         packed_dy
     };
     let few = !depthwise_form && (window.dy_blocked || per_group[0] < block);
-    let x = if window.x_blocked {
+    let x = if window.x_blocked || few && window.pads == [0; 4] {
         x
     } else if few {
         with_padding(convolution, x, packed_x, spread);
@@ -126,8 +126,9 @@ mod tests {
             let largest = expected.iter().fold(0.0f32, |most, v| most.max(v.abs()));
             for &best in others {
                 let found = gradient(&convolution, best, &in_turn);
-                let far = found.iter().zip(&expected).filter(|(f, e)| !((*f - *e).abs() <= 1e-5 * largest)).count();
-                if far > 0 {
+                let near = found.iter().zip(&expected).filter(|(f, e)| (*f - *e).abs() <= 1e-5 * largest).count();
+                if near < expected.len() {
+                    let far = expected.len() - near;
                     failed.push(format!("{name}, blocks of {}, {best:?}: {far} elements are far off", window.block));
                 }
             }

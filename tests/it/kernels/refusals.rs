@@ -63,11 +63,14 @@ fn weight_gradients_refuse_what_does_not_fit() {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
+/// What is wrong, the operator, its attributes, the shapes, and a word of the message.
+type Elementwise = (&'static str, &'static str, Vec<(&'static str, Attr)>, Vec<&'static [usize]>, &'static str);
+
 #[test]
 fn elementwise_operators_refuse_what_does_not_fit() {
     let level = |name, value| (name, Attr::Float(value));
     let axis = |axis| vec![level("lo", -8.0), level("hi", 7.0), ("axis", Attr::Int(axis))];
-    let cases: [(&str, &str, Vec<(&str, Attr)>, Vec<&[usize]>, &str); 8] = [
+    let cases: [Elementwise; 8] = [
         ("no lo", "FakeQuantize", vec![level("hi", 7.0)], vec![&[4], &[1]], "lo"),
         ("lo above hi", "FakeQuantize", vec![level("lo", 1.0), level("hi", 0.0)], vec![&[4], &[1]], "no larger"),
         ("an axis behind the last", "FakeQuantize", axis(2), vec![&[4, 4], &[4]], "axis 2"),

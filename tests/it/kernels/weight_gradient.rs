@@ -48,6 +48,9 @@ fn cases() -> Vec<Case> {
     vec![
         PLAIN,
         Case { name: "one image", x: [1, 32, 16, 16], filters: 32, ..PLAIN },
+        Case { name: "many pixels", x: [4, 16, 33, 32], ..PLAIN },
+        Case { x: [4, 16, 33, 32], ..depthwise("depthwise, many pixels", 16) },
+        Case { name: "images of many pixels", x: [4, 3, 33, 32], ..few },
         Case { name: "odd channels", x: [3, 21, 7, 7], filters: 35, ..PLAIN },
         Case { name: "fewer channels than a block", x: [2, 5, 7, 7], filters: 3, ..PLAIN },
         Case { name: "stride 2", stride: 2, x: [2, 16, 9, 12], filters: 32, ..PLAIN },
