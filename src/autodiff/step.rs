@@ -98,6 +98,6 @@ impl<'b> Step<'_, 'b> {
 
     /// Returns an error at this node.
     pub fn error(&self, message: impl Into<String>) -> Error {
-        Error::unsupported(self.place, message)
+        Error::unsupported(self.place, format!("{}; use a recipe that does not train", message.into()))
     }
 }

@@ -5,6 +5,7 @@ mod command;
 mod forward;
 mod kinds;
 mod losses;
+mod lowerings;
 mod memory;
 mod models;
 mod quantizers;

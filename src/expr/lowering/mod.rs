@@ -65,6 +65,11 @@ impl<'b> Lowered<'_, 'b> {
 }
 
 impl Lowering {
+    /// Returns how many channels lie side by side in blocked tensors; 1 where there are none.
+    pub fn block(&self) -> usize {
+        self.block
+    }
+
     /// Returns `graph` with every operator that has a rule replaced by what the rule makes. Names of inputs stay, those of
     /// other values may change; outputs keep their order.
     ///

@@ -22,10 +22,10 @@ use crate::{emission, targets};
 const TIES_IN_TRACT: f64 = 0.05;
 
 /// A network and what is asked for.
-type Case = (String, Graph, Policy);
+pub(super) type Case = (String, Graph, Policy);
 
 /// Every way in which files differ, on the nets that have all of it.
-fn cases() -> Vec<Case> {
+pub(super) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     for target in Target::ALL {
         for bits in [(8, 8), (4, 4), (2, 4)] {

@@ -186,7 +186,12 @@ fn what_cannot_be_trained_or_written_is_refused_with_advice() {
         format!("quantize {model}.onnx --recipe lsq --steps 20 --batch 4 --samples 4 -o out.onnx {flags}")
     };
     check(&[
-        ("a form without a gradient", train("reflected", ""), 3, &["\"block/pad\" (Pad)", "mode is not constant"]),
+        (
+            "a form without a gradient",
+            train("reflected", ""),
+            3,
+            &["\"block/pad\" (Pad)", "mode is not constant", "use a recipe that does not train"],
+        ),
         ("nothing to compare", train("sizes", ""), 3, &["no output of floating-point numbers", "without training"]),
         ("a run below a file", train("model", "--run-folder file/run"), 5, &["cannot write", "file/run"]),
         ("graphs below a file", train("model", "--save-graphs file/graphs"), 5, &["cannot write", "file/graphs"]),
