@@ -12,10 +12,9 @@ mod resident;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use dfq_onnx::runtime::EngineChoice;
 
 use prepare::{Prepared, Settings, prepare};
-use process::{End, Steps};
+use process::{End, Runner, Steps};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -45,15 +44,15 @@ struct Options {
     /// Where graphs, state, batches and losses are left for steps.py, a folder for each model
     #[arg(long)]
     folder: Option<PathBuf>,
-    /// Engines, of which the last is compared with the first
-    #[arg(long, value_delimiter = ',', default_value = "ort,tract")]
-    engine: Vec<EngineChoice>,
+    /// What runs steps; the others are compared with the first
+    #[arg(long, value_delimiter = ',', default_value = "ort,ort-standard,tract")]
+    engine: Vec<Runner>,
     /// Threads of each engine; tract takes one
     #[arg(long, default_value_t = 1)]
     threads: usize,
     /// The engine that this process is for
     #[arg(long, hide = true)]
-    child: Option<EngineChoice>,
+    child: Option<Runner>,
     /// Cargo adds it
     #[arg(long, hide = true)]
     bench: bool,
@@ -112,16 +111,19 @@ fn measure(model: &Path, name: &str, options: &Options) -> Result<()> {
     let is_same = prepared.is_same(&make()?)?;
     prepared.write(&folder)?;
     let [weights, scales] = prepared.trained();
-    let written = prepared.step.graph.nodes.len();
+    let [written, for_cpu] = [&prepared.step, &prepared.cpu].map(|step| step.graph.nodes.len());
     let optimised = prepared.optimised_nodes(scratch.path())?.map_or("unknown".to_owned(), |n| n.to_string());
     println!("\n{name}: batch {}, {weights} weights and biases, {scales} quantizer steps", prepared.batch);
-    println!("  nodes of the step: {written} as written, {optimised} as ONNX Runtime optimises it");
+    println!(
+        "  nodes of the step: {written} in standard operators, {optimised} as ONNX Runtime optimises that, {for_cpu} as it is \
+         written for ONNX Runtime on the CPU"
+    );
     println!("  graphs, start and batches, prepared twice: {}", if is_same { "same bytes" } else { "OTHER BYTES" });
     let mut engines = Vec::new();
     for &engine in &options.engine {
         match Steps::start(engine, &folder, options.threads) {
             Ok(steps) => engines.push(steps),
-            Err(error) => println!("  {engine}: SKIPPED: {error}"),
+            Err(error) => println!("  {engine:?}: SKIPPED: {error}"),
         }
     }
     for _ in 0..options.steps {
@@ -155,8 +157,8 @@ fn print(prepared: &Prepared, engines: &[Steps], ends: &[End]) {
         "  (VmHWM with library, model, batches and loading; the step's tensors: {} MB by estimate)",
         megabytes(prepared.estimate() as u64)
     );
-    if let [first, .., other] = engines {
-        compare(first, other);
+    if let [first, others @ ..] = engines {
+        others.iter().for_each(|other| compare(first, other));
     }
 }
 

@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use quantized::{Quantized, prepared, quantized_from};
 
 use crate::Result;
+use crate::process::FILES;
 
 /// The vectors that are trained: weights and biases, and the logarithms of quantizers' steps.
 pub const VECTORS: [&str; 2] = ["weights", "scales"];
@@ -55,6 +56,8 @@ pub struct Settings {
 /// A step and what it is fed.
 pub struct Prepared {
     pub step: TrainingStep,
+    /// The same as it is written for ONNX Runtime on the CPU.
+    pub cpu: TrainingStep,
     pub loss: Graph,
     pub batch: usize,
     /// By name and number of the batch.
@@ -76,6 +79,7 @@ pub fn prepare(model: &Path, settings: &Settings) -> Result<Prepared> {
     let graph = distillation.teacher();
     let batch = graph.fixed_batch().or(settings.batch).unwrap_or_else(|| usual_batch(graph));
     let (step, loss) = (distillation.step(batch, &STANDARD)?, distillation.loss_graph(batch)?);
+    let cpu = distillation.step(batch, &ort().lowering())?;
     let mut batches = BTreeMap::new();
     for number in 0..BATCHES {
         let inputs = prepared.input.synthetic(graph, batch, number, 1)?;
@@ -83,7 +87,7 @@ pub fn prepare(model: &Path, settings: &Settings) -> Result<Prepared> {
         batches.extend(names.zip(inputs));
     }
     batches.extend((0..settings.steps).map(|number| (format!("rates.{number}"), step.optimiser.rates(1.0, number))));
-    Ok(Prepared { step, loss, batch, batches, rates: settings.rates })
+    Ok(Prepared { step, cpu, loss, batch, batches, rates: settings.rates })
 }
 
 fn usual_batch(graph: &Graph) -> usize {
@@ -100,7 +104,9 @@ impl Prepared {
     pub fn write(&self, folder: &Path) -> Result<()> {
         std::fs::create_dir_all(folder)?;
         onnx::save(&self.loss, &folder.join("loss.onnx"), INLINE_LIMIT)?;
-        onnx::save(&self.step.graph, &folder.join("step.onnx"), INLINE_LIMIT)?;
+        for (file, step) in FILES.into_iter().zip([&self.step, &self.cpu]) {
+            onnx::save(&step.graph, &folder.join(file), INLINE_LIMIT)?;
+        }
         let empty = String::new;
         let run = Identity { stage: "steps".to_owned(), seed: 0, model: empty(), settings: empty() };
         let write = |name: &str, tensors: BTreeMap<String, Tensor>| {

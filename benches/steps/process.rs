@@ -6,14 +6,28 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
+use clap::ValueEnum;
+
 use dfq_onnx::ir::Tensor;
 use dfq_onnx::onnx;
-use dfq_onnx::runtime::{
-    Device, Engine, EngineChoice, OrtEngine, Places, SessionOptions, StepSession, TractEngine, locate,
-};
+use dfq_onnx::runtime::{Device, Engine, OrtEngine, Places, SessionOptions, StepSession, TractEngine, locate};
 use dfq_onnx::train::Checkpoint;
 
 use crate::{Result, resident};
+
+/// What runs steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Runner {
+    /// ONNX Runtime, steps as the program writes them for it.
+    Ort,
+    /// ONNX Runtime, steps in standard operators.
+    OrtStandard,
+    /// tract.
+    Tract,
+}
+
+/// The file of the step in standard operators, and that of the step as it is written for ONNX Runtime on the CPU.
+pub const FILES: [&str; 2] = ["step.onnx", "step.cpu.onnx"];
 
 /// Steps that are made again from the start.
 const REPEATED: usize = 20;
@@ -37,9 +51,9 @@ pub struct End {
 
 impl Steps {
     /// Starts a process for the step in `folder`.
-    pub fn start(engine: EngineChoice, folder: &Path, threads: usize) -> Result<Self> {
+    pub fn start(runner: Runner, folder: &Path, threads: usize) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("--child").arg(engine.to_string()).arg("--folder").arg(folder);
+        command.arg("--child").arg(name(runner)).arg("--folder").arg(folder);
         command.args(["--threads", &threads.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
         let (input, output) = (child.stdin.take(), child.stdout.take().ok_or("no pipe")?);
@@ -91,9 +105,14 @@ impl Drop for Steps {
     }
 }
 
+/// Returns a runner as it is typed.
+fn name(runner: Runner) -> String {
+    runner.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
 /// Makes a step for every line of stdin.
-pub fn serve(engine: EngineChoice, folder: &Path, threads: usize) -> Result<()> {
-    let (engine, mut run) = Run::load(engine, folder, threads)?;
+pub fn serve(runner: Runner, folder: &Path, threads: usize) -> Result<()> {
+    let (engine, mut run) = Run::load(runner, folder, threads)?;
     println!("{engine}");
     let mut losses = Vec::new();
     for line in stdin().lines() {
@@ -124,12 +143,13 @@ struct Run {
 
 impl Run {
     /// Returns the engine's name, and the step in `folder` about to run in it.
-    fn load(choice: EngineChoice, folder: &Path, threads: usize) -> Result<(String, Self)> {
-        let engine: Box<dyn Engine> = match choice {
-            EngineChoice::Tract => Box::new(TractEngine),
+    fn load(runner: Runner, folder: &Path, threads: usize) -> Result<(String, Self)> {
+        let engine: Box<dyn Engine> = match runner {
+            Runner::Tract => Box::new(TractEngine),
             _ => Box::new(OrtEngine::open(&locate(&Places::of_this_process(None), false)?.path, Device::Cpu)?),
         };
-        let graph = onnx::load(&folder.join("step.onnx"))?;
+        let what = if runner == Runner::OrtStandard { " standard" } else { "" };
+        let graph = onnx::load(&folder.join(FILES[usize::from(runner == Runner::Ort)]))?;
         let read = |name: &str| Ok::<_, dfq_onnx::Error>(Checkpoint::read(&folder.join(name))?.tensors);
         let (mut state, batches) = (read("state.safetensors")?, read("batches.safetensors")?);
         let (inputs, entries) = (graph.fed_inputs(), graph.outputs.len());
@@ -140,7 +160,7 @@ impl Run {
         let losses = names.iter().position(|name| *name == "losses").ok_or("the step keeps no losses")?;
         let options = SessionOptions { threads: Some(threads), ..SessionOptions::default() };
         let session = engine.load_steps(&graph, &start, &options)?;
-        Ok((engine.name(), Self { session, start, losses, feeds: names[entries..].iter().map(feeds).collect() }))
+        Ok((engine.name() + what, Self { session, start, losses, feeds: names[entries..].iter().map(feeds).collect() }))
     }
 
     /// Returns loss and milliseconds of a step.

@@ -180,13 +180,6 @@ impl<'b> Expr<'b> {
         self.builder.apply("Cast", &[self], [("to", Attr::Int(i64::from(dtype.code())))])
     }
 
-    /// Returns the nearest integer, halves to even, with the gradient of `x` (Bengio et al. 2013). The sum is exact: below
-    /// 2^23 the difference of a number and the nearest integer is a float.
-    #[track_caller]
-    pub fn straight_through_round(self) -> Self {
-        self + (self.round() - self).stop_gradient()
-    }
-
     /// Returns the same values, which no gradient passes.
     #[track_caller]
     pub fn stop_gradient(self) -> Self {

@@ -73,12 +73,10 @@ pub(super) fn prepare(loaded: &Loaded, config: &Config, engines: &Engines) -> Re
 
 /// Plans for `policy` and runs the recipe on a student of its own.
 pub(super) fn solve(prepared: &Prepared, policy: &Policy, config: &Config, engines: &Engines) -> Result<Solved> {
-    let Prepared { student, norms, input, .. } = prepared;
-    let mut student = student.clone();
+    let mut student = prepared.student.clone();
     let plan = plan(&student, policy)?;
     raise_opset(&mut student, plan.opset())?;
-    let teacher = Teacher { norms, input, engine: engines.main(), seed: config.seed, threads: engines.threads };
-    let solution = (config.recipe.run)(&mut student, &plan, &teacher)?;
+    let solution = (config.recipe.run)(&mut student, &plan, &teacher(prepared, config, engines))?;
     Ok(Solved { student, plan, solution })
 }
 
@@ -90,11 +88,15 @@ pub(super) fn train(
     engines: &Engines,
     tell: &mut dyn FnMut(&str),
 ) -> Result<TrainingReport> {
-    let Prepared { student, norms, input, .. } = prepared;
-    let teacher = Teacher { norms, input, engine: engines.main(), seed: config.seed, threads: engines.threads };
     let (settings, model) = (&config.training, config.model.as_path());
-    let mut training = Training { float: student, teacher, settings, model, dry_run: config.output.is_none(), tell };
+    let (float, teacher) = (&prepared.student, teacher(prepared, config, engines));
+    let mut training = Training { float, teacher, settings, model, dry_run: config.output.is_none(), tell };
     run(solved, &mut training)
+}
+
+fn teacher<'a>(prepared: &'a Prepared, config: &Config, engines: &'a Engines) -> Teacher<'a> {
+    let Prepared { norms, input, .. } = prepared;
+    Teacher { norms, input, engine: engines.main(), seed: config.seed, threads: engines.threads }
 }
 
 /// Returns what the float student makes of synthetic inputs.

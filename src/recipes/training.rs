@@ -15,8 +15,8 @@ use crate::onnx::{self, INLINE_LIMIT};
 use crate::plan::Plan;
 use crate::quant::{Grid, round_to_nearest};
 use crate::train::{
-    Checkpoints, Course, Descent, Identity, LearningRate, Pool, Schedule, Settings, Student, Trained, TrainingStep,
-    descend, fingerprint, peak_bytes, read_out, sha256,
+    Checkpoint, Checkpoints, Course, Descent, Identity, LearningRate, Pool, Schedule, Settings, Student, Trained,
+    TrainingStep, descend, fingerprint, peak_bytes, read_out, sha256,
 };
 
 /// Bytes that the inputs of a stage may take.
@@ -118,15 +118,19 @@ impl Training<'_> {
             blocked: Vec::new(),
             losses: Vec::new(),
         };
+        let checkpoints = self.checkpoints(stage, solved)?;
         if self.dry_run {
             return Ok((trained(step, |place| step.state[place].1.clone())?, report));
+        }
+        if let Some(folder) = &self.settings.folder {
+            std::fs::create_dir_all(&folder.path).map_err(Error::write(&folder.path))?;
         }
         let Teacher { input, seed, threads, engine, .. } = self.teacher;
         let pool = Pool::new(input.synthetic(self.float, samples, seed ^ SEED, threads)?, stage.batch, seed, 0)?;
         let course = Course {
             steps: stage.steps,
             rate: LearningRate::new(stage.learning_rate, stage.schedule.clone()),
-            checkpoints: self.checkpoints(stage, solved)?,
+            checkpoints,
         };
         let mut tell = |done: u64, losses: &[f32]| {
             let loss = losses.last().copied().unwrap_or(f32::NAN);
@@ -148,25 +152,32 @@ impl Training<'_> {
         (POOL_BYTES / one.max(1)).clamp(stage.batch, stage.samples.max(stage.batch))
     }
 
+    /// Returns where checkpoints go, once it is clear that nobody else's lie there.
     fn checkpoints(&self, stage: &Stage, solved: &Solved) -> Result<Option<Checkpoints>> {
         let Some(folder) = &self.settings.folder else { return Ok(None) };
-        std::fs::create_dir_all(&folder.path).map_err(Error::write(&folder.path))?;
         let Stage { steps, batch, samples, learning_rate, ref schedule, .. } = *stage;
-        let Teacher { input, norms, seed, .. } = self.teacher;
+        let Teacher { input, norms, seed, engine, .. } = self.teacher;
         let shape = |id| self.float.value(id).shape.iter().flatten().map(ToString::to_string).collect::<Vec<_>>();
         let shapes: Vec<Vec<String>> = self.float.fed_inputs().into_iter().map(shape).collect();
         let fed = (shapes, input, norms);
+        // Another engine or version adds up in another order: other bytes.
+        let runs = (env!("CARGO_PKG_VERSION"), engine.name(), engine.lowering().block());
+        let settings = fingerprint(&(&solved.plan, steps, samples, learning_rate, schedule, fed, runs));
         let run = Identity {
             stage: stage.name.to_owned(),
             seed,
             model: model_sha256(self.model)?,
-            settings: fingerprint(&(&solved.plan, steps, batch, samples, learning_rate, schedule, fed)),
+            // The batch may be what memory allows, and has to be given where that differs.
+            settings: format!("b{batch}:{settings}"),
         };
         let path = folder.path.join(format!("{}.safetensors", stage.name));
         if !folder.resume && path.exists() {
             let message =
                 format!("{} holds a run already; --resume {} goes on with it", path.display(), folder.path.display());
             return Err(Error::Usage(message + ", or name another folder"));
+        }
+        if path.exists() {
+            Checkpoint::read(&path)?.check(&path, &run)?;
         }
         Ok(Some(Checkpoints { path, run, resume: folder.resume, interval: INTERVAL }))
     }
@@ -177,12 +188,12 @@ impl Training<'_> {
     /// When the engine fails, or a step is no positive number any more.
     pub fn settle(&self, solved: &mut Solved, student: &Student, vectors: &[Tensor; 2]) -> Result<()> {
         let Trained { activations, weights, biases } = read_out(student, self.teacher.engine, vectors)?;
-        let Solved { student, plan, solution } = solved;
+        let Solved { student: float, plan, solution } = solved;
         for layer in &plan.layers {
-            let Some(bias) = student.maker(&layer.output).and_then(|node| node.input(2)) else { continue };
-            let Some((_, trained)) = biases.iter().find(|(name, _)| name == student.name_of(bias)) else { continue };
+            let Some(bias) = float.maker(&layer.output).and_then(|node| node.input(2)) else { continue };
+            let Some((_, trained)) = biases.iter().find(|(name, _)| name == float.name_of(bias)) else { continue };
             if let (Some(before), Some(correction)) =
-                (student.constant_of(bias), solution.corrections.get_mut(&layer.output))
+                (float.constant_of(bias), solution.corrections.get_mut(&layer.output))
             {
                 // A layer that is left float takes back what training did too.
                 let pairs = before.to_f32()?.into_iter().zip(trained.to_f32()?);
@@ -190,14 +201,14 @@ impl Training<'_> {
             }
         }
         for (name, trained) in biases {
-            if let Some(bias) = student.find(&name) {
-                student.value_mut(bias).constant = Some(trained);
+            if let Some(bias) = float.find(&name) {
+                float.value_mut(bias).constant = Some(trained);
             }
         }
         solution.activations = activations;
         solution.weights = weights;
         solution.sources.fill(RangeSource::Trained);
-        refit_biases(student, plan, solution)
+        refit_biases(float, plan, solution)
     }
 }
 

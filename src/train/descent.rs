@@ -100,7 +100,7 @@ pub fn descend(
 
 /// Returns the last `count` losses.
 fn newest(step: &TrainingStep, session: &dyn StepSession, count: u64) -> Result<Vec<f32>> {
-    let ring = session.read(step.place("losses")?)?.to_f32()?;
+    let ring = session.read(step.place_of_losses())?.to_f32()?;
     let count = usize::try_from(count).unwrap_or(usize::MAX).min(ring.len());
     Ok(ring[ring.len() - count..].to_vec())
 }

@@ -48,7 +48,7 @@ pub fn training_step<'b>(
     }
     let ring = builder.input("losses", DType::F32, &[losses]);
     let next = ring.slice(0, 1..losses).concat(&[loss.reshape(&[1])], 0);
-    made.push(("losses".to_owned(), Tensor::from_f32(&[losses], &vec![0.0; losses]), ring, next));
+    made.push((ring.name(), Tensor::from_f32(&[losses], &vec![0.0; losses]), ring, next));
     let names: Vec<String> = made.iter().map(|(name, ..)| format!("{name}.next")).collect();
     let outputs: Vec<(&str, Expr)> = names.iter().zip(&made).map(|(name, (.., next))| (name.as_str(), *next)).collect();
     let mut graph = builder.finish_by(lowering, &outputs)?;
@@ -61,6 +61,11 @@ pub fn training_step<'b>(
 }
 
 impl TrainingStep {
+    /// Returns the place of the last losses in the state.
+    pub fn place_of_losses(&self) -> usize {
+        self.state.len() - 1
+    }
+
     /// Returns the place of an entry of the state.
     ///
     /// # Errors

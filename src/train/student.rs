@@ -17,6 +17,10 @@ use crate::{onnx, shape};
 /// the first steps of training would carry many over the edge at once.
 const INSIDE: f32 = 0.25;
 
+/// How much larger the steps of activations start than they were found: the cap of a ReLU6 lies at the very end of its
+/// grid, where the last bit of `exp(log s)` would decide whether gradients pass it.
+const WIDER: f32 = 2e-6;
+
 /// What is trained of a tensor.
 #[derive(Clone, Copy, Debug)]
 enum Role {
@@ -67,7 +71,7 @@ impl Student {
             scales: TrainedVector::default(),
         };
         for (activation, grid) in plan.activations.iter().zip(&solution.activations) {
-            student.add_scale(activation.tensors.first().map_or("", String::as_str), grid)?;
+            student.add_scale(activation.tensors.first().map_or("", String::as_str), grid, WIDER)?;
         }
         for activation in placed.activations {
             let name = student.graph.name_of(activation.y).to_owned();
@@ -85,8 +89,8 @@ impl Student {
         Ok(student)
     }
 
-    fn add_scale(&mut self, name: &str, grid: &Grid) -> Result<()> {
-        let logarithms: Vec<f32> = grid.scale.iter().map(|&s| libm::logf(s)).collect();
+    fn add_scale(&mut self, name: &str, grid: &Grid, wider: f32) -> Result<()> {
+        let logarithms: Vec<f32> = grid.scale.iter().map(|&s| libm::logf(s) + wider).collect();
         let farthest = |channel: usize| -> f32 {
             let (lo, hi) = grid.levels(if grid.zero_point.len() == 1 { 0 } else { channel });
             lo.abs().max(hi)
@@ -107,7 +111,7 @@ impl Student {
         }
         let (shape, values) = (values.shape().to_vec(), values.to_f32()?);
         let quantized = self.quantized[index].clone();
-        self.add_scale(&name, &quantized.grid)?;
+        self.add_scale(&name, &quantized.grid, 0.0)?;
         let layout = ChannelLayout::along(&quantized.shape, quantized.grid.scheme.axis);
         let units: Vec<f32> = (0..values.len()).map(|i| quantized.grid.scale[layout.channel(i)]).collect();
         let trained = self.weights.add(&name, &shape, &inside(&quantized, &values), &units)?;

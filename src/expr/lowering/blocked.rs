@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::expr::{Builder, Expr, index};
-use crate::ir::{Attr, Attrs};
+use crate::ir::{Attr, Attrs, DType};
 
 /// The domain of operators on blocked tensors.
 pub const NCHWC: &str = "com.microsoft.nchwc";
@@ -82,6 +82,16 @@ impl<'b> Value<'b> {
     /// Returns whether it is there in blocks.
     pub fn is_blocked(&self) -> bool {
         self.0.blocked.get().is_some()
+    }
+
+    /// Returns whether it is a single number that is the same in any order.
+    pub fn is_number(&self) -> bool {
+        !self.is_blocked() && self.shape().iter().product::<usize>() == 1
+    }
+
+    /// Returns whether it is there in blocks or can be: only numbers in single precision are reordered.
+    pub fn can_be_blocked(&self) -> bool {
+        self.is_blocked() || self.0.plain.get().is_some_and(|plain| plain.dtype() == DType::F32 && plain.rank() == 4)
     }
 
     /// Returns its shape in the order of the standard.

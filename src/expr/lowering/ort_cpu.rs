@@ -3,7 +3,7 @@
 
 use super::blocked::{self, Form, Value};
 use super::{Lowered, Lowering, standard};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::expr::own::{CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE, FAKE_QUANTIZE_GRADIENT, OWN_DOMAIN, STOP_GRADIENT};
 use crate::expr::{Expr, Window, index};
 use crate::ir::{Attr, Attrs};
@@ -48,7 +48,7 @@ fn conv<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let (Ok([filters, ..]), false) = (<[usize; 4]>::try_from(w.shape()), is_constant(w)) else { return Ok(None) };
     let Some(form) = form(shape[1], filters, group, call.block) else { return Ok(None) };
     let window = Window::read(call.attrs(), &w.shape()[2..], &shape[2..], &call.shapes[0][2..]);
-    let window = window.map_err(|message| Error::unsupported(call.place, message))?;
+    let Ok(window) = window else { return Ok(None) };
     let up = filters.next_multiple_of(call.block);
     let bias = call.inputs.get(2).and_then(Option::as_ref);
     let bias = bias.map(|bias| bias.plain().pad(&[0], &[index(up - filters)]));
@@ -62,9 +62,8 @@ fn conv_transpose<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let (x_shape, y_shape) = (x.shape(), &call.shapes[0]);
     let group = call.attrs().int("group", 1);
     let is_plain = call.inputs.get(2).is_none_or(Option::is_none) && w.rank() == 4 && !is_constant(w);
-    let window = Window::read(call.attrs(), &w.shape()[2..], &y_shape[2..], &x_shape[2..]);
-    let window = window.map_err(|message| Error::unsupported(call.place, message))?;
-    let Some(turned) = turned(&window).filter(|_| is_plain) else { return Ok(None) };
+    let window = || Window::read(call.attrs(), &w.shape()[2..], &y_shape[2..], &x_shape[2..]).ok();
+    let Some(turned) = is_plain.then(window).flatten().as_ref().and_then(turned) else { return Ok(None) };
     let Some(form) = form(x_shape[1], y_shape[1], group, call.block) else { return Ok(None) };
     let w = match form {
         Form::Depthwise => around(w),
@@ -207,8 +206,7 @@ fn sum<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
 /// Operators on elements of which some are blocked and the others single numbers or of the same shape; zeros, which fill
 /// up blocks, stay zeros.
 fn elementwise<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
-    let is_number = |value: &Value| value.shape().iter().product::<usize>() == 1;
-    let numbers = call.inputs.iter().flatten().filter(|value| is_number(value)).count();
+    let numbers = call.inputs.iter().flatten().filter(|value| value.is_number()).count();
     let keeps_zeros = numbers == 0 || call.node.is("Mul");
     if keeps_zeros { in_blocks(call) } else { Ok(None) }
 }
@@ -232,8 +230,7 @@ fn compare<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
 fn choose<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let is_zero =
         |value: &Value| value.plain().constant_floats().is_some_and(|values| values.iter().all(|&v| v == 0.0));
-    let number = |value: &Value| value.shape().iter().product::<usize>() == 1;
-    let fits = |i: usize| call.inputs.get(i).and_then(Option::as_ref).is_some_and(|v| !number(v) || is_zero(v));
+    let fits = |i: usize| call.value(i).is_ok_and(|value| !value.is_number() || is_zero(value));
     if fits(1) && fits(2) { in_blocks(call) } else { Ok(None) }
 }
 
@@ -241,14 +238,13 @@ fn choose<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
 fn in_blocks<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let inputs: Vec<&Value> = call.inputs.iter().flatten().collect();
     let shape = &call.shapes[0];
-    let is_number = |value: &Value| value.shape().iter().product::<usize>() == 1;
-    let fits = inputs.iter().all(|value| is_number(value) || value.shape() == *shape);
+    let fits = inputs.iter().all(|value| value.is_number() || value.can_be_blocked() && value.shape() == *shape);
     if shape.len() != 4 || !fits || !inputs.iter().any(|value| value.is_blocked()) {
         return Ok(None);
     }
     let order = |value: &Option<Value<'b>>| {
         let value = value.as_ref()?;
-        Some(if is_number(value) { value.plain() } else { value.blocked(call.block) })
+        Some(if value.is_number() { value.plain() } else { value.blocked(call.block) })
     };
     let given: Vec<Option<Expr>> = call.inputs.iter().map(order).collect();
     Ok(Some(vec![Value::of_blocks(call.again(&given), shape[1])]))

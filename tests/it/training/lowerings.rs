@@ -2,7 +2,7 @@
 //! step in standard operators.
 
 use dfq_onnx::expr::{Lowering, STANDARD};
-use dfq_onnx::ir::{Attr, Graph, Tensor};
+use dfq_onnx::ir::{Attr, DType, Graph, Tensor};
 use dfq_onnx::onnx;
 use dfq_onnx::plan::Policy;
 use dfq_onnx::runtime::{Engine, SessionOptions};
@@ -32,7 +32,9 @@ fn wide() -> Graph {
     layer(&mut g, "Conv", "x", "c1", &[20, 3, 3, 3], 20, pads(1));
     g.node("LeakyRelu", "c1", "r1", [("alpha", 0.2.into())]);
     layer(&mut g, "Conv", "r1", "c2", &[32, 20, 3, 3], 32, strided(1));
-    g.node("Sigmoid", "c2", "s2", []);
+    g.node("HardSwish", "c2", "h2", []);
+    layer(&mut g, "Conv", "h2", "e2", &[32, 32, 1, 1], 32, []);
+    g.node("Sigmoid", "e2", "s2", []);
     layer(&mut g, "Conv", "s2", "c3", &[32, 1, 3, 3], 32, groups(32));
     g.node("Relu", "c3", "r3", []);
     layer(&mut g, "Conv", "r3", "c4", &[32, 16, 3, 3], 32, groups(2));
@@ -58,24 +60,46 @@ fn wide() -> Graph {
     with_dynamic_batch(g.outputs("y"))
 }
 
+/// One image whose channels are scaled by what they squeeze to, a single value on the way.
+fn squeezed() -> Graph {
+    let mut g = Build::at(17);
+    g.fed("losses", DType::F32, "1, 3, 8, 8");
+    layer(&mut g, "Conv", "losses", "c1", &[16, 3, 3, 3], 16, pads(1));
+    g.node("Relu", "c1", "r1", []);
+    g.node("GlobalAveragePool", "r1", "p", []);
+    layer(&mut g, "Conv", "p", "c2", &[1, 16, 1, 1], 1, []);
+    g.constant("zero", Tensor::from_f32(&[], &[0.0]));
+    g.constant("six", Tensor::from_f32(&[], &[6.0]));
+    g.node("Clip", "c2 zero six", "r2", []);
+    layer(&mut g, "Conv", "r2", "c3", &[16, 1, 1, 1], 16, []);
+    g.node("Sigmoid", "c3", "s3", []);
+    g.node("Mul", "r1 s3", "m", []);
+    layer(&mut g, "Conv", "m", "y", &[4, 16, 3, 3], 4, pads(1));
+    g.outputs("y")
+}
+
 /// Returns the state after one step.
 fn stepped(
     distillation: &Distillation,
     lowering: &Lowering,
     inputs: &[Tensor],
 ) -> dfq_onnx::Result<Vec<(String, Tensor)>> {
-    let step = distillation.step(BATCH, lowering)?;
+    let step = distillation.step(batch(distillation), lowering)?;
     let state: Vec<Tensor> = step.state.iter().map(|(_, tensor)| tensor.clone()).collect();
     let mut session = ort().load_steps(&step.graph, &state, &SessionOptions::default())?;
     session.step(&[inputs, &[step.optimiser.rates(1e-3, 0)]].concat())?;
     step.state.iter().enumerate().map(|(i, (name, _))| Ok((name.clone(), session.read(i)?))).collect()
 }
 
+fn batch(distillation: &Distillation) -> usize {
+    distillation.teacher().fixed_batch().unwrap_or(BATCH)
+}
+
 /// Returns the largest difference of an entry of the state, relative to its size, and which it is.
 fn difference(made: &Quantized) -> dfq_onnx::Result<(f64, String)> {
     let student = Student::new(&made.student, &made.plan, &made.solution)?;
     let distillation = Distillation::new(&made.student, student)?;
-    let inputs = random_inputs(distillation.teacher(), BATCH, 5);
+    let inputs = random_inputs(distillation.teacher(), batch(&distillation), 5);
     let lowering = ort().lowering();
     let [found, expected] = [&lowering, &STANDARD].map(|lowering| stepped(&distillation, lowering, &inputs));
     let pairs = found?.into_iter().zip(expected?);
@@ -99,6 +123,7 @@ fn a_step_on_the_cpu_is_the_step_in_standard_operators() {
     cases.push(("every form of convolution".to_owned(), wide(), policy(8, 8)));
     let affine = Policy { symmetric: false, ..policy(4, 8) };
     cases.push(("every form of convolution, affine weights".to_owned(), wide(), affine));
+    cases.push(("a single value, and an input called losses".to_owned(), squeezed(), policy(8, 8)));
     let (mut failed, mut equal, all) = (Vec::new(), 0, cases.len());
     for (name, graph, policy) in cases {
         match quantized(&graph, &policy).and_then(|made| difference(&made)) {

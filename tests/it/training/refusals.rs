@@ -168,6 +168,8 @@ fn runs_of_others_are_left_alone() {
         ("more steps", other("model", "--bits 4 --steps 5 --batch 8"), 2, settings),
         ("another batch", other("model", "--bits 4 --steps 4 --batch 9"), 2, settings),
         ("another rate", other("model", &format!("{usual} --learning-rate 0.1")), 2, settings),
+        ("another engine", other("model", &format!("{usual} --engine tract")), 2, settings),
+        ("a dry run of all this", other("model", &format!("{usual} --seed 7 --dry-run")), 2, &["its seed is 0"]),
         ("another target", other("model", &format!("{usual} --target portable")), 2, settings),
         ("another input", other("model", &format!("{usual} --mean 0.4 --std 0.2")), 2, settings),
         ("another shape", other("model", &format!("{usual} {shape}")), 2, settings),
