@@ -6,7 +6,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use dfq_onnx::runtime::kernels::{Convolution, Instructions, Window, in_turn, weight_gradient};
+use dfq_onnx::runtime::kernels::{ConvAttributes, Convolution, Instructions, in_turn, weight_gradient};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -68,7 +68,7 @@ fn main() -> Result<()> {
 fn milliseconds([n, c, o, side, k, stride, pad, group]: [usize; 8], runs: u32) -> Result<f64> {
     let best = Instructions::best();
     let block = best.block();
-    let window = Window {
+    let window = ConvAttributes {
         kernel: [k, k],
         strides: [stride; 2],
         pads: [pad; 4],

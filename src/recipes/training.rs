@@ -233,9 +233,15 @@ fn trained(step: &TrainingStep, entry: impl Fn(usize) -> Tensor) -> Result<[Tens
     Ok([entry(step.place("weights")?), entry(step.place("scales")?)])
 }
 
-/// Returns the sha256 of a model's files.
+/// Returns the sha256 of a model's file, or that of those of all of its files.
 fn model_sha256(model: &Path) -> Result<String> {
-    let read = |path: &std::path::PathBuf| std::fs::read(path).map_err(Error::read(path));
-    let files = onnx::files_of(model)?.iter().map(read).collect::<Result<Vec<_>>>()?;
-    Ok(sha256(files.iter().map(Vec::as_slice)))
+    let mut digests = Vec::new();
+    for path in onnx::files_of(model)? {
+        let bytes = std::fs::read(&path).map_err(Error::read(&path))?;
+        digests.push(sha256([&bytes[..]]));
+    }
+    Ok(match digests.as_slice() {
+        [only] => only.clone(),
+        several => sha256(several.iter().map(String::as_bytes)),
+    })
 }

@@ -6,7 +6,7 @@ use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorDom
 use ort::value::{TensorElementType, ValueRef, ValueRefMut};
 
 use super::kernels::{
-    self, Adam, AdamState, Convolution, Instructions, Rounding, Spread, Window, adam_update, fake_quantize,
+    self, Adam, AdamState, ConvAttributes, Convolution, Instructions, Rounding, Spread, adam_update, fake_quantize,
     fake_quantize_gradient, weight_gradient,
 };
 
@@ -35,7 +35,7 @@ fn floats<const N: usize>() -> [OperatorOutput; N] {
 struct ConvWeightGradient;
 
 struct ConvWeightGradientKernel {
-    window: Window,
+    window: ConvAttributes,
     scratch: [Vec<f32>; 3],
 }
 
@@ -55,7 +55,7 @@ impl Operator for ConvWeightGradient {
     }
 
     fn create_kernel<'a>(&self, node: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
-        let window = Window {
+        let window = ConvAttributes {
             kernel: list(node, "kernel_shape", None)?,
             strides: list(node, "strides", Some([1, 1]))?,
             pads: list(node, "pads", Some([0; 4]))?,

@@ -2,7 +2,7 @@
 
 /// The attributes of a weight gradient.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Window {
+pub struct ConvAttributes {
     /// Height and width of the kernel.
     pub kernel: [usize; 2],
     /// How far the window moves.
@@ -28,7 +28,7 @@ pub struct Window {
 /// A window and the sizes that it is applied to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Convolution {
-    pub(super) window: Window,
+    pub(super) window: ConvAttributes,
     pub(super) batch: usize,
     /// Height and width of x.
     pub(super) input: [usize; 2],
@@ -39,7 +39,7 @@ pub struct Convolution {
 /// Sizes above this are refused, so that products of a few of them fit.
 const LARGEST: usize = 1 << 31;
 
-impl Window {
+impl ConvAttributes {
     /// Returns this window.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl Convolution {
     ///
     /// # Errors
     /// What does not fit the window.
-    pub fn new(window: &Window, x: &[usize], dy: &[usize]) -> Result<Self, String> {
+    pub fn new(window: &ConvAttributes, x: &[usize], dy: &[usize]) -> Result<Self, String> {
         let w = window.clone().checked()?;
         let (&[batch, c, h, width], &[images, o, oh, ow]) = (x, dy) else {
             return Err(format!("expected x and dy of 4 axes, found {x:?} and {dy:?}"));

@@ -2,8 +2,7 @@
 //! in registers while all pixels of a patch go by.
 
 use super::dense::Blocked;
-use super::instructions::Kind;
-use super::lanes::Lanes;
+use super::lanes::{InLanes, Lanes, in_lanes};
 use super::pieces::{Patch, Piece, Pieces, add_up, covered, patches, signed, signed_range};
 use super::{Instructions, Spread};
 
@@ -21,7 +20,7 @@ pub(super) fn depthwise(b: &Blocked, best: Instructions, dw: &mut [f32], scratch
     let pieces = Pieces { patches: patches(c), blocks: b.in_blocks, sums };
     let zeros = vec![0.0; c.input[1] * b.block];
     let job = Job { b, zeros: &zeros };
-    add_up(&pieces, scratch, spread, &|sums| piece(&job, best, sums));
+    add_up(&pieces, scratch, spread, &|sums| in_lanes(&job, best, (b.block, sums)));
     for (channel, row) in dw.chunks_exact_mut(kernel).enumerate() {
         let sums = &scratch[channel / b.block * sums..];
         for (k, value) in row.iter_mut().enumerate() {
@@ -36,46 +35,11 @@ struct Job<'a> {
     zeros: &'a [f32],
 }
 
-#[allow(unsafe_code)]
-fn piece(job: &Job, best: Instructions, piece: Piece) {
-    // SAFETY: `Instructions` are there by construction, and the lengths of both tensors were checked; vectors are as
-    // long as a block.
-    match (best.0, job.b.block) {
-        #[cfg(target_arch = "x86_64")]
-        (Kind::Avx512, 16) => unsafe { avx512(job, piece) },
-        #[cfg(target_arch = "x86_64")]
-        (Kind::Avx2 | Kind::Avx512, 8) => unsafe { avx2(job, piece) },
-        (_, 16) => unsafe { job.run::<[f32; 16]>(piece) },
-        (_, 8) => unsafe { job.run::<[f32; 8]>(piece) },
-        (_, other) => unreachable!("blocks of {other} channels are refused"),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-#[allow(unsafe_code)]
-unsafe fn avx512(job: &Job, piece: Piece) {
-    // SAFETY: as the caller's.
-    unsafe { job.run::<std::arch::x86_64::__m512>(piece) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-#[allow(unsafe_code)]
-unsafe fn avx2(job: &Job, piece: Piece) {
-    // SAFETY: as the caller's.
-    unsafe { job.run::<std::arch::x86_64::__m256>(piece) }
-}
-
 /// Rows and columns of the kernel; the last is repeated where there are fewer.
 type Taps = [[usize; SIDE]; 2];
 
 #[allow(unsafe_code)]
-impl Job<'_> {
-    /// Adds what a block of channels sums up over some patches.
-    ///
-    /// # Safety
-    /// The machine has the instructions of `L`, which is as long as a block, and the tensors are as long as checked.
+impl InLanes for Job<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(&self, (patches, block, sums): Piece) {
         let [kh, kw] = self.b.convolution.window.kernel;
@@ -97,7 +61,10 @@ impl Job<'_> {
             }
         }
     }
+}
 
+#[allow(unsafe_code)]
+impl Job<'_> {
     /// Returns the sums over one patch for nine taps.
     ///
     /// # Safety

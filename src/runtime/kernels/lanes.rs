@@ -2,6 +2,10 @@
 
 #![allow(unsafe_code)]
 
+use super::Instructions;
+use super::instructions::Kind;
+use super::pieces::Piece;
+
 /// A vector of [`Lanes::N`] floats. Every method is inlined into a function that has the instructions enabled.
 ///
 /// # Safety
@@ -16,6 +20,43 @@ pub(super) trait Lanes: Copy {
     unsafe fn add(self, other: Self) -> Self;
     /// Returns `self + a · b`.
     unsafe fn multiply_add(self, a: Self, b: Self) -> Self;
+}
+
+/// A piece of work that is written once for all vectors.
+pub(super) trait InLanes {
+    /// Adds what a block of channels sums up over some patches.
+    ///
+    /// # Safety
+    /// The machine has the instructions of `L`, which is as long as a block, and tensors are as long as was checked.
+    unsafe fn run<L: Lanes>(&self, piece: Piece);
+}
+
+/// Does a piece of `job` on blocks of 8 or 16 channels, whose tensors were checked to be as long as their shapes say.
+pub(super) fn in_lanes(job: &impl InLanes, best: Instructions, (block, piece): (usize, Piece)) {
+    // SAFETY: `Instructions` are there by construction, vectors are as long as a block, and lengths were checked.
+    match (best.0, block) {
+        #[cfg(target_arch = "x86_64")]
+        (Kind::Avx512, 16) => unsafe { avx512(job, piece) },
+        #[cfg(target_arch = "x86_64")]
+        (Kind::Avx2 | Kind::Avx512, 8) => unsafe { avx2(job, piece) },
+        (_, 16) => unsafe { job.run::<[f32; 16]>(piece) },
+        (_, 8) => unsafe { job.run::<[f32; 8]>(piece) },
+        (_, other) => unreachable!("blocks of {other} channels are refused"),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn avx512(job: &impl InLanes, piece: Piece) {
+    // SAFETY: as the caller's.
+    unsafe { job.run::<std::arch::x86_64::__m512>(piece) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2(job: &impl InLanes, piece: Piece) {
+    // SAFETY: as the caller's.
+    unsafe { job.run::<std::arch::x86_64::__m256>(piece) }
 }
 
 impl<const WIDTH: usize> Lanes for [f32; WIDTH] {

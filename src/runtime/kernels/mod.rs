@@ -17,7 +17,7 @@ mod plain_input;
 mod weight_gradient;
 
 pub use adam::{Adam, AdamState, adam_update};
-pub use convolution::{Convolution, Window};
+pub use convolution::{ConvAttributes, Convolution};
 pub use fake_quantize::{Rounding, fake_quantize, fake_quantize_gradient};
 pub use instructions::Instructions;
 pub use weight_gradient::weight_gradient;

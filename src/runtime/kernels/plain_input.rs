@@ -2,8 +2,7 @@
 //! positions stay in registers while all pixels of a patch go by.
 
 use super::dense::Blocked;
-use super::instructions::Kind;
-use super::lanes::Lanes;
+use super::lanes::{InLanes, Lanes, in_lanes};
 use super::pieces::{Piece, Pieces, add_up, patches, signed, signed_range};
 use super::{Instructions, Spread};
 
@@ -24,7 +23,7 @@ pub(super) fn plain_input(b: &Blocked, best: Instructions, dw: &mut [f32], scrat
     let pieces = Pieces { patches: patches(c), blocks, sums };
     let offsets = offsets(b, padded);
     let job = Job { b, offsets: &offsets, padded };
-    add_up(&pieces, scratch, spread, &|sums| piece(&job, best, sums));
+    add_up(&pieces, scratch, spread, &|sums| in_lanes(&job, best, (b.block, sums)));
     for (block, sums) in scratch.chunks(sums).take(blocks).enumerate() {
         let first = block / b.out_blocks * (window.filters / window.group) + block % b.out_blocks * b.block;
         for o in 0..b.filters_in(block) {
@@ -65,42 +64,7 @@ struct Job<'a> {
 }
 
 #[allow(unsafe_code)]
-fn piece(job: &Job, best: Instructions, piece: Piece) {
-    // SAFETY: `Instructions` are there by construction, and the lengths of both tensors were checked; vectors are as
-    // long as a block.
-    match (best.0, job.b.block) {
-        #[cfg(target_arch = "x86_64")]
-        (Kind::Avx512, 16) => unsafe { avx512(job, piece) },
-        #[cfg(target_arch = "x86_64")]
-        (Kind::Avx2 | Kind::Avx512, 8) => unsafe { avx2(job, piece) },
-        (_, 16) => unsafe { job.run::<[f32; 16]>(piece) },
-        (_, 8) => unsafe { job.run::<[f32; 8]>(piece) },
-        (_, other) => unreachable!("blocks of {other} channels are refused"),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-#[allow(unsafe_code)]
-unsafe fn avx512(job: &Job, piece: Piece) {
-    // SAFETY: as the caller's.
-    unsafe { job.run::<std::arch::x86_64::__m512>(piece) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-#[allow(unsafe_code)]
-unsafe fn avx2(job: &Job, piece: Piece) {
-    // SAFETY: as the caller's.
-    unsafe { job.run::<std::arch::x86_64::__m256>(piece) }
-}
-
-#[allow(unsafe_code)]
-impl Job<'_> {
-    /// Adds what a block of filters sums up over some patches.
-    ///
-    /// # Safety
-    /// The machine has the instructions of `L`, which is as long as a block, and the tensors are as long as checked.
+impl InLanes for Job<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(&self, (patches, block, sums): Piece) {
         let (b, c) = (self.b, self.b.convolution);

@@ -70,7 +70,7 @@ fn flattened(convolution: &Convolution) -> Convolution {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Window, in_turn};
+    use super::super::{ConvAttributes, in_turn};
     use super::*;
 
     /// Numbers from -1 to 1 that look random.
@@ -81,8 +81,8 @@ mod tests {
     }
 
     /// The window's sizes, then those of x and dy.
-    fn cases() -> Vec<(&'static str, Window, [usize; 4], [usize; 4])> {
-        let window = |block, channels, filters, group| Window {
+    fn cases() -> Vec<(&'static str, ConvAttributes, [usize; 4], [usize; 4])> {
+        let window = |block, channels, filters, group| ConvAttributes {
             kernel: [3, 3],
             strides: [1, 1],
             pads: [1; 4],
@@ -99,7 +99,7 @@ mod tests {
             cases.extend([
                 ("dense", window(b, 40, 27, 1), [3, 48, 19, 17], [3, 32, 19, 17]),
                 ("depthwise", window(b, 20, 20, 20), [3, 32, 19, 17], [3, 32, 19, 17]),
-                ("image", Window { x_blocked: false, ..window(b, 3, 27, 1) }, [3, 3, 19, 17], [3, 32, 19, 17]),
+                ("image", ConvAttributes { x_blocked: false, ..window(b, 3, 27, 1) }, [3, 3, 19, 17], [3, 32, 19, 17]),
             ]);
         }
         for (_, window, x, dy) in &mut cases {
