@@ -7,6 +7,7 @@ pub mod autodiff;
 pub mod calibrate;
 pub mod cli;
 pub mod data;
+pub mod digest;
 pub mod emit;
 pub mod error;
 pub mod expr;

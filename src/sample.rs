@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use crate::error::Result;
-use crate::ir::{Attr, DType, Dim, Graph, Node, Tensor, ValueId};
+use crate::ir::{Attr, DType, Graph, Node, Tensor, ValueId};
 use crate::recipes::Teacher;
 use crate::runtime::{PIECE_BYTES, SessionOptions, run_in_batches};
 use crate::stats::BatchNorm;
@@ -84,11 +84,7 @@ pub fn sample(student: &Graph, wanted: &[ValueId], teacher: &Teacher) -> Result<
 
 /// Returns how many synthetic inputs to run so that the values of `taps` stay within memory.
 pub fn samples_within(graph: &Graph, taps: &[ValueId]) -> usize {
-    let elements = |id: &ValueId| {
-        let shape = graph.value(*id).shape.as_ref();
-        shape.map_or(0, |s| s.iter().skip(1).filter_map(Dim::known).product::<usize>())
-    };
-    let per_sample: usize = taps.iter().map(elements).sum::<usize>() * 4;
+    let per_sample: usize = taps.iter().map(|id| graph.value(*id).sample_len()).sum::<usize>() * 4;
     (MEMORY / per_sample.max(1)).clamp(1, SAMPLES)
 }
 

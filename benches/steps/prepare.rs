@@ -91,11 +91,7 @@ pub fn prepare(model: &Path, settings: &Settings) -> Result<Prepared> {
 }
 
 fn usual_batch(graph: &Graph) -> usize {
-    let elements = |id| {
-        let shape = graph.value(id).shape.iter().flatten().skip(1);
-        shape.filter_map(|dim| dim.known()).product::<usize>()
-    };
-    let largest = graph.fed_inputs().into_iter().map(elements).max().unwrap_or(0);
+    let largest = graph.fed_inputs().into_iter().map(|id| graph.value(id).sample_len()).max().unwrap_or(0);
     BATCH[usize::from(largest > SMALL)]
 }
 

@@ -17,7 +17,7 @@ mod window;
 pub use builder::{Builder, OPSET};
 pub use handle::Expr;
 pub use inline::{Inlined, inline};
-pub use lowering::{Lowering, NCHWC, STANDARD, ort_cpu};
+pub use lowering::{KERNELS, Lowering, NCHWC, STANDARD, ort_cpu};
 pub use normalise::BatchNormalised;
 pub use own::{CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE, FAKE_QUANTIZE_GRADIENT, OWN_DOMAIN, STOP_GRADIENT};
 pub use reduce::{index, indices};

@@ -100,6 +100,14 @@ impl Attrs {
         }
     }
 
+    /// Returns a float list attribute.
+    pub fn floats(&self, name: &str) -> Option<&[f32]> {
+        match self.get(name) {
+            Some(Attr::Floats(v)) => Some(v),
+            _ => None,
+        }
+    }
+
     /// Returns a string attribute where it is UTF-8.
     pub fn string(&self, name: &str) -> Option<&str> {
         match self.get(name) {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::weights::fit_biases;
 use super::{RangeSource, Solution, Solved, Teacher};
+use crate::digest::{sha256, sha256_of_file};
 use crate::error::{Error, Result};
 use crate::expr::{Lowering, STANDARD};
 use crate::ir::{Graph, Tensor};
@@ -15,8 +16,8 @@ use crate::onnx::{self, INLINE_LIMIT};
 use crate::plan::Plan;
 use crate::quant::{Grid, round_to_nearest};
 use crate::train::{
-    Checkpoint, Checkpoints, Course, Descent, Identity, LearningRate, Pool, Schedule, Settings, Student, Trained,
-    TrainingStep, descend, fingerprint, peak_bytes, read_out, sha256,
+    Checkpoints, Course, Descent, Identity, LearningRate, Pool, Schedule, Settings, Student, Trained, TrainingStep,
+    descend, fingerprint, peak_bytes, read_out,
 };
 
 /// Bytes that the inputs of a stage may take.
@@ -105,8 +106,34 @@ impl Training<'_> {
         step: &TrainingStep,
         solved: &Solved,
     ) -> Result<([Tensor; 2], TrainingReport)> {
-        let samples = self.samples(stage);
-        let Stage { name, steps, batch, learning_rate, .. } = *stage;
+        let Stage { name, steps, batch, learning_rate, ref schedule, .. } = *stage;
+        let (samples, checkpoints) = (self.samples(stage), self.checkpoints(stage, solved)?);
+        let Descent { state, losses, resumed } = if self.dry_run {
+            checkpoints.as_ref().map(Checkpoints::found).transpose()?;
+            let state = step.state.iter().map(|(_, start)| start.clone()).collect();
+            Descent { state, losses: Vec::new(), resumed: 0 }
+        } else {
+            if let Some(folder) = &self.settings.folder {
+                std::fs::create_dir_all(&folder.path).map_err(Error::write(&folder.path))?;
+            }
+            let Teacher { input, seed, threads, engine, .. } = self.teacher;
+            let course = Course { steps, rate: LearningRate::new(learning_rate, schedule.clone()), checkpoints };
+            // Made once a checkpoint was found to be of this run.
+            let mut pool = None;
+            let mut feed = |number| {
+                if pool.is_none() {
+                    let inputs = input.synthetic(self.float, samples, seed ^ SEED, threads)?;
+                    pool = Some(Pool::new(inputs, batch, seed, 0)?);
+                }
+                pool.as_ref().map_or(Ok(Vec::new()), |pool| pool.batch(number))
+            };
+            let mut tell = |done: u64, losses: &[f32]| {
+                let loss = losses.last().copied().unwrap_or(f32::NAN);
+                (self.tell)(&format!("{name}: step {done} of {steps}, loss {loss:.4}"));
+            };
+            descend((step, engine), course, &mut feed, &mut tell)?
+        };
+        let vectors = [state[step.place("weights")?].clone(), state[step.place("scales")?].clone()];
         let report = TrainingReport {
             stage: name,
             steps,
@@ -114,39 +141,17 @@ impl Training<'_> {
             samples,
             learning_rate,
             step_bytes: peak_bytes(&step.graph),
-            resumed_at: 0,
+            resumed_at: resumed,
             blocked: Vec::new(),
-            losses: Vec::new(),
+            losses,
         };
-        let checkpoints = self.checkpoints(stage, solved)?;
-        if self.dry_run {
-            return Ok((trained(step, |place| step.state[place].1.clone())?, report));
-        }
-        if let Some(folder) = &self.settings.folder {
-            std::fs::create_dir_all(&folder.path).map_err(Error::write(&folder.path))?;
-        }
-        let Teacher { input, seed, threads, engine, .. } = self.teacher;
-        let pool = Pool::new(input.synthetic(self.float, samples, seed ^ SEED, threads)?, stage.batch, seed, 0)?;
-        let course = Course {
-            steps: stage.steps,
-            rate: LearningRate::new(stage.learning_rate, stage.schedule.clone()),
-            checkpoints,
-        };
-        let mut tell = |done: u64, losses: &[f32]| {
-            let loss = losses.last().copied().unwrap_or(f32::NAN);
-            (self.tell)(&format!("{}: step {done} of {}, loss {loss:.4}", stage.name, stage.steps));
-        };
-        let Descent { state, losses, resumed } =
-            descend((step, engine), course, &mut |number| pool.batch(number), &mut tell)?;
-        let vectors = trained(step, |place| state[place].clone())?;
-        Ok((vectors, TrainingReport { resumed_at: resumed, losses, ..report }))
+        Ok((vectors, report))
     }
 
     fn samples(&self, stage: &Stage) -> usize {
         let bytes = |id| {
             let value = self.float.value(id);
-            let elements: usize = value.shape.iter().flatten().skip(1).filter_map(|dim| dim.known()).product();
-            elements * value.dtype.map_or(4, |dtype| dtype.bits().div_ceil(8))
+            value.sample_len() * value.dtype.map_or(4, |dtype| dtype.bits().div_ceil(8))
         };
         let one: usize = self.float.fed_inputs().into_iter().map(bytes).sum();
         (POOL_BYTES / one.max(1)).clamp(stage.batch, stage.samples.max(stage.batch))
@@ -175,9 +180,6 @@ impl Training<'_> {
             let message =
                 format!("{} holds a run already; --resume {} goes on with it", path.display(), folder.path.display());
             return Err(Error::Usage(message + ", or name another folder"));
-        }
-        if path.exists() {
-            Checkpoint::read(&path)?.check(&path, &run)?;
         }
         Ok(Some(Checkpoints { path, run, resume: folder.resume, interval: INTERVAL }))
     }
@@ -228,17 +230,11 @@ fn refit_biases(student: &Graph, plan: &Plan, solution: &mut Solution) -> Result
     Ok(())
 }
 
-/// Returns the vectors of weights and of logarithms of steps.
-fn trained(step: &TrainingStep, entry: impl Fn(usize) -> Tensor) -> Result<[Tensor; 2]> {
-    Ok([entry(step.place("weights")?), entry(step.place("scales")?)])
-}
-
 /// Returns the sha256 of a model's file, or that of those of all of its files.
 fn model_sha256(model: &Path) -> Result<String> {
     let mut digests = Vec::new();
     for path in onnx::files_of(model)? {
-        let bytes = std::fs::read(&path).map_err(Error::read(&path))?;
-        digests.push(sha256([&bytes[..]]));
+        digests.push(sha256_of_file(&path).map_err(Error::read(&path))?);
     }
     Ok(match digests.as_slice() {
         [only] => only.clone(),

@@ -1,6 +1,7 @@
 //! Sessions of ONNX Runtime on the CPU, CUDA or TensorRT.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use ort::environment::Environment;
 use ort::ep::ExecutionProviderDispatch;
@@ -31,6 +32,8 @@ pub struct OrtEngine {
     library: PathBuf,
     device: Device,
     threads: usize,
+    /// Channels in a block of blocked tensors, once that was asked for.
+    block: Arc<OnceLock<Option<usize>>>,
 }
 
 impl OrtEngine {
@@ -42,7 +45,8 @@ impl OrtEngine {
     pub fn open(library: &Path, device: Device) -> Result<Self> {
         let environment = ort_library::load(library)?;
         let version = ort_library::examine(library).map_err(Error::Resources)?;
-        let engine = Self { environment, version, library: library.to_owned(), device, threads: 1 };
+        let engine =
+            Self { environment, version, library: library.to_owned(), device, threads: 1, block: Arc::default() };
         let builder = SessionBuilder::new(&engine.environment).map_err(|e| engine.failed("", &e))?;
         builder.with_execution_providers(providers(device)).map_err(|e| missing_provider(device, &e))?;
         Ok(engine)
@@ -146,7 +150,7 @@ impl Engine for OrtEngine {
 
     fn lowering(&self) -> Lowering {
         match self.device {
-            Device::Cpu => ort_blocks::block(self).map_or(STANDARD, ort_cpu),
+            Device::Cpu => self.block.get_or_init(|| ort_blocks::block(self)).map_or(STANDARD, ort_cpu),
             Device::Cuda(_) | Device::TensorRt(_) => STANDARD,
         }
     }

@@ -9,6 +9,7 @@ use super::kernels::{
     self, Adam, AdamState, ConvAttributes, Convolution, Instructions, Rounding, Spread, adam_update, fake_quantize,
     fake_quantize_gradient, weight_gradient,
 };
+use crate::expr::{CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE, FAKE_QUANTIZE_GRADIENT};
 
 /// Returns the operators, to be registered with one session.
 pub(super) fn operators() -> ort::Result<OperatorDomain> {
@@ -43,7 +44,7 @@ impl Operator for ConvWeightGradient {
     type Kernel<'a> = ConvWeightGradientKernel;
 
     fn name(&self) -> &str {
-        "ConvWeightGradient"
+        CONV_WEIGHT_GRADIENT
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
@@ -115,7 +116,7 @@ impl Operator for FakeQuantize {
     type Kernel<'a> = FakeQuantizeKernel;
 
     fn name(&self) -> &str {
-        "FakeQuantize"
+        FAKE_QUANTIZE
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
@@ -151,7 +152,7 @@ impl Operator for FakeQuantizeGradient {
     type Kernel<'a> = FakeQuantizeGradientKernel;
 
     fn name(&self) -> &str {
-        "FakeQuantizeGradient"
+        FAKE_QUANTIZE_GRADIENT
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {

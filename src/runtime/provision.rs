@@ -1,13 +1,12 @@
 //! Fetches the pinned ONNX Runtime library through pip into the cache folder.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use sha2::{Digest, Sha256};
-
 use super::machine;
+use crate::digest::sha256_of_file;
 
 /// The version that is fetched.
 pub const VERSION: &str = "1.31.1";
@@ -130,17 +129,7 @@ fn download(wheel: &Wheel, folder: &Path) -> Result<PathBuf, String> {
 
 fn check(archive: &Path, expected: &str) -> Result<(), String> {
     let unreadable = |e: std::io::Error| format!("cannot read {}: {e}", archive.display());
-    let mut file = File::open(archive).map_err(unreadable)?;
-    let mut digest = Sha256::new();
-    let mut buffer = vec![0u8; 1 << 16];
-    loop {
-        let read = file.read(&mut buffer).map_err(unreadable)?;
-        if read == 0 {
-            break;
-        }
-        digest.update(&buffer[..read]);
-    }
-    let found: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = sha256_of_file(archive).map_err(unreadable)?;
     if found == expected { Ok(()) } else { Err(format!("the fetched wheel has sha256 {found}, expected {expected}")) }
 }
 

@@ -19,23 +19,18 @@ pub fn fitting_batch(
     usual: usize,
     build: &dyn Fn(usize) -> Result<TrainingStep>,
 ) -> Result<(TrainingStep, usize)> {
-    let given = settings.batch;
-    let wanted = match (graph.fixed_batch(), given) {
+    let (wanted, fixed) = match (graph.fixed_batch(), settings.batch) {
         (Some(fixed), Some(given)) if fixed != given => {
             return Err(Error::Usage(format!(
                 "--batch {given}: the model fixes its batch at {fixed}; leave the flag out, or export the model with a \
                  batch of any size"
             )));
         }
-        (Some(fixed), _) => fixed,
-        (None, given) => given.unwrap_or(usual),
+        (Some(fixed), _) => (fixed, Some(Fixed::Model)),
+        (None, Some(given)) => (given, Some(Fixed::User)),
+        (None, None) => (usual, None),
     };
     let limit = memory_limit().map_or(u64::MAX, |bytes| bytes / SHARE);
-    let fixed = match (graph.fixed_batch(), given) {
-        (Some(_), _) => Some(Fixed::Model),
-        (None, Some(_)) => Some(Fixed::User),
-        (None, None) => None,
-    };
     fit(wanted, fixed, limit, build)
 }
 

@@ -39,6 +39,21 @@ pub struct Checkpoints {
     pub interval: Duration,
 }
 
+impl Checkpoints {
+    /// Returns what there is to go on from.
+    ///
+    /// # Errors
+    /// When it is damaged or of another run.
+    pub fn found(&self) -> Result<Option<Checkpoint>> {
+        if !self.resume || !self.path.exists() {
+            return Ok(None);
+        }
+        let found = Checkpoint::read(&self.path)?;
+        found.check(&self.path, &self.run)?;
+        Ok(Some(found))
+    }
+}
+
 /// What a descent came to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Descent {
@@ -64,7 +79,7 @@ pub fn descend(
 ) -> Result<Descent> {
     let mut state: Vec<Tensor> = step.state.iter().map(|(_, start)| start.clone()).collect();
     let (mut losses, mut done) = (Vec::new(), 0);
-    if let Some(found) = course.checkpoints.as_ref().map(read).transpose()?.flatten() {
+    if let Some(found) = course.checkpoints.as_ref().map(Checkpoints::found).transpose()?.flatten() {
         (state, losses, done) = restore(step, &mut course, found)?;
     }
     let resumed = done;
@@ -124,15 +139,6 @@ fn write(
         tensors.insert(name.clone(), session.read(index)?);
     }
     Checkpoint { tensors, about }.write(&checkpoints.path)
-}
-
-fn read(checkpoints: &Checkpoints) -> Result<Option<Checkpoint>> {
-    if !checkpoints.resume || !checkpoints.path.exists() {
-        return Ok(None);
-    }
-    let found = Checkpoint::read(&checkpoints.path)?;
-    found.check(&checkpoints.path, &checkpoints.run)?;
-    Ok(Some(found))
 }
 
 /// Returns state, losses and number of steps of a checkpoint, and sets the schedule.

@@ -1,7 +1,7 @@
 //! Quantizers with learned steps, as expressions.
 
 use crate::expr::{Expr, FAKE_QUANTIZE, index};
-use crate::ir::{Attr, Attrs, Tensor};
+use crate::ir::{Attr, Attrs};
 use crate::quant::Grid;
 
 /// Returns `s · round(clip(x / s, lo, hi))`: `x` on the grid of the scheme and zero points of `grid` with the trained steps
@@ -19,22 +19,6 @@ pub fn fake_quantize<'b>(x: Expr<'b>, scale: Expr<'b>, grid: &Grid) -> Expr<'b> 
         ("axis", Attr::Int(grid.scheme.axis.map_or(-1, index))),
     ]);
     x.builder().own(FAKE_QUANTIZE, &[x, scale], attrs, 1)[0]
-}
-
-/// Returns the integers, zero point subtracted, that [`fake_quantize`] multiplies with the steps.
-#[track_caller]
-pub fn integers<'b>(x: Expr<'b>, scale: Expr<'b>, grid: &Grid) -> Expr<'b> {
-    let mut shape = vec![1; grid.scheme.axis.map_or(1, |_| x.rank())];
-    // Behind a mistake the rank is 0.
-    if let Some(axis) = grid.scheme.axis.filter(|&axis| axis < shape.len()) {
-        shape[axis] = scale.len();
-    }
-    let bound = |values: Vec<f32>| match values.len() {
-        1 => x.builder().scalar(values[0]),
-        _ => x.builder().constant("levels", Tensor::from_f32(&shape, &values)),
-    };
-    let (lo, hi) = bounds(grid);
-    (x / scale.reshape(&shape)).max(bound(lo)).min(bound(hi)).round()
 }
 
 /// Returns the lowest and highest numbers of steps, one pair where all channels have the same.

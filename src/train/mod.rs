@@ -22,7 +22,7 @@ mod targets;
 mod vector;
 
 pub use batch::fitting_batch;
-pub use checkpoint::{About, Checkpoint, Identity, fingerprint, sha256};
+pub use checkpoint::{About, Checkpoint, Identity, fingerprint};
 pub use descent::{Checkpoints, Course, Descent, descend};
 pub use distance::{Network, distance};
 pub use distillation::Distillation;

@@ -1,11 +1,11 @@
 //! What was trained, back as grids, integers and biases.
 
 use super::Student;
-use super::fake_quantize::integers;
+use super::fake_quantize::fake_quantize;
 use crate::error::{Error, Result};
 use crate::expr::{Builder, Expr};
 use crate::ir::{DType, Graph, Tensor};
-use crate::quant::{ChannelLayout, Grid, QuantizedTensor};
+use crate::quant::{Grid, QuantizedTensor, round_to_nearest};
 use crate::runtime::{Engine, SessionOptions};
 
 /// What was trained.
@@ -40,7 +40,8 @@ pub fn read_out(student: &Student, engine: &dyn Engine, [weights, scales]: &[Ten
     let activations = student.grids.iter().enumerate().map(|(i, g)| grid(i, g)).collect::<Result<Vec<_>>>()?;
     let weight = |(i, weight): (usize, &QuantizedTensor)| -> Result<QuantizedTensor> {
         let grid = grid(activations.len() + i, &weight.grid)?;
-        Ok(on_grid(grid, &weight.shape, &made[1 + i].to_f32()?))
+        // Whole steps, whose quotients are within a rounding of their integers.
+        Ok(round_to_nearest(grid, &weight.shape, &made[1 + i].to_f32()?))
     };
     let quantized = student.quantized.iter().enumerate().map(weight).collect::<Result<_>>()?;
     let mut biases = student.weights.layout.tensors(weights)?;
@@ -48,7 +49,7 @@ pub fn read_out(student: &Student, engine: &dyn Engine, [weights, scales]: &[Ten
     Ok(Trained { activations, weights: quantized, biases })
 }
 
-/// Returns the graph that makes all steps and the integers of each weight.
+/// Returns the graph that makes all steps and puts each weight on its grid.
 fn readout(student: &Student) -> Result<Graph> {
     let builder = Builder::new("readout");
     let weights = builder.input("weights", DType::F32, &[student.weights.layout.len()]);
@@ -56,18 +57,9 @@ fn readout(student: &Student) -> Result<Graph> {
     let (weights, steps) = (student.weights.layout.split(weights), student.scales.layout.split(scales));
     let mut outputs = vec![("steps".to_owned(), scales)];
     for (index, trained) in student.trained_weights().into_iter().enumerate() {
-        let made = integers(weights[trained], steps[student.grids.len() + index], &student.quantized[index].grid);
-        outputs.push((format!("integers_{index}"), made));
+        let made = fake_quantize(weights[trained], steps[student.grids.len() + index], &student.quantized[index].grid);
+        outputs.push((format!("weight_{index}"), made));
     }
     let outputs: Vec<(&str, Expr)> = outputs.iter().map(|(name, e)| (name.as_str(), *e)).collect();
     builder.finish(&outputs)
-}
-
-/// Returns integers that are given as steps from zero.
-fn on_grid(grid: Grid, shape: &[usize], steps: &[f32]) -> QuantizedTensor {
-    let layout = ChannelLayout::along(shape, grid.scheme.axis);
-    #[allow(clippy::cast_possible_truncation)]
-    let byte = |(i, &q): (usize, &f32)| (q as i32 + grid.zero_point[layout.channel(i)]).to_le_bytes()[0];
-    let bytes: Vec<u8> = steps.iter().enumerate().map(byte).collect();
-    QuantizedTensor { grid, shape: shape.to_vec(), bytes: bytes.into() }
 }

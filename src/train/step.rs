@@ -20,8 +20,8 @@ pub struct TrainingStep {
     pub losses: usize,
 }
 
-/// Returns the step that descends `loss` over the inputs of `vectors` by `optimiser`, one elementwise update each, and keeps the last
-/// `losses` losses in its state, the newest last. The graph is as `lowering` writes it.
+/// Returns the step that descends `loss` over the inputs of `vectors` by `optimiser`, one elementwise update each, and
+/// keeps the last `losses` losses in its state, the newest last. The graph is as `lowering` writes it.
 ///
 /// # Errors
 /// An operator without gradient rule, named, with the model's node; the first mistake in what was built.

@@ -24,8 +24,8 @@ pub struct Targets {
 }
 
 /// Returns what stands for the outputs of `graph`: logits before a trailing Softmax, scores before a decision such as
-/// ArgMax, else the outputs themselves, in float32 where a Cast makes another type of it; and where an operator without gradient rule lies between such a tensor and the
-/// layers, what that operator reads.
+/// ArgMax, else the outputs themselves, in float32 where a Cast makes another type of it; and where an operator without
+/// gradient rule lies between such a tensor and the layers, what that operator reads.
 pub fn targets(graph: &Graph) -> Targets {
     let reach = Reach::of(graph);
     let (mut found, mut blocked) = (Vec::new(), Vec::new());

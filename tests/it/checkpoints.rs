@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use dfq_onnx::Error;
+use dfq_onnx::digest::sha256;
 use dfq_onnx::ir::{DType, Tensor};
-use dfq_onnx::train::{About, Checkpoint, Identity, fingerprint, sha256};
+use dfq_onnx::train::{About, Checkpoint, Identity, fingerprint};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -9,7 +9,7 @@ use crate::support::net::{layer, norm, normal, pads};
 use crate::support::program::run;
 
 /// Two convolutions of one weight, with biases of their own, between two others.
-fn convolutions(normalised: bool) -> Graph {
+pub fn convolutions(normalised: bool) -> Graph {
     let mut g = Build::at(13);
     g.fed("x", DType::F32, "N, 3, 8, 8");
     g.constant("w", normal(&[4, 4, 3, 3], 0.25, 1));

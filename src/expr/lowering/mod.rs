@@ -6,7 +6,7 @@ mod ort_cpu;
 mod standard;
 
 pub use blocked::NCHWC;
-pub use ort_cpu::ort_cpu;
+pub use ort_cpu::{KERNELS, ort_cpu};
 pub use standard::STANDARD;
 
 use super::own::OWN_DOMAIN;
@@ -15,8 +15,10 @@ use crate::error::{Error, Result};
 use crate::ir::{Attrs, Graph, Node, ValueId};
 use blocked::Value;
 
-/// What a rule puts in place of one call: its results, in order, or nothing where the call stays as it is.
-type LoweringRule = for<'b> fn(&Lowered<'_, 'b>) -> Result<Option<Vec<Value<'b>>>>;
+/// What is put in place of one call: its results, in order, or nothing where the call stays as it is.
+type Results<'b> = Result<Option<Vec<Value<'b>>>>;
+
+type LoweringRule = for<'b> fn(&Lowered<'_, 'b>) -> Results<'b>;
 
 /// A way of writing a graph.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +48,11 @@ impl<'b> Lowered<'_, 'b> {
     fn value(&self, i: usize) -> Result<&Value<'b>> {
         let found = self.inputs.get(i).and_then(Option::as_ref);
         found.ok_or_else(|| Error::unsupported(self.place, format!("input {i} is missing")))
+    }
+
+    /// Returns input `i`, which may be left out, in the order of the standard.
+    fn optional(&self, i: usize) -> Option<Expr<'b>> {
+        Some(self.inputs.get(i)?.as_ref()?.plain())
     }
 
     /// Returns input `i` in the order of the standard.

@@ -2,16 +2,13 @@
 //! no good ones (see `runtime::kernels`). Values stay in blocks between operators that do not care about the order.
 
 use super::blocked::{self, Form, Value};
-use super::{Lowered, Lowering, standard};
-use crate::error::Result;
+use super::{Lowered, Lowering, Results, standard};
 use crate::expr::own::{CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE, FAKE_QUANTIZE_GRADIENT, OWN_DOMAIN, STOP_GRADIENT};
 use crate::expr::{Expr, Window, index};
-use crate::ir::{Attr, Attrs};
+use crate::ir::{Attr, Attrs, DType};
 
-/// The domain of the kernels of our own.
-const KERNELS: &str = "dfq-onnx.cpu";
-
-type Results<'b> = Result<Option<Vec<Value<'b>>>>;
+/// The domain of the kernels of our own, version 1.
+pub const KERNELS: &str = "dfq-onnx.cpu";
 
 /// Returns the lowering for blocks of `block` channels: 16 with AVX-512, 8 with AVX2.
 pub const fn ort_cpu(block: usize) -> Lowering {
@@ -50,8 +47,7 @@ fn conv<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let window = Window::read(call.attrs(), &w.shape()[2..], &shape[2..], &call.shapes[0][2..]);
     let Ok(window) = window else { return Ok(None) };
     let up = filters.next_multiple_of(call.block);
-    let bias = call.inputs.get(2).and_then(Option::as_ref);
-    let bias = bias.map(|bias| bias.plain().pad(&[0], &[index(up - filters)]));
+    let bias = call.optional(2).map(|bias| bias.pad(&[0], &[index(up - filters)]));
     let made = blocks(call, (x, form), (w, bias), window.attributes(blocked_groups(form, group, up)));
     Ok(Some(vec![made]))
 }
@@ -61,7 +57,7 @@ fn conv_transpose<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let (x, w) = (call.value(0)?, call.x(1)?);
     let (x_shape, y_shape) = (x.shape(), &call.shapes[0]);
     let group = call.attrs().int("group", 1);
-    let is_plain = call.inputs.get(2).is_none_or(Option::is_none) && w.rank() == 4 && !is_constant(w);
+    let is_plain = call.optional(2).is_none() && w.rank() == 4 && !is_constant(w);
     let window = || Window::read(call.attrs(), &w.shape()[2..], &y_shape[2..], &x_shape[2..]).ok();
     let Some(turned) = is_plain.then(window).flatten().as_ref().and_then(turned) else { return Ok(None) };
     let Some(form) = form(x_shape[1], y_shape[1], group, call.block) else { return Ok(None) };
@@ -141,50 +137,41 @@ fn weight_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     attrs.set("x_blocked", Attr::Int(i64::from(x_blocked)));
     attrs.set("dy_blocked", Attr::Int(i64::from(dy_blocked)));
     let inputs = [order(x, x_blocked), order(dy, dy_blocked)].map(Some);
-    let fact = (inputs[0].map_or(crate::ir::DType::F32, Expr::dtype), call.shapes[0].as_slice());
+    let fact = (inputs[0].map_or(DType::F32, Expr::dtype), call.shapes[0].as_slice());
     Ok(Some(vec![call.builder.foreign((KERNELS, CONV_WEIGHT_GRADIENT), &inputs, attrs, fact).into()]))
 }
 
-/// Steps of one bound each; what has bounds for each channel is written in standard operators.
-fn has_kernel(call: &Lowered) -> bool {
-    let one = |name: &str| matches!(call.attrs().get(name), Some(Attr::Floats(values)) if values.len() == 1);
-    one("lo") && one("hi")
-}
-
-/// Returns the attributes of the kernels of fake-quantizers.
-fn levels(call: &Lowered) -> Attrs {
-    let one = |name: &str| match call.attrs().get(name) {
-        Some(Attr::Floats(values)) => values[0],
-        _ => 0.0,
+/// Returns the attributes of the kernels of fake-quantizers; none where bounds differ between channels, which is written
+/// in standard operators.
+fn levels(call: &Lowered) -> Option<Attrs> {
+    let one = |name: &str| match call.attrs().floats(name) {
+        Some(&[only]) => Some(Attr::Float(only)),
+        _ => None,
     };
     let axis = call.attrs().int("axis", -1);
-    Attrs::from([("lo", Attr::Float(one("lo"))), ("hi", Attr::Float(one("hi"))), ("axis", Attr::Int(axis))])
+    Some(Attrs::from([("lo", one("lo")?), ("hi", one("hi")?), ("axis", Attr::Int(axis))]))
 }
 
 fn fake_quantize<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
-    if !has_kernel(call) {
-        return standard::fake_quantize(call);
-    }
+    let Some(levels) = levels(call) else { return standard::fake_quantize(call) };
     let (x, step) = (call.value(0)?, call.x(1)?);
     let in_blocks = x.is_blocked() && call.attrs().int("axis", -1) < 0;
     let given = if in_blocks { x.blocked(call.block) } else { x.plain() };
     let fact = (given.dtype(), given.shape());
     let kernel = (KERNELS, FAKE_QUANTIZE);
-    let made = call.builder.foreign(kernel, &[Some(given), Some(step)], levels(call), (fact.0, &fact.1));
+    let made = call.builder.foreign(kernel, &[Some(given), Some(step)], levels, (fact.0, &fact.1));
     Ok(Some(vec![if in_blocks { Value::of_blocks(made, x.shape()[1]) } else { made.into() }]))
 }
 
 fn fake_quantize_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
-    if !has_kernel(call) {
-        return standard::fake_quantize_gradient(call);
-    }
+    let Some(levels) = levels(call) else { return standard::fake_quantize_gradient(call) };
     let (x, step, dy) = (call.value(0)?, call.x(1)?, call.value(2)?);
     let in_blocks = x.is_blocked() && dy.is_blocked() && call.attrs().int("axis", -1) < 0;
     let order = |value: &Value<'b>| if in_blocks { value.blocked(call.block) } else { value.plain() };
     let (given, dy) = (order(x), order(dy));
     let facts = [(given.dtype(), given.shape()), (step.dtype(), step.shape())];
     let inputs = [Some(given), Some(step), Some(dy)];
-    let made = call.builder.foreign_results((KERNELS, FAKE_QUANTIZE_GRADIENT), &inputs, levels(call), &facts);
+    let made = call.builder.foreign_results((KERNELS, FAKE_QUANTIZE_GRADIENT), &inputs, levels, &facts);
     let dx = if in_blocks { Value::of_blocks(made[0], x.shape()[1]) } else { made[0].into() };
     Ok(Some(vec![dx, made[1].into()]))
 }
@@ -192,7 +179,7 @@ fn fake_quantize_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
 /// Sums over everything but channels are made of blocks as they lie.
 fn sum<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let x = call.value(0)?;
-    let axes = call.inputs.get(1).and_then(Option::as_ref).and_then(|axes| axes.plain().constant_ints());
+    let axes = call.optional(1).and_then(Expr::constant_ints);
     if !x.is_blocked() || axes.as_deref() != Some(&[0, 2, 3]) {
         return Ok(None);
     }
@@ -212,7 +199,7 @@ fn elementwise<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
 }
 
 fn clip<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
-    let bound = |i: usize| call.inputs.get(i).and_then(Option::as_ref).map(|value| value.plain().constant_floats());
+    let bound = |i: usize| call.optional(i).map(Expr::constant_floats);
     let spans_zero = bound(1).is_none_or(|lo| lo.is_some_and(|lo| lo.iter().all(|&lo| lo <= 0.0)))
         && bound(2).is_none_or(|hi| hi.is_some_and(|hi| hi.iter().all(|&hi| hi >= 0.0)));
     if spans_zero { in_blocks(call) } else { Ok(None) }

@@ -1,10 +1,9 @@
 //! Operators of the ONNX standard alone, for every runtime and device.
 
-use super::blocked::Value;
-use super::{Lowered, Lowering};
+use super::{Lowered, Lowering, Results};
 use crate::error::Result;
+use crate::expr::Expr;
 use crate::expr::own::{CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE, FAKE_QUANTIZE_GRADIENT, OWN_DOMAIN, STOP_GRADIENT};
-use crate::expr::{Builder, Expr};
 use crate::ir::{Attr, Attrs, Tensor};
 
 /// Standard operators.
@@ -17,8 +16,6 @@ pub const STANDARD: Lowering = Lowering {
     ],
     block: 1,
 };
-
-type Results<'b> = Result<Option<Vec<Value<'b>>>>;
 
 pub(super) fn stop_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     Ok(Some(vec![call.value(0)?.clone()]))
@@ -62,17 +59,14 @@ impl<'b> Steps<'b> {
         if let Some(axis) = axis {
             shape[axis] = s.len();
         }
-        let listed = |name: &str| match call.attrs().get(name) {
-            Some(Attr::Floats(values)) => values.clone(),
-            _ => Vec::new(),
-        };
+        let listed = |name: &str| call.attrs().floats(name).unwrap_or_default();
         let (lo, hi) = (listed("lo"), listed("hi"));
         let is_uniform = lo.len() == 1 && hi.len() == 1;
         let bound = |values: &[f32]| match is_uniform {
             true => call.builder.scalar(values[0]),
             false => call.builder.constant("levels", Tensor::from_f32(&shape, values)),
         };
-        Ok(Self { s: s.reshape(&shape), axis, lo: bound(&lo), hi: bound(&hi), is_uniform })
+        Ok(Self { s: s.reshape(&shape), axis, lo: bound(lo), hi: bound(hi), is_uniform })
     }
 
     fn clip(&self, v: Expr<'b>) -> Expr<'b> {
@@ -103,13 +97,9 @@ pub(super) fn conv_weight_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
         ("pads", Attr::Ints(call.attrs().ints("pads").map_or(vec![0; 2 * sizes.len()], <[i64]>::to_vec))),
         ("group", Attr::Int(group)),
     ]);
-    let found = convolve(call.builder, image, dy.transpose(&swapped), exchanged);
+    let found = call.builder.apply("Conv", &[image, dy.transpose(&swapped)], exchanged);
     let dw = within(found, call.attrs().ints("kernel_shape").unwrap_or_default()).transpose(&swapped);
     Ok(Some(vec![dw.into()]))
-}
-
-fn convolve<'b>(builder: &'b Builder, x: Expr<'b>, w: Expr<'b>, attrs: Attrs) -> Expr<'b> {
-    builder.apply("Conv", &[x, w], attrs)
 }
 
 /// Returns the first `sizes` positions along each spatial axis: windows that stop short of the end leave more.

@@ -22,8 +22,8 @@ pub use fake_quantize::{Rounding, fake_quantize, fake_quantize_gradient};
 pub use instructions::Instructions;
 pub use weight_gradient::weight_gradient;
 
-/// The domain of the operators that run these kernels in ONNX Runtime, version 1; sessions on the CPU know it.
-pub const DOMAIN: &str = "dfq-onnx.cpu";
+/// The domain of the operators that run these kernels in ONNX Runtime; sessions on the CPU know it.
+pub use crate::expr::KERNELS as DOMAIN;
 
 /// Calls a piece of work with every number below the given one, once each, on any threads and in any order.
 pub type Spread<'a> = &'a dyn Fn(usize, &(dyn Fn(usize) + Sync));

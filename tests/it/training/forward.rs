@@ -15,7 +15,7 @@ use super::models;
 use super::settled::{at, moved, settled};
 use crate::support::quantized::{Quantized, quantized};
 use crate::support::{models as files, ort, random_inputs, relative_rms};
-use crate::{emission, targets};
+use crate::{emission, targets, tied};
 
 /// tract multiplies with the reciprocal of a step where it quantizes, the student divides: of a million values at 8 bits a
 /// few fall on the other side, and the layers behind them carry that on. Small nets have no such value.
@@ -43,7 +43,7 @@ pub(super) fn cases() -> Vec<Case> {
         ("two activations", models::attention()),
         ("ConvTranspose", models::upsampling(1)),
         ("ConvTranspose in groups", models::upsampling(2)),
-        ("a shared weight", models::shared_weight()),
+        ("a shared weight", tied::convolutions(false)),
         ("grid-preserving", models::grid_preserving()),
     ];
     for (name, graph) in nets {

@@ -3,7 +3,7 @@
 use dfq_onnx::ir::{DType, Graph};
 
 use crate::support::build::Build;
-use crate::support::net::{layer, normal, pads, with_dynamic_batch};
+use crate::support::net::{layer, pads, with_dynamic_batch};
 
 fn side(n: i64) -> dfq_onnx::ir::Attr {
     vec![n, n].into()
@@ -40,23 +40,6 @@ pub fn upsampling(group: i64) -> Graph {
     g.node("Relu", "u", "r2", []);
     layer(&mut g, "Conv", "r2", "y", &[2, 6, 3, 3], 2, pads(1));
     with_dynamic_batch(g.outputs("y"))
-}
-
-/// Two convolutions of one weight with biases of their own.
-pub fn shared_weight() -> Graph {
-    let mut g = Build::at(13);
-    g.fed("x", DType::F32, "N, 3, 8, 8");
-    g.constant("w", normal(&[4, 4, 3, 3], 0.25, 1));
-    g.constant("b1", normal(&[4], 0.3, 2));
-    g.constant("b2", normal(&[4], 0.3, 3));
-    layer(&mut g, "Conv", "x", "c0", &[4, 3, 3, 3], 4, pads(1));
-    g.node("Relu", "c0", "r0", []);
-    g.node("Conv", "r0 w b1", "c1", pads(1));
-    g.node("Relu", "c1", "r1", []);
-    g.node("Conv", "r1 w b2", "c2", pads(1));
-    g.node("Relu", "c2", "r2", []);
-    layer(&mut g, "Conv", "r2", "y", &[2, 4, 1, 1], 2, []);
-    g.outputs("y")
 }
 
 /// Pooling, joining, padding and reshaping between layers: all on the grid of what they are made of.
