@@ -19,6 +19,9 @@ pub use handle::Expr;
 pub use inline::{Inlined, inline};
 pub use lowering::{KERNELS, Lowering, NCHWC, STANDARD, ort_cpu};
 pub use normalise::BatchNormalised;
-pub use own::{CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE, FAKE_QUANTIZE_GRADIENT, OWN_DOMAIN, STOP_GRADIENT};
+pub use own::{
+    CHANNEL_AFFINE, CHANNEL_AFFINE_GRADIENT, CHANNEL_MOMENTS, CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE,
+    FAKE_QUANTIZE_GRADIENT, OWN_DOMAIN, SELECT, SELECT_GRADIENT, STOP_GRADIENT,
+};
 pub use reduce::{index, indices};
 pub use window::Window;

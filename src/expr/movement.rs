@@ -1,6 +1,7 @@
 //! Operators that move elements, and products of matrices.
 
 use super::Expr;
+use super::own::SELECT;
 use super::reduce::{index, indices};
 use crate::ir::Attr;
 
@@ -83,6 +84,13 @@ impl<'b> Expr<'b> {
     #[track_caller]
     pub fn gather(self, indices: Self, axis: usize) -> Self {
         self.builder.apply("Gather", &[self, indices], [("axis", Attr::Int(index(axis)))])
+    }
+
+    /// Returns the pixels of `[N, C, H, W]` where these rows and columns cross: a crop, a reflection, a shift. Both are lists
+    /// of int64 from 0 to the size of the axis, exclusive.
+    #[track_caller]
+    pub fn select(self, rows: Self, columns: Self) -> Self {
+        self.builder.own(SELECT, &[self, rows, columns], [], 1)[0]
     }
 
     /// Returns the product of the last two axes, batched over the others.

@@ -1,6 +1,7 @@
 //! Normalisation by the statistics of a batch, composed of means, so that gradients pass through the statistics too.
 
 use super::Expr;
+use super::own::{CHANNEL_AFFINE, CHANNEL_MOMENTS};
 
 /// A batch normalised by its own statistics.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +15,19 @@ pub struct BatchNormalised<'b> {
 }
 
 impl<'b> Expr<'b> {
+    /// Returns the mean and the biased variance of each channel of `[N, C, …]`, both `[C]`.
+    #[track_caller]
+    pub fn channel_moments(self) -> (Self, Self) {
+        let moments = self.builder.own(CHANNEL_MOMENTS, &[self], [], 2);
+        (moments[0], moments[1])
+    }
+
+    /// Returns `a·x + b` of a tensor `[N, C, …]` with `a` and `b` of each channel, both `[C]`.
+    #[track_caller]
+    pub fn channel_affine(self, a: Self, b: Self) -> Self {
+        self.builder.own(CHANNEL_AFFINE, &[self, a, b], [], 1)[0]
+    }
+
     /// Returns this batch `[N, C, …]` normalised as BatchNormalization does in training mode; `scale` and `bias` are
     /// `[C]`. Running averages are left to the caller.
     #[track_caller]

@@ -21,6 +21,22 @@ pub const FAKE_QUANTIZE_GRADIENT: &str = "FakeQuantizeGradient";
 /// its output `[N, M, …]`. Attributes: those of Conv with `pads` as far as windows reach and not below 0.
 pub const CONV_WEIGHT_GRADIENT: &str = "ConvWeightGradient";
 
+/// The mean and the biased variance `[C]` of each channel of `x: [N, C, …]`.
+pub const CHANNEL_MOMENTS: &str = "ChannelMoments";
+
+/// `y = a·x + b` of `x: [N, C, …]` with `a` and `b` of each channel, `[C]`.
+pub const CHANNEL_AFFINE: &str = "ChannelAffine";
+
+/// The gradients of `x`, `a` and `b` in [`CHANNEL_AFFINE`], of `x`, `a` and the gradient of `y`.
+pub const CHANNEL_AFFINE_GRADIENT: &str = "ChannelAffineGradient";
+
+/// `y[n, c, i, j] = x[n, c, rows[i], columns[j]]`, the indices int64 from 0 to the size of the axis, exclusive.
+pub const SELECT: &str = "Select";
+
+/// The gradient of `x` in [`SELECT`], of the gradient of `y`, the rows and the columns. Attributes: `height` and `width`
+/// of x.
+pub const SELECT_GRADIENT: &str = "SelectGradient";
+
 /// Returns an operator of ours.
 pub(super) fn own(op_type: &str, attrs: impl Into<Attrs>) -> Node {
     Node { op_type: op_type.to_owned(), domain: OWN_DOMAIN.to_owned(), attrs: attrs.into(), ..Node::default() }
@@ -34,6 +50,14 @@ pub(super) fn facts(call: &Call) -> Vec<Fact> {
         FAKE_QUANTIZE => input(0).map(|x| vec![without_contents(x)]),
         FAKE_QUANTIZE_GRADIENT => input(0).zip(input(1)).map(|(x, s)| vec![without_contents(x), without_contents(s)]),
         CONV_WEIGHT_GRADIENT => weight(call).map(|fact| vec![fact]),
+        CHANNEL_MOMENTS => per_channel(call).map(|(_, of_channels)| vec![of_channels.clone(), of_channels]),
+        CHANNEL_AFFINE => per_channel(call).filter(|facts| fit(call, facts, &[1, 2])).map(|(x, _)| vec![x]),
+        CHANNEL_AFFINE_GRADIENT => {
+            let facts = per_channel(call).filter(|facts| fit(call, facts, &[1]));
+            facts.map(|(x, of_channels)| vec![x, of_channels.clone(), of_channels])
+        }
+        SELECT => selected(call).map(|fact| vec![fact]),
+        SELECT_GRADIENT => scattered(call).map(|fact| vec![fact]),
         _ => None,
     };
     found.unwrap_or_default()
@@ -52,4 +76,32 @@ fn weight(call: &Call) -> Option<Fact> {
         shape.push(usize::try_from(size).ok()?);
     }
     Some(Fact::of_shape(x.dtype?, &shape))
+}
+
+/// Returns what is known of the first input, and of what there is one of for each of its channels.
+fn per_channel(call: &Call) -> Option<(Fact, Fact)> {
+    let x = call.inputs.first().copied()??;
+    let shape = x.static_shape()?;
+    Some((Fact::of_shape(x.dtype?, &shape), Fact::of_shape(x.dtype?, &[*shape.get(1)?])))
+}
+
+/// Returns whether the inputs `numbers` have one element for each channel.
+fn fit(call: &Call, (_, of_channels): &(Fact, Fact), numbers: &[usize]) -> bool {
+    let shape = |i: usize| call.inputs.get(i).copied().flatten().and_then(Fact::static_shape);
+    numbers.iter().all(|&i| shape(i) == of_channels.static_shape())
+}
+
+fn selected(call: &Call) -> Option<Fact> {
+    let input = |i: usize| call.inputs.get(i).copied().flatten();
+    let [n, c, ..] = <[usize; 4]>::try_from(input(0)?.static_shape()?).ok()?;
+    let [h] = <[usize; 1]>::try_from(input(1)?.static_shape()?).ok()?;
+    let [w] = <[usize; 1]>::try_from(input(2)?.static_shape()?).ok()?;
+    Some(Fact::of_shape(input(0)?.dtype?, &[n, c, h, w]))
+}
+
+fn scattered(call: &Call) -> Option<Fact> {
+    let dy = call.inputs.first().copied()??;
+    let [n, c, ..] = <[usize; 4]>::try_from(dy.static_shape()?).ok()?;
+    let size = |name: &str| usize::try_from(call.attrs.int(name, -1)).ok();
+    Some(Fact::of_shape(dy.dtype?, &[n, c, size("height")?, size("width")?]))
 }

@@ -1,7 +1,10 @@
 //! Custom operators against the standard operators that they stand for, in ONNX Runtime.
 
+mod channels;
 mod elementwise;
+mod lowerings;
 mod refusals;
+mod select;
 mod weight_gradient;
 
 use dfq_onnx::ir::{Attrs, DType, Dim, Graph, Node, OperatorSet, Tensor};
@@ -67,4 +70,16 @@ pub fn positive(shape: &[usize], seed: u64) -> Tensor {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random_range(0.5..1.5)).collect();
     Tensor::from_f32(shape, &values)
+}
+
+/// Returns the tensor as it lies in memory in blocks, under the shape that ONNX Runtime gives it.
+pub fn to_blocks(tensor: &Tensor, block: usize) -> Tensor {
+    let &[n, c, h, w] = tensor.shape() else { panic!("images have four axes") };
+    let (values, padded) = (tensor.to_f32().unwrap(), c.next_multiple_of(block));
+    let mut blocked = vec![0.0; n * padded * h * w];
+    for (i, value) in values.into_iter().enumerate() {
+        let (image, channel, pixel) = (i / (c * h * w), i / (h * w) % c, i % (h * w));
+        blocked[((image * padded / block + channel / block) * h * w + pixel) * block + channel % block] = value;
+    }
+    Tensor::from_f32(&[n, padded, h, w], &blocked)
 }

@@ -1,6 +1,7 @@
 //! One function per operator, by family, and the table of them.
 
 mod activation;
+mod channels;
 mod conv;
 mod elementwise;
 mod matmul;
@@ -12,10 +13,15 @@ mod reduce;
 mod resize;
 
 use super::Rule;
-use crate::expr::FAKE_QUANTIZE;
+use crate::expr::{CHANNEL_AFFINE, CHANNEL_MOMENTS, FAKE_QUANTIZE, SELECT};
 
 /// The rule of every operator of ours that has one.
-pub const OWN_RULES: &[(&str, Rule)] = &[(FAKE_QUANTIZE, quantize::fake_quantize)];
+pub const OWN_RULES: &[(&str, Rule)] = &[
+    (FAKE_QUANTIZE, quantize::fake_quantize),
+    (CHANNEL_MOMENTS, channels::channel_moments),
+    (CHANNEL_AFFINE, channels::channel_affine),
+    (SELECT, channels::select),
+];
 
 /// The rule of every operator that has one.
 pub const RULES: &[(&str, Rule)] = &[

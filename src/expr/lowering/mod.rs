@@ -2,6 +2,7 @@
 //! meant.
 
 mod blocked;
+mod channels;
 mod ort_cpu;
 mod standard;
 

@@ -2,8 +2,11 @@
 //! no good ones (see `runtime::kernels`). Values stay in blocks between operators that do not care about the order.
 
 use super::blocked::{self, Form, Value};
-use super::{Lowered, Lowering, Results, standard};
-use crate::expr::own::{CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE, FAKE_QUANTIZE_GRADIENT, OWN_DOMAIN, STOP_GRADIENT};
+use super::{Lowered, Lowering, Results, channels, standard};
+use crate::expr::own::{
+    CHANNEL_AFFINE, CHANNEL_AFFINE_GRADIENT, CHANNEL_MOMENTS, CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE,
+    FAKE_QUANTIZE_GRADIENT, OWN_DOMAIN, SELECT, SELECT_GRADIENT, STOP_GRADIENT,
+};
 use crate::expr::{Expr, Window, index};
 use crate::ir::{Attr, Attrs, DType};
 
@@ -18,6 +21,11 @@ pub const fn ort_cpu(block: usize) -> Lowering {
             (OWN_DOMAIN, FAKE_QUANTIZE, fake_quantize),
             (OWN_DOMAIN, FAKE_QUANTIZE_GRADIENT, fake_quantize_gradient),
             (OWN_DOMAIN, CONV_WEIGHT_GRADIENT, weight_gradient),
+            (OWN_DOMAIN, CHANNEL_MOMENTS, channels::channel_moments),
+            (OWN_DOMAIN, CHANNEL_AFFINE, channels::channel_affine),
+            (OWN_DOMAIN, CHANNEL_AFFINE_GRADIENT, channels::channel_affine_gradient),
+            (OWN_DOMAIN, SELECT, channels::select),
+            (OWN_DOMAIN, SELECT_GRADIENT, channels::select_gradient),
             ("", "Conv", conv),
             ("", "ConvTranspose", conv_transpose),
             ("", "ReduceSum", sum),

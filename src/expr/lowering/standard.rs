@@ -2,8 +2,11 @@
 
 use super::{Lowered, Lowering, Results};
 use crate::error::Result;
-use crate::expr::Expr;
-use crate::expr::own::{CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE, FAKE_QUANTIZE_GRADIENT, OWN_DOMAIN, STOP_GRADIENT};
+use crate::expr::own::{
+    CHANNEL_AFFINE, CHANNEL_AFFINE_GRADIENT, CHANNEL_MOMENTS, CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE,
+    FAKE_QUANTIZE_GRADIENT, OWN_DOMAIN, SELECT, SELECT_GRADIENT, STOP_GRADIENT,
+};
+use crate::expr::{Expr, index};
 use crate::ir::{Attr, Attrs, Tensor};
 
 /// Standard operators.
@@ -13,6 +16,11 @@ pub const STANDARD: Lowering = Lowering {
         (OWN_DOMAIN, FAKE_QUANTIZE, fake_quantize),
         (OWN_DOMAIN, FAKE_QUANTIZE_GRADIENT, fake_quantize_gradient),
         (OWN_DOMAIN, CONV_WEIGHT_GRADIENT, conv_weight_gradient),
+        (OWN_DOMAIN, CHANNEL_MOMENTS, channel_moments),
+        (OWN_DOMAIN, CHANNEL_AFFINE, channel_affine),
+        (OWN_DOMAIN, CHANNEL_AFFINE_GRADIENT, channel_affine_gradient),
+        (OWN_DOMAIN, SELECT, select),
+        (OWN_DOMAIN, SELECT_GRADIENT, select_gradient),
     ],
     block: 1,
 };
@@ -109,4 +117,51 @@ fn within<'b>(found: Expr<'b>, sizes: &[i64]) -> Expr<'b> {
         Some(&all) if all > size => found.slice(i + 2, 0..size),
         _ => found,
     })
+}
+
+pub(super) fn channel_moments<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
+    let x = call.x(0)?;
+    let along = but_channels(x);
+    let mean = x.mean(&along, true);
+    let variance = (x - mean).square().mean(&along, true);
+    let channels = [x.shape()[1]];
+    Ok(Some([mean, variance].map(|moment| moment.reshape(&channels).into()).to_vec()))
+}
+
+pub(super) fn channel_affine<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
+    let x = call.x(0)?;
+    Ok(Some(vec![(x * aligned(call.x(1)?, x) + aligned(call.x(2)?, x)).into()]))
+}
+
+pub(super) fn channel_affine_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
+    let (x, a, dy) = (call.x(0)?, call.x(1)?, call.x(2)?);
+    let summed = |e: Expr<'b>| e.sum(&but_channels(x), false);
+    Ok(Some(vec![(dy * aligned(a, x)).into(), summed(dy * x).into(), summed(dy).into()]))
+}
+
+/// Returns every axis of a tensor but that of its channels.
+fn but_channels(x: Expr) -> Vec<usize> {
+    (0..x.rank()).filter(|&axis| axis != 1).collect()
+}
+
+/// Returns one number for each channel of `x` in a shape that is broadcast to it.
+fn aligned<'b>(numbers: Expr<'b>, x: Expr<'b>) -> Expr<'b> {
+    let mut shape = vec![1; x.rank()];
+    shape[1] = numbers.len();
+    numbers.reshape(&shape)
+}
+
+pub(super) fn select<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
+    Ok(Some(vec![call.x(0)?.gather(call.x(1)?, 2).gather(call.x(2)?, 3).into()]))
+}
+
+/// Products with matrices of zeros and ones: ScatterElements adds in no fixed order on CUDA.
+pub(super) fn select_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
+    let (dy, rows, columns) = (call.x(0)?, call.x(1)?, call.x(2)?);
+    let &[_, _, height, width] = &call.shapes[0][..] else { return Ok(None) };
+    let places = |size: usize| call.builder.ints(&(0..index(size)).collect::<Vec<_>>());
+    let from_rows = places(height).reshape(&[height, 1]).equal(rows.reshape(&[1, rows.len()]));
+    let to_columns = columns.reshape(&[columns.len(), 1]).equal(places(width).reshape(&[1, width]));
+    let [from_rows, to_columns] = [from_rows, to_columns].map(|matches| matches.cast(dy.dtype()));
+    Ok(Some(vec![from_rows.matmul(dy).matmul(to_columns).into()]))
 }

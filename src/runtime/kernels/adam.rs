@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::instructions::Kind;
+use super::job::{Job, dispatch};
 use super::{Instructions, Spread};
 
 /// Elements in a piece of work.
@@ -63,7 +63,7 @@ pub fn adam_update(
         let range = piece * PIECE..piece * PIECE + after.m.len();
         let before = before.map(|vector| &vector[range.clone()]);
         let mask = if mask.len() == 1 { mask } else { &mask[range] };
-        dispatch(best, &Step { adam, before, rates, mask }, &mut after);
+        dispatch(best, (Step { adam, before, rates, mask }, &mut *after));
     });
     Ok(())
 }
@@ -75,37 +75,16 @@ struct Step<'a> {
     mask: &'a [f32],
 }
 
-#[allow(unsafe_code)]
-fn dispatch(best: Instructions, step: &Step, after: &mut AdamState) {
-    match best.0 {
-        // SAFETY of both: `Instructions` are there by construction.
-        #[cfg(target_arch = "x86_64")]
-        Kind::Avx512 => unsafe { avx512(step, after) },
-        #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 => unsafe { avx2(step, after) },
-        Kind::Portable => update(step, after),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn avx512(step: &Step, after: &mut AdamState) {
-    update(step, after);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn avx2(step: &Step, after: &mut AdamState) {
-    update(step, after);
-}
-
-#[inline(always)]
-fn update(step: &Step, after: &mut AdamState) {
-    match (step.mask, step.rates.get(2)) {
-        (&[factor], None) => elements(step, after, |_| factor, |_| None),
-        (mask, None) => elements(step, after, |i| mask[i], |_| None),
-        (&[factor], Some(&decay)) => elements(step, after, |_| factor, |p| Some(decay * p)),
-        (mask, Some(&decay)) => elements(step, after, |i| mask[i], |p| Some(decay * p)),
+impl Job for (Step<'_>, &mut AdamState<'_>) {
+    #[inline(always)]
+    fn run(self) {
+        let (step, after) = self;
+        match (step.mask, step.rates.get(2)) {
+            (&[factor], None) => elements(&step, after, |_| factor, |_| None),
+            (mask, None) => elements(&step, after, |i| mask[i], |_| None),
+            (&[factor], Some(&decay)) => elements(&step, after, |_| factor, |p| Some(decay * p)),
+            (mask, Some(&decay)) => elements(&step, after, |i| mask[i], |p| Some(decay * p)),
+        }
     }
 }
 

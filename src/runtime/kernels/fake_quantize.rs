@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use super::instructions::Kind;
+use super::job::{Job, dispatch};
 use super::{Instructions, Spread};
 
 /// Elements in a piece of work.
@@ -75,8 +75,7 @@ pub fn fake_quantize(
     let pieces: Vec<Mutex<&mut [f32]>> = y.chunks_mut(PIECE).map(Mutex::new).collect();
     spread(pieces.len(), &|piece| {
         let mut y = pieces[piece].lock().unwrap_or_else(PoisonError::into_inner);
-        let job = Forward { rounding, piece, x: &x[piece * PIECE..][..y.len()] };
-        dispatch(best, job, &mut y);
+        dispatch(best, Forward { rounding, piece, x: &x[piece * PIECE..][..y.len()], y: &mut y });
     });
     Ok(())
 }
@@ -103,7 +102,7 @@ pub fn fake_quantize_gradient(
         let mut guard = pieces[piece].lock().unwrap_or_else(PoisonError::into_inner);
         let (dx, sums) = &mut *guard;
         let range = piece * PIECE..piece * PIECE + dx.len();
-        dispatch(best, Backward { rounding, piece, x: &x[range.clone()], dy: &dy[range], sums }, dx);
+        dispatch(best, Backward { rounding, piece, x: &x[range.clone()], dy: &dy[range], dx, sums });
     });
     let mut totals = vec![0.0f64; dstep.len()];
     for piece in pieces {
@@ -118,35 +117,6 @@ pub fn fake_quantize_gradient(
     Ok(())
 }
 
-/// Work on one piece that writes a tensor.
-trait Job {
-    fn run(self, to: &mut [f32]);
-}
-
-#[allow(unsafe_code)]
-fn dispatch(best: Instructions, job: impl Job, to: &mut [f32]) {
-    match best.0 {
-        // SAFETY of both: `Instructions` are there by construction.
-        #[cfg(target_arch = "x86_64")]
-        Kind::Avx512 => unsafe { avx512(job, to) },
-        #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 => unsafe { avx2(job, to) },
-        Kind::Portable => job.run(to),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn avx512(job: impl Job, to: &mut [f32]) {
-    job.run(to);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn avx2(job: impl Job, to: &mut [f32]) {
-    job.run(to);
-}
-
 /// As the operator Clip: the order of the comparisons decides about NaN and the sign of zero.
 #[inline(always)]
 fn clip(v: f32, [lo, hi]: [f32; 2]) -> f32 {
@@ -158,12 +128,13 @@ struct Forward<'a> {
     rounding: &'a Rounding<'a>,
     piece: usize,
     x: &'a [f32],
+    y: &'a mut [f32],
 }
 
 impl Job for Forward<'_> {
     #[inline(always)]
-    fn run(self, y: &mut [f32]) {
-        let Self { rounding, piece, x } = self;
+    fn run(self) {
+        let Self { rounding, piece, x, y } = self;
         for (i, range) in rounding.runs(piece, x.len()) {
             let step = rounding.steps[i];
             for (x, y) in x[range.clone()].iter().zip(&mut y[range]) {
@@ -178,13 +149,14 @@ struct Backward<'a> {
     piece: usize,
     x: &'a [f32],
     dy: &'a [f32],
+    dx: &'a mut [f32],
     sums: &'a mut Vec<(usize, f64)>,
 }
 
 impl Job for Backward<'_> {
     #[inline(always)]
-    fn run(self, dx: &mut [f32]) {
-        let Self { rounding, piece, x, dy, sums } = self;
+    fn run(self) {
+        let Self { rounding, piece, x, dy, dx, sums } = self;
         for (i, range) in rounding.runs(piece, x.len()) {
             let (x, dy) = (&x[range.clone()], &dy[range.clone()]);
             sums.push((i, gradient((x, dy), (rounding.steps[i], rounding.levels), &mut dx[range])));

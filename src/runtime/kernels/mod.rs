@@ -5,21 +5,28 @@
 //! memory as `[N, C/b, H, W, b]`, the channels padded to a multiple of `b`.
 
 mod adam;
+mod channel_layout;
+mod channels;
 mod convolution;
 mod dense;
 mod depthwise;
 mod fake_quantize;
 mod instructions;
+mod job;
 mod lanes;
 mod pack;
 mod pieces;
 mod plain_input;
+mod select;
 mod weight_gradient;
 
 pub use adam::{Adam, AdamState, adam_update};
+pub use channel_layout::Channels;
+pub use channels::{channel_affine, channel_affine_gradient, channel_moments};
 pub use convolution::{ConvAttributes, Convolution};
 pub use fake_quantize::{Rounding, fake_quantize, fake_quantize_gradient};
 pub use instructions::Instructions;
+pub use select::{Selection, select, select_gradient};
 pub use weight_gradient::weight_gradient;
 
 /// The domain of the operators that run these kernels in ONNX Runtime; sessions on the CPU know it.

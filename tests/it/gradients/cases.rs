@@ -3,6 +3,7 @@
 mod elementwise;
 mod linear;
 mod movement;
+mod own;
 mod reduce;
 mod resize;
 mod window;
@@ -14,8 +15,15 @@ use super::{Case, Values};
 
 /// Every case.
 pub fn cases() -> Vec<Case> {
-    let families =
-        [elementwise::cases(), linear::cases(), movement::cases(), reduce::cases(), resize::cases(), window::cases()];
+    let families = [
+        elementwise::cases(),
+        linear::cases(),
+        movement::cases(),
+        own::cases(),
+        reduce::cases(),
+        resize::cases(),
+        window::cases(),
+    ];
     families.into_iter().flatten().collect()
 }
 

@@ -80,6 +80,15 @@ fn elementwise_operators_refuse_what_does_not_fit() {
         ("another dy", "FakeQuantizeGradient", axis(-1), vec![&[4], &[1], &[5]], "elements"),
         ("no shares", "AdamUpdate", vec![], vec![&[4], &[4], &[4], &[4], &[2], &[4]], "share1"),
     ];
+    let layout = |channels, block| vec![("channels", Attr::Int(channels)), ("block", Attr::Int(block))];
+    let channels: [Elementwise; 6] = [
+        ("blocks of 4", "ChannelMoments", layout(4, 4), vec![&[2, 4, 3]], "blocks of 1, 8 or 16"),
+        ("no channels", "ChannelMoments", vec![], vec![&[2, 4, 3]], "channels"),
+        ("one axis", "ChannelMoments", layout(4, 1), vec![&[4]], "2 axes"),
+        ("channels that fill no block", "ChannelMoments", layout(9, 8), vec![&[2, 8, 3, 3]], "9 channels"),
+        ("a short factor", "ChannelAffine", layout(4, 1), vec![&[2, 4, 3], &[3], &[4]], "4 channels"),
+        ("another dy", "ChannelAffineGradient", layout(4, 1), vec![&[2, 4, 3], &[4], &[2, 4, 2]], "24 elements"),
+    ];
     let constants = ["share1", "beta2", "share2", "epsilon"].map(|name| level(name, 0.5)).to_vec();
     let vectors: [(&str, Vec<&[usize]>); 3] = [
         ("a short gradient", vec![&[4], &[3], &[4], &[4], &[2], &[4]]),
@@ -88,12 +97,12 @@ fn elementwise_operators_refuse_what_does_not_fit() {
     ];
     let vectors = vectors.into_iter().map(|(name, shapes)| (name, "AdamUpdate", constants.clone(), shapes, "expected"));
     let mut failed = Vec::new();
-    for (name, op_type, attributes, shapes, word) in cases.into_iter().chain(vectors) {
+    for (name, op_type, attributes, shapes, word) in cases.into_iter().chain(channels).chain(vectors) {
         let mut attrs = Attrs::default();
         attributes.into_iter().for_each(|(name, attr)| attrs.set(name, attr));
         let outputs = match op_type {
-            "FakeQuantize" => 1,
-            "FakeQuantizeGradient" => 2,
+            "FakeQuantize" | "ChannelAffine" => 1,
+            "FakeQuantizeGradient" | "ChannelMoments" => 2,
             _ => 3,
         };
         let inputs: Vec<_> = shapes.iter().map(|shape| normal(shape, 1)).collect();

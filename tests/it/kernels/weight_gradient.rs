@@ -2,10 +2,10 @@
 
 use dfq_onnx::autodiff::gradients;
 use dfq_onnx::expr::Builder;
-use dfq_onnx::ir::{Attr, Attrs, DType, Graph, Node, OperatorSet, Tensor};
+use dfq_onnx::ir::{Attr, Attrs, DType, Graph, Node, OperatorSet};
 use dfq_onnx::runtime::kernels::Instructions;
 
-use super::{normal, run, run_alike, single};
+use super::{normal, run, run_alike, single, to_blocks};
 use crate::support::relative_rms;
 
 /// Sums of some thousand products in f32, in another order.
@@ -128,18 +128,6 @@ impl Case {
         let found = gradients((y * dy).sum(&[], false), &[w]).unwrap();
         builder.finish(&[("dw", found[0].unary("Identity"))]).unwrap()
     }
-}
-
-/// Returns the tensor as it lies in memory in blocks, under the shape that ONNX Runtime gives it.
-fn to_blocks(tensor: &Tensor, block: usize) -> Tensor {
-    let &[n, c, h, w] = tensor.shape() else { panic!("images have four axes") };
-    let (values, padded) = (tensor.to_f32().unwrap(), c.next_multiple_of(block));
-    let mut blocked = vec![0.0; n * padded * h * w];
-    for (i, value) in values.into_iter().enumerate() {
-        let (image, channel, pixel) = (i / (c * h * w), i / (h * w) % c, i % (h * w));
-        blocked[((image * padded / block + channel / block) * h * w + pixel) * block + channel % block] = value;
-    }
-    Tensor::from_f32(&[n, padded, h, w], &blocked)
 }
 
 fn error(case: &Case, block: usize) -> Result<f64, String> {

@@ -1,5 +1,8 @@
 //! The operators of [`kernels::DOMAIN`]: what ONNX Runtime calls and what it hands to the kernels.
 
+mod channels;
+mod select;
+
 use std::cell::Cell;
 
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput};
@@ -17,7 +20,12 @@ pub(super) fn operators() -> ort::Result<OperatorDomain> {
         .add(ConvWeightGradient)?
         .add(FakeQuantize)?
         .add(FakeQuantizeGradient)?
-        .add(AdamUpdate)
+        .add(AdamUpdate)?
+        .add(channels::ChannelMoments)?
+        .add(channels::ChannelAffine)?
+        .add(channels::ChannelAffineGradient)?
+        .add(select::Select)?
+        .add(select::SelectGradient)
 }
 
 const FLOATS: OperatorInput = OperatorInput::required(TensorElementType::Float32);

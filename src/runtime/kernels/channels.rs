@@ -1,0 +1,212 @@
+//! Statistics and affine maps of channels, in one pass over memory each. Every version of a kernel gives the same bits:
+//! nothing is contracted, and sums run in f64 in lanes of a fixed number.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::channel_layout::{LANES, PIECE};
+use super::job::{Job, dispatch};
+use super::{Channels, Instructions, Spread};
+
+/// Writes the mean and the biased variance of each channel of `x`.
+///
+/// # Errors
+/// Tensors of other lengths than `channels` says.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+pub fn channel_moments(
+    x: &[f32],
+    channels: &Channels,
+    (mean, variance): (&mut [f32], &mut [f32]),
+    (best, spread): (Instructions, Spread),
+) -> Result<(), String> {
+    channels.check(&[x.len()], &[mean.len(), variance.len()])?;
+    let pieces: Vec<Mutex<Vec<f64>>> = x.chunks(PIECE).map(|_| Mutex::default()).collect();
+    spread(pieces.len(), &|piece| {
+        let mut sums = pieces[piece].lock().unwrap_or_else(PoisonError::into_inner);
+        let x = &x[piece * PIECE..x.len().min((piece + 1) * PIECE)];
+        dispatch(best, Moments { channels, piece, x, sums: &mut sums });
+    });
+    let kept = pieces.into_iter().map(|piece| piece.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let [sums, squares] = channels.totals(kept);
+    let n = channels.len as f64 / (channels.blocks * channels.block) as f64;
+    for (i, (mean, variance)) in mean.iter_mut().zip(variance).enumerate() {
+        let exact = sums[i] / n;
+        let around = squares[i] / n - exact * exact;
+        // Not `max`, which makes a number of NaN.
+        (*mean, *variance) = (exact as f32, if around < 0.0 { 0.0 } else { around as f32 });
+    }
+    Ok(())
+}
+
+/// Writes `a·x + b` to `y` with `a` and `b` of each channel.
+///
+/// # Errors
+/// Tensors of other lengths than `channels` says.
+pub fn channel_affine(
+    x: &[f32],
+    (a, b): (&[f32], &[f32]),
+    channels: &Channels,
+    y: &mut [f32],
+    (best, spread): (Instructions, Spread),
+) -> Result<(), String> {
+    channels.check(&[x.len(), y.len()], &[a.len(), b.len()])?;
+    let pieces: Vec<Mutex<&mut [f32]>> = y.chunks_mut(PIECE).map(Mutex::new).collect();
+    spread(pieces.len(), &|piece| {
+        let mut y = pieces[piece].lock().unwrap_or_else(PoisonError::into_inner);
+        let x = &x[piece * PIECE..][..y.len()];
+        dispatch(best, Affine { channels, piece, x, a, b, y: &mut y });
+    });
+    Ok(())
+}
+
+/// Writes `a·dy` to `dx`, and for each channel the sums of `dy·x` and of `dy` to `da` and `db`.
+///
+/// # Errors
+/// Tensors of other lengths than `channels` says.
+pub fn channel_affine_gradient(
+    (x, a, dy): (&[f32], &[f32], &[f32]),
+    channels: &Channels,
+    dx: &mut [f32],
+    (da, db): (&mut [f32], &mut [f32]),
+    (best, spread): (Instructions, Spread),
+) -> Result<(), String> {
+    channels.check(&[x.len(), dy.len(), dx.len()], &[a.len(), da.len(), db.len()])?;
+    let pieces: Vec<Mutex<(&mut [f32], Vec<f64>)>> =
+        dx.chunks_mut(PIECE).map(|dx| Mutex::new((dx, Vec::new()))).collect();
+    spread(pieces.len(), &|piece| {
+        let mut guard = pieces[piece].lock().unwrap_or_else(PoisonError::into_inner);
+        let (dx, sums) = &mut *guard;
+        let range = piece * PIECE..piece * PIECE + dx.len();
+        dispatch(best, Backward { channels, piece, x: &x[range.clone()], a, dy: &dy[range], dx, sums });
+    });
+    let kept = pieces.into_iter().map(|piece| piece.into_inner().unwrap_or_else(PoisonError::into_inner).1);
+    for (to, totals) in [da, db].into_iter().zip(channels.totals(kept)) {
+        for (to, total) in to.iter_mut().zip(totals) {
+            #[allow(clippy::cast_possible_truncation)]
+            let single = total as f32;
+            *to = single;
+        }
+    }
+    Ok(())
+}
+
+struct Moments<'a> {
+    channels: &'a Channels,
+    piece: usize,
+    x: &'a [f32],
+    sums: &'a mut Vec<f64>,
+}
+
+impl Job for Moments<'_> {
+    #[inline(always)]
+    fn run(self) {
+        for (_, range) in self.channels.runs(self.piece, self.x.len()) {
+            let mut sums = [[0.0; LANES]; 2];
+            let mut add = |lane: usize, x: f32| {
+                let x = f64::from(x);
+                sums[0][lane] += x;
+                sums[1][lane] += x * x;
+            };
+            let (whole, rest) = self.x[range].as_chunks::<LANES>();
+            for x in whole {
+                x.iter().enumerate().for_each(|(lane, x)| add(lane, *x));
+            }
+            rest.iter().enumerate().for_each(|(lane, x)| add(lane, *x));
+            self.channels.keep(sums, self.sums);
+        }
+    }
+}
+
+struct Affine<'a> {
+    channels: &'a Channels,
+    piece: usize,
+    x: &'a [f32],
+    a: &'a [f32],
+    b: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Job for Affine<'_> {
+    #[inline(always)]
+    fn run(self) {
+        for (block, range) in self.channels.runs(self.piece, self.x.len()) {
+            let [a, b] = [self.a, self.b].map(|numbers| self.channels.lanes(numbers, block));
+            for (x, y) in self.x[range.clone()].chunks(LANES).zip(self.y[range].chunks_mut(LANES)) {
+                for (((x, y), a), b) in x.iter().zip(y).zip(&a).zip(&b) {
+                    *y = a * x + b;
+                }
+            }
+        }
+    }
+}
+
+struct Backward<'a> {
+    channels: &'a Channels,
+    piece: usize,
+    x: &'a [f32],
+    a: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+    sums: &'a mut Vec<f64>,
+}
+
+impl Job for Backward<'_> {
+    #[inline(always)]
+    fn run(self) {
+        for (block, range) in self.channels.runs(self.piece, self.x.len()) {
+            let a = self.channels.lanes(self.a, block);
+            let mut sums = [[0.0; LANES]; 2];
+            let mut add = |lane: usize, x: f32, dy: f32| {
+                let dy = f64::from(dy);
+                sums[0][lane] += f64::from(x) * dy;
+                sums[1][lane] += dy;
+                a[lane]
+            };
+            let (x, x_rest) = self.x[range.clone()].as_chunks::<LANES>();
+            let (dy, dy_rest) = self.dy[range.clone()].as_chunks::<LANES>();
+            let (dx, dx_rest) = self.dx[range].as_chunks_mut::<LANES>();
+            for ((x, dy), dx) in x.iter().zip(dy).zip(dx) {
+                for lane in 0..LANES {
+                    dx[lane] = dy[lane] * add(lane, x[lane], dy[lane]);
+                }
+            }
+            for (lane, ((x, dy), dx)) in x_rest.iter().zip(dy_rest).zip(dx_rest).enumerate() {
+                *dx = dy * add(lane, *x, *dy);
+            }
+            self.channels.keep(sums, self.sums);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::in_turn;
+    use super::*;
+
+    #[test]
+    #[allow(clippy::cast_precision_loss)]
+    fn all_instructions_and_orders_give_the_same_bits() {
+        let number = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / 524_288.0 - 15.0;
+        let backwards = |pieces: usize, work: &(dyn Fn(usize) + Sync)| (0..pieces).rev().for_each(work);
+        for (shape, count, block) in
+            [(&[5, 24, 31, 29][..], 19, 8), (&[3, 32, 31, 29], 17, 16), (&[5, 7, 1003], 7, 1), (&[900, 33], 33, 1)]
+        {
+            let channels = Channels::new(shape, count, block).unwrap();
+            let x: Vec<f32> = (0..channels.len).map(number).collect();
+            let dy: Vec<f32> = (0..channels.len).map(|i| number(i + 99)).collect();
+            let (a, b) = (&x[..count], &dy[..count]);
+            let run = |best: Instructions, spread: Spread| {
+                let how = (best, spread);
+                let [mut y, mut dx] = [vec![0.0; x.len()], vec![0.0; x.len()]];
+                let [mut mean, mut variance, mut da, mut db] = [0; 4].map(|_| vec![0.0; count]);
+                channel_moments(&x, &channels, (&mut mean, &mut variance), how).unwrap();
+                channel_affine(&x, (a, b), &channels, &mut y, how).unwrap();
+                channel_affine_gradient((&x, a, &dy), &channels, &mut dx, (&mut da, &mut db), how).unwrap();
+                [y, dx, mean, variance, da, db].map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+            };
+            let expected = run(Instructions::available()[0], &in_turn);
+            for best in Instructions::available() {
+                assert!(run(best, &backwards) == expected, "{shape:?}, {best:?}");
+            }
+        }
+    }
+}

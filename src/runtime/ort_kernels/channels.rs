@@ -1,0 +1,136 @@
+//! The operators on channels.
+
+use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
+
+use super::{FLOATS, floats, input, number, output, spreading, tensor};
+use crate::expr::{CHANNEL_AFFINE, CHANNEL_AFFINE_GRADIENT, CHANNEL_MOMENTS};
+use crate::runtime::kernels::{Channels, Instructions, channel_affine, channel_affine_gradient, channel_moments};
+
+/// The attributes of all of them: `channels`, the number that counts; `block` (1), 8 or 16 for tensors in blocks.
+struct Layout {
+    channels: usize,
+    block: usize,
+}
+
+impl Layout {
+    fn read(node: &KernelContext) -> ort::Result<Self> {
+        Ok(Self { channels: number(node, "channels", None)?, block: number(node, "block", Some(1))? })
+    }
+
+    fn of(&self, shape: &[usize]) -> ort::Result<Channels> {
+        Channels::new(shape, self.channels, self.block).map_err(ort::Error::new)
+    }
+}
+
+/// `mean, variance = ChannelMoments(x)`, both `[channels]`, the variance biased.
+pub(super) struct ChannelMoments;
+
+impl Operator for ChannelMoments {
+    type Kernel<'a> = MomentsKernel;
+
+    fn name(&self) -> &str {
+        CHANNEL_MOMENTS
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        [FLOATS]
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        floats::<2>()
+    }
+
+    fn create_kernel<'a>(&self, node: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
+        Layout::read(node).map(MomentsKernel)
+    }
+}
+
+pub(super) struct MomentsKernel(Layout);
+
+impl Kernel for MomentsKernel {
+    fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
+        let x = input(run, 0)?;
+        let (shape, x) = tensor(&x)?;
+        let channels = self.0.of(&shape)?;
+        let [mut mean, mut variance] = [output(run, 0, &[self.0.channels])?, output(run, 1, &[self.0.channels])?];
+        let mean = mean.try_extract_tensor_mut::<f32>()?.1;
+        let variance = variance.try_extract_tensor_mut::<f32>()?.1;
+        spreading(run, |spread| channel_moments(x, &channels, (mean, variance), (Instructions::best(), spread)))
+    }
+}
+
+/// `y = ChannelAffine(x, a, b)`: `a·x + b`, the bits of Mul and Add; a and b are `[channels]`.
+pub(super) struct ChannelAffine;
+
+impl Operator for ChannelAffine {
+    type Kernel<'a> = AffineKernel;
+
+    fn name(&self) -> &str {
+        CHANNEL_AFFINE
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        [FLOATS, FLOATS, FLOATS]
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        floats::<1>()
+    }
+
+    fn create_kernel<'a>(&self, node: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
+        Layout::read(node).map(AffineKernel)
+    }
+}
+
+pub(super) struct AffineKernel(Layout);
+
+impl Kernel for AffineKernel {
+    fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
+        let (x, a, b) = (input(run, 0)?, input(run, 1)?, input(run, 2)?);
+        let ((shape, x), (_, a), (_, b)) = (tensor(&x)?, tensor(&a)?, tensor(&b)?);
+        let channels = self.0.of(&shape)?;
+        let mut y = output(run, 0, &shape)?;
+        let y = y.try_extract_tensor_mut::<f32>()?.1;
+        spreading(run, |spread| channel_affine(x, (a, b), &channels, y, (Instructions::best(), spread)))
+    }
+}
+
+/// `dx, da, db = ChannelAffineGradient(x, a, dy)`: `a·dy`, and for each channel the sums of `dy·x` and of `dy`.
+pub(super) struct ChannelAffineGradient;
+
+impl Operator for ChannelAffineGradient {
+    type Kernel<'a> = AffineGradientKernel;
+
+    fn name(&self) -> &str {
+        CHANNEL_AFFINE_GRADIENT
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        [FLOATS, FLOATS, FLOATS]
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        floats::<3>()
+    }
+
+    fn create_kernel<'a>(&self, node: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
+        Layout::read(node).map(AffineGradientKernel)
+    }
+}
+
+pub(super) struct AffineGradientKernel(Layout);
+
+impl Kernel for AffineGradientKernel {
+    fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
+        let (x, a, dy) = (input(run, 0)?, input(run, 1)?, input(run, 2)?);
+        let ((shape, x), (_, a), (_, dy)) = (tensor(&x)?, tensor(&a)?, tensor(&dy)?);
+        let channels = self.0.of(&shape)?;
+        let mut dx = output(run, 0, &shape)?;
+        let [mut da, mut db] = [output(run, 1, &[self.0.channels])?, output(run, 2, &[self.0.channels])?];
+        let dx = dx.try_extract_tensor_mut::<f32>()?.1;
+        let sums = (da.try_extract_tensor_mut::<f32>()?.1, db.try_extract_tensor_mut::<f32>()?.1);
+        spreading(run, |spread| {
+            channel_affine_gradient((x, a, dy), &channels, dx, sums, (Instructions::best(), spread))
+        })
+    }
+}

@@ -1,0 +1,102 @@
+//! The operators that choose pixels.
+
+use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
+use ort::value::{TensorElementType, ValueRef};
+
+use super::{FLOATS, floats, input, number, output, spreading, tensor};
+use crate::expr::{SELECT, SELECT_GRADIENT};
+use crate::runtime::kernels::{Selection, select, select_gradient};
+
+const INDICES: OperatorInput = OperatorInput::required(TensorElementType::Int64);
+
+/// `y = Select(x, rows, columns)`: `y[n, c, i, j] = x[n, c, rows[i], columns[j]]`.
+///
+/// Attribute: `block` (1), 8 or 16 for tensors in blocks.
+pub(super) struct Select;
+
+impl Operator for Select {
+    type Kernel<'a> = SelectKernel;
+
+    fn name(&self) -> &str {
+        SELECT
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        [FLOATS, INDICES, INDICES]
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        floats::<1>()
+    }
+
+    fn create_kernel<'a>(&self, node: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
+        Ok(SelectKernel { block: number(node, "block", Some(1))? })
+    }
+}
+
+pub(super) struct SelectKernel {
+    block: usize,
+}
+
+impl Kernel for SelectKernel {
+    fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
+        let (x, rows, columns) = (input(run, 0)?, input(run, 1)?, input(run, 2)?);
+        let ((mut shape, x), rows, columns) = (tensor(&x)?, indices(&rows)?, indices(&columns)?);
+        let selection = Selection::new(&shape, (rows, columns), self.block).map_err(ort::Error::new)?;
+        shape[2..].copy_from_slice(&[rows.len(), columns.len()]);
+        let mut y = output(run, 0, &shape)?;
+        let y = y.try_extract_tensor_mut::<f32>()?.1;
+        spreading(run, |spread| select(x, &selection, y, spread))
+    }
+}
+
+/// `dx = SelectGradient(dy, rows, columns)`: each element of dy added where [`Select`] took it from.
+///
+/// Attributes: `height` and `width` of dx; `block` as that of [`Select`].
+pub(super) struct SelectGradient;
+
+impl Operator for SelectGradient {
+    type Kernel<'a> = SelectGradientKernel;
+
+    fn name(&self) -> &str {
+        SELECT_GRADIENT
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        [FLOATS, INDICES, INDICES]
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        floats::<1>()
+    }
+
+    fn create_kernel<'a>(&self, node: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
+        let size = [number(node, "height", None)?, number(node, "width", None)?];
+        Ok(SelectGradientKernel { size, block: number(node, "block", Some(1))? })
+    }
+}
+
+pub(super) struct SelectGradientKernel {
+    size: [usize; 2],
+    block: usize,
+}
+
+impl Kernel for SelectGradientKernel {
+    fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
+        let (dy, rows, columns) = (input(run, 0)?, input(run, 1)?, input(run, 2)?);
+        let ((mut shape, dy), rows, columns) = (tensor(&dy)?, indices(&rows)?, indices(&columns)?);
+        if shape.get(2..) != Some(&[rows.len(), columns.len()]) {
+            let (rows, columns) = (rows.len(), columns.len());
+            return Err(ort::Error::new(format!("expected {rows} rows and {columns} columns, found {shape:?}")));
+        }
+        shape[2..].copy_from_slice(&self.size);
+        let selection = Selection::new(&shape, (rows, columns), self.block).map_err(ort::Error::new)?;
+        let mut dx = output(run, 0, &shape)?;
+        let dx = dx.try_extract_tensor_mut::<f32>()?.1;
+        spreading(run, |spread| select_gradient(dy, &selection, dx, spread))
+    }
+}
+
+fn indices<'a>(value: &'a ValueRef) -> ort::Result<&'a [i64]> {
+    Ok(value.try_extract_tensor::<i64>()?.1)
+}
