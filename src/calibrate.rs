@@ -8,7 +8,7 @@ use crate::plan::{Activation, Plan, Role};
 use crate::quant::{Grid, Histogram, activation_grid};
 use crate::recipes::{RangeSource, Teacher};
 use crate::runtime::{PIECE_BYTES, SessionOptions, run_in_batches};
-use crate::sample::samples_within;
+use crate::sample::{SAMPLES, samples_within};
 use crate::stats::{self, Moments, propagate};
 
 /// Returns one grid per activation of the plan and where each range came from.
@@ -17,6 +17,8 @@ use crate::stats::{self, Moments, propagate};
 /// When the engine cannot run the float graph.
 pub fn calibrate(student: &Graph, plan: &Plan, teacher: &Teacher) -> Result<(Vec<Grid>, Vec<RangeSource>)> {
     let moments = match teacher.norms {
+        // Inputs that were made show more of a tensor than its mean and deviation.
+        _ if teacher.images.is_some() => std::collections::HashMap::new(),
         [] => std::collections::HashMap::new(),
         norms => propagate(student, norms, &teacher.input.moments()),
     };
@@ -76,8 +78,8 @@ fn observe(student: &Graph, plan: &Plan, wanted: &[usize], teacher: &Teacher) ->
             tapped.outputs.push(id);
         }
     }
-    let samples = samples_within(&tapped, &tapped.outputs);
-    let inputs = teacher.input.synthetic(student, samples, teacher.seed, teacher.threads)?;
+    let most = teacher.images.map_or(SAMPLES, |images| images[0].shape()[0]);
+    let inputs = teacher.inputs(student, samples_within(&tapped, &tapped.outputs, most))?;
     let mut session = teacher
         .engine
         .load(&tapped, &SessionOptions { piece_bytes: Some(PIECE_BYTES), ..SessionOptions::default() })?;

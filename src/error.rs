@@ -66,6 +66,9 @@ pub enum Error {
     /// A device, a library, memory or time is missing.
     #[error("{0}")]
     Resources(String),
+    /// The user stopped the run.
+    #[error("{0}")]
+    Interrupted(String),
     /// A check of the emitted model, or a threshold that the user set, was missed.
     #[error("{0}")]
     Verification(String),
@@ -117,6 +120,7 @@ impl Error {
             | Self::Runtime { .. } => 3,
             Self::Verification(_) => 4,
             Self::Write { .. } | Self::Resources(_) => 5,
+            Self::Interrupted(_) => 130,
         }
     }
 }

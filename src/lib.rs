@@ -16,6 +16,7 @@ pub mod ir;
 pub mod layers;
 pub mod lint;
 pub mod onnx;
+pub mod observe;
 mod outputs;
 pub mod parallel;
 pub mod passes;
@@ -30,6 +31,7 @@ pub mod sample;
 pub mod sensitivity;
 pub mod shape;
 pub mod stats;
+pub mod synthesis;
 pub mod train;
 pub mod verify;
 

@@ -4,70 +4,80 @@ mod check;
 mod clock;
 mod config;
 mod describe;
+mod inputs;
 mod student;
 
 pub use check::checkers;
-pub use config::{Config, Thresholds};
+pub use config::{Config, Ranges, Thresholds};
+pub use inputs::make_inputs;
 
 use check::{check, compare, published_name, reference};
 use clock::Clock;
 use describe::describe;
-use student::{float_answers, load, prepare, samples, solve, train};
+use student::{float_answers, load, prepare, samples, solve, synthesis, train};
 
 use crate::emit::emit;
 use crate::error::Result;
+use crate::observe::Observer;
 use crate::onnx::{self, Draft};
 use crate::plan::Policy;
 use crate::report::{self, Ranking, Report, SCHEMA_VERSION};
 use crate::runtime::{Engines, machine::lacks_vnni};
 use crate::sensitivity::{AutoBits, Labelled, choose_bits, rank};
 
-/// Runs the pipeline; `progress` hears the name of each stage as it begins.
+/// Runs the pipeline; `observer` hears how it goes on.
 ///
 /// The report says what was checked; whether the checks hold is in [`Report::verification`]. A model that fails a hard
 /// check is not written ([`Report::output`] is none).
 ///
 /// # Errors
 /// Models that cannot be read or quantized, engines that fail, files that cannot be written.
-pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&str)) -> Result<Report> {
-    let mut clock = Clock::new(progress);
+pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer) -> Result<Report> {
+    let mut clock = Clock::new(observer);
 
-    clock.stage("load");
+    clock.stage("load")?;
     let loaded = load(config)?;
 
-    clock.stage("normalise");
+    clock.stage("normalise")?;
     let prepared = prepare(&loaded, config, engines)?;
+
+    let mut made = None;
+    if config.ranges == Ranges::Synthetic {
+        clock.stage("synthesise")?;
+        made = Some(synthesis(&prepared, config, engines, clock.observer())?);
+    }
+    let images = made.as_ref().map(|made| made.inputs.as_slice()).filter(|inputs| !inputs.is_empty());
 
     let mut float = None;
     if config.auto_bits.is_some() || config.sensitivity {
-        clock.stage("float answers");
+        clock.stage("float answers")?;
         float = Some(float_answers(&prepared, config, engines)?);
     }
 
     let (mut policy, mut auto_bits) = (config.policy.clone(), None);
     if let (Some(request), Some(float)) = (&config.auto_bits, &float) {
-        clock.stage("auto-bits");
-        let solve = |policy: &Policy| solve(&prepared, policy, config, engines);
+        clock.stage("auto-bits")?;
+        let solve = |policy: &Policy| solve((&prepared, images), policy, config, engines);
         let (chosen, with_them) = choose_bits(&policy, request, &solve, float)?;
         (policy, auto_bits) = (with_them, Some(chosen));
     }
 
-    clock.stage(config.recipe.name);
-    let mut solved = solve(&prepared, &policy, config, engines)?;
+    clock.stage(config.recipe.name)?;
+    let mut solved = solve((&prepared, images), &policy, config, engines)?;
 
     let mut training = None;
     if let Some(run) = config.recipe.train {
-        clock.stage("train");
-        training = Some(train((run, &mut solved), &prepared, config, engines, &mut |text| clock.tell(text))?);
+        clock.stage("train")?;
+        training = Some(train((run, &mut solved), (&prepared, images), config, engines, clock.observer())?);
     }
 
     let mut sensitivity = None;
     if let Some(float) = float.filter(|_| config.sensitivity) {
-        clock.stage("sensitivity");
+        clock.stage("sensitivity")?;
         sensitivity = Some(rank(&solved, &float, None)?);
     }
 
-    clock.stage("emit");
+    clock.stage("emit")?;
     let quantized = emit(&solved.student, &solved.plan, &solved.solution)?;
     let samples = samples(&solved.student, config);
     let mut report = describe(config, engines, (&loaded.original, prepared), (solved, &quantized))?;
@@ -75,6 +85,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     report.sensitivity = sensitivity;
     report.warnings.extend(training.as_ref().and_then(report::training_warning));
     report.training = training;
+    report.synthesis = made.map(|made| made.report);
 
     let (reference, unrunnable) = reference(&loaded.original, engines)?;
     report.warnings.extend(unrunnable);
@@ -83,7 +94,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
 
     let mut draft = None;
     if let Some(output) = &config.output {
-        clock.stage("verify");
+        clock.stage("verify")?;
         let written = Draft::write(&quantized, output, config.external_data)?;
         report.bytes.quantized = written.saved.bytes;
         let found = check((&reference, &quantized), &written.saved, (&report, samples), config, engines)?;
@@ -93,7 +104,7 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     }
 
     if loaded.images.is_some() {
-        clock.stage("evaluate");
+        clock.stage("evaluate")?;
         report.evaluation = compare((&reference, &quantized), loaded.images.as_ref(), config, engines)?;
     }
 
@@ -104,23 +115,24 @@ pub fn quantize(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&st
     Ok(report)
 }
 
-/// Ranks the layers of the model by what quantizing them costs; writes nothing. `progress` hears the name of each stage.
+/// Ranks the layers of the model by what quantizing them costs; writes nothing. `observer` hears how
+/// it goes on.
 ///
 /// # Errors
 /// As [`quantize`].
-pub fn rank_layers(config: &Config, engines: &Engines, progress: &mut dyn FnMut(&str)) -> Result<Ranking> {
-    let mut clock = Clock::new(progress);
+pub fn rank_layers(config: &Config, engines: &Engines, observer: &mut dyn Observer) -> Result<Ranking> {
+    let mut clock = Clock::new(observer);
 
-    clock.stage("load");
+    clock.stage("load")?;
     let loaded = load(config)?;
 
-    clock.stage("normalise");
+    clock.stage("normalise")?;
     let prepared = prepare(&loaded, config, engines)?;
 
-    clock.stage(config.recipe.name);
-    let solved = solve(&prepared, &config.policy, config, engines)?;
+    clock.stage(config.recipe.name)?;
+    let solved = solve((&prepared, None), &config.policy, config, engines)?;
 
-    clock.stage("sensitivity");
+    clock.stage("sensitivity")?;
     let labelled = config.evaluation.as_ref().zip(loaded.images.as_ref());
     let labelled = labelled.map(|((_, preprocess), data)| Labelled { data, preprocess });
     let sensitivity = rank(&solved, &float_answers(&prepared, config, engines)?, labelled)?;

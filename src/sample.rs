@@ -14,7 +14,7 @@ use crate::runtime::{PIECE_BYTES, SessionOptions, run_in_batches};
 use crate::stats::BatchNorm;
 
 /// Inputs that are run at most; fewer where the tensors to look at would take more than [`MEMORY`].
-const SAMPLES: usize = 32;
+pub const SAMPLES: usize = 32;
 /// Bytes that looked-at tensors may take.
 const MEMORY: usize = 256 << 20;
 /// Batches below this are too small for statistics of their own.
@@ -68,7 +68,7 @@ pub fn sample(student: &Graph, wanted: &[ValueId], teacher: &Teacher) -> Result<
     }
     graph.sort()?;
     graph.sweep();
-    let inputs = teacher.input.synthetic(student, samples_within(student, &taps), teacher.seed, teacher.threads)?;
+    let inputs = teacher.inputs(student, samples_within(student, &taps, SAMPLES))?;
     let options = SessionOptions { piece_bytes: Some(PIECE_BYTES), ..SessionOptions::default() };
     let mut session = teacher.engine.load(&graph, &options)?;
     let outputs = run_in_batches(session.as_mut(), &graph, &inputs)?;
@@ -82,10 +82,10 @@ pub fn sample(student: &Graph, wanted: &[ValueId], teacher: &Teacher) -> Result<
     Ok(found)
 }
 
-/// Returns how many synthetic inputs to run so that the values of `taps` stay within memory.
-pub fn samples_within(graph: &Graph, taps: &[ValueId]) -> usize {
+/// Returns how many inputs to run, at most `most`, so that the values of `taps` stay within memory.
+pub fn samples_within(graph: &Graph, taps: &[ValueId], most: usize) -> usize {
     let per_sample: usize = taps.iter().map(|id| graph.value(*id).sample_len()).sum::<usize>() * 4;
-    (MEMORY / per_sample.max(1)).clamp(1, SAMPLES)
+    (MEMORY / per_sample.max(1)).clamp(1, most)
 }
 
 /// Puts `y' = (y - mean(y)) / std(y) · deviation + beta` behind every normalised tensor `y` of known rank and returns

@@ -12,12 +12,13 @@ mod model;
 mod plan;
 mod preprocess;
 mod quantize;
+mod progress;
 mod sensitivity;
+mod synth;
 mod training;
 mod verify;
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -46,6 +47,8 @@ const EXIT_CODES: &str = "Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad or 
 enum Command {
     /// Quantize a float model without data; checks the result before writing it
     Quantize(Box<quantize::Arguments>),
+    /// Make inputs for a model that it finds what it was trained on in, for this or any other calibrator
+    Synth(Box<synth::Arguments>),
     /// Rank layers by what quantizing them costs: each quantized alone, each left float alone
     Sensitivity(Box<sensitivity::Arguments>),
     /// Check a quantized model against its float original, in both runtimes
@@ -87,6 +90,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     start_log(cli.verbose);
     let result = match cli.command {
         Command::Quantize(arguments) => quantize::run(&arguments),
+        Command::Synth(arguments) => synth::run(&arguments),
         Command::Sensitivity(arguments) => sensitivity::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
@@ -125,15 +129,6 @@ fn start_log(verbose: u8) {
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false);
     // A second command in one process keeps the first one's log.
     let _ = subscriber.with_writer(std::io::stderr).try_init();
-}
-
-/// Prints the name of a stage on a terminal; elsewhere only where the user asked for more with `-v`.
-fn show_stage(stage: &str) {
-    if std::io::stderr().is_terminal() {
-        say(&format!("{stage} ..."));
-    } else {
-        tracing::info!("{stage}");
-    }
 }
 
 /// A result that carries the version of its form as its first field.

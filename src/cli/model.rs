@@ -7,8 +7,7 @@ use clap::Args;
 use super::arguments::{SampleArguments, input_shape};
 use super::plan::PlanArguments;
 use super::preprocess::InputArguments;
-use crate::pipeline::{Config, Thresholds};
-use crate::train::Settings;
+use crate::pipeline::Config;
 
 #[derive(Args)]
 pub(super) struct ModelArguments {
@@ -47,22 +46,15 @@ impl ModelArguments {
     /// When there is no recipe of the name that was typed.
     pub(super) fn config(&self) -> anyhow::Result<Config> {
         Ok(Config {
-            model: self.model.clone(),
-            output: None,
             recipe: self.plan.recipe()?,
-            training: Settings::default(),
             policy: self.plan.policy(),
-            auto_bits: None,
-            sensitivity: false,
             input_shapes: self.graph.input_shape.clone(),
             input: self.input.input(),
             statistics: self.graph.bn_stats.clone(),
             seed: self.samples.seed,
             samples: self.samples.samples()?,
             evaluation: self.eval.clone().map(|file| (file, self.input.preprocess())),
-            thresholds: Thresholds::default(),
-            keep_failed: false,
-            external_data: false,
+            ..Config::of_model(&self.model)
         })
     }
 }

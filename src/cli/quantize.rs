@@ -8,9 +8,10 @@ use super::arguments::{EngineArguments, ThresholdArguments, limit};
 use super::destination::{destinations, weights_beside, write_whole};
 use super::model::ModelArguments;
 use super::training::TrainingArguments;
-use super::{Format, missed, print, say, show_stage};
+use super::progress::Reporter;
+use super::{Format, missed, print, say};
 use crate::error::Result;
-use crate::pipeline::{Config, quantize};
+use crate::pipeline::{Config, Ranges, quantize};
 use crate::report::{Report, render};
 use crate::sensitivity::{CANDIDATES, Request};
 
@@ -31,6 +32,9 @@ pub(super) struct Arguments {
     /// Rank layers by what quantizing them costs, each alone, in the report (as `dfq-onnx sensitivity` does)
     #[arg(long)]
     sensitivity: bool,
+    /// What ranges of activations come from
+    #[arg(long, value_enum, default_value_t = Ranges::Analytic)]
+    ranges: Ranges,
     #[command(flatten)]
     training: TrainingArguments,
     #[command(flatten)]
@@ -65,13 +69,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         output: (!arguments.dry_run).then_some(output),
         auto_bits: arguments.auto_bits.map(|average| Request { average, candidates: candidates(arguments) }),
         sensitivity: arguments.sensitivity,
+        ranges: arguments.ranges,
         thresholds: arguments.thresholds.thresholds(),
         keep_failed: arguments.keep_failed,
         external_data: arguments.external_data,
         ..config
     };
     let engines = arguments.engine.start()?;
-    let report = quantize(&config, &engines, &mut show_stage)?;
+    let report = quantize(&config, &engines, &mut Reporter::start()?)?;
     let json = serde_json::to_string_pretty(&report)?;
     if !arguments.dry_run {
         write_whole(&report_path, json.as_bytes())?;

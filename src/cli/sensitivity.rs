@@ -4,7 +4,8 @@ use clap::Args;
 
 use super::arguments::EngineArguments;
 use super::model::ModelArguments;
-use super::{Format, print, show_stage};
+use super::progress::Reporter;
+use super::{Format, print};
 use crate::pipeline::rank_layers;
 use crate::report::render_ranking;
 
@@ -25,7 +26,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let config = arguments.model.config()?;
     let engines = arguments.engine.start()?;
-    let mut ranking = rank_layers(&config, &engines, &mut show_stage)?;
+    let mut ranking = rank_layers(&config, &engines, &mut Reporter::start()?)?;
     if let Some(top) = arguments.top {
         ranking.sensitivity.shares.truncate(usize::try_from(top)?);
     }

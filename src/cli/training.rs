@@ -1,6 +1,7 @@
 //! The flags that say how a recipe trains.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -25,30 +26,42 @@ pub(super) struct TrainingArguments {
     /// Leave checkpoints of training in a folder
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     run_folder: Option<PathBuf>,
+    /// End training after so many minutes, whatever is left to do; the report tells the steps that were done
+    #[arg(long, value_name = "N", value_parser = minutes)]
+    max_minutes: Option<f64>,
     /// Go on with a run from its checkpoints; ends with the same bytes as one that was not interrupted
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
 }
 
 impl TrainingArguments {
-    /// Returns what these flags say.
+    /// Returns what these flags say; the time begins now.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the recipe does not train, or there is nothing to resume.
-    pub(super) fn settings(&self, recipe: &Recipe) -> Result<Settings> {
-        let Self { steps, batch, learning_rate, save_graphs, run_folder, resume } = self;
+    /// [`Error::Usage`] where there is nothing to resume.
+    pub(super) fn plain_settings(&self) -> Result<Settings> {
+        let Self { steps, batch, learning_rate, save_graphs, run_folder, max_minutes, resume } = self;
         if let Some(folder) = resume.as_ref().filter(|folder| !folder.is_dir()) {
             return Err(Error::Usage(format!("--resume {}: there is no such folder", folder.display())));
         }
         let folder = |path: &PathBuf, resume| RunFolder { path: path.clone(), resume };
         let continued = resume.as_ref().map(|path| folder(path, true));
-        let settings = Settings {
+        Ok(Settings {
             steps: *steps,
             batch: *batch,
             learning_rate: *learning_rate,
             save_graphs: save_graphs.clone(),
             folder: continued.or_else(|| run_folder.as_ref().map(|path| folder(path, false))),
-        };
+            deadline: max_minutes.map(|minutes| Instant::now() + Duration::from_secs_f64(60.0 * minutes)),
+        })
+    }
+
+    /// Returns the same for a recipe.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] as for [`TrainingArguments::plain_settings`], and where the recipe does not train.
+    pub(super) fn settings(&self, recipe: &Recipe) -> Result<Settings> {
+        let settings = self.plain_settings()?;
         if recipe.train.is_none() && settings != Settings::default() {
             let training: Vec<&str> = RECIPES.iter().filter(|r| r.train.is_some()).map(|r| r.name).collect();
             return Err(Error::Usage(format!(
@@ -59,6 +72,11 @@ impl TrainingArguments {
         }
         Ok(settings)
     }
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes = text.parse::<f64>().ok().filter(|minutes| (0.0..=1e6).contains(minutes));
+    minutes.ok_or_else(|| "expected a number of minutes, such as 10 or 0.5".to_owned())
 }
 
 fn batch(text: &str) -> Result<usize, String> {

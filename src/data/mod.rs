@@ -13,5 +13,5 @@ pub(crate) use eval::argmax;
 pub use eval::{Evaluation, class_scores, evaluate};
 pub use images::{Dataset, Layout, Preprocess};
 pub use natural::natural_images;
-pub use npz::{Array, find_array, read_arrays};
+pub use npz::{Array, find_array, npz_bytes, read_arrays};
 pub use synthetic::{image_channels, input_shape, synthetic_inputs};

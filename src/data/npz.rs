@@ -1,12 +1,14 @@
 //! NumPy files: the arrays of an `.npz` (stored or deflated) or the one array of an `.npy`.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Cursor, Read, Write};
 use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn, ShapeBuilder};
+use ndarray_npy::WriteNpyExt;
 use ndarray_npy::npy::header::Header;
-use zip::ZipArchive;
+use zip::write::SimpleFileOptions;
+use zip::{DateTime, ZipArchive, ZipWriter};
 
 use crate::error::{Error, Result};
 use crate::ir::{DType, Tensor, element_count};
@@ -75,6 +77,44 @@ pub fn find_array<'a>(path: &Path, arrays: &'a [Array], names: &[&str]) -> Resul
             format!("expected an array called {}, found {}", names.join(" or "), present.join(", ")),
         )
     })
+}
+
+/// Returns the bytes of an `.npz` file of `arrays`, deflated; the same arrays give the same bytes.
+///
+/// # Errors
+/// [`Error::Unsupported`] for other element types than float32, uint8 and int64.
+pub fn npz_bytes(arrays: &[(&str, &Tensor)]) -> Result<Vec<u8>> {
+    // Without a time of writing.
+    let options = SimpleFileOptions::default().last_modified_time(DateTime::default()).large_file(true);
+    let mut file = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, tensor) in arrays {
+        let failed = |e: &dyn std::fmt::Display| Error::malformed(format!("array \"{name}\""), e.to_string());
+        let bytes = npy_bytes(name, tensor)?;
+        file.start_file(format!("{name}.npy"), options).map_err(|e| failed(&e))?;
+        file.write_all(&bytes).map_err(|e| failed(&e))?;
+    }
+    let written = file.finish().map_err(|e| Error::malformed("npz file", e.to_string()))?;
+    Ok(written.into_inner())
+}
+
+fn npy_bytes(name: &str, tensor: &Tensor) -> Result<Vec<u8>> {
+    let shape = IxDyn(tensor.shape());
+    let mut bytes = Vec::new();
+    let written = match tensor.dtype() {
+        DType::F32 => tensor.to_array()?.write_npy(&mut bytes),
+        DType::U8 => array(shape, tensor.bytes().to_vec()).write_npy(&mut bytes),
+        DType::I64 => array(shape, tensor.to_i64()?).write_npy(&mut bytes),
+        other => {
+            let message = format!("{other} is not written to .npz files; make float32 of it");
+            return Err(Error::unsupported(format!("array \"{name}\""), message));
+        }
+    };
+    written.map_err(|e| Error::malformed(format!("array \"{name}\""), e.to_string()))?;
+    Ok(bytes)
+}
+
+fn array<T>(shape: IxDyn, values: Vec<T>) -> ArrayD<T> {
+    ArrayD::from_shape_vec(shape, values).expect("a tensor has as many values as its shape says")
 }
 
 fn read_npy(place: &str, mut reader: impl Read) -> Result<Tensor> {

@@ -2,28 +2,39 @@
 
 use std::time::Instant;
 
+use crate::error::{Error, Result};
+use crate::observe::Observer;
+
 /// Tells which stage begins, and how long each took.
 pub(super) struct Clock<'a> {
-    progress: &'a mut dyn FnMut(&str),
+    observer: &'a mut dyn Observer,
     started: Instant,
     current: Option<&'static str>,
     seconds: Vec<(&'static str, f64)>,
 }
 
 impl<'a> Clock<'a> {
-    pub fn new(progress: &'a mut dyn FnMut(&str)) -> Self {
-        Self { progress, started: Instant::now(), current: None, seconds: Vec::new() }
+    pub fn new(observer: &'a mut dyn Observer) -> Self {
+        Self { observer, started: Instant::now(), current: None, seconds: Vec::new() }
     }
 
-    pub fn stage(&mut self, name: &'static str) {
+    /// Begins a stage.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] where the observer wants the run to stop.
+    pub fn stage(&mut self, name: &'static str) -> Result<()> {
         self.close();
+        if self.observer.is_interrupted() {
+            return Err(Error::Interrupted(format!("stopped before the stage \"{name}\"; nothing was written")));
+        }
         self.current = Some(name);
-        (self.progress)(name);
+        self.observer.stage(name);
+        Ok(())
     }
 
-    /// Tells how far the stage is.
-    pub fn tell(&mut self, text: &str) {
-        (self.progress)(text);
+    /// Returns who hears how far the stage is.
+    pub fn observer(&mut self) -> &mut dyn Observer {
+        self.observer
     }
 
     /// Returns the stages and their seconds.

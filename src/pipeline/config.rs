@@ -1,12 +1,13 @@
 //! What a run needs to know.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::data::Preprocess;
 use crate::plan::Policy;
-use crate::recipes::Recipe;
+use crate::recipes::{RECIPES, Recipe};
 use crate::sensitivity;
 use crate::stats::InputStatistics;
+use crate::synthesis;
 use crate::train::Settings;
 
 /// Everything that a run needs to know.
@@ -25,6 +26,10 @@ pub struct Config {
     pub sensitivity: bool,
     /// What the user says of training.
     pub training: Settings,
+    /// What ranges of activations come from.
+    pub ranges: Ranges,
+    /// How inputs are made up.
+    pub synthesis: synthesis::Options,
     /// Shapes that the user gave for inputs.
     pub input_shapes: Vec<(String, Vec<usize>)>,
     /// The network's input, where the user described it.
@@ -44,6 +49,42 @@ pub struct Config {
     pub keep_failed: bool,
     /// Whether weights go to a file of their own whatever their size.
     pub external_data: bool,
+}
+
+/// What ranges of activations come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Ranges {
+    /// What the file tells of activations, else dead leaves.
+    #[default]
+    Analytic,
+    /// Inputs that are made for the network first.
+    Synthetic,
+}
+
+impl Config {
+    /// Returns what is done with a model by default: no file is written, and what is quantized has 8 bits.
+    pub fn of_model(model: &Path) -> Self {
+        Self {
+            model: model.to_owned(),
+            output: None,
+            recipe: &RECIPES[0],
+            policy: Policy::default(),
+            auto_bits: None,
+            sensitivity: false,
+            training: Settings::default(),
+            ranges: Ranges::default(),
+            synthesis: synthesis::Options::default(),
+            input_shapes: Vec::new(),
+            input: None,
+            statistics: None,
+            seed: 0,
+            samples: None,
+            evaluation: None,
+            thresholds: Thresholds::default(),
+            keep_failed: false,
+            external_data: false,
+        }
+    }
 }
 
 /// What the user wants at least.

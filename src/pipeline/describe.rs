@@ -44,6 +44,7 @@ pub(super) fn describe(
         input,
         plan,
         auto_bits: None,
+        synthesis: None,
         training: None,
         sensitivity: None,
         verification: None,

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::Config;
 use crate::data::Dataset;
 use crate::error::Result;
-use crate::ir::Graph;
+use crate::ir::{Graph, Tensor};
+use crate::observe::Observer;
 use crate::plan::{Policy, plan, total_macs};
 use crate::recipes::{Solved, Teacher, Train, Training, TrainingReport};
 use crate::runtime::Engines;
@@ -14,6 +15,8 @@ use crate::stats::{
     BatchNorm, InputSource, InputStatistics, TensorStatistics, guess_input, place_statistics, read_batch_norms,
     read_statistics,
 };
+use crate::synthesis::{Made, Source, synthesise};
+use crate::train::Run;
 use crate::verify::limits::default_samples;
 use crate::{onnx, passes, shape};
 
@@ -71,32 +74,57 @@ pub(super) fn prepare(loaded: &Loaded, config: &Config, engines: &Engines) -> Re
     Ok(Prepared { student, norms, batch_norms, given: given_count, input, passes })
 }
 
-/// Plans for `policy` and runs the recipe on a student of its own.
-pub(super) fn solve(prepared: &Prepared, policy: &Policy, config: &Config, engines: &Engines) -> Result<Solved> {
-    let mut student = prepared.student.clone();
-    let plan = plan(&student, policy)?;
-    raise_opset(&mut student, plan.opset())?;
-    let solution = (config.recipe.run)(&mut student, &plan, &teacher(prepared, config, engines))?;
-    Ok(Solved { student, plan, solution })
-}
-
-/// Trains what the recipe found; a dry run makes no step. `tell` hears how far it is.
-pub(super) fn train(
-    (run, solved): (Train, &mut Solved),
+/// Makes inputs for the network.
+pub(super) fn synthesis(
     prepared: &Prepared,
     config: &Config,
     engines: &Engines,
-    tell: &mut dyn FnMut(&str),
-) -> Result<TrainingReport> {
-    let (settings, model) = (&config.training, config.model.as_path());
-    let (float, teacher) = (&prepared.student, teacher(prepared, config, engines));
-    let mut training = Training { float, teacher, settings, model, dry_run: config.output.is_none(), tell };
-    run(solved, &mut training)
+    observer: &mut dyn Observer,
+) -> Result<Made> {
+    let Prepared { student: float, norms, input, .. } = prepared;
+    let source = Source { float, norms, input, threads: engines.threads };
+    synthesise(&source, &config.synthesis, &run_of(config, engines), observer)
 }
 
-fn teacher<'a>(prepared: &'a Prepared, config: &Config, engines: &'a Engines) -> Teacher<'a> {
+/// Returns the run that stages which are trained belong to.
+fn run_of<'a>(config: &'a Config, engines: &'a Engines) -> Run<'a> {
+    let (settings, dry_run) = (&config.training, config.output.is_none());
+    Run { model: &config.model, seed: config.seed, settings, engine: engines.main(), dry_run }
+}
+
+/// Plans for `policy` and runs the recipe on a student of its own, with `images` that were made for the network.
+pub(super) fn solve(
+    (prepared, images): (&Prepared, Option<&[Tensor]>),
+    policy: &Policy,
+    config: &Config,
+    engines: &Engines,
+) -> Result<Solved> {
+    let mut student = prepared.student.clone();
+    let plan = plan(&student, policy)?;
+    raise_opset(&mut student, plan.opset())?;
+    let solution = (config.recipe.run)(&mut student, &plan, &teacher((prepared, images), config, engines))?;
+    Ok(Solved { student, plan, solution })
+}
+
+/// Trains what the recipe found, on `images` where any were made; a dry run makes no step. `observer` hears how far it is.
+pub(super) fn train(
+    (run, solved): (Train, &mut Solved),
+    (prepared, images): (&Prepared, Option<&[Tensor]>),
+    config: &Config,
+    engines: &Engines,
+    observer: &mut dyn Observer,
+) -> Result<TrainingReport> {
+    let (float, teacher) = (&prepared.student, teacher((prepared, images), config, engines));
+    run(solved, &mut Training { float, teacher, images, run: run_of(config, engines), observer })
+}
+
+fn teacher<'a>(
+    (prepared, images): (&'a Prepared, Option<&'a [Tensor]>),
+    config: &Config,
+    engines: &'a Engines,
+) -> Teacher<'a> {
     let Prepared { norms, input, .. } = prepared;
-    Teacher { norms, input, engine: engines.main(), seed: config.seed, threads: engines.threads }
+    Teacher { norms, input, images, engine: engines.main(), seed: config.seed, threads: engines.threads }
 }
 
 /// Returns what the float student makes of synthetic inputs.

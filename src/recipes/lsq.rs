@@ -27,15 +27,15 @@ fn lsq(solved: &mut Solved, training: &mut Training) -> Result<TrainingReport> {
     let distillation = Distillation::new(training.float, student)?;
     let lowering = training.teacher.engine.lowering();
     let build = |batch| distillation.step(batch, &lowering);
-    let (step, batch) = fitting_batch(distillation.teacher(), training.settings, BATCH, &build)?;
+    let (step, batch) = fitting_batch(distillation.teacher(), training.run.settings, BATCH, &build)?;
     training.save_graph(RECIPE.name, |lowering| distillation.step(batch, lowering))?;
-    let steps = training.settings.steps.unwrap_or(STEPS);
+    let steps = training.run.settings.steps.unwrap_or(STEPS);
     let stage = Stage {
         name: RECIPE.name,
         steps,
         batch,
         samples: SAMPLES,
-        learning_rate: training.settings.learning_rate.unwrap_or(LEARNING_RATE),
+        learning_rate: training.run.settings.learning_rate.unwrap_or(LEARNING_RATE),
         schedule: Schedule::Cosine { steps, floor: 0.0, warmup: 0 },
     };
     let (made, report) = training.descend(&stage, &step, solved)?;

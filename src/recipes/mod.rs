@@ -12,7 +12,7 @@ mod weights;
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
-use crate::ir::Graph;
+use crate::ir::{Graph, Tensor};
 use crate::layers::Step;
 use crate::plan::Plan;
 use crate::quant::{Grid, QuantizedTensor};
@@ -28,12 +28,27 @@ pub struct Teacher<'a> {
     pub norms: &'a [BatchNorm],
     /// What is known or assumed of the network's input.
     pub input: &'a InputStatistics,
+    /// Inputs that were made for the network, one tensor for each input; none where nobody asked for them.
+    pub images: Option<&'a [Tensor]>,
     /// Runs float graphs.
     pub engine: &'a dyn Engine,
     /// Everything random follows from it.
     pub seed: u64,
     /// Threads to work with; results do not depend on it.
     pub threads: usize,
+}
+
+impl Teacher<'_> {
+    /// Returns up to `samples` inputs for `graph`: the first of those that were made for it, else dead leaves.
+    ///
+    /// # Errors
+    /// When an input's shape is not known.
+    pub fn inputs(&self, graph: &Graph, samples: usize) -> Result<Vec<Tensor>> {
+        match self.images {
+            Some(images) => images.iter().map(|tensor| tensor.rows(0..samples.min(tensor.shape()[0]))).collect(),
+            None => self.input.synthetic(graph, samples, self.seed, self.threads),
+        }
+    }
 }
 
 /// Where the range of an activation grid came from.

@@ -1,29 +1,25 @@
 //! What recipes that train have in common: a stage of steps on synthetic inputs, with checkpoints, and what becomes of
 //! the solution.
 
-use std::path::Path;
-use std::time::Duration;
-
 use serde::Serialize;
 
 use super::weights::fit_biases;
 use super::{RangeSource, Solution, Solved, Teacher};
-use crate::digest::{sha256, sha256_of_file};
+use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::expr::{Lowering, STANDARD};
 use crate::ir::{Graph, Tensor};
+use crate::observe::Observer;
 use crate::onnx::{self, INLINE_LIMIT};
 use crate::plan::Plan;
 use crate::quant::{Grid, round_to_nearest};
 use crate::train::{
-    Checkpoints, Course, Descent, Identity, LearningRate, Pool, Schedule, Settings, Student, Trained, TrainingStep,
+    Checkpoints, Course, Descent, History, LearningRate, Pool, Rollback, Run, Schedule, Student, Trained, TrainingStep,
     descend, fingerprint, peak_bytes, read_out,
 };
 
 /// Bytes that the inputs of a stage may take.
 const POOL_BYTES: usize = 256 << 20;
-/// Time between two checkpoints.
-const INTERVAL: Duration = Duration::from_secs(10);
 /// Keeps the inputs of training apart from those of the checks.
 const SEED: u64 = 0x6466_7174;
 
@@ -33,14 +29,12 @@ pub struct Training<'a> {
     pub float: &'a Graph,
     /// What is known of it.
     pub teacher: Teacher<'a>,
-    /// What the user says.
-    pub settings: &'a Settings,
-    /// The file of the float model.
-    pub model: &'a Path,
-    /// Whether stages are prepared and no step is made.
-    pub dry_run: bool,
+    /// Inputs to train on that were made for the network, one tensor for each input; dead leaves where there are none.
+    pub images: Option<&'a [Tensor]>,
+    /// The run.
+    pub run: Run<'a>,
     /// Hears how far a stage is.
-    pub tell: &'a mut dyn FnMut(&str),
+    pub observer: &'a mut dyn Observer,
 }
 
 /// A stage of training.
@@ -79,6 +73,8 @@ pub struct TrainingReport {
     pub resumed_at: u64,
     /// Operators that no gradient passes: what they read was trained for, and layers behind them stay as they were.
     pub blocked: Vec<String>,
+    /// Where steps were taken back because the loss diverged.
+    pub rollbacks: Vec<Rollback>,
     /// The loss of every step: how far the student is from the float network, 0 for equal.
     pub losses: Vec<f32>,
 }
@@ -90,7 +86,7 @@ impl Training<'_> {
     /// # Errors
     /// When the graph cannot be made or written.
     pub fn save_graph(&self, stage: &str, step: impl FnOnce(&Lowering) -> Result<TrainingStep>) -> Result<()> {
-        let Some(folder) = self.settings.save_graphs.as_ref().filter(|_| !self.dry_run) else { return Ok(()) };
+        let Some(folder) = self.run.settings.save_graphs.as_ref().filter(|_| !self.run.dry_run) else { return Ok(()) };
         std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
         onnx::save(&step(&STANDARD)?.graph, &folder.join(format!("{stage}.step.onnx")), INLINE_LIMIT)?;
         Ok(())
@@ -107,31 +103,31 @@ impl Training<'_> {
         solved: &Solved,
     ) -> Result<([Tensor; 2], TrainingReport)> {
         let Stage { name, steps, batch, learning_rate, ref schedule, .. } = *stage;
-        let (samples, checkpoints) = (self.samples(stage), self.checkpoints(stage, solved)?);
-        let Descent { state, losses, resumed } = if self.dry_run {
+        let samples = self.samples(stage);
+        let checkpoints = self.run.checkpoints(name, batch, &self.key(stage, solved))?;
+        let Descent { state, history, resumed, rollbacks } = if self.run.dry_run {
             checkpoints.as_ref().map(Checkpoints::found).transpose()?;
             let state = step.state.iter().map(|(_, start)| start.clone()).collect();
-            Descent { state, losses: Vec::new(), resumed: 0 }
+            Descent { state, history: History::default(), resumed: 0, rollbacks: Vec::new() }
         } else {
-            if let Some(folder) = &self.settings.folder {
-                std::fs::create_dir_all(&folder.path).map_err(Error::write(&folder.path))?;
-            }
+            self.run.make_folder()?;
             let Teacher { input, seed, threads, engine, .. } = self.teacher;
-            let course = Course { steps, rate: LearningRate::new(learning_rate, schedule.clone()), checkpoints };
+            let (rate, until) = (LearningRate::new(learning_rate, schedule.clone()), self.run.settings.deadline);
+            let course = Course { steps, rate, checkpoints, until };
+            let (float, images) = (self.float, self.images);
             // Made once a checkpoint was found to be of this run.
             let mut pool = None;
             let mut feed = |number| {
                 if pool.is_none() {
-                    let inputs = input.synthetic(self.float, samples, seed ^ SEED, threads)?;
+                    let inputs = match images {
+                        Some(images) => images.to_vec(),
+                        None => input.synthetic(float, samples, seed ^ SEED, threads)?,
+                    };
                     pool = Some(Pool::new(inputs, batch, seed, 0)?);
                 }
                 pool.as_ref().map_or(Ok(Vec::new()), |pool| pool.batch(number))
             };
-            let mut tell = |done: u64, losses: &[f32]| {
-                let loss = losses.last().copied().unwrap_or(f32::NAN);
-                (self.tell)(&format!("{name}: step {done} of {steps}, loss {loss:.4}"));
-            };
-            descend((step, engine), course, &mut feed, &mut tell)?
+            descend((step, engine), (name, course), &mut feed, self.observer)?
         };
         let vectors = [state[step.place("weights")?].clone(), state[step.place("scales")?].clone()];
         let report = TrainingReport {
@@ -143,12 +139,16 @@ impl Training<'_> {
             step_bytes: peak_bytes(&step.graph),
             resumed_at: resumed,
             blocked: Vec::new(),
-            losses,
+            rollbacks,
+            losses: history.loss(),
         };
         Ok((vectors, report))
     }
 
     fn samples(&self, stage: &Stage) -> usize {
+        if let Some(images) = self.images {
+            return images.first().and_then(|t| t.shape().first()).copied().unwrap_or(0);
+        }
         let bytes = |id| {
             let value = self.float.value(id);
             value.sample_len() * value.dtype.map_or(4, |dtype| dtype.bits().div_ceil(8))
@@ -157,31 +157,14 @@ impl Training<'_> {
         (POOL_BYTES / one.max(1)).clamp(stage.batch, stage.samples.max(stage.batch))
     }
 
-    /// Returns where checkpoints go, once it is clear that nobody else's lie there.
-    fn checkpoints(&self, stage: &Stage, solved: &Solved) -> Result<Option<Checkpoints>> {
-        let Some(folder) = &self.settings.folder else { return Ok(None) };
-        let Stage { steps, batch, samples, learning_rate, ref schedule, .. } = *stage;
-        let Teacher { input, norms, seed, engine, .. } = self.teacher;
+    /// Returns all that the steps of a stage depend on beside the run.
+    fn key(&self, stage: &Stage, solved: &Solved) -> String {
+        let Stage { steps, samples, learning_rate, ref schedule, .. } = *stage;
+        let Teacher { input, norms, .. } = self.teacher;
         let shape = |id| self.float.value(id).shape.iter().flatten().map(ToString::to_string).collect::<Vec<_>>();
         let shapes: Vec<Vec<String>> = self.float.fed_inputs().into_iter().map(shape).collect();
-        let fed = (shapes, input, norms);
-        // Another engine or version adds up in another order: other bytes.
-        let runs = (env!("CARGO_PKG_VERSION"), engine.name(), engine.lowering().block());
-        let settings = fingerprint(&(&solved.plan, steps, samples, learning_rate, schedule, fed, runs));
-        let run = Identity {
-            stage: stage.name.to_owned(),
-            seed,
-            model: model_sha256(self.model)?,
-            // The batch may be what memory allows, and has to be given where that differs.
-            settings: format!("b{batch}:{settings}"),
-        };
-        let path = folder.path.join(format!("{}.safetensors", stage.name));
-        if !folder.resume && path.exists() {
-            let message =
-                format!("{} holds a run already; --resume {} goes on with it", path.display(), folder.path.display());
-            return Err(Error::Usage(message + ", or name another folder"));
-        }
-        Ok(Some(Checkpoints { path, run, resume: folder.resume, interval: INTERVAL }))
+        let images = self.images.map(|images| sha256(images.iter().map(|tensor| &tensor.bytes()[..])));
+        fingerprint(&(&solved.plan, steps, samples, learning_rate, schedule, (shapes, input, norms), images))
     }
 
     /// Puts what was trained of `student` into the solution.
@@ -228,16 +211,4 @@ fn refit_biases(student: &Graph, plan: &Plan, solution: &mut Solution) -> Result
         }
     }
     Ok(())
-}
-
-/// Returns the sha256 of a model's file, or that of those of all of its files.
-fn model_sha256(model: &Path) -> Result<String> {
-    let mut digests = Vec::new();
-    for path in onnx::files_of(model)? {
-        digests.push(sha256_of_file(&path).map_err(Error::read(&path))?);
-    }
-    Ok(match digests.as_slice() {
-        [only] => only.clone(),
-        several => sha256(several.iter().map(String::as_bytes)),
-    })
 }

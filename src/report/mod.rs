@@ -1,10 +1,13 @@
 //! What a run did, as data with a schema version, and as tables for people.
 
 mod coverage;
+mod curves;
 mod inspection;
 mod layout;
 mod ranking;
+mod sheet;
 mod summary;
+mod synthesis;
 mod text;
 mod verification;
 mod warning;
@@ -15,11 +18,14 @@ use serde::Serialize;
 
 pub use coverage::{render_audit, with_plan};
 pub use inspection::{Inspection, inspect, render_inspection};
+pub use curves::{Curve, curves};
 pub use ranking::{Ranking, render_auto_bits, render_ranking};
+pub use sheet::sheet;
 pub use summary::{
     container, conversion, float_copies, layer_costs, ranges, saturation_warnings, stored_bits, training_warning,
     warnings,
 };
+pub use synthesis::{SynthesisDocument, loss_curves, render_synthesis};
 pub use text::render;
 pub use verification::render_verification;
 pub use warning::Warning;
@@ -30,6 +36,7 @@ use crate::plan::{ContainerChoice, Plan};
 use crate::recipes::{RangeSource, TrainingReport};
 use crate::sensitivity::{AutoBits, Sensitivity};
 use crate::stats::InputStatistics;
+use crate::synthesis::SynthesisReport;
 use crate::verify::Verification;
 
 /// The version of the JSON's form; raised when a field changes its meaning or goes away.
@@ -81,6 +88,8 @@ pub struct Report {
     pub steps: Vec<Step>,
     /// What runs in integers, and why the rest does not.
     pub audit: Audit,
+    /// How inputs were made for the network, where ranges or training wanted them.
+    pub synthesis: Option<SynthesisReport>,
     /// What was trained, where the recipe trains.
     pub training: Option<TrainingReport>,
     /// How bits were chosen, where that was asked for.

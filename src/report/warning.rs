@@ -9,6 +9,16 @@ use serde::Serialize;
 pub enum Warning {
     /// The file holds no batch-normalisation statistics.
     NoStatistics,
+    /// Images were made without statistics.
+    ImagesWithoutStatistics {
+        /// The terms of the loss that they were made by.
+        terms: Vec<String>,
+    },
+    /// Statistics lie behind operators that no gradient passes.
+    StatisticsOutOfReach {
+        /// Those operators.
+        operators: Vec<String>,
+    },
     /// Nothing tells how inputs are scaled.
     InputAssumed {
         /// The interval that was taken.
@@ -108,6 +118,18 @@ impl std::fmt::Display for Warning {
                  activation ranges come from synthetic inputs; export with BatchNormalization kept for better ones \
                  (PyTorch: training=TrainingMode.PRESERVE, do_constant_folding=False), or hand the statistics over with \
                  --bn-stats",
+            ),
+            Self::ImagesWithoutStatistics { terms } => write!(
+                f,
+                "the file holds no batch-normalisation statistics: images were made by {} alone, which says little of what \
+                 the network was trained on; export with BatchNormalization kept, or hand the statistics over with \
+                 --bn-stats",
+                terms.join(", ")
+            ),
+            Self::StatisticsOutOfReach { operators } => write!(
+                f,
+                "no gradient passes {}: images were made by what lies before, statistics behind were not compared",
+                operators.join(", ")
             ),
             Self::InputAssumed { lo, hi } => write!(
                 f,

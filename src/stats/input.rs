@@ -97,6 +97,12 @@ impl InputStatistics {
         }
     }
 
+    /// Returns mean and deviation of a channel.
+    pub fn channel(&self, channel: usize) -> (f64, f64) {
+        let of = |values: &[f64], default: f64| values.get(channel).or(values.last()).copied().unwrap_or(default);
+        (of(&self.mean, 0.0), of(&self.std, 1.0))
+    }
+
     /// Returns `tensor` with every value moved into the interval; other than float tensors stay as they are.
     ///
     /// # Errors

@@ -99,7 +99,7 @@ mod tests {
         let x = builder.input("x", DType::F32, &[batch, 100]);
         let graph = builder.finish(&[("y", x.relu())])?;
         let optimiser = Optimiser::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
-        Ok(TrainingStep { graph, state: Vec::new(), optimiser, losses: 1 })
+        Ok(TrainingStep { graph, state: Vec::new(), optimiser, losses: 1, terms: Vec::new() })
     }
 
     #[test]

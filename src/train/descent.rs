@@ -1,18 +1,31 @@
-//! The loop over steps: rates, losses, checkpoints.
+//! The loop over steps: rates, losses, checkpoints, and the way back where a loss diverges.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::{About, Checkpoint, Identity, LearningRate, TrainingStep};
+use serde::{Deserialize, Serialize};
+
+use super::{About, Checkpoint, History, Identity, LearningRate, TrainingStep};
 use crate::error::{Error, Result};
 use crate::ir::Tensor;
+use crate::observe::{Observer, Progress};
 use crate::runtime::{Engine, SessionOptions, StepSession};
 
 /// The name of the losses of all steps in a checkpoint.
 const HISTORY: &str = "history";
 /// The name of a schedule's state in a checkpoint.
 const SCHEDULE: &str = "schedule";
+/// The name of the rollbacks in a checkpoint.
+const ROLLBACKS: &str = "rollbacks";
+
+/// A loss this many times as large as it has ever been will not come back by itself: ordinary noise between windows of
+/// steps is below 3, and an adversary's loss rises by less.
+const EXPLOSION: f32 = 10.0;
+/// How often a descent goes back before it gives up.
+const MOST_ROLLBACKS: usize = 3;
+/// What the learning rate is multiplied by when a descent goes back.
+const SLOWER: f64 = 0.5;
 
 /// How long a descent is and how fast it goes.
 #[derive(Clone, Debug)]
@@ -23,6 +36,8 @@ pub struct Course {
     pub rate: LearningRate,
     /// Where it can be taken up again.
     pub checkpoints: Option<Checkpoints>,
+    /// When it ends before all steps are done.
+    pub until: Option<Instant>,
 }
 
 /// The file of a descent.
@@ -54,101 +69,203 @@ impl Checkpoints {
     }
 }
 
+/// Steps that were taken back because the loss diverged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rollback {
+    /// Steps done when it was found out.
+    pub at: u64,
+    /// Steps done in the state that it went back to.
+    pub to: u64,
+    /// What diverged.
+    pub reason: String,
+}
+
 /// What a descent came to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Descent {
     /// The state behind the last step, in the order of [`TrainingStep::state`].
     pub state: Vec<Tensor>,
-    /// The loss of every step.
-    pub losses: Vec<f32>,
+    /// The losses of every step.
+    pub history: History,
     /// The step that it was taken up at.
     pub resumed: u64,
+    /// Where it went back.
+    pub rollbacks: Vec<Rollback>,
 }
 
-/// Makes all steps of `course` by `engine`; `feed` gives what each is fed before the rates, and `tell` hears of the steps
-/// that are done and the losses of all of them.
+/// Makes all steps of `course` by `engine`; `feed` gives what each is fed before the rates, and `observer` hears of the
+/// steps of `stage` that are done.
+///
+/// Whenever losses are read, the state is kept where all of it is finite; where the loss diverges, the descent goes back
+/// there and on at half the rate. Only what was kept so is ever written to a checkpoint.
 ///
 /// # Errors
-/// When the engine fails; a checkpoint that is damaged or of another run; [`Error::Runtime`] when the loss is no number
-/// any more.
+/// When the engine fails; a checkpoint that is damaged or of another run; [`Error::Runtime`] when the loss diverges again
+/// and again; [`Error::Interrupted`] when the observer asks for it, once the checkpoint is written.
 pub fn descend(
     (step, engine): (&TrainingStep, &dyn Engine),
-    mut course: Course,
+    (stage, course): (&str, Course),
     feed: &mut dyn FnMut(u64) -> Result<Vec<Tensor>>,
-    tell: &mut dyn FnMut(u64, &[f32]),
+    observer: &mut dyn Observer,
 ) -> Result<Descent> {
-    let mut state: Vec<Tensor> = step.state.iter().map(|(_, start)| start.clone()).collect();
-    let (mut losses, mut done) = (Vec::new(), 0);
-    if let Some(found) = course.checkpoints.as_ref().map(Checkpoints::found).transpose()?.flatten() {
-        (state, losses, done) = restore(step, &mut course, found)?;
+    let Course { steps, rate, checkpoints, until } = course;
+    let mut kept = Kept::at_start(step, rate);
+    if let Some(found) = checkpoints.as_ref().map(Checkpoints::found).transpose()?.flatten() {
+        kept = kept.restored(step, found)?;
     }
-    let resumed = done;
-    let mut session =
-        engine.load_steps(&step.graph, &state, &SessionOptions { prepacking: true, ..SessionOptions::default() })?;
-    let mut written: Option<Instant> = None;
-    while done < course.steps {
+    let resumed = kept.done();
+    let options = SessionOptions { prepacking: true, ..SessionOptions::default() };
+    let mut session = engine.load_steps(&step.graph, &kept.state, &options)?;
+    let (mut done, mut written) = (kept.done(), None::<Instant>);
+    while kept.done() < steps && until.is_none_or(|until| Instant::now() < until) {
         let mut feeds = feed(done)?;
-        feeds.push(step.optimiser.rates(course.rate.at(done), done));
+        feeds.push(step.optimiser.rates(kept.rate_at(done), done));
         session.step(&feeds)?;
         done += 1;
-        if !done.is_multiple_of(step.losses as u64) && done < course.steps {
+        if observer.is_interrupted() {
+            return Err(interrupted(stage, &kept, step, checkpoints.as_ref())?);
+        }
+        if !done.is_multiple_of(step.losses as u64) && done < steps {
             continue;
         }
-        let new = newest(step, session.as_ref(), done - losses.len() as u64)?;
-        if let Some(place) = new.iter().position(|loss| !loss.is_finite()) {
-            let message =
-                format!("the loss became {} in step {}; lower the learning rate", new[place], losses.len() + place);
-            return Err(Error::runtime("training", message));
+        let found = Reading::of(step, session.as_ref(), done - kept.done())?;
+        if let Some(reason) = kept.divergence(&found) {
+            observer.note(&kept.go_back((stage, done), reason)?);
+            for (index, value) in kept.state.iter().enumerate() {
+                session.write(index, value)?;
+            }
+            done = kept.done();
+            continue;
         }
-        course.rate.tell(mean(&new));
-        losses.extend(new);
-        tell(done, &losses);
-        let is_due = |c: &&Checkpoints| written.is_none_or(|last| last.elapsed() >= c.interval) || done == course.steps;
-        if let Some(checkpoints) = course.checkpoints.as_ref().filter(is_due) {
-            write(checkpoints, step, session.as_ref(), (&course.rate, &losses))?;
+        kept.keep(found);
+        observer.progress(&Progress { stage, done, steps, losses: &kept.history.last() });
+        let is_due = |c: &&Checkpoints| written.is_none_or(|last| last.elapsed() >= c.interval) || done == steps;
+        if let Some(checkpoints) = checkpoints.as_ref().filter(is_due) {
+            kept.write(step, checkpoints)?;
             written = Some(Instant::now());
         }
     }
-    let state = (0..step.state.len()).map(|index| session.read(index)).collect::<Result<_>>()?;
-    Ok(Descent { state, losses, resumed })
+    let Kept { state, history, rollbacks, .. } = kept;
+    Ok(Descent { state, history, resumed, rollbacks })
 }
 
-/// Returns the last `count` losses.
-fn newest(step: &TrainingStep, session: &dyn StepSession, count: u64) -> Result<Vec<f32>> {
-    let ring = session.read(step.place_of_losses())?.to_f32()?;
-    let count = usize::try_from(count).unwrap_or(usize::MAX).min(ring.len());
-    Ok(ring[ring.len() - count..].to_vec())
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn mean(losses: &[f32]) -> f32 {
-    losses.iter().sum::<f32>() / losses.len().max(1) as f32
-}
-
-fn write(
-    checkpoints: &Checkpoints,
-    step: &TrainingStep,
-    session: &dyn StepSession,
-    (rate, losses): (&LearningRate, &[f32]),
-) -> Result<()> {
-    let mut about = About::new(checkpoints.run.clone(), losses.len() as u64);
-    let schedule = serde_json::to_string(&rate.state()).map_err(|e| Error::malformed("schedule", e.to_string()))?;
-    about.notes.insert(SCHEDULE.to_owned(), schedule);
-    let mut tensors = BTreeMap::from([(HISTORY.to_owned(), Tensor::from_f32(&[losses.len()], losses))]);
-    for (index, (name, _)) in step.state.iter().enumerate() {
-        tensors.insert(name.clone(), session.read(index)?);
+fn interrupted(stage: &str, kept: &Kept, step: &TrainingStep, checkpoints: Option<&Checkpoints>) -> Result<Error> {
+    let Some(checkpoints) = checkpoints else {
+        let text = format!("{stage} stopped at step {}; nothing is kept without --run-folder", kept.done());
+        return Ok(Error::Interrupted(text));
+    };
+    if kept.done() > 0 {
+        kept.write(step, checkpoints)?;
     }
-    Checkpoint { tensors, about }.write(&checkpoints.path)
+    let folder = checkpoints.path.parent().unwrap_or(&checkpoints.path).display();
+    Ok(Error::Interrupted(format!("{stage} stopped at step {}; go on with --resume {folder}", kept.done())))
 }
 
-/// Returns state, losses and number of steps of a checkpoint, and sets the schedule.
-fn restore(step: &TrainingStep, course: &mut Course, found: Checkpoint) -> Result<(Vec<Tensor>, Vec<f32>, u64)> {
-    let Checkpoint { mut tensors, about } = found;
-    let missing = |what: &str| Error::malformed("checkpoint", format!("holds no \"{what}\"; start anew"));
-    let mut take = |name: &str| tensors.remove(name).ok_or_else(|| missing(name));
-    let state = step.state.iter().map(|(name, _)| take(name)).collect::<Result<_>>()?;
-    let losses = take(HISTORY)?.to_f32()?;
-    let schedule = about.notes.get(SCHEDULE).and_then(|text| serde_json::from_str(text).ok());
-    course.rate = course.rate.clone().resumed(schedule.ok_or_else(|| missing(SCHEDULE))?);
-    Ok((state, losses, about.steps))
+/// What is read of a session: the losses since the last time, and the state.
+struct Reading {
+    losses: Vec<f32>,
+    width: usize,
+    state: Vec<Tensor>,
+}
+
+impl Reading {
+    fn of(step: &TrainingStep, session: &dyn StepSession, count: u64) -> Result<Self> {
+        let state = (0..step.state.len()).map(|index| session.read(index)).collect::<Result<Vec<_>>>()?;
+        let (width, ring) = (1 + step.terms.len(), state[step.place_of_losses()].to_f32()?);
+        let count = usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(width).min(ring.len());
+        Ok(Self { losses: ring[ring.len() - count..].to_vec(), width, state })
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn mean(&self) -> f32 {
+        let losses = self.losses.iter().step_by(self.width);
+        losses.sum::<f32>() / (self.losses.len() / self.width).max(1) as f32
+    }
+}
+
+/// Where a descent can go back to.
+#[derive(Clone, Debug)]
+struct Kept {
+    state: Vec<Tensor>,
+    history: History,
+    rate: LearningRate,
+    /// The steps whose losses the state keeps.
+    window: usize,
+    rollbacks: Vec<Rollback>,
+}
+
+impl Kept {
+    fn at_start(step: &TrainingStep, rate: LearningRate) -> Self {
+        let state = step.state.iter().map(|(_, start)| start.clone()).collect();
+        Self { state, history: History::new(&step.terms), rate, window: step.losses, rollbacks: Vec::new() }
+    }
+
+    fn done(&self) -> u64 {
+        self.history.steps()
+    }
+
+    /// Returns the learning rate of `step`, which every way back made smaller.
+    fn rate_at(&self, step: u64) -> f64 {
+        self.rollbacks.iter().fold(self.rate.at(step), |rate, _| rate * SLOWER)
+    }
+
+    /// Returns what diverged, if anything did.
+    fn divergence(&self, found: &Reading) -> Option<String> {
+        if let Some(place) = found.losses.iter().position(|loss| !loss.is_finite()) {
+            let step = self.done() + (place / found.width) as u64;
+            return Some(format!("the loss became {} in step {step}", found.losses[place]));
+        }
+        let broken = found.state.iter().any(|t| t.to_f32().is_ok_and(|values| values.iter().any(|v| !v.is_finite())));
+        if broken {
+            return Some("what is trained is no longer finite".to_owned());
+        }
+        let losses = self.history.loss();
+        #[allow(clippy::cast_precision_loss)]
+        let before = losses.chunks(self.window).map(|w| (w.iter().sum::<f32>() / w.len() as f32).abs()).fold(0.0, f32::max);
+        let mean = found.mean();
+        (before > 0.0 && mean > EXPLOSION * before).then(|| format!("the loss rose to {mean:.3}, from {before:.3} at most"))
+    }
+
+    fn keep(&mut self, found: Reading) {
+        self.rate.tell(found.mean());
+        self.history.extend(&found.losses);
+        self.state = found.state;
+    }
+
+    /// Slows down, and returns what is to be said of it.
+    fn go_back(&mut self, (stage, at): (&str, u64), reason: String) -> Result<String> {
+        if self.rollbacks.len() == MOST_ROLLBACKS {
+            let message = format!("{reason}, after {MOST_ROLLBACKS} times of going back; lower the learning rate");
+            return Err(Error::runtime("training", message));
+        }
+        let text = format!("{stage}: {reason}; back to step {}, at half the learning rate", self.done());
+        self.rollbacks.push(Rollback { at, to: self.done(), reason });
+        Ok(text)
+    }
+
+    fn write(&self, step: &TrainingStep, checkpoints: &Checkpoints) -> Result<()> {
+        let mut about = About::new(checkpoints.run.clone(), self.done());
+        about.notes.insert(SCHEDULE.to_owned(), json(&self.rate.state())?);
+        about.notes.insert(ROLLBACKS.to_owned(), json(&self.rollbacks)?);
+        let mut tensors = BTreeMap::from([(HISTORY.to_owned(), self.history.to_tensor())]);
+        let state = step.state.iter().zip(&self.state);
+        tensors.extend(state.map(|((name, _), value)| (name.clone(), value.clone())));
+        Checkpoint { tensors, about }.write(&checkpoints.path)
+    }
+
+    fn restored(self, step: &TrainingStep, found: Checkpoint) -> Result<Self> {
+        let Checkpoint { mut tensors, about } = found;
+        let missing = |what: &str| Error::malformed("checkpoint", format!("holds no \"{what}\"; start anew"));
+        let mut take = |name: &str| tensors.remove(name).ok_or_else(|| missing(name));
+        let state = step.state.iter().map(|(name, _)| take(name)).collect::<Result<_>>()?;
+        let history = self.history.with(&take(HISTORY)?)?;
+        let note = |name: &str| about.notes.get(name).ok_or_else(|| missing(name));
+        let schedule = serde_json::from_str(note(SCHEDULE)?).map_err(|_| missing(SCHEDULE))?;
+        let rollbacks = serde_json::from_str(note(ROLLBACKS)?).map_err(|_| missing(ROLLBACKS))?;
+        Ok(Self { state, history, rate: self.rate.resumed(schedule), rollbacks, ..self })
+    }
+}
+
+fn json(plain: &impl Serialize) -> Result<String> {
+    serde_json::to_string(plain).map_err(|e| Error::malformed("checkpoint", e.to_string()))
 }

@@ -76,7 +76,7 @@ impl Distillation {
     pub fn step(&self, batch: usize, lowering: &Lowering) -> Result<TrainingStep> {
         let builder = Builder::new("training_step");
         let (loss, vectors) = self.loss(&builder, batch)?;
-        training_step(loss, &vectors, (self.optimiser, self.losses), lowering)
+        training_step(loss, &[], &vectors, (self.optimiser, self.losses), lowering)
     }
 
     fn loss<'b>(&self, builder: &'b Builder, batch: usize) -> Result<(Expr<'b>, [(Expr<'b>, &TrainedVector); 2])> {

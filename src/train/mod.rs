@@ -3,17 +3,21 @@
 //! A step counts from 0: its number is how many steps were done before it.
 
 mod batch;
+mod blocks;
+mod chance;
 mod checkpoint;
 mod descent;
 mod distance;
 mod distillation;
 mod fake_quantize;
-mod losses;
+mod history;
+pub mod losses;
 mod memory;
 mod optimiser;
 mod parameters;
 mod pool;
 mod readout;
+mod run;
 mod schedule;
 mod settings;
 mod step;
@@ -22,17 +26,21 @@ mod targets;
 mod vector;
 
 pub use batch::fitting_batch;
+pub use blocks::{Block, blocks};
+pub use chance::chance;
 pub use checkpoint::{About, Checkpoint, Identity, fingerprint};
-pub use descent::{Checkpoints, Course, Descent, descend};
+pub use descent::{Checkpoints, Course, Descent, Rollback, descend};
 pub use distance::{Network, distance};
 pub use distillation::Distillation;
 pub use fake_quantize::fake_quantize;
+pub use history::{History, LOSS};
 pub use losses::{kl_logits, relative_square};
 pub use memory::peak_bytes;
 pub use optimiser::Optimiser;
 pub use parameters::{Entry, Parameters};
 pub use pool::Pool;
 pub use readout::{Trained, read_out};
+pub use run::Run;
 pub use schedule::{LearningRate, Plateau, Schedule};
 pub use settings::{RunFolder, Settings};
 pub use step::{TrainingStep, training_step};

@@ -1,10 +1,9 @@
 //! Inputs that steps are fed with: made once, picked anew for each step.
 
 use bytes::BytesMut;
-use rand::SeedableRng;
 use rand::seq::index;
-use rand_chacha::ChaCha8Rng;
 
+use super::chance::chance;
 use crate::error::{Error, Result};
 use crate::ir::Tensor;
 
@@ -41,11 +40,7 @@ impl Pool {
     /// # Errors
     /// When an input has elements of less than a byte.
     pub fn batch(&self, step: u64) -> Result<Vec<Tensor>> {
-        let mut key = [0; 32];
-        for (place, number) in [self.seed, self.stage, step].into_iter().enumerate() {
-            key[8 * place..8 * place + 8].copy_from_slice(&number.to_le_bytes());
-        }
-        let picked = index::sample(&mut ChaCha8Rng::from_seed(key), self.samples, self.batch);
+        let picked = index::sample(&mut chance(self.seed, self.stage, step), self.samples, self.batch);
         self.inputs.iter().map(|tensor| rows(tensor, &picked.iter().collect::<Vec<usize>>())).collect()
     }
 }

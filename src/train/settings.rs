@@ -1,6 +1,7 @@
 //! What the user says of training.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// Where a run leaves checkpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,4 +25,6 @@ pub struct Settings {
     pub save_graphs: Option<PathBuf>,
     /// The folder of checkpoints.
     pub folder: Option<RunFolder>,
+    /// When training ends, whatever is left to do.
+    pub deadline: Option<Instant>,
 }

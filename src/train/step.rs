@@ -16,17 +16,21 @@ pub struct TrainingStep {
     pub state: Vec<(String, Tensor)>,
     /// The optimiser, whose rates are fed.
     pub optimiser: Optimiser,
-    /// Losses that the state keeps.
+    /// Steps whose losses the state keeps.
     pub losses: usize,
+    /// The names of the loss's terms, which the state keeps beside it.
+    pub terms: Vec<&'static str>,
 }
 
 /// Returns the step that descends `loss` over the inputs of `vectors` by `optimiser`, one elementwise update each, and
-/// keeps the last `losses` losses in its state, the newest last. The graph is as `lowering` writes it.
+/// keeps the last `losses` losses in its state, the newest last, each with its `terms` behind it. The graph is as
+/// `lowering` writes it.
 ///
 /// # Errors
 /// An operator without gradient rule, named, with the model's node; the first mistake in what was built.
 pub fn training_step<'b>(
     loss: Expr<'b>,
+    terms: &[(&'static str, Expr<'b>)],
     vectors: &[(Expr<'b>, &TrainedVector)],
     (optimiser, losses): (Optimiser, usize),
     lowering: &Lowering,
@@ -46,9 +50,12 @@ pub fn training_step<'b>(
         let zeros = Tensor::from_f32(&shape, &vec![0.0; input.len()]);
         made.extend(moments.into_iter().zip(next_moments).map(|(m, next)| (m.name(), zeros.clone(), m, next)));
     }
-    let ring = builder.input("losses", DType::F32, &[losses]);
-    let next = ring.slice(0, 1..losses).concat(&[loss.reshape(&[1])], 0);
-    made.push((ring.name(), Tensor::from_f32(&[losses], &vec![0.0; losses]), ring, next));
+    let width = 1 + terms.len();
+    let ring = builder.input("losses", DType::F32, &[losses, width]);
+    let newest: Vec<Expr> = std::iter::once(loss).chain(terms.iter().map(|term| term.1)).collect();
+    let newest: Vec<Expr> = newest.into_iter().map(|one| one.reshape(&[1, 1])).collect();
+    let next = ring.slice(0, 1..losses).concat(&[newest[0].concat(&newest[1..], 1)], 0);
+    made.push((ring.name(), Tensor::from_f32(&[losses, width], &vec![0.0; losses * width]), ring, next));
     let names: Vec<String> = made.iter().map(|(name, ..)| format!("{name}.next")).collect();
     let outputs: Vec<(&str, Expr)> = names.iter().zip(&made).map(|(name, (.., next))| (name.as_str(), *next)).collect();
     let mut graph = builder.finish_by(lowering, &outputs)?;
@@ -57,7 +64,8 @@ pub fn training_step<'b>(
     // Feeds keep their order, in which the rates come behind what the loss reads.
     graph.inputs.splice(0..0, state);
     let state = made.into_iter().map(|(name, start, ..)| (name, start)).collect();
-    Ok(TrainingStep { graph, state, optimiser, losses })
+    let terms = terms.iter().map(|term| term.0).collect();
+    Ok(TrainingStep { graph, state, optimiser, losses, terms })
 }
 
 impl TrainingStep {

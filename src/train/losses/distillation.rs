@@ -1,5 +1,6 @@
 //! Distances between what a student and its teacher compute.
 
+use super::{log_softmax, small};
 use crate::expr::Expr;
 
 /// Returns `T² · Σ p (log p - log q)` with `p = softmax(teacher / T)` and `q = softmax(student / T)`, summed over classes
@@ -15,23 +16,10 @@ pub fn kl_logits<'b>(teacher: Expr<'b>, student: Expr<'b>, temperature: f32) -> 
     divergence * (temperature * temperature / small(batch))
 }
 
-/// Returns `x - log Σ exp x` of `x: [N, classes]`. tract takes the logarithm of a Softmax for LogSoftmax, which is that of 0
-/// where a class is far behind (seen in 0.23.9).
-#[track_caller]
-fn log_softmax(x: Expr) -> Expr {
-    let x = x - x.stop_gradient().largest(&[1], true);
-    x - x.exp().sum(&[1], true).log()
-}
-
 /// Returns `Σ (student - teacher)² / Σ teacher²`; no gradient passes the teacher.
 #[track_caller]
 pub fn relative_square<'b>(teacher: Expr<'b>, student: Expr<'b>) -> Expr<'b> {
     let teacher = teacher.stop_gradient();
     let energy = teacher.square().sum(&[], false).max(teacher.builder().scalar(f32::MIN_POSITIVE));
     (student - teacher).square().sum(&[], false) / energy
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn small(n: usize) -> f32 {
-    n as f32
 }

@@ -1,0 +1,170 @@
+//! `dfq-onnx synth`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::arguments::{EngineArguments, positive};
+use super::destination::{destinations, write_whole};
+use super::model::GraphArguments;
+use super::preprocess::InputArguments;
+use super::training::TrainingArguments;
+use super::{Format, print};
+use crate::data::npz_bytes;
+use crate::error::{Error, Result};
+use crate::ir::Tensor;
+use crate::pipeline::{Config, make_inputs};
+use crate::report::{SynthesisDocument, loss_curves, render_synthesis, sheet};
+use crate::synthesis::{Made, Options, TERMS};
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// The float model
+    model: PathBuf,
+    #[command(flatten)]
+    images: ImageArguments,
+    /// Where the inputs go, as .npz; a sheet (.png), curves of losses (.svg) and a report (.report.json) go beside it
+    /// [default: MODEL.synthetic.npz]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    training: TrainingArguments,
+    #[command(flatten)]
+    graph: GraphArguments,
+    #[command(flatten)]
+    input: InputArguments,
+    /// Everything random follows from it
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Tell batch, memory and losses, and make nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// How results are printed
+    #[arg(long, default_value = "table")]
+    format: Format,
+    #[command(flatten)]
+    engine: EngineArguments,
+}
+
+/// How images are made.
+#[derive(Args)]
+pub(super) struct ImageArguments {
+    /// Images to make
+    #[arg(short = 'n', long, value_name = "N", default_value_t = Options::default().images, value_parser = images)]
+    images: usize,
+    /// Weight of a term of the loss in place of its default; 0 leaves it out (repeatable)
+    #[arg(long, value_name = "NAME=WEIGHT", value_parser = weight, long_help = terms())]
+    loss: Vec<(String, f64)>,
+    /// Choose a class for each image, all as often
+    #[arg(long)]
+    conditional: bool,
+    /// Let convolutions with strides see their inputs where they are, not shifted by up to a pixel
+    #[arg(long)]
+    no_swing: bool,
+    /// Neither mirror nor shift images while they are made
+    #[arg(long)]
+    no_augment: bool,
+    /// Smooth images by a Gaussian of so many pixels
+    #[arg(long, value_name = "PIXELS", value_parser = positive)]
+    low_pass: Option<f32>,
+}
+
+impl ImageArguments {
+    /// Returns what these flags and those of training say.
+    pub(super) fn options(&self, steps: Option<u64>, learning_rate: Option<f64>) -> Options {
+        let usual = Options::default();
+        Options {
+            images: self.images,
+            steps: steps.unwrap_or(usual.steps),
+            learning_rate: learning_rate.unwrap_or(usual.learning_rate),
+            loss: self.loss.clone(),
+            conditional: self.conditional,
+            swing: !self.no_swing,
+            augment: !self.no_augment,
+            low_pass: self.low_pass.map_or(0.0, f64::from),
+        }
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    let output = arguments.output.clone().unwrap_or_else(|| arguments.model.with_extension("synthetic.npz"));
+    let beside = ["png", "svg", "report.json"].map(|extension| output.with_extension(extension));
+    let [output, sheet, curves, report] = match arguments.dry_run {
+        true => [&output, &beside[0], &beside[1], &beside[2]].map(PathBuf::clone),
+        false => destinations(&arguments.model, [&output, &beside[0], &beside[1], &beside[2]])?,
+    };
+    let settings = arguments.training.plain_settings()?;
+    let config = Config {
+        output: (!arguments.dry_run).then(|| output.clone()),
+        synthesis: arguments.images.options(settings.steps, settings.learning_rate),
+        training: settings,
+        input_shapes: arguments.graph.input_shape.clone(),
+        statistics: arguments.graph.bn_stats.clone(),
+        input: arguments.input.input(),
+        seed: arguments.seed,
+        ..Config::of_model(&arguments.model)
+    };
+    let engines = arguments.engine.start()?;
+    let mut observer = super::progress::Reporter::start()?;
+    let (made, mut document) = make_inputs(&config, &engines, &mut observer)?;
+    if !arguments.dry_run {
+        write(&made, &mut document, [&output, &sheet, &curves])?;
+        write_whole(&report, serde_json::to_string_pretty(&document)?.as_bytes())?;
+    }
+    match arguments.format {
+        Format::Table => print(&render_synthesis(&document))?,
+        Format::Json => print(&serde_json::to_string_pretty(&document)?)?,
+    }
+    Ok(0)
+}
+
+/// Writes the inputs, a sheet where they are images, and curves of losses.
+fn write(made: &Made, document: &mut SynthesisDocument, [output, image, drawing]: [&Path; 3]) -> Result<()> {
+    let &[ref fed] = made.inputs.as_slice() else {
+        return Err(Error::unsupported("model", "takes several inputs; one is written"));
+    };
+    let answers = document.synthesis.answers.as_ref();
+    let classes = answers.map(|answers| {
+        let classes: Vec<i64> = answers.classes.iter().map(|&class| i64::try_from(class).unwrap_or(-1)).collect();
+        Tensor::from_i64(&[classes.len()], &classes)
+    });
+    // Not "labels": nobody labelled them.
+    let classes = classes.as_ref().map(|tensor| ("teacher_classes", tensor));
+    let arrays: Vec<(&str, &Tensor)> = std::iter::once(("images", fed)).chain(classes).collect();
+    write_whole(output, &npz_bytes(&arrays)?)?;
+    document.output = Some(output.to_owned());
+    if let Some(images) = made.images.as_ref().filter(|images| images.shape().len() == 4) {
+        write_whole(image, &sheet(images, &document.input)?)?;
+        document.sheet = Some(image.to_owned());
+    }
+    if let Ok(drawn) = loss_curves(&document.synthesis) {
+        write_whole(drawing, drawn.as_bytes())?;
+        document.curves = Some(drawing.to_owned());
+    }
+    Ok(())
+}
+
+fn images(text: &str) -> Result<usize, String> {
+    let images = text.parse::<usize>().ok().filter(|n| (1..=1_000_000).contains(n));
+    images.ok_or_else(|| "expected a number of images from 1 to 1000000".to_owned())
+}
+
+fn weight(text: &str) -> Result<(String, f64), String> {
+    let refused = || "expected NAME=WEIGHT, such as tv=0.1".to_owned();
+    let (name, weight) = text.split_once('=').ok_or_else(refused)?;
+    let weight = weight.trim().parse::<f64>().ok().filter(|w| w.is_finite() && *w >= 0.0).ok_or_else(refused)?;
+    Ok((name.trim().to_owned(), weight))
+}
+
+fn terms() -> String {
+    let row = |term: &crate::synthesis::Term| {
+        let [with, without] = term.weights;
+        format!("  {:<17} {with:>4} {without:>4}  {}", term.name, term.summary)
+    };
+    let rows: Vec<String> = TERMS.iter().map(row).collect();
+    format!(
+        "Weight of a term of the loss in place of its default; 0 leaves it out (repeatable). Terms, with their weights \
+         where the model has statistics of batch normalisation and where it has none:\n{}",
+        rows.join("\n")
+    )
+}

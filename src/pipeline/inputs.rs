@@ -1,0 +1,37 @@
+//! `synth`: inputs made up for a model, without quantizing it.
+
+use super::Config;
+use super::clock::Clock;
+use super::student::{load, prepare, synthesis};
+use crate::error::Result;
+use crate::observe::Observer;
+use crate::report::SynthesisDocument;
+use crate::runtime::Engines;
+use crate::synthesis::Made;
+
+/// Makes inputs for the model; writes nothing but checkpoints. A dry run ([`Config::output`] is none) makes none.
+///
+/// # Errors
+/// Models that cannot be read, or tell nothing that inputs could be made by; engines that fail; checkpoints of another
+/// run.
+pub fn make_inputs(
+    config: &Config,
+    engines: &Engines,
+    observer: &mut dyn Observer,
+) -> Result<(Made, SynthesisDocument)> {
+    let mut clock = Clock::new(observer);
+
+    clock.stage("load")?;
+    let loaded = load(config)?;
+
+    clock.stage("normalise")?;
+    let prepared = prepare(&loaded, config, engines)?;
+
+    clock.stage("synthesise")?;
+    let made = synthesis(&prepared, config, engines, clock.observer())?;
+
+    let runs = (engines.main().name(), engines.device().to_string());
+    let about = (config.model.clone(), config.seed);
+    let document = SynthesisDocument::new(about, runs, prepared.input.clone(), made.report.clone(), clock.finish());
+    Ok((made, document))
+}

@@ -1,0 +1,234 @@
+//! The stage that makes images: a generator for each batch, trained one after the other.
+
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use rand_distr::StandardNormal;
+use serde::Serialize;
+
+use super::answers::{Answers, answers};
+use super::step::{Making, slack};
+use super::{Generator, Options, Subject, weights};
+use crate::error::{Error, Result};
+use crate::ir::{Graph, Tensor};
+use crate::observe::Observer;
+use crate::runtime::SessionOptions;
+use crate::stats::{BatchNorm, InputStatistics};
+use crate::train::{
+    Course, Descent, LearningRate, Rollback, Run, Schedule, TrainingStep, chance, descend, fitting_batch, peak_bytes,
+};
+
+/// Images of one generator.
+const BATCH: usize = 128;
+/// Fewer images than these have no statistics worth comparing.
+const SMALLEST_BATCH: usize = 16;
+/// Keeps the numbers that are drawn here apart from those of other stages.
+const STAGE: u64 = 0x7379_6e74_6865_7369;
+
+/// What images are made of.
+pub struct Source<'a> {
+    /// The float network, its normalisations folded.
+    pub float: &'a Graph,
+    /// What those said.
+    pub norms: &'a [BatchNorm],
+    /// What is known of the network's input.
+    pub input: &'a InputStatistics,
+    /// Threads to work with; results do not depend on it.
+    pub threads: usize,
+}
+
+/// Images, and how they came about.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// One tensor for each input of the network, samples first; none in a dry run.
+    pub inputs: Vec<Tensor>,
+    /// The images `[N, C, H, W]` (or vectors `[N, C]`) among them, of floats.
+    pub images: Option<Tensor>,
+    /// What was done.
+    pub report: SynthesisReport,
+}
+
+/// How images came about.
+#[derive(Clone, Debug, Serialize)]
+pub struct SynthesisReport {
+    /// What was asked for.
+    pub options: Options,
+    /// Images of each generator.
+    pub batch: usize,
+    /// Terms of the loss, and their weights.
+    pub weights: Vec<(&'static str, f64)>,
+    /// Normalised tensors whose statistics were compared.
+    pub layers: usize,
+    /// Multiply-accumulates of the teacher and of a generator for one image.
+    pub macs: [u64; 2],
+    /// Bytes that the tensors of a step take.
+    pub step_bytes: usize,
+    /// Operators that no gradient passes.
+    pub blocked: Vec<String>,
+    /// Each generator.
+    pub generators: Vec<Trained>,
+    /// What the teacher says of the images.
+    pub answers: Option<Answers>,
+}
+
+/// How one generator was trained.
+#[derive(Clone, Debug, Serialize)]
+pub struct Trained {
+    /// Steps done.
+    pub steps: u64,
+    /// The step at which a checkpoint was taken up, 0 for one in one piece.
+    pub resumed_at: u64,
+    /// Steps that were taken back because the loss diverged.
+    pub rollbacks: Vec<Rollback>,
+    /// The loss of every step and its terms, by name.
+    pub losses: Vec<(String, Vec<f32>)>,
+}
+
+/// Makes the images of `options` for the network of `source`; `observer` hears how it goes on.
+///
+/// # Errors
+/// [`Error::Unsupported`] for networks that tell nothing images could be made by; when a checkpoint is of another run, or
+/// the engine fails.
+pub fn synthesise(source: &Source, options: &Options, run: &Run, observer: &mut dyn Observer) -> Result<Made> {
+    let subject = Subject::new(source.float, source.norms)?;
+    let weights = weights(&options.loss, !subject.normals.is_empty())?;
+    let mut making = Making {
+        weights: weights.clone(),
+        slack: Vec::new(),
+        swing: options.swing,
+        augment: options.augment,
+        low_pass: options.low_pass,
+        others: Vec::new(),
+        input: source.input.clone(),
+        subject,
+    };
+    let usual = BATCH.min(options.images.max(SMALLEST_BATCH));
+    let lowering = run.engine.lowering();
+    let classes = making.subject.scores.as_ref().map(|scores| scores.1).filter(|_| options.conditional);
+    if options.conditional && classes.is_none() {
+        return Err(Error::Usage("--conditional: the model has no class scores to choose classes of".to_owned()));
+    }
+    let generator = |batch: usize, number: u64| {
+        let sizes = (batch, making.subject.macs);
+        Generator::fresh((&making.subject.form, source.input), sizes, classes, (run.seed, STAGE ^ number))
+    };
+    let of = |batch: usize, number: u64| chosen(batch, classes, run.seed, number);
+    let others = |batch: usize| other_inputs(source, &making.subject, batch, run.seed);
+    let build = |batch: usize| -> Result<TrainingStep> {
+        let with_others = Making { others: others(batch)?, ..making.clone() };
+        with_others.step(&generator(batch, 0)?, of(batch, 0).as_ref(), &lowering)
+    };
+    let (step, batch) = fitting_batch(&making.subject.graph, run.settings, usual, &build)?;
+    let macs = [making.subject.macs, generator(batch, 0)?.macs()];
+    let mut report = SynthesisReport {
+        options: options.clone(),
+        batch,
+        weights,
+        layers: making.subject.normals.len(),
+        macs,
+        step_bytes: peak_bytes(&step.graph),
+        blocked: making.subject.blocked.clone(),
+        generators: Vec::new(),
+        answers: None,
+    };
+    let count = options.images.div_ceil(batch.max(1));
+    let key = (options, &report.weights, source.input, source.norms, making.subject.form.name.as_str());
+    let checkpoints = (0..count).map(|number| run.checkpoints(&name(number), batch, &key)).collect::<Result<Vec<_>>>()?;
+    if run.dry_run {
+        return Ok(Made { inputs: Vec::new(), images: None, report });
+    }
+    run.make_folder()?;
+    making.others = others(batch)?;
+    if report.weights.iter().any(|(name, _)| *name == "bn-slack") {
+        making.slack = slacks(&making, batch, run)?;
+    }
+    let mut batches = Vec::with_capacity(count);
+    for (number, checkpoints) in checkpoints.into_iter().enumerate() {
+        let number = number as u64;
+        let (generator, labels) = (generator(batch, number)?, of(batch, number));
+        let step = making.step(&generator, labels.as_ref(), &lowering)?;
+        let rate = LearningRate::new(
+            options.learning_rate,
+            Schedule::Cosine { steps: options.steps, floor: 0.0, warmup: 0 },
+        );
+        let course = Course { steps: options.steps, rate, checkpoints, until: run.settings.deadline };
+        let mut feed = |step| Ok(making.feeds((run.seed, STAGE ^ number, step)));
+        let title = format!("synthesis {} of {count}", number + 1);
+        let descent = descend((&step, run.engine), (&title, course), &mut feed, observer)?;
+        let readout = making.readout(&generator, labels.as_ref(), &lowering)?;
+        let state = [descent.state[step.place("weights")?].clone(), descent.state[step.place("latents")?].clone()];
+        let made = run.engine.load(&readout, &SessionOptions::default())?.run(&state)?;
+        batches.extend(made.into_iter().take(1));
+        report.generators.push(Trained::of(descent));
+    }
+    let images = Tensor::joined(&batches.iter().collect::<Vec<_>>())?.rows(0..options.images)?;
+    let images = making.subject.form.as_pixels(images)?;
+    let others = other_inputs(source, &making.subject, options.images, run.seed)?;
+    let form = &making.subject.form;
+    let floats = beside(source.float, &form.name, form.as_fed_floats(&images)?, &others);
+    report.answers = answers(&making.subject, &floats, run.engine)?;
+    let inputs = beside(source.float, &form.name, form.as_fed_tensor(&images)?, &others);
+    Ok(Made { inputs, images: Some(images), report })
+}
+
+/// Returns what the network is fed beside images on `samples` samples, by name.
+fn other_inputs(source: &Source, subject: &Subject, samples: usize, seed: u64) -> Result<Vec<(String, Tensor)>> {
+    let ids = source.float.fed_inputs();
+    if ids.len() < 2 {
+        return Ok(Vec::new());
+    }
+    let tensors = source.input.synthetic(source.float, samples, seed ^ STAGE, source.threads)?;
+    let named = ids.into_iter().map(|id| source.float.name_of(id).to_owned()).zip(tensors);
+    Ok(named.filter(|(name, _)| *name != subject.form.name).collect())
+}
+
+/// Returns the inputs of `graph` in order: `images` for the one called `name`, and the others.
+fn beside(graph: &Graph, name: &str, images: Tensor, others: &[(String, Tensor)]) -> Vec<Tensor> {
+    let input = |id| {
+        let other = others.iter().find(|(other, _)| *other == graph.name_of(id) && other != name);
+        other.map_or_else(|| images.clone(), |(_, tensor)| tensor.clone())
+    };
+    graph.fed_inputs().into_iter().map(input).collect()
+}
+
+/// Returns what each layer may be off by: what noise is off by in nine of ten channels (Zhang et al. 2021, DSG, section
+/// 3.2).
+fn slacks(making: &Making, batch: usize, run: &Run) -> Result<Vec<[f32; 2]>> {
+    let shape: Vec<usize> = making.subject.form.shape(batch);
+    let mut rng = chance(run.seed, STAGE, u64::MAX - 3);
+    let channel = |c: usize| making.input.channel(c);
+    let sizes: usize = shape[2..].iter().product();
+    let value = |i: usize| -> f32 {
+        let (mean, std) = channel(i / sizes % shape[1]);
+        #[allow(clippy::cast_possible_truncation)]
+        let (mean, std) = (mean as f32, std as f32);
+        mean + std * rng.sample::<f32, _>(StandardNormal)
+    };
+    let values: Vec<f32> = (0..shape.iter().product()).map(value).collect();
+    let noise = making.input.clamp(Tensor::from_f32(&shape, &values))?;
+    let off = run.engine.load(&making.off(batch)?, &SessionOptions::default())?.run(&[noise])?;
+    let slacks = off.chunks(2).map(|pair| Ok([slack(&pair[0].to_f32()?), slack(&pair[1].to_f32()?)]));
+    slacks.collect()
+}
+
+impl Trained {
+    fn of(descent: Descent) -> Self {
+        let Descent { history, resumed, rollbacks, .. } = descent;
+        let losses = history.names().map(|name| (name.to_owned(), history.term(name)));
+        Self { steps: history.steps(), resumed_at: resumed, rollbacks, losses: losses.collect() }
+    }
+}
+
+/// The name of the checkpoints of a generator.
+fn name(number: usize) -> String {
+    format!("synthesis-{number}")
+}
+
+/// Returns classes for a batch, all of them as often as each other but for one, `[N, classes]`.
+fn chosen(batch: usize, classes: Option<usize>, seed: u64, number: u64) -> Option<Tensor> {
+    let classes = classes?;
+    let mut drawn: Vec<usize> = (0..batch).map(|i| i % classes).collect();
+    drawn.shuffle(&mut chance(seed, STAGE ^ number, u64::MAX - 2));
+    let mut ones = vec![0.0; batch * classes];
+    drawn.iter().enumerate().for_each(|(i, class)| ones[i * classes + class] = 1.0);
+    Some(Tensor::from_f32(&[batch, classes], &ones))
+}

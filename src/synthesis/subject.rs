@@ -1,0 +1,177 @@
+//! The network that images are made for: where its statistics are compared, and what it says of images.
+
+use super::form::Form;
+use crate::autodiff::has_rule;
+use crate::error::{Error, Result};
+use crate::expr::OPSET;
+use crate::ir::{Attrs, DType, Graph, Node, ValueId};
+use crate::plan::{is_layer, total_macs};
+use crate::stats::BatchNorm;
+use crate::train::losses::ChannelNormal;
+use crate::train::targets;
+use crate::{onnx, shape};
+
+/// A float network without normalisations, cut to what images are made by.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The graph, at the operator set of expressions; its image is of floats.
+    pub graph: Graph,
+    /// The input that images are made for.
+    pub form: Form,
+    /// Multiply-accumulates of a sample.
+    pub macs: u64,
+    /// What batch normalisation kept of tensors that gradients reach.
+    pub normals: Vec<ChannelNormal>,
+    /// Class scores before a trailing Softmax, and the number of classes.
+    pub scores: Option<(String, usize)>,
+    /// What the layer of the scores reads.
+    pub features: Option<String>,
+    /// What convolutions with strides read, each by an Identity of its own.
+    pub swings: Vec<Swing>,
+    /// Operators that no gradient passes: what lies behind them says nothing.
+    pub blocked: Vec<String>,
+}
+
+/// A tensor that only a convolution with strides reads.
+#[derive(Clone, Debug)]
+pub struct Swing {
+    /// The tensor.
+    pub tensor: String,
+    /// Height and width.
+    pub size: [usize; 2],
+}
+
+impl Subject {
+    /// Returns the network of `float`, whose normalisations were folded and said `norms`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for inputs that cannot be made, and where no gradient reaches any statistics or scores.
+    pub fn new(float: &Graph, norms: &[BatchNorm]) -> Result<Self> {
+        let mut graph = float.clone();
+        onnx::upgrade(&mut graph, OPSET)?;
+        shape::infer(&mut graph)?;
+        let (form, macs) = (Form::of(&graph)?, total_macs(&graph));
+        if form.is_bytes {
+            as_floats(&mut graph, &form)?;
+        }
+        let reach = Reach::of(&graph, &form.name);
+        let normals = norms.iter().map(ChannelNormal::of).filter(|normal| {
+            let found = graph.find(&normal.tensor).filter(|id| reach.passes[id.index()]);
+            let channels = found.and_then(|id| graph.value(id).shape.as_ref()?.get(1)?.known());
+            channels == Some(normal.mean.len())
+        });
+        let normals: Vec<ChannelNormal> = normals.collect();
+        let scores = scores(&graph).filter(|(id, _)| reach.passes[id.index()]);
+        let features = scores.and_then(|(id, _)| features(&graph, id)).map(|id| graph.name_of(id).to_owned());
+        let scores = scores.map(|(id, classes)| (graph.name_of(id).to_owned(), classes));
+        if normals.is_empty() && scores.is_none() {
+            let blocked = reach.blocked.first().cloned();
+            let why = blocked.map_or("it has no statistics of batch normalisation and no class scores".to_owned(), |op| {
+                format!("no gradient passes {op}")
+            });
+            let message = format!("tells nothing that inputs could be made by: {why}; give statistics with --bn-stats");
+            return Err(Error::unsupported("model", message));
+        }
+        let names = normals.iter().map(|normal| normal.tensor.as_str());
+        let outputs: Vec<&str> = names.chain(scores.iter().map(|s| s.0.as_str())).chain(features.as_deref()).collect();
+        let mut made = Self {
+            form,
+            macs,
+            normals: normals.clone(),
+            scores: scores.clone(),
+            features: features.clone(),
+            swings: Vec::new(),
+            blocked: reach.blocked,
+            graph: graph.clone(),
+        };
+        made.graph.cut(&outputs);
+        made.place_swings()?;
+        Ok(made)
+    }
+
+    /// Puts an Identity before every convolution with strides.
+    fn place_swings(&mut self) -> Result<()> {
+        let graph = &mut self.graph;
+        let is_strided = |node: &Node| {
+            node.is("Conv") && node.ints("strides").is_some_and(|s| s.len() == 2 && s.iter().any(|&s| s > 1))
+        };
+        let strided: Vec<usize> = (0..graph.nodes.len()).filter(|&i| is_strided(&graph.nodes[i])).collect();
+        for at in strided {
+            let Some(x) = graph.nodes[at].input(0) else { continue };
+            let dims = graph.value(x).shape.clone().unwrap_or_default();
+            let size = |axis: usize| dims.get(axis).and_then(|dim| dim.known());
+            let (Some(height), Some(width)) = (size(2), size(3)) else { continue };
+            let y = graph.add_value(&format!("{}_swung", graph.name_of(x)));
+            (graph.value_mut(y).dtype, graph.value_mut(y).shape) = (graph.value(x).dtype, Some(dims));
+            graph.nodes[at].inputs[0] = Some(y);
+            graph.nodes.push(Node::new("Identity", [x], [y], Attrs::default()));
+            self.swings.push(Swing { tensor: graph.name_of(y).to_owned(), size: [height, width] });
+        }
+        graph.sort()
+    }
+}
+
+/// Lets the network take floats where it casts bytes to them.
+fn as_floats(graph: &mut Graph, form: &Form) -> Result<()> {
+    let refused = || Error::unsupported(format!("input \"{}\"", form.name), "bytes are read by another operator than Cast");
+    let input = graph.find(&form.name).ok_or_else(refused)?;
+    graph.value_mut(input).dtype = Some(DType::F32);
+    for node in graph.nodes.iter_mut().filter(|node| node.inputs.contains(&Some(input))) {
+        if !node.is("Cast") {
+            return Err(refused());
+        }
+    }
+    shape::infer(graph)
+}
+
+/// Returns the logits of a classifier.
+fn scores(graph: &Graph) -> Option<(ValueId, usize)> {
+    let target = targets(graph).tensors.into_iter().find(|target| target.holds_scores)?;
+    let id = graph.find(&target.tensor)?;
+    Some((id, graph.value(id).shape.as_ref()?.get(1)?.known()?))
+}
+
+/// Returns what the layer reads that makes `scores`.
+fn features(graph: &Graph, scores: ValueId) -> Option<ValueId> {
+    let mut at = scores;
+    loop {
+        let node = graph.maker(graph.name_of(at))?;
+        let input = node.input(0)?;
+        if is_layer(node) {
+            return Some(input);
+        }
+        at = input;
+    }
+}
+
+/// Which values depend on an input in a way that gradients pass.
+struct Reach {
+    passes: Vec<bool>,
+    /// The operators that no gradient passes and that nothing of the kind lies before.
+    blocked: Vec<String>,
+}
+
+impl Reach {
+    fn of(graph: &Graph, input: &str) -> Self {
+        let values = graph.value_ids().count();
+        let (mut follows, mut passes, mut blocked) = (vec![false; values], vec![false; values], Vec::new());
+        if let Some(id) = graph.find(input) {
+            (follows[id.index()], passes[id.index()]) = (true, true);
+        }
+        for node in graph.nodes.iter().filter(|node| !node.is("Shape") && !node.is("Size")) {
+            let inputs = || node.inputs.iter().flatten().filter(|id| follows[id.index()]);
+            if inputs().next().is_none() {
+                continue;
+            }
+            let before = inputs().all(|id| passes[id.index()]);
+            if before && !has_rule(node) {
+                blocked.push(graph.describe(node));
+            }
+            let through = before && has_rule(node);
+            for id in node.outputs.iter().flatten() {
+                (follows[id.index()], passes[id.index()]) = (true, through);
+            }
+        }
+        Self { passes, blocked }
+    }
+}

@@ -1,0 +1,154 @@
+//! The terms of the loss that images are made by. One term = one row of [`TERMS`].
+
+use crate::error::{Error, Result};
+use crate::expr::Expr;
+use crate::ir::nearest_names;
+use crate::train::losses::{
+    ChannelMoments, ChannelNormal, Distance, activation_norm, batch_entropy, cross_entropy, focal_cross_entropy,
+    gaussian_divergence, image_statistics, instance_entropy, moment_distance, sure_labels, total_variation,
+};
+
+/// How much more hard images count in [`TERMS`]' `focal`.
+const FOCUS: f32 = 2.0;
+
+/// The moments of a tensor, what batch normalisation kept of it, and what means and deviations may be off by.
+pub(super) type Compared<'a, 'b> = (ChannelMoments<'b>, &'a ChannelNormal, [f32; 2]);
+
+/// What terms are taken of.
+pub(super) struct Scene<'a, 'b> {
+    /// Images `[N, C, H, W]` with mean 0 and deviation 1; none where the network takes vectors.
+    pub images: Option<Expr<'b>>,
+    /// Each tensor that batch normalisation kept statistics of.
+    pub moments: Vec<Compared<'a, 'b>>,
+    /// Logits `[N, classes]`.
+    pub scores: Option<Expr<'b>>,
+    /// The classes that were chosen for the images, `[N, classes]`; those that the teacher is surest of where none were.
+    pub labels: Option<Expr<'b>>,
+    /// What the layer of the scores reads.
+    pub features: Option<Expr<'b>>,
+}
+
+impl<'b> Scene<'_, 'b> {
+    fn over_layers(&self, one: impl Fn(ChannelMoments<'b>, &ChannelNormal, [f32; 2]) -> Expr<'b>) -> Option<Expr<'b>> {
+        self.moments.iter().map(|(found, expected, slack)| one(*found, expected, *slack)).reduce(|sum, next| sum + next)
+    }
+
+    fn with_labels(&self, loss: impl Fn(Expr<'b>, Expr<'b>) -> Expr<'b>) -> Option<Expr<'b>> {
+        let scores = self.scores?;
+        Some(loss(scores, self.labels.unwrap_or_else(|| sure_labels(scores))))
+    }
+}
+
+/// One term.
+pub struct Term {
+    /// The name on the command line.
+    pub name: &'static str,
+    /// What it compares, and what it is after.
+    pub summary: &'static str,
+    /// Its weight where there are statistics of batch normalisation, and where there are none.
+    pub weights: [f64; 2],
+    loss: for<'b> fn(&Scene<'_, 'b>) -> Option<Expr<'b>>,
+}
+
+/// Every term.
+pub const TERMS: &[Term] = &[
+    Term {
+        name: "bn",
+        summary: "mean and deviation of normalised tensors against the statistics, summed over layers (Genie, ZeroQ)",
+        weights: [1.0, 0.0],
+        loss: |s| s.over_layers(|x, normal, _| moment_distance(x, normal, Distance::BeforeNormalisation, [0.0; 2])),
+    },
+    Term {
+        name: "bn-relative",
+        summary: "the same in units of each channel's deviation",
+        weights: [0.0, 0.0],
+        loss: |s| s.over_layers(|x, normal, _| moment_distance(x, normal, Distance::Deviations, [0.0; 2])),
+    },
+    Term {
+        name: "bn-kl",
+        summary: "the same as divergence of normal distributions (Choi et al. 2020)",
+        weights: [0.0, 0.0],
+        loss: |s| s.over_layers(|x, normal, _| gaussian_divergence(x, normal)),
+    },
+    Term {
+        name: "bn-slack",
+        summary: "bn where what noise is off by in nine of ten channels costs nothing (DSG)",
+        weights: [0.0, 0.0],
+        loss: |s| s.over_layers(|x, normal, slack| moment_distance(x, normal, Distance::BeforeNormalisation, slack)),
+    },
+    Term {
+        name: "one-hot",
+        summary: "cross-entropy with the class of each image (DAFL, GDFQ)",
+        weights: [0.0, 1.0],
+        loss: |s| s.with_labels(cross_entropy),
+    },
+    Term {
+        name: "focal",
+        summary: "the same, weighed by (1 - p)^2: hard images count more (HAST)",
+        weights: [0.0, 0.0],
+        loss: |s| s.with_labels(|scores, labels| focal_cross_entropy(scores, labels, FOCUS)),
+    },
+    Term {
+        name: "instance-entropy",
+        summary: "entropy of the teacher's answer to each image (Choi et al. 2020)",
+        weights: [0.0, 0.0],
+        loss: |s| Some(instance_entropy(s.scores?)),
+    },
+    Term {
+        name: "batch-entropy",
+        summary: "what the entropy of its mean answer lacks of even classes (Choi et al. 2020, DAFL)",
+        weights: [0.0, 1.0],
+        loss: |s| Some(batch_entropy(s.scores?)),
+    },
+    Term {
+        name: "activation-norm",
+        summary: "minus the mean magnitude of what the last layer reads (DAFL)",
+        weights: [0.0, 0.1],
+        loss: |s| Some(activation_norm(s.features?)),
+    },
+    Term {
+        name: "tv",
+        summary: "total variation of images in units of their deviation",
+        weights: [0.0, 0.1],
+        loss: |s| Some(total_variation(s.images?)),
+    },
+    Term {
+        name: "input",
+        summary: "mean and deviation of each image against those of what the network is fed (Genie, ZeroQ)",
+        weights: [0.0, 0.1],
+        loss: |s| Some(image_statistics(s.images?)),
+    },
+];
+
+/// Weights of terms by name.
+pub type Weights = Vec<(&'static str, f64)>;
+
+/// Returns the weights of all terms that count: those of the table, and in their place what `given` says.
+///
+/// # Errors
+/// [`Error::Usage`] for a name that is not in the table, with the nearest that is.
+pub fn weights(given: &[(String, f64)], has_statistics: bool) -> Result<Weights> {
+    if let Some((name, _)) = given.iter().find(|(name, _)| !TERMS.iter().any(|term| term.name == name)) {
+        let near = nearest_names(name, TERMS.iter().map(|term| term.name));
+        return Err(Error::Usage(format!("there is no term \"{name}\" of the loss; the nearest are {near}")));
+    }
+    let default = |term: &Term| term.weights[usize::from(!has_statistics)];
+    let weight = |term: &Term| given.iter().rev().find(|(name, _)| name == term.name).map_or(default(term), |g| g.1);
+    Ok(TERMS.iter().map(|term| (term.name, weight(term))).filter(|(_, weight)| *weight != 0.0).collect())
+}
+
+/// Returns the terms of `weights` that `scene` has, by name, before they are weighed; and the loss, their weighed sum.
+///
+/// # Errors
+/// [`Error::Usage`] where none is left.
+pub(super) fn loss<'b>(scene: &Scene<'_, 'b>, weights: &Weights) -> Result<(Expr<'b>, Vec<(&'static str, Expr<'b>)>)> {
+    let term = |&(name, weight): &(&'static str, f64)| {
+        let row = TERMS.iter().find(|term| term.name == name)?;
+        #[allow(clippy::cast_possible_truncation)]
+        Some((name, (row.loss)(scene)?, weight as f32))
+    };
+    let terms: Vec<(&'static str, Expr, f32)> = weights.iter().filter_map(term).collect();
+    let sum = terms.iter().map(|&(_, term, weight)| term * weight).reduce(|sum, next| sum + next);
+    let nothing = || Error::Usage("no term of the loss is left for this model; give one with --loss NAME=WEIGHT".to_owned());
+    Ok((sum.ok_or_else(nothing)?, terms.into_iter().map(|(name, term, _)| (name, term)).collect()))
+}

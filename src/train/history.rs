@@ -1,0 +1,73 @@
+//! The losses of all steps: what is descended, and the terms that it is made of.
+
+use crate::error::{Error, Result};
+use crate::ir::Tensor;
+
+/// The name of what is descended.
+pub const LOSS: &str = "loss";
+
+/// Losses of steps, those of one step side by side.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    names: Vec<String>,
+    values: Vec<f32>,
+}
+
+impl History {
+    /// Returns the history before the first step of a loss with these terms.
+    pub fn new(terms: &[&str]) -> Self {
+        Self { names: std::iter::once(&LOSS).chain(terms).map(|&name| name.to_owned()).collect(), values: Vec::new() }
+    }
+
+    /// Returns the name of the loss, then those of its terms.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
+    /// Returns the steps that there are losses of.
+    pub fn steps(&self) -> u64 {
+        (self.values.len() / self.names.len().max(1)) as u64
+    }
+
+    /// Returns the loss of every step.
+    pub fn loss(&self) -> Vec<f32> {
+        self.values.iter().step_by(self.names.len().max(1)).copied().collect()
+    }
+
+    /// Returns a term (or the loss) of every step; nothing where there is none of this name.
+    pub fn term(&self, name: &str) -> Vec<f32> {
+        let place = self.names.iter().position(|known| known == name);
+        let values = place.map(|place| self.values.iter().skip(place).step_by(self.names.len()));
+        values.into_iter().flatten().copied().collect()
+    }
+
+    /// Returns the losses of the newest step by name.
+    pub fn last(&self) -> Vec<(&str, f32)> {
+        let newest = self.values.len().saturating_sub(self.names.len());
+        self.names().zip(self.values[newest..].iter().copied()).collect()
+    }
+
+    /// Adds steps.
+    pub fn extend(&mut self, values: &[f32]) {
+        self.values.extend(values);
+    }
+
+    /// Returns the values as `[steps, names]`.
+    pub fn to_tensor(&self) -> Tensor {
+        Tensor::from_f32(&[self.values.len() / self.names.len().max(1), self.names.len()], &self.values)
+    }
+
+    /// Returns the history that [`History::to_tensor`] of one with the same names gave.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] where it has another width.
+    pub fn with(self, values: &Tensor) -> Result<Self> {
+        match *values.shape() {
+            [_, width] if width == self.names.len() => Ok(Self { values: values.to_f32()?, ..self }),
+            ref other => Err(Error::malformed(
+                "checkpoint",
+                format!("holds losses {other:?}, expected {} a step; start anew", self.names.len()),
+            )),
+        }
+    }
+}
