@@ -1,4 +1,4 @@
-//! Normalisation by the statistics of a batch, composed of means, so that gradients pass through the statistics too.
+//! Normalisation by the statistics of a batch, composed of moments, so that gradients pass through the statistics too.
 
 use super::Expr;
 use super::own::{CHANNEL_AFFINE, CHANNEL_MOMENTS};
@@ -37,15 +37,9 @@ impl<'b> Expr<'b> {
             let y = self.fail("batch_norm", format!("expected a batch of channels, found the shape {shape:?}"));
             return BatchNormalised { y, mean: y, variance: y };
         }
-        let axes: Vec<usize> = (0..shape.len()).filter(|&axis| axis != 1).collect();
-        let channels = [shape[1]];
-        let mut aligned = vec![1; shape.len()];
-        aligned[1] = shape[1];
-        let mean = self.mean(&axes, true);
-        let centred = self - mean;
-        let variance = centred.square().mean(&axes, true);
-        let gain = scale.reshape(&aligned) / (variance + epsilon).sqrt();
-        let y = centred * gain + bias.reshape(&aligned);
-        BatchNormalised { y, mean: mean.reshape(&channels), variance: variance.reshape(&channels) }
+        let (mean, variance) = self.channel_moments();
+        let gain = scale / (variance + epsilon).sqrt();
+        let y = self.channel_affine(gain, bias - mean * gain);
+        BatchNormalised { y, mean, variance }
     }
 }

@@ -53,17 +53,30 @@ impl Channels {
     /// Returns one number for each lane, those of the channels in a block again and again.
     #[inline(always)]
     pub(super) fn lanes(&self, numbers: &[f32], block: usize) -> [f32; LANES] {
-        let at = |lane: usize| numbers.get(block * self.block + lane % self.block);
-        std::array::from_fn(|lane| at(lane).copied().unwrap_or(0.0))
+        if self.block == 1 {
+            return [numbers[block]; LANES];
+        }
+        let own = &numbers[(block * self.block).min(numbers.len())..];
+        let mut lanes = [0.0; LANES];
+        for lanes in lanes.chunks_exact_mut(self.block) {
+            lanes.iter_mut().zip(own).for_each(|(lane, number)| *lane = *number);
+        }
+        lanes
     }
 
     /// Adds lanes that belong to one channel and puts its sums behind those of others.
     #[inline(always)]
     pub(super) fn keep(&self, sums: [[f64; LANES]; 2], kept: &mut Vec<f64>) {
         for lanes in sums {
-            for channel in 0..self.block {
-                kept.push(lanes.iter().skip(channel).step_by(self.block).sum());
+            if self.block == 1 {
+                kept.push(lanes.iter().sum());
+                continue;
             }
+            let mut of_channels = [0.0; LANES];
+            for lanes in lanes.chunks_exact(self.block) {
+                of_channels.iter_mut().zip(lanes).for_each(|(sum, lane)| *sum += lane);
+            }
+            kept.extend_from_slice(&of_channels[..self.block]);
         }
     }
 

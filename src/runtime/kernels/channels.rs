@@ -100,20 +100,44 @@ impl Job for Moments<'_> {
     #[inline(always)]
     fn run(self) {
         for (_, range) in self.channels.runs(self.piece, self.x.len()) {
-            let mut sums = [[0.0; LANES]; 2];
-            let mut add = |lane: usize, x: f32| {
-                let x = f64::from(x);
-                sums[0][lane] += x;
-                sums[1][lane] += x * x;
-            };
-            let (whole, rest) = self.x[range].as_chunks::<LANES>();
-            for x in whole {
-                x.iter().enumerate().for_each(|(lane, x)| add(lane, *x));
-            }
-            rest.iter().enumerate().for_each(|(lane, x)| add(lane, *x));
-            self.channels.keep(sums, self.sums);
+            self.channels.keep(moments(&self.x[range]), self.sums);
         }
     }
+}
+
+/// Two sums in every lane. An index that is not known when this is compiled would keep them in memory, so what is left of
+/// a run is filled up with zeros.
+struct Sums([f64; LANES], [f64; LANES]);
+
+impl Sums {
+    /// Adds elements and their products with others.
+    #[inline(always)]
+    fn add(&mut self, x: &[f32; LANES], others: &[f32; LANES]) {
+        for lane in 0..LANES {
+            let x = f64::from(x[lane]);
+            self.0[lane] += x;
+            self.1[lane] += x * f64::from(others[lane]);
+        }
+    }
+}
+
+fn filled(rest: &[f32]) -> [f32; LANES] {
+    let mut lanes = [0.0; LANES];
+    lanes[..rest.len()].copy_from_slice(rest);
+    lanes
+}
+
+/// Returns sums of elements and of their squares.
+#[inline(always)]
+fn moments(x: &[f32]) -> [[f64; LANES]; 2] {
+    let mut sums = Sums([0.0; LANES], [0.0; LANES]);
+    let (whole, rest) = x.as_chunks::<LANES>();
+    for x in whole {
+        sums.add(x, x);
+    }
+    let rest = filled(rest);
+    sums.add(&rest, &rest);
+    [sums.0, sums.1]
 }
 
 struct Affine<'a> {
@@ -130,10 +154,13 @@ impl Job for Affine<'_> {
     fn run(self) {
         for (block, range) in self.channels.runs(self.piece, self.x.len()) {
             let [a, b] = [self.a, self.b].map(|numbers| self.channels.lanes(numbers, block));
-            for (x, y) in self.x[range.clone()].chunks(LANES).zip(self.y[range].chunks_mut(LANES)) {
-                for (((x, y), a), b) in x.iter().zip(y).zip(&a).zip(&b) {
-                    *y = a * x + b;
-                }
+            let (x, x_rest) = self.x[range.clone()].as_chunks::<LANES>();
+            let (y, y_rest) = self.y[range].as_chunks_mut::<LANES>();
+            for (x, y) in x.iter().zip(y) {
+                *y = std::array::from_fn(|lane| a[lane] * x[lane] + b[lane]);
+            }
+            for (lane, (x, y)) in x_rest.iter().zip(y_rest).enumerate() {
+                *y = a[lane] * x + b[lane];
             }
         }
     }
@@ -154,27 +181,25 @@ impl Job for Backward<'_> {
     fn run(self) {
         for (block, range) in self.channels.runs(self.piece, self.x.len()) {
             let a = self.channels.lanes(self.a, block);
-            let mut sums = [[0.0; LANES]; 2];
-            let mut add = |lane: usize, x: f32, dy: f32| {
-                let dy = f64::from(dy);
-                sums[0][lane] += f64::from(x) * dy;
-                sums[1][lane] += dy;
-                a[lane]
-            };
-            let (x, x_rest) = self.x[range.clone()].as_chunks::<LANES>();
-            let (dy, dy_rest) = self.dy[range.clone()].as_chunks::<LANES>();
-            let (dx, dx_rest) = self.dx[range].as_chunks_mut::<LANES>();
-            for ((x, dy), dx) in x.iter().zip(dy).zip(dx) {
-                for lane in 0..LANES {
-                    dx[lane] = dy[lane] * add(lane, x[lane], dy[lane]);
-                }
-            }
-            for (lane, ((x, dy), dx)) in x_rest.iter().zip(dy_rest).zip(dx_rest).enumerate() {
-                *dx = dy * add(lane, *x, *dy);
-            }
+            let sums = gradient((&self.x[range.clone()], &self.dy[range.clone()]), &a, &mut self.dx[range]);
             self.channels.keep(sums, self.sums);
         }
     }
+}
+
+/// Writes `a·dy` and returns sums of `dy·x` and of `dy`.
+#[inline(always)]
+fn gradient((x, dy): (&[f32], &[f32]), a: &[f32; LANES], dx: &mut [f32]) -> [[f64; LANES]; 2] {
+    let mut sums = Sums([0.0; LANES], [0.0; LANES]);
+    let ((x, x_rest), (dy, dy_rest)) = (x.as_chunks::<LANES>(), dy.as_chunks::<LANES>());
+    let (dx, dx_rest) = dx.as_chunks_mut::<LANES>();
+    for ((x, dy), dx) in x.iter().zip(dy).zip(dx) {
+        sums.add(dy, x);
+        *dx = std::array::from_fn(|lane| a[lane] * dy[lane]);
+    }
+    sums.add(&filled(dy_rest), &filled(x_rest));
+    dx_rest.iter_mut().zip(a).zip(dy_rest).for_each(|((dx, a), dy)| *dx = a * dy);
+    [sums.1, sums.0]
 }
 
 #[cfg(test)]

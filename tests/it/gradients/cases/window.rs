@@ -176,7 +176,7 @@ fn normalisations() -> Vec<Case> {
     let channels: &[usize] = &[3];
     let operands = [(image, Apart), (channels, Apart), (channels, Apart), (channels, Apart), (channels, Positive)];
     vec![
-        case("ReduceMean", "batch normalisation in training mode", &operands[..3], |x| {
+        case("ChannelMoments", "batch normalisation in training mode", &operands[..3], |x| {
             x[0].batch_norm(x[1], x[2], 1e-5).y
         }),
         plain("BatchNormalization", "all trained", &operands, &[]),
