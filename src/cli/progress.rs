@@ -143,9 +143,7 @@ mod tests {
 
     #[test]
     fn terms_stand_behind_their_sum_where_there_are_several() {
-        let of = |losses: &[(&str, f32)]| {
-            super::losses(&Progress { stage: "synthesis", done: 1, steps: 2, losses })
-        };
+        let of = |losses: &[(&str, f32)]| super::losses(&Progress { stage: "synthesis", done: 1, steps: 2, losses });
         assert_eq!(of(&[("loss", 0.5)]), "loss 0.5000");
         assert_eq!(of(&[("loss", 0.5), ("bn", 0.5)]), "loss 0.5000");
         assert_eq!(of(&[("loss", 0.5), ("bn", 0.25), ("tv", 2.5)]), "loss 0.5000 (bn 0.2500, tv 2.5000)");

@@ -17,8 +17,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use coverage::{render_audit, with_plan};
-pub use inspection::{Inspection, inspect, render_inspection};
 pub use curves::{Curve, curves};
+pub use inspection::{Inspection, inspect, render_inspection};
 pub use ranking::{Ranking, render_auto_bits, render_ranking};
 pub use sheet::sheet;
 pub use summary::{

@@ -116,14 +116,11 @@ pub fn loss_curves(synthesis: &SynthesisReport) -> Result<String> {
 pub fn render_synthesis(document: &SynthesisDocument) -> String {
     let SynthesisDocument { synthesis, input: fed, .. } = document;
     let show = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-    let written: Vec<String> = [&document.output, &document.sheet, &document.curves].into_iter().filter_map(show).collect();
+    let written: Vec<String> =
+        [&document.output, &document.sheet, &document.curves].into_iter().filter_map(show).collect();
     let written = if written.is_empty() { "(nothing written)".to_owned() } else { written.join(", ") };
-    let mut parts = vec![format!(
-        "{} -> {written}\nseed {}, engine: {}",
-        document.model.display(),
-        document.seed,
-        document.engine
-    )];
+    let mut parts =
+        vec![format!("{} -> {written}\nseed {}, engine: {}", document.model.display(), document.seed, document.engine)];
     let terms: Vec<String> = synthesis.weights.iter().map(|(name, weight)| format!("{weight} {name}")).collect();
     let [teacher, generator] = synthesis.macs;
     #[allow(clippy::cast_precision_loss)]
@@ -176,7 +173,8 @@ fn losses(synthesis: &SynthesisReport) -> String {
 fn answers(answers: &Answers) -> String {
     let most = answers.histogram.iter().copied().max().unwrap_or(0).max(1);
     let seen = answers.histogram.iter().filter(|&&n| n > 0).count();
-    let spread = answers.spread.map_or(String::new(), |spread| format!(", mean cosine distance of features {spread:.3}"));
+    let spread =
+        answers.spread.map_or(String::new(), |spread| format!(", mean cosine distance of features {spread:.3}"));
     let mut lines = vec![paragraph(
         "teacher",
         &format!(

@@ -40,8 +40,10 @@ impl Form {
             [_, height, width, channels] => (channels, Some([height, width])),
             [_, features] => (features, None),
             _ => {
-                let message = format!("its shape {shape:?} is neither that of images nor of vectors; synthetic inputs \
-                                       are made for those");
+                let message = format!(
+                    "its shape {shape:?} is neither that of images nor of vectors; synthetic inputs \
+                                       are made for those"
+                );
                 return Err(Error::unsupported(format!("input \"{name}\""), message));
             }
         };

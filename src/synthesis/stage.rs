@@ -132,7 +132,8 @@ pub fn synthesise(source: &Source, options: &Options, run: &Run, observer: &mut 
     };
     let count = options.images.div_ceil(batch.max(1));
     let key = (options, &report.weights, source.input, source.norms, making.subject.form.name.as_str());
-    let checkpoints = (0..count).map(|number| run.checkpoints(&name(number), batch, &key)).collect::<Result<Vec<_>>>()?;
+    let checkpoints =
+        (0..count).map(|number| run.checkpoints(&name(number), batch, &key)).collect::<Result<Vec<_>>>()?;
     if run.dry_run {
         return Ok(Made { inputs: Vec::new(), images: None, report });
     }
@@ -146,10 +147,8 @@ pub fn synthesise(source: &Source, options: &Options, run: &Run, observer: &mut 
         let number = number as u64;
         let (generator, labels) = (generator(batch, number)?, of(batch, number));
         let step = making.step(&generator, labels.as_ref(), &lowering)?;
-        let rate = LearningRate::new(
-            options.learning_rate,
-            Schedule::Cosine { steps: options.steps, floor: 0.0, warmup: 0 },
-        );
+        let rate =
+            LearningRate::new(options.learning_rate, Schedule::Cosine { steps: options.steps, floor: 0.0, warmup: 0 });
         let course = Course { steps: options.steps, rate, checkpoints, until: run.settings.deadline };
         let mut feed = |step| Ok(making.feeds((run.seed, STAGE ^ number, step)));
         let title = format!("synthesis {} of {count}", number + 1);

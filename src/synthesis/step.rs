@@ -199,7 +199,15 @@ fn shifted(side: usize, most: usize, rng: &mut ChaCha8Rng) -> Vec<i64> {
     let most = index(most.min(side.saturating_sub(1)));
     let shift = rng.random_range(-most..=most);
     let last = index(side) - 1;
-    let mirrored = |place: i64| if place < 0 { -place } else if place > last { 2 * last - place } else { place };
+    let mirrored = |place: i64| {
+        if place < 0 {
+            -place
+        } else if place > last {
+            2 * last - place
+        } else {
+            place
+        }
+    };
     (0..=last).map(|place| mirrored(place + shift)).collect()
 }
 
@@ -212,7 +220,13 @@ fn gaussian(side: usize, deviation: f64) -> Tensor {
     for row in 0..side {
         for step in -index(reach)..=index(reach) {
             let place = index(row) + step;
-            let place = if place < 0 { -place } else if place > last { 2 * last - place } else { place };
+            let place = if place < 0 {
+                -place
+            } else if place > last {
+                2 * last - place
+            } else {
+                place
+            };
             #[allow(clippy::cast_precision_loss)]
             let weight = libm::exp(-0.5 * (step as f64 / deviation).powi(2));
             matrix[row * side + usize::try_from(place).unwrap_or(0)] += weight;

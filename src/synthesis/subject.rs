@@ -66,9 +66,10 @@ impl Subject {
         let scores = scores.map(|(id, classes)| (graph.name_of(id).to_owned(), classes));
         if normals.is_empty() && scores.is_none() {
             let blocked = reach.blocked.first().cloned();
-            let why = blocked.map_or("it has no statistics of batch normalisation and no class scores".to_owned(), |op| {
-                format!("no gradient passes {op}")
-            });
+            let why = blocked
+                .map_or("it has no statistics of batch normalisation and no class scores".to_owned(), |op| {
+                    format!("no gradient passes {op}")
+                });
             let message = format!("tells nothing that inputs could be made by: {why}; give statistics with --bn-stats");
             return Err(Error::unsupported("model", message));
         }
@@ -113,7 +114,8 @@ impl Subject {
 
 /// Lets the network take floats where it casts bytes to them.
 fn as_floats(graph: &mut Graph, form: &Form) -> Result<()> {
-    let refused = || Error::unsupported(format!("input \"{}\"", form.name), "bytes are read by another operator than Cast");
+    let refused =
+        || Error::unsupported(format!("input \"{}\"", form.name), "bytes are read by another operator than Cast");
     let input = graph.find(&form.name).ok_or_else(refused)?;
     graph.value_mut(input).dtype = Some(DType::F32);
     for node in graph.nodes.iter_mut().filter(|node| node.inputs.contains(&Some(input))) {

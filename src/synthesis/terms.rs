@@ -149,6 +149,7 @@ pub(super) fn loss<'b>(scene: &Scene<'_, 'b>, weights: &Weights) -> Result<(Expr
     };
     let terms: Vec<(&'static str, Expr, f32)> = weights.iter().filter_map(term).collect();
     let sum = terms.iter().map(|&(_, term, weight)| term * weight).reduce(|sum, next| sum + next);
-    let nothing = || Error::Usage("no term of the loss is left for this model; give one with --loss NAME=WEIGHT".to_owned());
+    let nothing =
+        || Error::Usage("no term of the loss is left for this model; give one with --loss NAME=WEIGHT".to_owned());
     Ok((sum.ok_or_else(nothing)?, terms.into_iter().map(|(name, term, _)| (name, term)).collect()))
 }

@@ -221,9 +221,11 @@ impl Kept {
         }
         let losses = self.history.loss();
         #[allow(clippy::cast_precision_loss)]
-        let before = losses.chunks(self.window).map(|w| (w.iter().sum::<f32>() / w.len() as f32).abs()).fold(0.0, f32::max);
+        let before =
+            losses.chunks(self.window).map(|w| (w.iter().sum::<f32>() / w.len() as f32).abs()).fold(0.0, f32::max);
         let mean = found.mean();
-        (before > 0.0 && mean > EXPLOSION * before).then(|| format!("the loss rose to {mean:.3}, from {before:.3} at most"))
+        (before > 0.0 && mean > EXPLOSION * before)
+            .then(|| format!("the loss rose to {mean:.3}, from {before:.3} at most"))
     }
 
     fn keep(&mut self, found: Reading) {

@@ -36,7 +36,7 @@ fn compare_ranges(found: &Value, expected: &Value) -> Vec<String> {
 }
 
 /// Writes the fixture as `folded.onnx`, without its normalisations, and what they held as `stats.json`.
-fn folded_twin(folder: &Path) {
+pub(crate) fn folded_twin(folder: &Path) {
     let path = fixture("digits_resnet8.onnx");
     let mut graph = onnx::load(&path).unwrap();
     passes::normalise(&mut graph, ort()).unwrap();

@@ -29,6 +29,7 @@ mod sensitivity;
 mod shape;
 mod steps;
 mod support;
+mod synthesis;
 mod targets;
 mod tied;
 mod training;

@@ -69,7 +69,7 @@ pub fn quantized_from(
     let plan = plan(&student, policy)?;
     onnx::upgrade(&mut student, plan.opset())?;
     shape::infer(&mut student)?;
-    let teacher = Teacher { norms, input, engine: ort(), seed: 3, threads };
+    let teacher = Teacher { norms, input, images: None, engine: ort(), seed: 3, threads };
     let solution = (recipes::find(recipe)?.run)(&mut student, &plan, &teacher)?;
     let emitted = emit(&student, &plan, &solution)?;
     Ok(Quantized { student, plan, solution, emitted })

@@ -61,9 +61,7 @@ fn labelled(values: &[f64], one: impl Fn(f64) -> f64) -> f64 {
 fn moments(values: &[f64]) -> Vec<(f64, f64)> {
     let [n, c, h, w] = IMAGES;
     let of = |channel: usize| {
-        let own: Vec<f64> = (0..n)
-            .flat_map(|i| values[(i * c + channel) * h * w..][..h * w].to_vec())
-            .collect();
+        let own: Vec<f64> = (0..n).flat_map(|i| values[(i * c + channel) * h * w..][..h * w].to_vec()).collect();
         let mean = own.iter().sum::<f64>() / own.len() as f64;
         (mean, own.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / own.len() as f64)
     };
@@ -117,54 +115,40 @@ const CASES: &[(&str, &[usize], Loss, Host)] = &[
             -rows.sum::<f64>() / BATCH as f64
         },
     ),
-    (
-        "instance entropy",
-        &[BATCH, CLASSES],
-        instance_entropy,
-        |v| {
-            let rows = v.chunks(CLASSES).map(|row| log_softmax(row).iter().map(|log| -log.exp() * log).sum::<f64>());
-            rows.sum::<f64>() / BATCH as f64
-        },
-    ),
-    (
-        "batch entropy",
-        &[BATCH, CLASSES],
-        batch_entropy,
-        |v| {
-            let rows: Vec<Vec<f64>> = v.chunks(CLASSES).map(log_softmax).collect();
-            let mean = |c: usize| rows.iter().map(|row| row[c].exp()).sum::<f64>() / BATCH as f64;
-            (CLASSES as f64).ln() + (0..CLASSES).map(|c| mean(c) * mean(c).ln()).sum::<f64>()
-        },
-    ),
+    ("instance entropy", &[BATCH, CLASSES], instance_entropy, |v| {
+        let rows = v.chunks(CLASSES).map(|row| log_softmax(row).iter().map(|log| -log.exp() * log).sum::<f64>());
+        rows.sum::<f64>() / BATCH as f64
+    }),
+    ("batch entropy", &[BATCH, CLASSES], batch_entropy, |v| {
+        let rows: Vec<Vec<f64>> = v.chunks(CLASSES).map(log_softmax).collect();
+        let mean = |c: usize| rows.iter().map(|row| row[c].exp()).sum::<f64>() / BATCH as f64;
+        (CLASSES as f64).ln() + (0..CLASSES).map(|c| mean(c) * mean(c).ln()).sum::<f64>()
+    }),
     ("activation norm", &[3, 7], activation_norm, |v| -v.iter().map(|v| v.abs()).sum::<f64>() / 21.0),
-    (
-        "total variation",
-        &IMAGES,
-        total_variation,
-        |v| {
-            let at = |i: usize, y: usize, x: usize| v[(i * 4 + y) * 5 + x];
-            let mut down = 0.0;
-            let mut right = 0.0;
-            for i in 0..6 {
-                down += (0..3).flat_map(|y| (0..5).map(move |x| (y, x))).map(|(y, x)| (at(i, y + 1, x) - at(i, y, x)).abs()).sum::<f64>();
-                right += (0..4).flat_map(|y| (0..4).map(move |x| (y, x))).map(|(y, x)| (at(i, y, x + 1) - at(i, y, x)).abs()).sum::<f64>();
-            }
-            down / 90.0 + right / 96.0
-        },
-    ),
-    (
-        "image statistics",
-        &IMAGES,
-        image_statistics,
-        |v| {
-            let plane = |plane: &[f64]| {
-                let mean = plane.iter().sum::<f64>() / 20.0;
-                let variance = plane.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 20.0;
-                mean * mean + ((variance + 1e-6).sqrt() - 1.0).powi(2)
-            };
-            v.chunks(20).map(plane).sum::<f64>() / 6.0
-        },
-    ),
+    ("total variation", &IMAGES, total_variation, |v| {
+        let at = |i: usize, y: usize, x: usize| v[(i * 4 + y) * 5 + x];
+        let mut down = 0.0;
+        let mut right = 0.0;
+        for i in 0..6 {
+            down += (0..3)
+                .flat_map(|y| (0..5).map(move |x| (y, x)))
+                .map(|(y, x)| (at(i, y + 1, x) - at(i, y, x)).abs())
+                .sum::<f64>();
+            right += (0..4)
+                .flat_map(|y| (0..4).map(move |x| (y, x)))
+                .map(|(y, x)| (at(i, y, x + 1) - at(i, y, x)).abs())
+                .sum::<f64>();
+        }
+        down / 90.0 + right / 96.0
+    }),
+    ("image statistics", &IMAGES, image_statistics, |v| {
+        let plane = |plane: &[f64]| {
+            let mean = plane.iter().sum::<f64>() / 20.0;
+            let variance = plane.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 20.0;
+            mean * mean + ((variance + 1e-6).sqrt() - 1.0).powi(2)
+        };
+        v.chunks(20).map(plane).sum::<f64>() / 6.0
+    }),
     (
         "moments before normalisation",
         &IMAGES,

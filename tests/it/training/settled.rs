@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use dfq_onnx::ir::Tensor;
+use dfq_onnx::observe::Silent;
 use dfq_onnx::plan::Policy;
 use dfq_onnx::recipes::{Solved, Teacher, Training};
 use dfq_onnx::runtime::Engine;
 use dfq_onnx::stats::InputStatistics;
-use dfq_onnx::train::{Settings, Student};
+use dfq_onnx::train::{Run, Settings, Student};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -29,9 +30,10 @@ pub fn settled(
     let Quantized { student: float, plan, solution, .. } = made;
     let mut solved = Solved { student: float.clone(), plan: plan.clone(), solution: solution.clone() };
     let (input, settings) = (InputStatistics::assumed(), Settings::default());
-    let teacher = Teacher { norms: &[], input: &input, engine, seed: 0, threads: 1 };
-    let (model, mut tell) = (Path::new(""), |_: &str| ());
-    let training = Training { float, teacher, settings: &settings, model, dry_run: false, tell: &mut tell };
+    let teacher = Teacher { norms: &[], input: &input, images: None, engine, seed: 0, threads: 1 };
+    let model = Path::new("");
+    let run = Run { model, seed: 0, settings: &settings, engine, dry_run: false };
+    let training = Training { float, teacher, images: None, run, observer: &mut Silent };
     training.settle(&mut solved, student, vectors)?;
     Ok(solved)
 }
