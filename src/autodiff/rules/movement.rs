@@ -104,25 +104,88 @@ fn scattered<'b>(s: &Step<'_, 'b>, part: Expr<'b>, axis: usize, (start, step): (
     s.builder().apply("ScatterElements", &[zeros, places, part], [axis])
 }
 
-/// y is x between constants (negative widths cut): dy cut where x was padded, padded where x was cut.
+/// y is x between constants (negative widths cut): dy cut where x was padded, padded where x was cut. Where x is
+/// reflected or its ends are repeated, what was padded comes back to where it was read, axis by axis.
 pub fn pad<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
-    let x = s.x(0)?;
-    if s.attrs.string("mode").is_some_and(|mode| mode != "constant") {
-        return Err(s.error("its mode is not constant"));
+    let mode = s.attrs.string("mode").unwrap_or("constant");
+    let fold = match mode {
+        "constant" => None,
+        "reflect" => Some(reflected as Fold),
+        "edge" => Some(repeated as Fold),
+        _ => return Err(s.error(format!("its mode is {mode}"))),
+    };
+    let (shape, dy) = (s.x(0)?.shape(), s.dy()?);
+    let [before, behind] = widths(s)?;
+    let Some(fold) = fold else {
+        let cut = |widths: &[i64]| widths.iter().map(|width| -width).collect::<Vec<_>>();
+        return Ok(vec![Some(dy.pad(&cut(&before), &cut(&behind))), None, None, None]);
+    };
+    let mut dx = dy;
+    for (axis, &size) in shape.iter().enumerate() {
+        let ends = [before[axis], behind[axis]];
+        let reach = if mode == "reflect" { index(size) - 1 } else { i64::MAX };
+        if ends.iter().any(|&width| width < 0 || width > reach) {
+            return Err(s.error(format!("its mode is {mode} with the widths {ends:?} on an axis of {size}")));
+        }
+        if ends != [0, 0] {
+            let middle = dx.slice(axis, places(ends[0])..places(ends[0]) + size);
+            dx = middle + fold(dx, axis, ends, index(size));
+        }
     }
+    Ok(vec![Some(dx), None, None, None])
+}
+
+/// Makes the gradient of an axis of x from that of its widths before and behind.
+type Fold = for<'b> fn(Expr<'b>, usize, [i64; 2], i64) -> Expr<'b>;
+
+/// Returns the widths of a Pad before and behind every axis of x.
+fn widths(s: &Step) -> Result<[Vec<i64>; 2]> {
+    let rank = s.x(0)?.rank();
     let pads = s.x(1)?.constant_ints().ok_or_else(|| s.error("its widths are computed at run time"))?;
     let axes: Vec<usize> = match s.inputs.get(3).copied().flatten() {
-        None => (0..x.rank()).collect(),
+        None => (0..rank).collect(),
         Some(axes) => {
             let axes = axes.constant_ints().ok_or_else(|| s.error("its axes are computed at run time"))?;
             axes.into_iter().map(|axis| s.front(axis)).collect::<Result<_>>()?
         }
     };
-    let (mut before, mut behind) = (vec![0; x.rank()], vec![0; x.rank()]);
+    let mut widths = [vec![0; rank], vec![0; rank]];
     for (i, &axis) in axes.iter().enumerate() {
-        (before[axis], behind[axis]) = (-pads[i], -pads[i + axes.len()]);
+        (widths[0][axis], widths[1][axis]) = (pads[i], pads[i + axes.len()]);
     }
-    Ok(vec![Some(s.dy()?.pad(&before, &behind)), None, None, None])
+    Ok(widths)
+}
+
+/// y begins with the elements before..1 of x and ends with its last but one and those before that.
+fn reflected<'b>(dy: Expr<'b>, axis: usize, [before, behind]: [i64; 2], size: i64) -> Expr<'b> {
+    let back = |from: i64, width: i64, start: i64| {
+        let places: Vec<i64> = (from..from + width).rev().collect();
+        within(dy.gather(dy.builder().ints(&places), axis), axis, start, size)
+    };
+    both(before, behind, || back(0, before, 1), || back(before + size, behind, size - 1 - behind))
+}
+
+/// y begins with the first element of x again and again, and ends with the last.
+fn repeated<'b>(dy: Expr<'b>, axis: usize, [before, behind]: [i64; 2], size: i64) -> Expr<'b> {
+    let back = |from: i64, width: i64, start: i64| {
+        let part = dy.slice(axis, places(from)..places(from + width));
+        within(part.sum(&[axis], true), axis, start, size)
+    };
+    both(before, behind, || back(0, before, 0), || back(before + size, behind, size - 1))
+}
+
+/// Returns the sum of what comes back of both ends, of which one may be empty.
+fn both<'b>(before: i64, behind: i64, front: impl Fn() -> Expr<'b>, end: impl Fn() -> Expr<'b>) -> Expr<'b> {
+    match (before, behind) {
+        (_, 0) => front(),
+        (0, _) => end(),
+        _ => front() + end(),
+    }
+}
+
+/// Returns a width that is not negative.
+fn places(width: i64) -> usize {
+    usize::try_from(width).unwrap_or(0)
 }
 
 /// y picks slices of x along an axis: each slice of dy added where it came from.

@@ -3,6 +3,7 @@
 
 mod blocked;
 mod channels;
+mod convolution;
 mod ort_cpu;
 mod standard;
 
@@ -36,6 +37,8 @@ struct Lowered<'a, 'b> {
     /// How a message names it.
     place: &'a str,
     node: &'a Node,
+    /// The graph that it belongs to.
+    graph: &'a Graph,
     /// Its inputs; `None` where an optional one is left out.
     inputs: &'a [Option<Value<'b>>],
     /// The shapes of its results.
@@ -124,7 +127,7 @@ impl Lowering {
         if let Some((_, _, rule)) = rule {
             let shape = |id: &Option<ValueId>| id.and_then(|id| graph.value(id).static_shape()).unwrap_or_default();
             let shapes: Vec<Vec<usize>> = node.outputs.iter().map(shape).collect();
-            let call = Lowered { place: &place, node, inputs, shapes: &shapes, builder, block: self.block };
+            let call = Lowered { place: &place, node, graph, inputs, shapes: &shapes, builder, block: self.block };
             if let Some(results) = rule(&call)? {
                 return Ok(results);
             }

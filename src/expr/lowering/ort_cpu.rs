@@ -1,14 +1,14 @@
-//! ONNX Runtime on the CPU: its blocked convolutions also where weights are trained, and kernels of our own where it has
+//! ONNX Runtime on the CPU: its blocked convolutions wherever gradients pass, and kernels of our own where it has
 //! no good ones (see `runtime::kernels`). Values stay in blocks between operators that do not care about the order.
 
-use super::blocked::{self, Form, Value};
-use super::{Lowered, Lowering, Results, channels, standard};
+use super::Value;
+use super::{Lowered, Lowering, Results, channels, convolution, standard};
+use crate::expr::Expr;
 use crate::expr::own::{
     CHANNEL_AFFINE, CHANNEL_AFFINE_GRADIENT, CHANNEL_MOMENTS, CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE,
     FAKE_QUANTIZE_GRADIENT, OWN_DOMAIN, SELECT, SELECT_GRADIENT, STOP_GRADIENT,
 };
-use crate::expr::{Expr, Window, index};
-use crate::ir::{Attr, Attrs, DType};
+use crate::ir::{Attr, Attrs};
 
 /// The domain of the kernels of our own, version 1.
 pub const KERNELS: &str = "dfq-onnx.cpu";
@@ -20,14 +20,14 @@ pub const fn ort_cpu(block: usize) -> Lowering {
             (OWN_DOMAIN, STOP_GRADIENT, standard::stop_gradient),
             (OWN_DOMAIN, FAKE_QUANTIZE, fake_quantize),
             (OWN_DOMAIN, FAKE_QUANTIZE_GRADIENT, fake_quantize_gradient),
-            (OWN_DOMAIN, CONV_WEIGHT_GRADIENT, weight_gradient),
+            (OWN_DOMAIN, CONV_WEIGHT_GRADIENT, convolution::weight_gradient),
             (OWN_DOMAIN, CHANNEL_MOMENTS, channels::channel_moments),
             (OWN_DOMAIN, CHANNEL_AFFINE, channels::channel_affine),
             (OWN_DOMAIN, CHANNEL_AFFINE_GRADIENT, channels::channel_affine_gradient),
             (OWN_DOMAIN, SELECT, channels::select),
             (OWN_DOMAIN, SELECT_GRADIENT, channels::select_gradient),
-            ("", "Conv", conv),
-            ("", "ConvTranspose", conv_transpose),
+            ("", "Conv", convolution::conv),
+            ("", "ConvTranspose", convolution::conv_transpose),
             ("", "ReduceSum", sum),
             ("", "Add", elementwise),
             ("", "Sub", elementwise),
@@ -43,110 +43,6 @@ pub const fn ort_cpu(block: usize) -> Lowering {
         ],
         block,
     }
-}
-
-/// A convolution whose weight is trained; ONNX Runtime sees to constant ones by itself.
-fn conv<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
-    let (x, w) = (call.value(0)?, call.x(1)?);
-    let shape = x.shape();
-    let group = call.attrs().int("group", 1);
-    let (Ok([filters, ..]), false) = (<[usize; 4]>::try_from(w.shape()), is_constant(w)) else { return Ok(None) };
-    let Some(form) = form(shape[1], filters, group, call.block) else { return Ok(None) };
-    let window = Window::read(call.attrs(), &w.shape()[2..], &shape[2..], &call.shapes[0][2..]);
-    let Ok(window) = window else { return Ok(None) };
-    let up = filters.next_multiple_of(call.block);
-    let bias = call.optional(2).map(|bias| bias.pad(&[0], &[index(up - filters)]));
-    let made = blocks(call, (x, form), (w, bias), window.attributes(blocked_groups(form, group, up)));
-    Ok(Some(vec![made]))
-}
-
-/// The gradient of the input of a convolution without strides is a convolution with the weight turned around.
-fn conv_transpose<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
-    let (x, w) = (call.value(0)?, call.x(1)?);
-    let (x_shape, y_shape) = (x.shape(), &call.shapes[0]);
-    let group = call.attrs().int("group", 1);
-    let is_plain = call.optional(2).is_none() && w.rank() == 4 && !is_constant(w);
-    let window = || Window::read(call.attrs(), &w.shape()[2..], &y_shape[2..], &x_shape[2..]).ok();
-    let Some(turned) = is_plain.then(window).flatten().as_ref().and_then(turned) else { return Ok(None) };
-    let Some(form) = form(x_shape[1], y_shape[1], group, call.block) else { return Ok(None) };
-    let w = match form {
-        Form::Depthwise => around(w),
-        Form::Dense | Form::Narrow => around(w).transpose(&[1, 0, 2, 3]),
-        Form::Grouped => return Ok(None),
-    };
-    let up = y_shape[1].next_multiple_of(call.block);
-    let made = blocks(call, (x, form), (w, None), turned.attributes(blocked_groups(form, group, up)));
-    Ok(Some(vec![made]))
-}
-
-/// Returns the window of the convolution that undoes one with `window`, where that has no strides.
-fn turned(window: &Window) -> Option<Window> {
-    if window.strides.iter().any(|&stride| stride != 1) {
-        return None;
-    }
-    let span = |i: usize| (window.kernel[i] - 1) * window.dilations[i];
-    let pads = |given: &[i64]| -> Vec<i64> { given.iter().enumerate().map(|(i, pad)| span(i) - pad).collect() };
-    let (before, behind) = (pads(&window.before), pads(&window.behind));
-    let fits = before.iter().chain(&behind).all(|&pad| pad >= 0);
-    fits.then(|| Window { before, behind, ..window.clone() })
-}
-
-/// Returns a kernel turned around in both directions.
-fn around(w: Expr<'_>) -> Expr<'_> {
-    if w.shape()[2..].iter().all(|&size| size == 1) {
-        return w;
-    }
-    let b = w.builder();
-    let [starts, ends, axes, steps] =
-        [[-1, -1], [i64::MIN + 1, i64::MIN + 1], [2, 3], [-1, -1]].map(|values| b.ints(&values));
-    b.apply("Slice", &[w, starts, ends, axes, steps], [])
-}
-
-fn blocks<'b>(
-    call: &Lowered<'_, 'b>,
-    (x, form): (&Value<'b>, Form),
-    (w, bias): (Expr<'b>, Option<Expr<'b>>),
-    attrs: Attrs,
-) -> Value<'b> {
-    let x = if form == Form::Narrow { x.plain() } else { x.blocked(call.block) };
-    let (mut shape, channels) = (call.shapes[0].clone(), call.shapes[0][1]);
-    shape[1] = channels.next_multiple_of(call.block);
-    let w = blocked::weight(w, form, call.block);
-    Value::of_blocks(blocked::convolution(call.builder, (x, w, bias), attrs, &shape), channels)
-}
-
-fn form(channels: usize, filters: usize, group: i64, block: usize) -> Option<Form> {
-    Form::of(channels, filters, usize::try_from(group).ok()?, block)
-}
-
-/// Depthwise kernels count the channels that fill up blocks as groups too.
-fn blocked_groups(form: Form, group: i64, up: usize) -> i64 {
-    if form == Form::Depthwise { index(up) } else { group }
-}
-
-fn is_constant(e: Expr) -> bool {
-    e.builder().graph().constant_of(e.id()).is_some()
-}
-
-fn weight_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
-    let (x, dy) = (call.value(0)?, call.value(1)?);
-    let (x_shape, dy_shape) = (x.shape(), dy.shape());
-    let group = call.attrs().int("group", 1);
-    if x_shape.len() != 4 {
-        return standard::conv_weight_gradient(call);
-    }
-    let form = form(x_shape[1], dy_shape[1], group, call.block);
-    let (x_blocked, dy_blocked) = (form.is_some_and(|form| form != Form::Narrow), form.is_some());
-    let order = |value: &Value<'b>, blocked| if blocked { value.blocked(call.block) } else { value.plain() };
-    let mut attrs = call.attrs().clone();
-    for (name, number) in [("channels", x_shape[1]), ("filters", dy_shape[1]), ("block", call.block)] {
-        attrs.set(name, Attr::Int(index(number)));
-    }
-    attrs.set("x_blocked", Attr::Int(i64::from(x_blocked)));
-    attrs.set("dy_blocked", Attr::Int(i64::from(dy_blocked)));
-    let inputs = [order(x, x_blocked), order(dy, dy_blocked)].map(Some);
-    let fact = (inputs[0].map_or(DType::F32, Expr::dtype), call.shapes[0].as_slice());
-    Ok(Some(vec![call.builder.foreign((KERNELS, CONV_WEIGHT_GRADIENT), &inputs, attrs, fact).into()]))
 }
 
 /// Returns the attributes of the kernels of fake-quantizers; none where bounds differ between channels, which is written

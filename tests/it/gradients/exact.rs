@@ -113,10 +113,9 @@ fn what_a_rule_does_not_handle_is_refused_by_name() {
             let widths = x.builder().ints(&[0, 0, 0, 0, 0, 0, 1, 1]);
             x.builder().apply("Pad", &[x, widths, x.sum(&[], false)], [])
         }),
-        ("mode is not constant", |x| {
-            let widths = x.builder().ints(&[0, 0, 0, 0, 0, 0, 1, 1]);
-            x.builder().apply("Pad", &[x, widths], [("mode", "reflect".into())])
-        }),
+        ("mode is wrap", |x| padded(x, "wrap", 1)),
+        ("mode is reflect with the widths [0, -1]", |x| padded(x, "reflect", -1)),
+        ("mode is edge with the widths [0, -1]", |x| padded(x, "edge", -1)),
         ("storage_order", |x| {
             let mut attrs = dfq_onnx::ir::Attrs::from([("kernel_shape", Attr::Ints(vec![2, 2]))]);
             attrs.set("storage_order", 1);
@@ -135,6 +134,11 @@ fn what_a_rule_does_not_handle_is_refused_by_name() {
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
+}
+
+fn padded<'b>(x: Expr<'b>, mode: &str, width: i64) -> Expr<'b> {
+    let widths = x.builder().ints(&[0, 0, 0, 0, 0, 0, width, 0]);
+    x.builder().apply("Pad", &[x, widths], [("mode", mode.into())])
 }
 
 fn resize<'b>(x: Expr<'b>, name: &str, value: &str) -> Expr<'b> {

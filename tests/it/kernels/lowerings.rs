@@ -80,3 +80,63 @@ fn operators_of_ours_on_the_cpu_are_those_in_standard_operators() {
     }
     assert!(failed.is_empty(), "{failed:#?}");
 }
+
+/// A convolution of a fixed network: filters, kernel, stride, padding, groups.
+type Layer = (usize, usize, i64, i64, usize);
+
+/// Blocks, channels that fill none, strides of all kinds, depthwise, and groups of blocks.
+const LAYERS: &[Layer] = &[
+    (16, 3, 1, 1, 1),
+    (21, 3, 2, 1, 1),
+    (32, 1, 1, 0, 1),
+    (32, 3, 1, 1, 32),
+    (32, 1, 2, 0, 1),
+    (32, 3, 1, 1, 2),
+    (20, 2, 1, 1, 1),
+    (6, 1, 3, 0, 1),
+];
+
+fn layer<'b>(x: Expr<'b>, i: usize, (filters, kernel, stride, pad, groups): Layer) -> Expr<'b> {
+    let constant = |name: &str, shape: &[usize]| x.builder().constant(name, normal(shape, u64::try_from(i).unwrap()));
+    let w = constant("w", &[filters, x.shape()[1] / groups, kernel, kernel]);
+    let attrs = [
+        ("strides", Attr::Ints(vec![stride; 2])),
+        ("pads", Attr::Ints(vec![pad; 4])),
+        ("group", Attr::Int(i64::try_from(groups).unwrap())),
+    ];
+    x.builder().apply("Conv", &[x, w, constant("bias", &[filters])], attrs)
+}
+
+/// Builds a network of constant weights, its gradient, and a layer that no gradient passes.
+fn fixed(name: &str, shape: [usize; 4]) -> [Graph; 2] {
+    let builder = Builder::new(name);
+    let x = builder.input("x", DType::F32, &shape);
+    let mut y = x;
+    for (i, &form) in LAYERS.iter().enumerate() {
+        y = layer(y, i, form).relu();
+    }
+    let apart = layer(x.stop_gradient(), 9, LAYERS[0]);
+    let loss = (y * y).sum(&[], false) + apart.sum(&[], false);
+    let found = gradients(loss, &[x]).unwrap();
+    let outputs = [("y", y), ("loss", loss), ("dx", found[0])];
+    [&ort().lowering(), &STANDARD].map(|lowering| builder.finish_by(lowering, &outputs).unwrap())
+}
+
+#[test]
+fn fixed_networks_that_gradients_pass_stay_in_blocks() {
+    if ort().lowering().block() == STANDARD.block() {
+        eprintln!("skipped: ONNX Runtime has no blocked kernels on this processor");
+        return;
+    }
+    for shape in [[2, 3, 24, 24], [1, 3, 25, 19], [3, 8, 13, 22]] {
+        let [on_cpu, standard] = fixed("fixed", shape);
+        let left = |op_type: &str| on_cpu.nodes.iter().filter(|n| n.domain.is_empty() && n.op_type == op_type).count();
+        assert_eq!(left("Conv"), 1, "what no gradient passes is left to ONNX Runtime");
+        assert_eq!(left("ConvTranspose"), 2, "wide windows with strides, and groups");
+        let (found, expected) = (run(&on_cpu, &[normal(&shape, 1)], 2), run(&standard, &[normal(&shape, 1)], 2));
+        for (found, expected) in found.unwrap().iter().zip(&expected.unwrap()) {
+            let error = relative_rms(found, expected);
+            assert!(error <= TOLERANCE, "{shape:?}: off by {error:.1e}");
+        }
+    }
+}

@@ -52,12 +52,12 @@ fn local() -> Graph {
 }
 
 /// Padding of a form that has no gradient, from a node with a name.
-fn reflected() -> Graph {
-    let mut g = Build::at(17);
+fn wrapped() -> Graph {
+    let mut g = Build::at(19);
     g.fed("x", DType::F32, "N, 3, 8, 8");
     layer(&mut g, "Conv", "x", "c", &[6, 3, 3, 3], 6, pads(1));
     g.constant("widths", Tensor::from_i64(&[8], &[0, 0, 1, 1, 0, 0, 1, 1]));
-    g.node("Pad", "c widths", "p", [("mode", "reflect".into())]);
+    g.node("Pad", "c widths", "p", [("mode", "wrap".into())]);
     layer(&mut g, "Conv", "p", "y", &[4, 6, 3, 3], 4, pads(0));
     let mut graph = g.outputs("y");
     let node = graph.nodes.iter_mut().find(|n| n.is("Pad")).unwrap();
@@ -81,7 +81,7 @@ fn prepared() -> tempfile::TempDir {
     let graphs = [
         ("sums", sums()),
         ("local", local()),
-        ("reflected", reflected()),
+        ("wrapped", wrapped()),
         ("sizes", sizes()),
         ("fixed", fixed("3")),
         ("model", fixed("N")),
@@ -190,9 +190,9 @@ fn what_cannot_be_trained_or_written_is_refused_with_advice() {
     check(&[
         (
             "a form without a gradient",
-            train("reflected", ""),
+            train("wrapped", ""),
             3,
-            &["\"block/pad\" (Pad)", "mode is not constant", "use a recipe that does not train"],
+            &["\"block/pad\" (Pad)", "mode is wrap", "use a recipe that does not train"],
         ),
         ("nothing to compare", train("sizes", ""), 3, &["no output of floating-point numbers", "without training"]),
         ("a run below a file", train("model", "--run-folder file/run"), 5, &["cannot write", "file/run"]),

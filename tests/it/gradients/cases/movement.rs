@@ -50,6 +50,12 @@ fn shapes() -> Vec<Case> {
     ]
 }
 
+fn reflected(mode: &'static str, form: &str, widths: &'static [i64]) -> Case {
+    case("Pad", &format!("{mode}, {form}"), &[(SHAPE, Apart)], move |x| {
+        with("Pad", x[0], &[widths], [("mode", mode.into())])
+    })
+}
+
 fn parts() -> Vec<Case> {
     let slice = |form, lists: &'static [&'static [i64]]| {
         case("Slice", form, &[(&[4, 7], Apart)], move |x| with("Slice", x[0], lists, []))
@@ -72,6 +78,16 @@ fn parts() -> Vec<Case> {
             let b = x[0].builder();
             let inputs = [Some(x[0]), Some(b.ints(&[1, 0, 2, -1])), Some(x[0].number(0.5)), Some(b.ints(&[-1, 0]))];
             b.call("Pad", &inputs, [], 1)[0]
+        }),
+        reflected("reflect", "both sides of two axes", &[0, 1, 2, 0, 1, 3]),
+        reflected("reflect", "as far as it goes", &[1, 2, 0, 0, 2, 0]),
+        reflected("reflect", "nothing", &[0; 6]),
+        reflected("edge", "both sides of all axes", &[1, 2, 5, 2, 1, 4]),
+        reflected("edge", "one side", &[0, 3, 0, 0, 0, 6]),
+        case("Pad", "reflect, axes", &[(SHAPE, Apart)], |x| {
+            let b = x[0].builder();
+            let inputs = [Some(x[0]), Some(b.ints(&[2, 1, 3, 0])), None, Some(b.ints(&[-1, 0]))];
+            b.call("Pad", &inputs, [("mode", "reflect".into())], 1)[0]
         }),
         case("Concat", "one part twice", &[(SHAPE, Apart)], |x| x[0].concat(&[x[0] * 2.0, x[0]], 0)),
         plain("Concat", "axis 1", &[(SHAPE, Apart), (&[2, 1, 4], Apart), (SHAPE, Apart)], &[("axis", 1)]),
