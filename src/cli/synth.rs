@@ -11,7 +11,7 @@ use super::preprocess::InputArguments;
 use super::training::TrainingArguments;
 use super::{Format, print};
 use crate::data::npz_bytes;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ir::Tensor;
 use crate::pipeline::{Config, make_inputs};
 use crate::report::{SynthesisDocument, loss_curves, render_synthesis, sheet};
@@ -120,9 +120,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 
 /// Writes the inputs, a sheet where they are images, and curves of losses.
 fn write(made: &Made, document: &mut SynthesisDocument, [output, image, drawing]: [&Path; 3]) -> Result<()> {
-    let &[ref fed] = made.inputs.as_slice() else {
-        return Err(Error::unsupported("model", "takes several inputs; one is written"));
-    };
     let answers = document.synthesis.answers.as_ref();
     let classes = answers.map(|answers| {
         let classes: Vec<i64> = answers.classes.iter().map(|&class| i64::try_from(class).unwrap_or(-1)).collect();
@@ -130,7 +127,11 @@ fn write(made: &Made, document: &mut SynthesisDocument, [output, image, drawing]
     });
     // Not "labels": nobody labelled them.
     let classes = classes.as_ref().map(|tensor| ("teacher_classes", tensor));
-    let arrays: Vec<(&str, &Tensor)> = std::iter::once(("images", fed)).chain(classes).collect();
+    let inputs = made.names.iter().map(String::as_str).zip(&made.inputs);
+    let arrays: Vec<(&str, &Tensor)> = match made.inputs.as_slice() {
+        [only] => std::iter::once(("images", only)).chain(classes).collect(),
+        _ => inputs.chain(classes).collect(),
+    };
     write_whole(output, &npz_bytes(&arrays)?)?;
     document.output = Some(output.to_owned());
     if let Some(images) = made.images.as_ref().filter(|images| images.shape().len() == 4) {

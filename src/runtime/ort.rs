@@ -8,6 +8,7 @@ use ort::ep::ExecutionProviderDispatch;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use super::kernels;
+use super::machine::lacks_vnni;
 use super::ort_blocks;
 use super::ort_kernels;
 use super::ort_library;
@@ -98,6 +99,11 @@ impl OrtEngine {
             // Without it MatMulNBits quantizes activations that the file keeps in float.
             .with_config_entry("session.qdq_matmulnbits_accuracy_level", "1")?
             .with_execution_providers(providers(self.device))?;
+        if lacks_vnni() {
+            // The kernels of such a processor saturate sums of two products; what a file holds must not depend on the
+            // machine that checks it, and what saturates is told of on every machine (see `verify::saturation`).
+            builder = builder.with_config_entry("session.x64quantprecision", "1")?;
+        }
         if options.optimisation == Optimisation::None {
             builder = builder.with_optimization_level(GraphOptimizationLevel::Disable)?;
         }

@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand_distr::StandardNormal;
 
 use super::form::Form;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::expr::{Builder, Expr, index};
 use crate::ir::{Attr, Tensor};
 use crate::stats::InputStatistics;
@@ -12,6 +12,8 @@ use crate::train::{TrainedVector, chance};
 
 /// Latents of one image.
 const LATENTS: usize = 256;
+/// Latents of a batch at most: a gigabyte of them.
+const MOST_LATENTS: usize = 1 << 28;
 /// The learning rate of latents over that of the generator.
 const LATENT_RATE: f32 = 10.0;
 /// The side of the map that latents become, at most, unless images are so small that it is a quarter of theirs.
@@ -55,6 +57,9 @@ impl Generator {
         (seed, number): (u64, u64),
     ) -> Result<Self> {
         let widths = widths(form, macs);
+        if batch.checked_mul(LATENTS).is_none_or(|latents| latents > MOST_LATENTS) {
+            return Err(Error::Resources(format!("{batch} images at a time do not fit in memory; try --batch 128")));
+        }
         let (weights, latents) = (TrainedVector::default(), TrainedVector::default());
         let (form, input) = (form.clone(), input.clone());
         let mut made = Self { form, batch, widths, weights, latents, input };

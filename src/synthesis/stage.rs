@@ -41,6 +41,8 @@ pub struct Source<'a> {
 pub struct Made {
     /// One tensor for each input of the network, samples first; none in a dry run.
     pub inputs: Vec<Tensor>,
+    /// The names of the inputs.
+    pub names: Vec<String>,
     /// The images `[N, C, H, W]` (or vectors `[N, C]`) among them, of floats.
     pub images: Option<Tensor>,
     /// What was done.
@@ -135,7 +137,7 @@ pub fn synthesise(source: &Source, options: &Options, run: &Run, observer: &mut 
     let checkpoints =
         (0..count).map(|number| run.checkpoints(&name(number), batch, &key)).collect::<Result<Vec<_>>>()?;
     if run.dry_run {
-        return Ok(Made { inputs: Vec::new(), images: None, report });
+        return Ok(Made { inputs: Vec::new(), names: Vec::new(), images: None, report });
     }
     run.make_folder()?;
     making.others = others(batch)?;
@@ -166,7 +168,8 @@ pub fn synthesise(source: &Source, options: &Options, run: &Run, observer: &mut 
     let floats = beside(source.float, &form.name, form.as_fed_floats(&images)?, &others);
     report.answers = answers(&making.subject, &floats, run.engine)?;
     let inputs = beside(source.float, &form.name, form.as_fed_tensor(&images)?, &others);
-    Ok(Made { inputs, images: Some(images), report })
+    let names = source.float.fed_inputs().into_iter().map(|id| source.float.name_of(id).to_owned()).collect();
+    Ok(Made { inputs, names, images: Some(images), report })
 }
 
 /// Returns what the network is fed beside images on `samples` samples, by name.

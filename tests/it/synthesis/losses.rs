@@ -194,7 +194,8 @@ fn losses_and_their_gradients_are_those_of_the_formulas() {
         let slopes = gradients(made, &[x]).unwrap();
         let graph = builder.finish(&[("loss", made), ("slopes", slopes[0])]).unwrap();
         let values = normal(shape, 1.0, 30 + i as u64);
-        let outputs = ort().load(&graph, &SessionOptions::default()).unwrap().run(&[values.clone()]).unwrap();
+        let outputs =
+            ort().load(&graph, &SessionOptions::default()).unwrap().run(std::slice::from_ref(&values)).unwrap();
         let values: Vec<f64> = values.to_f32().unwrap().into_iter().map(f64::from).collect();
         let (expected, given) = (host(&values), f64::from(outputs[0].to_f32().unwrap()[0]));
         if (given - expected).abs() > TOLERANCE * expected.abs().max(0.1) {

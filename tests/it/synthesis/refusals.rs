@@ -40,7 +40,7 @@ fn what_cannot_be_made_is_refused_with_what_to_do() {
     }
     std::fs::write(folder.path().join("file"), "no folder").unwrap();
     let before = files(folder.path());
-    let digits = "{fixtures}/digits_resnet8.onnx -o out.npz --steps 20 -n 16";
+    let digits = "{fixtures}/digits_resnet8.onnx --steps 20";
     let cases: &[(&str, String, i32, &[&str])] = &[
         ("no gradient", "blocked.onnx".into(), 3, &["sums", "CumSum", "--bn-stats"]),
         ("nothing to go by", "silent.onnx".into(), 3, &["no statistics", "--bn-stats"]),
