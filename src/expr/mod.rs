@@ -17,7 +17,7 @@ mod window;
 pub use builder::{Builder, OPSET};
 pub use handle::Expr;
 pub use inline::{Inlined, inline};
-pub use lowering::{KERNELS, Lowering, NCHWC, STANDARD, ort_cpu};
+pub use lowering::{KEEP_WHERE, KERNELS, Lowering, NCHWC, STANDARD, ort_cpu};
 pub use normalise::BatchNormalised;
 pub use own::{
     CHANNEL_AFFINE, CHANNEL_AFFINE_GRADIENT, CHANNEL_MOMENTS, CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE,

@@ -8,7 +8,7 @@ mod ort_cpu;
 mod standard;
 
 pub use blocked::NCHWC;
-pub use ort_cpu::{KERNELS, ort_cpu};
+pub use ort_cpu::{KEEP_WHERE, KERNELS, ort_cpu};
 pub use standard::STANDARD;
 
 use super::own::OWN_DOMAIN;

@@ -8,10 +8,13 @@ use crate::expr::own::{
     CHANNEL_AFFINE, CHANNEL_AFFINE_GRADIENT, CHANNEL_MOMENTS, CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE,
     FAKE_QUANTIZE_GRADIENT, OWN_DOMAIN, SELECT, SELECT_GRADIENT, STOP_GRADIENT,
 };
-use crate::ir::{Attr, Attrs};
+use crate::ir::{Attr, Attrs, DType};
 
 /// The domain of the kernels of our own, version 1.
 pub const KERNELS: &str = "dfq-onnx.cpu";
+
+/// `y = x` where a condition of the same shape holds, 0 elsewhere; one of those kernels.
+pub const KEEP_WHERE: &str = "KeepWhere";
 
 /// Returns the lowering for blocks of `block` channels: 16 with AVX-512, 8 with AVX2.
 pub const fn ort_cpu(block: usize) -> Lowering {
@@ -122,7 +125,24 @@ fn choose<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let is_zero =
         |value: &Value| value.plain().constant_floats().is_some_and(|values| values.iter().all(|&v| v == 0.0));
     let fits = |i: usize| call.value(i).is_ok_and(|value| !value.is_number() || is_zero(value));
-    if fits(1) && fits(2) { in_blocks(call) } else { Ok(None) }
+    match (fits(1), fits(2)) {
+        (true, true) if call.value(2)?.is_number() => keep_where(call),
+        (true, true) => in_blocks(call),
+        _ => Ok(None),
+    }
+}
+
+/// Zeros in place of what a condition does not hold for, as in the gradients of Relu and Clip.
+fn keep_where<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
+    let both = [call.value(0)?, call.value(1)?];
+    let blocked = both.iter().any(|value| value.is_blocked()) && both.iter().all(|value| value.can_be_blocked());
+    let given = both.map(|value| if blocked { value.blocked(call.block) } else { value.plain() });
+    if both.iter().any(|value| value.shape() != call.shapes[0]) || given[1].dtype() != DType::F32 {
+        return in_blocks(call);
+    }
+    let fact = (DType::F32, given[1].shape());
+    let made = call.builder.foreign((KERNELS, KEEP_WHERE), &given.map(Some), Attrs::default(), (fact.0, &fact.1));
+    Ok(Some(vec![if blocked { Value::of_blocks(made, call.shapes[0][1]) } else { made.into() }]))
 }
 
 /// Returns the same call on blocks, where an input is blocked and the others can be.

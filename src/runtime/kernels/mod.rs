@@ -13,6 +13,7 @@ mod depthwise;
 mod fake_quantize;
 mod instructions;
 mod job;
+mod keep_where;
 mod lanes;
 mod pack;
 mod pieces;
@@ -26,6 +27,7 @@ pub use channels::{channel_affine, channel_affine_gradient, channel_moments};
 pub use convolution::{ConvAttributes, Convolution};
 pub use fake_quantize::{Rounding, fake_quantize, fake_quantize_gradient};
 pub use instructions::Instructions;
+pub use keep_where::keep_where;
 pub use select::{Selection, select, select_gradient};
 pub use weight_gradient::weight_gradient;
 

@@ -1,6 +1,7 @@
 //! The operators of [`kernels::DOMAIN`]: what ONNX Runtime calls and what it hands to the kernels.
 
 mod channels;
+mod keep_where;
 mod select;
 
 use std::cell::Cell;
@@ -25,7 +26,8 @@ pub(super) fn operators() -> ort::Result<OperatorDomain> {
         .add(channels::ChannelAffine)?
         .add(channels::ChannelAffineGradient)?
         .add(select::Select)?
-        .add(select::SelectGradient)
+        .add(select::SelectGradient)?
+        .add(keep_where::KeepWhere)
 }
 
 const FLOATS: OperatorInput = OperatorInput::required(TensorElementType::Float32);
