@@ -42,7 +42,7 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     let prepared = prepare(&loaded, config, engines)?;
 
     let mut made = None;
-    if config.ranges == Ranges::Synthetic {
+    if config.ranges == Ranges::Synthetic || config.recipe.wants_images {
         clock.stage("synthesise")?;
         made = Some(synthesis(&prepared, config, engines, clock.observer())?);
     }
@@ -83,7 +83,7 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     let mut report = describe(config, engines, (&loaded.original, prepared), (solved, &quantized))?;
     report.auto_bits = auto_bits.map(|chosen| AutoBits { stored: report::stored_bits(&report.layers), ..chosen });
     report.sensitivity = sensitivity;
-    report.warnings.extend(training.as_ref().and_then(report::training_warning));
+    report.warnings.extend(training.iter().flat_map(report::training_warnings));
     report.training = training;
     report.synthesis = made.map(|made| made.report);
 

@@ -26,7 +26,7 @@ pub(super) struct PlanArguments {
     /// Weights of 7 bits at most, for x86 processors without VNNI, whose kernels saturate at 8
     #[arg(long)]
     reduce_range: bool,
-    /// How much work to spend; fast needs no training
+    /// How much work to spend: fast needs no training, balanced takes minutes
     #[arg(long, default_value = "fast")]
     effort: Effort,
     /// Recipe by name [default: the best that --effort allows]
@@ -62,6 +62,8 @@ pub(super) struct PlanArguments {
 enum Effort {
     /// Analytic, no training.
     Fast,
+    /// Images are made for the network, and it is trained on them: minutes.
+    Balanced,
 }
 
 impl PlanArguments {
@@ -81,6 +83,7 @@ impl PlanArguments {
         match (&self.recipe, self.effort) {
             (Some(name), _) => recipes::find(name),
             (None, Effort::Fast) => Ok(&RECIPES[0]),
+            (None, Effort::Balanced) => recipes::find("cascade"),
         }
     }
 

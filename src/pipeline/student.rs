@@ -115,6 +115,7 @@ pub(super) fn train(
     observer: &mut dyn Observer,
 ) -> Result<TrainingReport> {
     let (float, teacher) = (&prepared.student, teacher((prepared, images), config, engines));
+    let images = images.map(<[Tensor]>::to_vec);
     run(solved, &mut Training { float, teacher, images, run: run_of(config, engines), observer })
 }
 

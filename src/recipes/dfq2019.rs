@@ -22,6 +22,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     citation: "Nagel et al. 2019 (DFQ), sections 4.1 and 4.2",
     run: dfq2019,
     train: None,
+    wants_images: false,
 };
 
 fn dfq2019(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {

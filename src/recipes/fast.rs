@@ -28,6 +28,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     citation: "rounding after Frantar et al. 2022 (GPTQ), equalisation and bias correction after Nagel et al. 2019 (DFQ)",
     run: fast,
     train: None,
+    wants_images: false,
 };
 
 pub(super) fn fast(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {

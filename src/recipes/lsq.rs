@@ -13,6 +13,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     citation: "steps after Esser et al. 2020 (LSQ), distillation after Hinton et al. 2015; starts from fast",
     run: fast,
     train: Some(lsq),
+    wants_images: false,
 };
 
 const STEPS: u64 = 400;
@@ -37,6 +38,7 @@ fn lsq(solved: &mut Solved, training: &mut Training) -> Result<TrainingReport> {
         samples: SAMPLES,
         learning_rate: training.run.settings.learning_rate.unwrap_or(LEARNING_RATE),
         schedule: Schedule::Cosine { steps, floor: 0.0, warmup: 0 },
+        varies: false,
     };
     let (made, report) = training.descend(&stage, &step, solved)?;
     training.settle(solved, distillation.student(), &made)?;

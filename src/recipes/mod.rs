@@ -1,7 +1,9 @@
 //! Recipes: how a plan's grids and integers are found. One recipe = one file + one row of [`RECIPES`].
 
+mod cascade;
 mod dfq2019;
 mod fast;
+mod held_out;
 mod lsq;
 mod nearest;
 mod seen;
@@ -19,6 +21,7 @@ use crate::quant::{Grid, QuantizedTensor};
 use crate::runtime::Engine;
 use crate::stats::{BatchNorm, InputStatistics};
 
+pub use held_out::HeldOut;
 pub use training::{Stage, Training, TrainingReport};
 
 /// What every recipe may draw on; none of it is data of the user's.
@@ -121,10 +124,13 @@ pub struct Recipe {
     pub run: Run,
     /// Training, where there is any.
     pub train: Option<Train>,
+    /// Whether it goes by images that are made for the network first.
+    pub wants_images: bool,
 }
 
 /// Every recipe, the default first.
-pub const RECIPES: &[Recipe] = &[fast::RECIPE, lsq::RECIPE, nearest::RECIPE, dfq2019::RECIPE, squant::RECIPE];
+pub const RECIPES: &[Recipe] =
+    &[fast::RECIPE, cascade::RECIPE, lsq::RECIPE, nearest::RECIPE, dfq2019::RECIPE, squant::RECIPE];
 
 /// Returns the recipe called `name`.
 ///

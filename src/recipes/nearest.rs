@@ -13,6 +13,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     citation: "ranges after Nagel et al. 2019 (DFQ), section 4.2 and appendix C",
     run: nearest,
     train: None,
+    wants_images: false,
 };
 
 fn nearest(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {

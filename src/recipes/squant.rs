@@ -18,6 +18,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     citation: "Guo et al. 2022 (SQuant), algorithm 1",
     run: squant,
     train: None,
+    wants_images: false,
 };
 
 fn squant(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::weights::fit_biases;
-use super::{RangeSource, Solution, Solved, Teacher};
+use super::{HeldOut, RangeSource, Solution, Solved, Teacher};
 use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::expr::{Lowering, STANDARD};
@@ -30,7 +30,7 @@ pub struct Training<'a> {
     /// What is known of it.
     pub teacher: Teacher<'a>,
     /// Inputs to train on that were made for the network, one tensor for each input; dead leaves where there are none.
-    pub images: Option<&'a [Tensor]>,
+    pub images: Option<Vec<Tensor>>,
     /// The run.
     pub run: Run<'a>,
     /// Hears how far a stage is.
@@ -52,6 +52,8 @@ pub struct Stage {
     pub learning_rate: f64,
     /// How it moves.
     pub schedule: Schedule,
+    /// Whether images are varied whenever they are dealt out.
+    pub varies: bool,
 }
 
 /// What a stage of training did.
@@ -59,8 +61,10 @@ pub struct Stage {
 pub struct TrainingReport {
     /// The stage.
     pub stage: &'static str,
-    /// Steps.
+    /// Steps that were done.
     pub steps: u64,
+    /// Steps that were planned; more where time was up.
+    pub planned_steps: u64,
     /// Samples of a step.
     pub batch: usize,
     /// Synthetic inputs that batches were picked from.
@@ -75,6 +79,8 @@ pub struct TrainingReport {
     pub blocked: Vec<String>,
     /// Where steps were taken back because the loss diverged.
     pub rollbacks: Vec<Rollback>,
+    /// How the student did on images that were held out, where any were.
+    pub held_out: Option<HeldOut>,
     /// The loss of every step: how far the student is from the float network, 0 for equal.
     pub losses: Vec<f32>,
 }
@@ -102,7 +108,7 @@ impl Training<'_> {
         step: &TrainingStep,
         solved: &Solved,
     ) -> Result<([Tensor; 2], TrainingReport)> {
-        let Stage { name, steps, batch, learning_rate, ref schedule, .. } = *stage;
+        let Stage { name, steps, batch, learning_rate, ref schedule, varies, .. } = *stage;
         let samples = self.samples(stage);
         let checkpoints = self.run.checkpoints(name, batch, &self.key(stage, solved))?;
         let Descent { state, history, resumed, rollbacks } = if self.run.dry_run {
@@ -114,16 +120,17 @@ impl Training<'_> {
             let Teacher { input, seed, threads, engine, .. } = self.teacher;
             let (rate, until) = (LearningRate::new(learning_rate, schedule.clone()), self.run.settings.deadline);
             let course = Course { steps, rate, checkpoints, until };
-            let (float, images) = (self.float, self.images);
+            let (float, images) = (self.float, self.images.clone());
             // Made once a checkpoint was found to be of this run.
             let mut pool = None;
             let mut feed = |number| {
                 if pool.is_none() {
-                    let inputs = match images {
-                        Some(images) => images.to_vec(),
+                    let inputs = match &images {
+                        Some(images) => images.clone(),
                         None => input.synthetic(float, samples, seed ^ SEED, threads)?,
                     };
-                    pool = Some(Pool::new(inputs, batch, seed, 0)?);
+                    let plain = Pool::new(inputs, batch, seed, 0)?;
+                    pool = Some(if varies { plain.varied() } else { plain });
                 }
                 pool.as_ref().map_or(Ok(Vec::new()), |pool| pool.batch(number))
             };
@@ -132,13 +139,15 @@ impl Training<'_> {
         let vectors = [state[step.place("weights")?].clone(), state[step.place("scales")?].clone()];
         let report = TrainingReport {
             stage: name,
-            steps,
+            steps: if self.run.dry_run { 0 } else { history.steps() },
+            planned_steps: steps,
             batch,
             samples,
             learning_rate,
             step_bytes: peak_bytes(&step.graph),
             resumed_at: resumed,
             blocked: Vec::new(),
+            held_out: None,
             rollbacks,
             losses: history.loss(),
         };
@@ -146,7 +155,7 @@ impl Training<'_> {
     }
 
     fn samples(&self, stage: &Stage) -> usize {
-        if let Some(images) = self.images {
+        if let Some(images) = &self.images {
             return images.first().and_then(|t| t.shape().first()).copied().unwrap_or(0);
         }
         let bytes = |id| {
@@ -163,7 +172,7 @@ impl Training<'_> {
         let Teacher { input, norms, .. } = self.teacher;
         let shape = |id| self.float.value(id).shape.iter().flatten().map(ToString::to_string).collect::<Vec<_>>();
         let shapes: Vec<Vec<String>> = self.float.fed_inputs().into_iter().map(shape).collect();
-        let images = self.images.map(|images| sha256(images.iter().map(|tensor| &tensor.bytes()[..])));
+        let images = self.images.as_ref().map(|images| sha256(images.iter().map(|tensor| &tensor.bytes()[..])));
         fingerprint(&(&solved.plan, steps, samples, learning_rate, schedule, (shapes, input, norms), images))
     }
 

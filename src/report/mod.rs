@@ -22,7 +22,7 @@ pub use inspection::{Inspection, inspect, render_inspection};
 pub use ranking::{Ranking, render_auto_bits, render_ranking};
 pub use sheet::sheet;
 pub use summary::{
-    container, conversion, float_copies, layer_costs, ranges, saturation_warnings, stored_bits, training_warning,
+    container, conversion, float_copies, layer_costs, ranges, saturation_warnings, stored_bits, training_warnings,
     warnings,
 };
 pub use synthesis::{SynthesisDocument, loss_curves, render_synthesis};

@@ -96,9 +96,19 @@ pub fn container(policy: &Policy, plan: &Plan, solution: &Solution) -> Container
 }
 
 /// Returns what the user should know of training.
-pub fn training_warning(training: &TrainingReport) -> Option<Warning> {
-    let operators = training.blocked.clone();
-    (!operators.is_empty()).then_some(Warning::NotDifferentiable { operators })
+pub fn training_warnings(training: &TrainingReport) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if !training.blocked.is_empty() {
+        warnings.push(Warning::NotDifferentiable { operators: training.blocked.clone() });
+    }
+    if !training.rollbacks.is_empty() {
+        let steps = training.rollbacks.iter().map(|rollback| rollback.at).collect();
+        warnings.push(Warning::TrainingDiverged { steps });
+    }
+    if !training.losses.is_empty() && training.steps < training.planned_steps {
+        warnings.push(Warning::TimeIsUp { done: training.steps, planned: training.planned_steps });
+    }
+    warnings
 }
 
 /// Returns what the user should know of sums that x86 processors without VNNI saturate: what the checks saw of it, and

@@ -10,7 +10,7 @@ use super::ranking::summary_of;
 use super::{LayerCost, Report, render_auto_bits, render_verification};
 use crate::layers::Step;
 use crate::plan::{ContainerChoice, Float};
-use crate::recipes::{RangeSource, TrainingReport};
+use crate::recipes::{HeldOut, RangeSource, TrainingReport};
 use crate::stats::{InputScale, InputSource, InputStatistics};
 
 /// Rows of the table of layers.
@@ -86,15 +86,20 @@ fn facts(report: &Report) -> String {
 /// How long training was and what it came to.
 #[allow(clippy::cast_precision_loss)]
 fn training_of(training: &TrainingReport) -> String {
-    let TrainingReport { steps, batch, samples, learning_rate, step_bytes, losses, .. } = training;
+    let TrainingReport { planned_steps: steps, batch, samples, learning_rate, step_bytes, losses, .. } = training;
     let ends = losses.len().min(20);
     let mean = |part: &[f32]| part.iter().sum::<f32>() / part.len() as f32;
     let loss = match ends {
         0 => "not run".to_owned(),
         _ => format!("loss {:.4} -> {:.4}", mean(&losses[..ends]), mean(&losses[losses.len() - ends..])),
     };
+    let judged = training.held_out.as_ref().map_or(String::new(), |held_out| {
+        let HeldOut { images, before, after, is_kept } = held_out;
+        let kept = if *is_kept { "kept" } else { "not kept: no better than what it started from" };
+        format!("; on {images} images held out {before:.4} -> {after:.4}, {kept}")
+    });
     format!(
-        "{steps} steps of {batch} out of {samples} synthetic inputs, learning rate {learning_rate}, about {} MB a step; {loss}",
+        "{steps} steps of {batch} out of {samples} synthetic inputs, learning rate {learning_rate}, about {} MB a step; {loss}{judged}",
         step_bytes.div_ceil(1_000_000)
     )
 }

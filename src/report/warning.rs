@@ -64,6 +64,18 @@ pub enum Warning {
         /// Those that lie between layers and outputs.
         operators: Vec<String>,
     },
+    /// The loss diverged, and steps were taken back.
+    TrainingDiverged {
+        /// Steps that were done each time.
+        steps: Vec<u64>,
+    },
+    /// Time was up before all steps were done.
+    TimeIsUp {
+        /// Steps that were done.
+        done: u64,
+        /// Steps that were planned.
+        planned: u64,
+    },
     /// 4-bit weights save space, not time.
     PackedWeightsAreNotFaster,
     /// ONNX Runtime was not to be had.
@@ -170,6 +182,20 @@ impl std::fmt::Display for Warning {
                 "no gradient passes {}: the network was trained up to there, and layers behind keep what was found \
                  without training",
                 operators.join(", ")
+            ),
+            Self::TrainingDiverged { steps } => {
+                let at: Vec<String> = steps.iter().map(ToString::to_string).collect();
+                write!(
+                    f,
+                    "the loss diverged at step {}: training went back to the last sound step and on at half the rate each \
+                     time; give a lower --learning-rate",
+                    at.join(", ")
+                )
+            }
+            Self::TimeIsUp { done, planned } => write!(
+                f,
+                "time was up after {done} of {planned} steps of training (--max-minutes); --steps {done} ends as early, but \
+                 with a rate that falls to its end"
             ),
             Self::PackedWeightsAreNotFaster => f.write_str(
                 "weights of 4 bits and below are stored packed: the file is small, but ONNX Runtime's CPU kernels \

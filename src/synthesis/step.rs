@@ -1,8 +1,5 @@
 //! The step that a generator and its latents are trained by, as a graph, and what is fed in it.
 
-use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
-
 use super::generator::Generator;
 use super::subject::Subject;
 use super::terms::{Compared, Scene, Weights, loss};
@@ -11,12 +8,10 @@ use crate::expr::{Builder, Expr, Inlined, Lowering, index, inline};
 use crate::ir::{DType, Graph, Tensor};
 use crate::stats::InputStatistics;
 use crate::train::losses::{ChannelMoments, Distance, moments_off};
-use crate::train::{Optimiser, TrainingStep, chance, training_step};
+use crate::train::{Optimiser, TrainingStep, chance, moved, shifted, training_step};
 
 /// Losses that the state keeps.
 const LOSSES: usize = 20;
-/// Images are shifted by up to this share of their sides in training.
-const SHIFT: usize = 8;
 /// The part of channels whose distance under noise is more than the slack.
 const BEYOND_SLACK: f64 = 0.1;
 
@@ -95,9 +90,7 @@ impl Making {
         let mut rng = chance(seed, number, step);
         let mut feeds = Vec::new();
         if let (true, Some(size)) = (self.augment, self.subject.form.size()) {
-            let [rows, columns] = size.map(|side| shifted(side, side / SHIFT, &mut rng));
-            let columns = if rng.random() { columns.into_iter().rev().collect() } else { columns };
-            feeds.extend([rows, columns]);
+            feeds.extend(moved(size[0], size[1], &mut rng));
         }
         if self.swing {
             for swing in &self.subject.swings {
@@ -192,23 +185,6 @@ fn inputs_of<'b>(builder: &'b Builder, generator: &Generator) -> [Expr<'b>; 2] {
 fn selected<'b>(builder: &'b Builder, x: Expr<'b>, size: [usize; 2]) -> Expr<'b> {
     let rows = builder.input("rows", DType::I64, &size[..1]);
     x.select(rows, builder.input("columns", DType::I64, &size[1..]))
-}
-
-/// Returns the places that a side takes its pixels from when it is shifted by up to `most`, mirrored at the edges.
-fn shifted(side: usize, most: usize, rng: &mut ChaCha8Rng) -> Vec<i64> {
-    let most = index(most.min(side.saturating_sub(1)));
-    let shift = rng.random_range(-most..=most);
-    let last = index(side) - 1;
-    let mirrored = |place: i64| {
-        if place < 0 {
-            -place
-        } else if place > last {
-            2 * last - place
-        } else {
-            place
-        }
-    };
-    (0..=last).map(|place| mirrored(place + shift)).collect()
 }
 
 /// Returns the matrix that smooths a side by a Gaussian of `deviation` pixels, mirrored at the edges.

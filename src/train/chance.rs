@@ -1,8 +1,10 @@
 //! Randomness of single steps. Step graphs hold no random operators: what is drawn is fed, by numbers that follow from
 //! seed, stage and step alone, so that a resumed run draws the same.
 
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+use crate::expr::index;
 
 /// Returns the random numbers of `step` in `stage`; stages of one seed are kept apart.
 pub fn chance(seed: u64, stage: u64, step: u64) -> ChaCha8Rng {
@@ -11,4 +13,30 @@ pub fn chance(seed: u64, stage: u64, step: u64) -> ChaCha8Rng {
         key[8 * place..8 * place + 8].copy_from_slice(&number.to_le_bytes());
     }
     ChaCha8Rng::from_seed(key)
+}
+
+/// Images are shifted by up to this part of their sides.
+pub const SHIFT: usize = 8;
+
+/// Returns the places that a side takes its pixels from when it is shifted by up to `most`, mirrored at the edges.
+pub fn shifted(side: usize, most: usize, rng: &mut ChaCha8Rng) -> Vec<i64> {
+    let most = index(most.min(side.saturating_sub(1)));
+    let shift = rng.random_range(-most..=most);
+    let last = index(side) - 1;
+    let mirrored = |place: i64| {
+        if place < 0 {
+            -place
+        } else if place > last {
+            2 * last - place
+        } else {
+            place
+        }
+    };
+    (0..=last).map(|place| mirrored(place + shift)).collect()
+}
+
+/// Returns the rows and columns that an image takes its pixels from when it is shifted and, every other time, mirrored.
+pub fn moved(height: usize, width: usize, rng: &mut ChaCha8Rng) -> [Vec<i64>; 2] {
+    let [rows, columns] = [height, width].map(|side| shifted(side, side / SHIFT, rng));
+    [rows, if rng.random() { columns.into_iter().rev().collect() } else { columns }]
 }

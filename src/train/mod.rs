@@ -27,7 +27,7 @@ mod vector;
 
 pub use batch::fitting_batch;
 pub use blocks::{Block, blocks};
-pub use chance::chance;
+pub use chance::{chance, moved, shifted};
 pub use checkpoint::{About, Checkpoint, Identity, fingerprint};
 pub use descent::{Checkpoints, Course, Descent, Rollback, descend};
 pub use distance::{Network, distance};

@@ -1,11 +1,16 @@
 //! Inputs that steps are fed with: made once, picked anew for each step.
 
 use bytes::BytesMut;
+use rand::RngExt;
 use rand::seq::index;
+use rand_chacha::ChaCha8Rng;
 
-use super::chance::chance;
+use super::chance::{chance, moved};
 use crate::error::{Error, Result};
-use crate::ir::Tensor;
+use crate::ir::{DType, Tensor};
+
+/// Images whose rows are this short have their channels last.
+const MOST_COLOURS: usize = 4;
 
 /// Inputs for all steps of a stage.
 #[derive(Clone, Debug)]
@@ -15,6 +20,8 @@ pub struct Pool {
     batch: usize,
     seed: u64,
     stage: u64,
+    /// Whether images are mirrored, shifted and mixed.
+    varies: bool,
 }
 
 impl Pool {
@@ -32,7 +39,15 @@ impl Pool {
                 return Err(Error::shape(format!("input {i} of the training"), message));
             }
         }
-        Ok(Self { inputs, samples, batch, seed, stage })
+        Ok(Self { inputs, samples, batch, seed, stage, varies: false })
+    }
+
+    /// Returns the pool that mirrors and shifts every image anew whenever it is dealt out, and mixes every other one with
+    /// the one before it by a share between 0 and 1 (Zhang et al. 2018; Luo et al. 2024): few images go further. Only
+    /// float images with channels first are varied.
+    #[must_use]
+    pub fn varied(self) -> Self {
+        Self { varies: true, ..self }
     }
 
     /// Returns the inputs of `step`: samples picked without repeats by ChaCha keyed with seed, stage and step.
@@ -40,8 +55,18 @@ impl Pool {
     /// # Errors
     /// When an input has elements of less than a byte.
     pub fn batch(&self, step: u64) -> Result<Vec<Tensor>> {
-        let picked = index::sample(&mut chance(self.seed, self.stage, step), self.samples, self.batch);
-        self.inputs.iter().map(|tensor| rows(tensor, &picked.iter().collect::<Vec<usize>>())).collect()
+        let mut rng = chance(self.seed, self.stage, step);
+        let picked = index::sample(&mut rng, self.samples, self.batch).into_vec();
+        let inputs = self.inputs.iter().map(|tensor| {
+            let dealt = rows(tensor, &picked)?;
+            match *dealt.shape() {
+                [_, channels, height, width] if self.varies && dealt.dtype() == DType::F32 && width > MOST_COLOURS => {
+                    varied(&dealt, [channels, height, width], &mut rng)
+                }
+                _ => Ok(dealt),
+            }
+        });
+        inputs.collect()
     }
 }
 
@@ -52,6 +77,31 @@ fn rows(tensor: &Tensor, picked: &[usize]) -> Result<Tensor> {
     picked.iter().for_each(|&i| bytes.extend_from_slice(&tensor.bytes()[i * row..(i + 1) * row]));
     let shape = [&[picked.len()], &tensor.shape()[1..]].concat();
     Tensor::new(tensor.dtype(), shape, bytes.freeze())
+}
+
+/// Returns images mirrored, shifted, and every other one mixed with the one before it.
+fn varied(images: &Tensor, [channels, height, width]: [usize; 3], rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    let values = images.to_f32()?;
+    let size = channels * height * width;
+    let place = |place: i64| usize::try_from(place).unwrap_or(0);
+    let mut made: Vec<f32> = Vec::with_capacity(values.len());
+    for (number, image) in values.chunks(size).enumerate() {
+        let [rows, columns] = moved(height, width, rng);
+        let start = made.len();
+        for plane in image.chunks(height * width) {
+            for &row in &rows {
+                let row = &plane[place(row) * width..][..width];
+                made.extend(columns.iter().map(|&column| row[place(column)]));
+            }
+        }
+        if number % 2 == 1 {
+            let share: f32 = rng.random();
+            let (before, own) = made.split_at_mut(start);
+            let pairs = own.iter_mut().zip(&before[start - size..]);
+            pairs.for_each(|(own, other)| *own = share * *own + (1.0 - share) * other);
+        }
+    }
+    Ok(Tensor::from_f32(images.shape(), &made))
 }
 
 #[cfg(test)]
@@ -77,6 +127,26 @@ mod tests {
         let others = [pool.batch(4), Pool::new(inputs.clone(), 4, 8, 0).unwrap().batch(3)];
         let stages = Pool::new(inputs.clone(), 4, 7, 1).unwrap().batch(3);
         assert!(others.into_iter().chain([stages]).all(|other| other.unwrap() != made));
+        assert_eq!(Pool::new(inputs.clone(), 4, 7, 0).unwrap().varied().batch(3).unwrap(), made, "no images");
         assert!(Pool::new(inputs, 11, 7, 0).unwrap_err().to_string().contains("at least a batch of 11"));
+    }
+
+    #[test]
+    fn varied_images_hold_pixels_of_their_own_and_every_other_one_is_mixed() {
+        // Every pixel of image i is i, so that only a mixed image holds what is no whole number.
+        let values: Vec<f32> = (0..6u8).flat_map(|i| vec![f32::from(i); 2 * 5 * 8]).collect();
+        let pool = Pool::new(vec![Tensor::from_f32(&[6, 2, 5, 8], &values)], 6, 1, 0).unwrap();
+        let plain = pool.batch(0).unwrap()[0].to_f32().unwrap();
+        let varied = pool.clone().varied();
+        let found = varied.batch(0).unwrap()[0].to_f32().unwrap();
+        assert_eq!(varied.batch(0).unwrap(), varied.batch(0).unwrap());
+        let firsts = |values: &[f32]| values.chunks(80).map(|image| image[0]).collect::<Vec<f32>>();
+        let (plain, found) = (firsts(&plain), firsts(&found));
+        for pair in 0..3 {
+            let [even, odd] = [2 * pair, 2 * pair + 1];
+            assert_eq!(found[even], plain[even]);
+            let (lo, hi) = (plain[even].min(plain[odd]), plain[even].max(plain[odd]));
+            assert!(found[odd] > lo && found[odd] < hi, "{plain:?} {found:?}");
+        }
     }
 }
