@@ -1,8 +1,11 @@
 //! Training: what is trained is what is shipped, runs end with the same bytes however often they are interrupted, and
 //! what cannot be trained is refused with a word.
 
+mod bowl;
 mod command;
+mod divergence;
 mod forward;
+mod interruption;
 mod kinds;
 mod losses;
 mod lowerings;
@@ -13,3 +16,4 @@ mod refusals;
 mod resumption;
 mod settled;
 mod start;
+mod terms;

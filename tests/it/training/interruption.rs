@@ -1,0 +1,69 @@
+//! Runs that are asked to stop: they end with exit code 130, and go on from where they were.
+
+use std::time::Duration;
+
+use dfq_onnx::observe::{Observer, Progress};
+use dfq_onnx::runtime::{Engine, TractEngine};
+use dfq_onnx::train::{Checkpoints, Descent, Schedule, descend};
+
+use super::bowl;
+use crate::support::ort;
+
+const STEPS: u64 = 22;
+
+/// Asks for a stop once so many steps were made.
+struct After(u64);
+
+impl Observer for After {
+    fn stage(&mut self, _: &str) {}
+
+    fn progress(&mut self, _: &Progress) {
+        self.0 = self.0.saturating_sub(1);
+    }
+
+    fn note(&mut self, _: &str) {}
+
+    fn is_interrupted(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Descends at a rate that is halved twice (see `divergence`), up to a stop.
+fn descent(engine: &dyn Engine, checkpoints: Option<Checkpoints>, stop: u64) -> dfq_onnx::Result<Descent> {
+    let schedule = Schedule::Cosine { steps: STEPS, floor: 0.0, warmup: 0 };
+    let course = bowl::course(STEPS, 6.0 / 2.2, schedule, checkpoints);
+    let step = bowl::step(engine, [10.01, 9.99]);
+    descend((&step, engine), ("bowl", course), &mut |_| Ok(bowl::feed(11.0)), &mut After(stop))
+}
+
+#[test]
+fn a_descent_that_was_asked_to_stop_anywhere_goes_on_as_one_that_was_not() {
+    let mut failed = Vec::new();
+    for engine in [ort() as &dyn Engine, &TractEngine] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bowl.safetensors");
+        // Written as rarely as can be: a stop writes one whether it is due or not.
+        let with = |resume| Some(Checkpoints { interval: Duration::MAX, ..bowl::checkpoints(folder.path(), resume) });
+        let whole = descent(engine, with(false), u64::MAX).unwrap();
+        assert!(!whole.rollbacks.is_empty(), "{:?}", whole.history.loss());
+        let file = std::fs::read(&path).unwrap();
+        for stop in 1..STEPS {
+            let error = descent(engine, with(false), stop).unwrap_err();
+            let told = error.to_string().contains(&format!("--resume {}", folder.path().display()));
+            if error.exit_code() != 130 || !told {
+                failed.push(format!("{}, stopped after {stop}: {error}", engine.name()));
+            }
+            let found = descent(engine, with(true), u64::MAX).unwrap();
+            let resumed = found.resumed;
+            let is_recent = stop >= resumed && stop - resumed < 3 * bowl::READ;
+            if !is_recent || found != (Descent { resumed, ..whole.clone() }) || std::fs::read(&path).unwrap() != file {
+                failed.push(format!("{}, stopped after {stop}: resumed at {resumed}, {found:?}", engine.name()));
+            }
+        }
+        let lost = descent(engine, None, 5).unwrap_err();
+        assert!(lost.exit_code() == 130 && lost.to_string().contains("without --run-folder"), "{lost}");
+        // The last step is made: nothing is left to stop.
+        assert_eq!(descent(engine, None, STEPS + 8).unwrap(), whole);
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
