@@ -155,11 +155,11 @@ def reduction(function):
 
 def pad(a, x, pads, value=None, axes=None):
     axes = range(x.dim()) if axes is None else [axis % x.dim() for axis in axes.tolist()]
-    before, behind = [0] * x.dim(), [0] * x.dim()
-    for axis, b, e in zip(axes, pads.tolist(), pads[len(axes):].tolist()):
+    before, behind, pads = [0] * x.dim(), [0] * x.dim(), pads.tolist()
+    for axis, b, e in zip(axes, pads, pads[len(axes):]):
         before[axis], behind[axis] = b, e
     if a.get("mode", "constant") == "constant":
-        return padded(x, before, behind, 0.0 if value is None else value.item())
+        return padded(x, before, behind, 0.0 if value is None else float(value))
     for axis, (b, e) in enumerate(zip(before, behind)):
         seen = np.arange(x.shape[axis])[max(-b, 0):x.shape[axis] + min(e, 0)]
         x = x.index_select(axis, torch.from_numpy(np.pad(seen, (max(b, 0), max(e, 0)), a["mode"])))

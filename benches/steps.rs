@@ -1,8 +1,11 @@
-//! Training steps of quantized models in ONNX Runtime and tract, from the same start on the same batches: losses, times,
-//! nodes, memory. `cargo bench --bench steps -- --help` lists what can be chosen; `steps.py` compares with PyTorch.
+//! Training steps of quantized models, or of generators, in ONNX Runtime and tract, from the same start on the same
+//! batches: losses, times, nodes, memory. `cargo bench --bench steps -- --help` lists what can be chosen; `steps.py`
+//! compares losses with PyTorch's, and `turns.py` times.
 
 #![allow(missing_docs)]
 
+#[path = "steps/generator.rs"]
+mod generator;
 #[path = "steps/prepare.rs"]
 mod prepare;
 #[path = "steps/process.rs"]
@@ -13,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
-use prepare::{Prepared, Settings, prepare};
+use prepare::{Kind, Prepared, Settings, prepare};
 use process::{End, Runner, Steps};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -28,6 +31,9 @@ const LIMITS: [f64; 2] = [1e-3, 1e-2];
 struct Options {
     /// Models [default: three of ../shared/data]
     models: Vec<PathBuf>,
+    /// What is trained
+    #[arg(long, default_value = "student")]
+    kind: Kind,
     /// Samples of a step, where the model does not fix them [default: 32, 8 of large images]
     #[arg(long)]
     batch: Option<usize>,
@@ -37,7 +43,7 @@ struct Options {
     /// Bits of weights and activations
     #[arg(long, default_value = "w4a4", value_parser = bits)]
     precision: (u32, u32),
-    /// Learning rates of weights and biases, and of the logarithms of quantizers' steps: so small that engines part by
+    /// Learning rates of a student's weights and biases, and of the logarithms of quantizers' steps: so small that engines part by
     /// what they compute more than by ties of rounding
     #[arg(long, num_args = 2, value_names = ["WEIGHTS", "SCALES"], default_values_t = [1e-5, 1e-4])]
     rates: Vec<f32>,
@@ -75,10 +81,19 @@ fn main() -> Result<()> {
     }
     let (weights, activations) = options.precision;
     let rates = options.rates();
+    let what = match options.kind {
+        Kind::Student => {
+            let [weights_rate, scales_rate] = rates;
+            format!(
+                "w{weights}a{activations}, learning rates of weights {weights_rate:e} and of scales {scales_rate:e}"
+            )
+        }
+        Kind::Generator => "generator at its default learning rate".to_owned(),
+    };
     println!(
-        "w{weights}a{activations}, Adam, constant learning rates of weights {:e} and of scales {:e}, threads: {}. Engines \
-         step in turn. Other work on the machine makes times noisy: the ratio counts.",
-        rates[0], rates[1], options.threads
+        "{what}, Adam, constant rates, threads: {}. Engines step in turn. Other work on the machine makes times noisy: the \
+         ratio counts.",
+        options.threads
     );
     let mut failed = 0;
     for model in &options.models {
@@ -104,16 +119,20 @@ fn bits(text: &str) -> std::result::Result<(u32, u32), String> {
 fn measure(model: &Path, name: &str, options: &Options) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("dfq-onnx-bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let folder = options.folder.as_deref().unwrap_or(scratch.path()).join(name);
-    let Options { precision, batch, steps, .. } = *options;
-    let settings = Settings { precision, batch, steps, rates: options.rates() };
+    let Options { kind, precision, batch, steps, .. } = *options;
+    let settings = Settings { kind, precision, batch, steps, rates: options.rates() };
     let make = || prepare(model, &settings);
     let prepared = make()?;
     let is_same = prepared.is_same(&make()?)?;
     prepared.write(&folder)?;
-    let [weights, scales] = prepared.trained();
+    let [weights, others] = prepared.trained();
+    let [first, second] = match options.kind {
+        Kind::Student => ["weights and biases", "quantizer steps"],
+        Kind::Generator => ["weights", "latents"],
+    };
     let [written, for_cpu] = [&prepared.step, &prepared.cpu].map(|step| step.graph.nodes.len());
     let optimised = prepared.optimised_nodes(scratch.path())?.map_or("unknown".to_owned(), |n| n.to_string());
-    println!("\n{name}: batch {}, {weights} weights and biases, {scales} quantizer steps", prepared.batch);
+    println!("\n{name}: batch {}, {weights} {first}, {others} {second}", prepared.batch);
     println!(
         "  nodes of the step: {written} in standard operators, {optimised} as ONNX Runtime optimises that, {for_cpu} as it is \
          written for ONNX Runtime on the CPU"

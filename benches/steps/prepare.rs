@@ -1,8 +1,8 @@
-//! A model quantized and made a training step, as the folder that engines and `steps.py` read.
+//! A model made a training step of the quantized student or of a generator, as the folder that engines and Python read.
 
 #[allow(dead_code)]
 #[path = "../../tests/it/support/quantized.rs"]
-mod quantized;
+pub mod quantized;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,13 +18,11 @@ use serde_json::{Map, Value, json};
 
 use quantized::{Quantized, prepared, quantized_from};
 
-use crate::Result;
 use crate::process::FILES;
+use crate::{Result, generator};
 
-/// The vectors that are trained: weights and biases, and the logarithms of quantizers' steps.
-pub const VECTORS: [&str; 2] = ["weights", "scales"];
 /// Batches that come again and again.
-const BATCHES: u64 = 4;
+pub const BATCHES: u64 = 4;
 /// Samples of a step where the user gives none: of small inputs, and of others.
 const BATCH: [usize; 2] = [32, 8];
 /// The most elements of a small input.
@@ -41,15 +39,26 @@ pub fn ort() -> &'static dyn Engine {
     ENGINES.get_or_init(open).main()
 }
 
+/// What is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// The quantized network.
+    Student,
+    /// A generator of images for the network, and its latents.
+    Generator,
+}
+
 /// How a model becomes a step.
 pub struct Settings {
+    /// What is trained.
+    pub kind: Kind,
     /// Bits of weights and activations.
     pub precision: (u32, u32),
     /// Samples of a step where the model does not fix them.
     pub batch: Option<usize>,
     /// Steps that there are rates for.
     pub steps: u64,
-    /// Learning rates of [`VECTORS`].
+    /// Learning rates of a student's weights and biases, and of the logarithms of its quantizers' steps.
     pub rates: [f32; 2],
 }
 
@@ -58,15 +67,27 @@ pub struct Prepared {
     pub step: TrainingStep,
     /// The same as it is written for ONNX Runtime on the CPU.
     pub cpu: TrainingStep,
-    pub loss: Graph,
+    /// The file that Python reads, and the graph in it: a student's loss, or the network that images are made for.
+    pub read: (&'static str, Graph),
     pub batch: usize,
     /// By name and number of the batch.
     pub batches: BTreeMap<String, Tensor>,
-    rates: [f32; 2],
+    /// The learning rate of each vector.
+    pub rates: [(&'static str, f32); 2],
+    /// What else Python has to know.
+    pub more: Value,
+}
+
+/// Returns a training step of a model.
+pub fn prepare(model: &Path, settings: &Settings) -> Result<Prepared> {
+    match settings.kind {
+        Kind::Student => student(model, settings),
+        Kind::Generator => generator::prepare(model, settings),
+    }
 }
 
 /// Returns the training step of a model quantized by `fast`.
-pub fn prepare(model: &Path, settings: &Settings) -> Result<Prepared> {
+fn student(model: &Path, settings: &Settings) -> Result<Prepared> {
     let (weights, activations) = settings.precision;
     let policy = Policy { weight_bits: weights, activation_bits: activations, ..Policy::default() };
     let prepared = prepared(&onnx::load(model)?, &policy)?;
@@ -87,10 +108,11 @@ pub fn prepare(model: &Path, settings: &Settings) -> Result<Prepared> {
         batches.extend(names.zip(inputs));
     }
     batches.extend((0..settings.steps).map(|number| (format!("rates.{number}"), step.optimiser.rates(1.0, number))));
-    Ok(Prepared { step, cpu, loss, batch, batches, rates: settings.rates })
+    let rates = [("weights", settings.rates[0]), ("scales", settings.rates[1])];
+    Ok(Prepared { step, cpu, read: ("loss.onnx", loss), batch, batches, rates, more: Value::Null })
 }
 
-fn usual_batch(graph: &Graph) -> usize {
+pub fn usual_batch(graph: &Graph) -> usize {
     let largest = graph.fed_inputs().into_iter().map(|id| graph.value(id).sample_len()).max().unwrap_or(0);
     BATCH[usize::from(largest > SMALL)]
 }
@@ -99,7 +121,7 @@ impl Prepared {
     /// Writes graphs, state and batches.
     pub fn write(&self, folder: &Path) -> Result<()> {
         std::fs::create_dir_all(folder)?;
-        onnx::save(&self.loss, &folder.join("loss.onnx"), INLINE_LIMIT)?;
+        onnx::save(&self.read.1, &folder.join(self.read.0), INLINE_LIMIT)?;
         for (file, step) in FILES.into_iter().zip([&self.step, &self.cpu]) {
             onnx::save(&step.graph, &folder.join(file), INLINE_LIMIT)?;
         }
@@ -116,13 +138,13 @@ impl Prepared {
     /// Returns whether another preparation came to the same bytes.
     pub fn is_same(&self, other: &Self) -> Result<bool> {
         let same_graphs = onnx::encode(&self.step.graph)? == onnx::encode(&other.step.graph)?
-            && onnx::encode(&self.loss)? == onnx::encode(&other.loss)?;
+            && onnx::encode(&self.read.1)? == onnx::encode(&other.read.1)?;
         Ok(same_graphs && self.step.state == other.step.state && self.batches == other.batches)
     }
 
     /// Returns how many numbers are trained, by vector.
     pub fn trained(&self) -> [usize; 2] {
-        VECTORS.map(|name| {
+        self.rates.map(|(name, _)| {
             let entry = self.step.state.iter().find(|entry| entry.0 == name);
             entry.map_or(0, |(_, start)| start.shape().iter().product())
         })
@@ -145,18 +167,17 @@ impl Prepared {
         Ok(Some(onnx::load(&path)?.nodes.len()))
     }
 
-    /// Returns what `steps.py` wants to know of a run.
+    /// Returns what Python wants to know of a run.
     pub fn about(&self, model: &str, results: &[(String, Vec<f32>, f64)]) -> Result<Value> {
         let optimiser = serde_json::to_value(self.step.optimiser)?;
         // The settings without the name of the rule.
         let settings = optimiser.as_object().and_then(|rule| rule.values().next()).cloned();
-        let rates = VECTORS.iter().zip(self.rates).map(|(name, rate)| ((*name).to_owned(), json!(rate)));
-        let rates: Map<String, Value> = rates.collect();
+        let rates: Map<String, Value> = self.rates.iter().map(|&(name, rate)| (name.to_owned(), json!(rate))).collect();
         let losses: Map<String, Value> = results.iter().map(|(name, each, _)| (name.clone(), json!(each))).collect();
         let times: Map<String, Value> = results.iter().map(|(name, _, ms)| (name.clone(), json!(ms))).collect();
         Ok(json!({
             "model": model, "batch": self.batch, "optimiser": settings, "learning_rates": rates,
-            "losses": losses, "milliseconds": times,
+            "losses": losses, "milliseconds": times, "binary": std::env::current_exe()?, "generator": self.more,
         }))
     }
 }

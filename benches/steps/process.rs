@@ -169,7 +169,10 @@ impl Run {
         let started = Instant::now();
         self.session.step(&feeds)?;
         let milliseconds = 1e3 * started.elapsed().as_secs_f64();
-        let loss = self.session.read(self.losses)?.to_f32()?.last().copied().unwrap_or(f32::NAN);
+        let losses = self.session.read(self.losses)?;
+        // The newest is the last row; the terms of the loss stand behind it.
+        let terms = losses.shape().get(1).copied().unwrap_or(1);
+        let loss = losses.to_f32()?.iter().nth_back(terms - 1).copied().unwrap_or(f32::NAN);
         if !loss.is_finite() {
             return Err(format!("the loss became {loss} in step {}", number + 1).into());
         }

@@ -42,7 +42,8 @@ pub struct Prepared {
     pub float: Graph,
     /// Its input.
     pub input: InputStatistics,
-    norms: Vec<BatchNorm>,
+    /// What its normalisations said.
+    pub norms: Vec<BatchNorm>,
 }
 
 /// Returns `graph` ready to be quantized.

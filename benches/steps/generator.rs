@@ -1,0 +1,72 @@
+//! The training step of a generator of images for a model, with what `generator.py` needs to write it by hand.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use dfq_onnx::expr::STANDARD;
+use dfq_onnx::onnx;
+use dfq_onnx::plan::Policy;
+use dfq_onnx::synthesis::{Generator, Making, Options, Subject, weights};
+use serde_json::{Value, json};
+
+use crate::Result;
+use crate::prepare::quantized::prepared;
+use crate::prepare::{BATCHES, Prepared, Settings, ort, usual_batch};
+
+/// The seed, and the number of the generator.
+const SEED: (u64, u64) = (0, 0);
+
+/// Returns the training step of a generator for a model, with the defaults of the stage that makes images.
+pub fn prepare(model: &Path, settings: &Settings) -> Result<Prepared> {
+    let prepared = prepared(&onnx::load(model)?, &Policy::default())?;
+    let subject = Subject::new(&prepared.float, &prepared.norms)?;
+    let batch = subject.graph.fixed_batch().or(settings.batch).unwrap_or_else(|| usual_batch(&subject.graph));
+    let generator = Generator::fresh((&subject.form, &prepared.input), (batch, subject.macs), None, SEED)?;
+    let options = Options::default();
+    let weights = weights(&options.loss, !subject.normals.is_empty())?;
+    let input = prepared.input;
+    let Options { swing, augment, low_pass, learning_rate, .. } = options;
+    let making = Making { subject, weights, slack: Vec::new(), swing, augment, low_pass, others: Vec::new(), input };
+    let step = making.step(&generator, None, &STANDARD)?;
+    let cpu = making.step(&generator, None, &ort().lowering())?;
+    let fed = step.graph.fed_inputs();
+    let names: Vec<&str> = fed[step.state.len()..].iter().map(|&id| step.graph.name_of(id)).collect();
+    let mut batches = BTreeMap::new();
+    for number in 0..BATCHES {
+        let feeds = making.feeds((SEED.0, SEED.1, number));
+        batches.extend(names.iter().map(|name| format!("{name}.{number}")).zip(feeds));
+    }
+    let rates = |number| (format!("rates.{number}"), step.optimiser.rates(learning_rate, number));
+    batches.extend((0..settings.steps).map(rates));
+    let more = described(&generator, &making, &names)?;
+    #[allow(clippy::cast_possible_truncation)]
+    let rate = |units: &[f32]| learning_rate as f32 * units.first().copied().unwrap_or(1.0);
+    let units = [generator.weights.units().to_f32()?, generator.latents.units().to_f32()?];
+    let rates = [("weights", rate(&units[0])), ("latents", rate(&units[1]))];
+    Ok(Prepared { step, cpu, read: ("teacher.onnx", making.subject.graph), batch, batches, rates, more })
+}
+
+/// Returns the generator's tensors in the order of its vector, what it makes images like, the feeds of a step in order,
+/// and the statistics that tensors of `teacher.onnx` are compared with.
+fn described(generator: &Generator, making: &Making, feeds: &[&str]) -> Result<Value> {
+    let Making { subject, input, .. } = making;
+    if making.weights.iter().map(|term| term.0).ne(["bn"]) {
+        return Err("generator.py writes the step of models with statistics of batch normalisation alone".into());
+    }
+    let entries = |of: &dfq_onnx::train::TrainedVector| -> Vec<Value> {
+        of.layout.entries().iter().map(|entry| json!([entry.name, entry.shape])).collect()
+    };
+    let normal = |normal: &dfq_onnx::train::losses::ChannelNormal| {
+        json!({
+            "tensor": normal.tensor, "mean": normal.mean, "deviation": normal.deviation, "before": normal.before,
+        })
+    };
+    let channels: Vec<(f64, f64)> = (0..subject.form.channels()).map(|c| input.channel(c)).collect();
+    Ok(json!({
+        "weights": entries(&generator.weights), "latents": entries(&generator.latents), "size": subject.form.size(),
+        "channels": channels, "interval": [input.lo, input.hi], "input": subject.form.name,
+        "augment": making.augment, "swings": subject.swings.iter().map(|swing| &swing.tensor).collect::<Vec<_>>(),
+        "feeds": feeds, "normals": subject.normals.iter().map(normal).collect::<Vec<_>>(),
+        "macs": [subject.macs, generator.macs()],
+    }))
+}
