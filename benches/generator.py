@@ -13,8 +13,8 @@ LEAST_VARIANCE = 1e-6
 class Generator:
     """A generator and the loss of what it makes, as the bench `steps --kind generator` describes them in `about`."""
 
-    def __init__(self, folder, about, channels_last):
-        self.about, self.channels_last = about, channels_last
+    def __init__(self, folder, about, channels_last, moments):
+        self.about, self.channels_last, self.moments = about, channels_last, moments
         self.teacher = Program(folder / "teacher.onnx")
         self.normals = []
         for normal in about["normals"]:
@@ -71,7 +71,7 @@ class Generator:
         loss = 0
         tapped = self.teacher.run({self.about["input"]: x, **swings})
         for tensor, (mean, spread, before) in zip(tapped, self.normals):
-            found_variance, found_mean = torch.var_mean(tensor, (0, 2, 3), correction=0)
+            found_variance, found_mean = self.moments(tensor)
             found_spread = (found_variance * before**2 + LEAST_VARIANCE).sqrt()
             loss = loss + ((found_mean * before - mean) ** 2 + (found_spread - spread) ** 2).mean()
         return loss
@@ -84,3 +84,13 @@ def split(vector, entries):
 
 def moved(x, rows, columns):
     return x.index_select(2, rows).index_select(3, columns)
+
+
+def var_mean(x):
+    return torch.var_mean(x, (0, 2, 3), correction=0)
+
+
+def by_means(x):
+    """Returns what `var_mean` does, which is slow on the CPU, by means alone."""
+    mean = x.mean((0, 2, 3), keepdim=True)
+    return (x - mean).square().mean((0, 2, 3)), mean.flatten()

@@ -22,7 +22,7 @@ try:
     import torch
     from safetensors.torch import load_file
 
-    from generator import Generator
+    from generator import Generator, by_means, var_mean
     from programs import Program
 except ImportError as missing:
     print(f"SKIPPED: {missing}")
@@ -118,10 +118,10 @@ def generator_forms(path, batches, about):
     """Returns name, loss and feeds of each form of a generator's step."""
     feeds = fed(batches, about["feeds"][:-1])
     for last in (False, True):
-        made = Generator(path, about, last)
         layout = ", channels last" if last else ""
-        yield f"eager{layout}", made.loss, feeds
-        yield f"compile{layout}", compiled(made.loss), feeds
+        yield f"eager{layout}", Generator(path, about, last, var_mean).loss, feeds
+        yield f"eager, moments by means{layout}", Generator(path, about, last, by_means).loss, feeds
+        yield f"compile{layout}", compiled(Generator(path, about, last, var_mean).loss), feeds
 
 
 def started(path, about, arguments):
