@@ -108,6 +108,7 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
         report.evaluation = compare((&reference, &quantized), loaded.images.as_ref(), config, engines)?;
     }
 
+    clock.stage("write")?;
     if let Some((draft, name)) = draft {
         report.output = Some(draft.publish(&name)?);
     }

@@ -65,7 +65,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let (output, report_path) = outputs(arguments)?;
     let config = arguments.model.config()?;
     let config = Config {
-        training: arguments.training.settings(config.recipe)?,
+        training: match arguments.ranges {
+            Ranges::Analytic => arguments.training.settings(config.recipe)?,
+            // Images are made in steps too.
+            Ranges::Synthetic => arguments.training.plain_settings()?,
+        },
         output: (!arguments.dry_run).then_some(output),
         auto_bits: arguments.auto_bits.map(|average| Request { average, candidates: candidates(arguments) }),
         sensitivity: arguments.sensitivity,

@@ -91,7 +91,7 @@ impl OrtEngine {
         Error::runtime(format!("{}{mode}", self.name()), message)
     }
 
-    fn builder(&self, options: &SessionOptions) -> ort::Result<SessionBuilder> {
+    fn builder(&self, options: &SessionOptions, is_precise: bool) -> ort::Result<SessionBuilder> {
         let mut builder = SessionBuilder::new(&self.environment)?
             .with_intra_threads(options.threads.unwrap_or(self.threads))?
             .with_intra_op_spinning(false)?
@@ -99,9 +99,7 @@ impl OrtEngine {
             // Without it MatMulNBits quantizes activations that the file keeps in float.
             .with_config_entry("session.qdq_matmulnbits_accuracy_level", "1")?
             .with_execution_providers(providers(self.device))?;
-        if lacks_vnni() {
-            // The kernels of such a processor saturate sums of two products; what a file holds must not depend on the
-            // machine that checks it, and what saturates is told of on every machine (see `verify::saturation`).
+        if is_precise {
             builder = builder.with_config_entry("session.x64quantprecision", "1")?;
         }
         if options.optimisation == Optimisation::None {
@@ -113,8 +111,19 @@ impl OrtEngine {
         Ok(builder)
     }
 
+    /// Without VNNI, integer kernels saturate sums of two products. What is checked must not depend on the machine that
+    /// checks it, and what would saturate is told of on every machine (`verify::saturation`), so kernels that do not are
+    /// asked for; where the library cannot have them (a weight that two layers share, 1.31), its usual ones.
     fn session(&self, graph: &Graph, options: &SessionOptions) -> ort::Result<OrtSession> {
-        let mut builder = self.builder(options)?;
+        let is_precise = self.device == Device::Cpu && lacks_vnni();
+        match self.session_of(graph, options, is_precise) {
+            Err(_) if is_precise => self.session_of(graph, options, false),
+            made => made,
+        }
+    }
+
+    fn session_of(&self, graph: &Graph, options: &SessionOptions, is_precise: bool) -> ort::Result<OrtSession> {
+        let mut builder = self.builder(options, is_precise)?;
         if self.device == Device::Cpu && graph.nodes.iter().any(|node| node.domain == kernels::DOMAIN) {
             builder = builder.with_operators(ort_kernels::operators()?)?;
         }

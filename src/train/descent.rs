@@ -22,6 +22,8 @@ const ROLLBACKS: &str = "rollbacks";
 /// A loss this many times as large as it has ever been will not come back by itself: ordinary noise between windows of
 /// steps is below 3, and an adversary's loss rises by less.
 const EXPLOSION: f32 = 10.0;
+/// Smaller losses are rounding, and say nothing by their growth.
+const ROUNDING: f32 = 1e-5;
 /// How often a descent goes back before it gives up.
 const MOST_ROLLBACKS: usize = 3;
 /// What the learning rate is multiplied by when a descent goes back.
@@ -224,7 +226,7 @@ impl Kept {
         let before =
             losses.chunks(self.window).map(|w| (w.iter().sum::<f32>() / w.len() as f32).abs()).fold(0.0, f32::max);
         let mean = found.mean();
-        (before > 0.0 && mean > EXPLOSION * before)
+        (before > 0.0 && mean > EXPLOSION * before.max(ROUNDING))
             .then(|| format!("the loss rose to {mean:.3}, from {before:.3} at most"))
     }
 

@@ -3,7 +3,6 @@
 //! A step counts from 0: its number is how many steps were done before it.
 
 mod batch;
-mod blocks;
 mod chance;
 mod checkpoint;
 mod descent;
@@ -26,7 +25,6 @@ mod targets;
 mod vector;
 
 pub use batch::fitting_batch;
-pub use blocks::{Block, blocks};
 pub use chance::{chance, moved, shifted};
 pub use checkpoint::{About, Checkpoint, Identity, fingerprint};
 pub use descent::{Checkpoints, Course, Descent, Rollback, descend};

@@ -6,8 +6,8 @@ use std::path::Path;
 use crate::support::fixture;
 use crate::support::program::run;
 
-const COMMANDS: [&str; 9] =
-    ["quantize", "sensitivity", "verify", "audit", "inspect", "lint", "eval", "bench", "doctor"];
+const COMMANDS: [&str; 10] =
+    ["quantize", "synth", "sensitivity", "verify", "audit", "inspect", "lint", "eval", "bench", "doctor"];
 /// Columns of a terminal that reports are made for.
 const WIDTH: usize = 100;
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::bn_stats::folded_twin;
 use crate::support::program::{Ran, files, program, run};
 
-const SYNTH: &str = "synth {fixtures}/digits_resnet8.onnx -o out.npz -n 40 --batch 32";
+const SYNTH: &str = "synth {fixtures}/digits_resnet8.onnx -o out.npz -n 20 --batch 16";
 
 fn synth(folder: &Path, flags: &str) -> Ran {
     let ran = run(folder, &format!("{SYNTH} {flags}"));
@@ -33,23 +33,23 @@ fn losses(report: &Value, generator: usize, term: &str) -> Vec<f64> {
 #[test]
 fn images_come_close_to_the_statistics_and_lie_beside_a_sheet_curves_and_a_report() {
     let folder = tempfile::tempdir().unwrap();
-    let report = synth(folder.path(), "--steps 120 --loss tv=0.01 --format json").json();
+    let report = synth(folder.path(), "--steps 60 --loss tv=0.01 --format json").json();
     let written = ["out.npz", "out.png", "out.report.json", "out.svg"].map(PathBuf::from);
     assert_eq!(files(folder.path()), written);
     let arrays = read_arrays(&folder.path().join("out.npz")).unwrap();
     let images = find_array(Path::new("out.npz"), &arrays, &["images"]).unwrap();
-    assert_eq!(images.shape(), [40, 1, 8, 8]);
+    assert_eq!(images.shape(), [20, 1, 32, 32]);
     let classes = find_array(Path::new("out.npz"), &arrays, &["teacher_classes"]).unwrap().to_i64().unwrap();
-    assert!(classes.len() == 40 && classes.iter().all(|class| (0..10).contains(class)), "{classes:?}");
+    assert!(classes.len() == 20 && classes.iter().all(|class| (0..10).contains(class)), "{classes:?}");
     for generator in 0..2 {
         let of = |term| losses(&report, generator, term);
-        let (first, last) = (of("bn")[0], of("bn")[119]);
-        assert!(of("loss").len() == 120 && last < 0.2 * first, "generator {generator}: {first} to {last}");
+        let (first, last) = (of("bn")[0], of("bn")[59]);
+        assert!(of("loss").len() == 60 && last < 0.2 * first, "generator {generator}: {first} to {last}");
         assert!((of("loss")[7] - of("bn")[7] - 0.01 * of("tv")[7]).abs() < 1e-4 * of("loss")[7]);
     }
     let answers = &report["synthesis"]["answers"];
     let histogram: u64 = answers["histogram"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum();
-    assert_eq!(histogram, 40);
+    assert_eq!(histogram, 20);
     assert!((0.1..=1.0).contains(&answers["confidence"].as_f64().unwrap()), "{answers}");
     let written = std::fs::read(folder.path().join("out.report.json")).unwrap();
     let written: Value = serde_json::from_slice(&written).unwrap();
@@ -68,21 +68,16 @@ fn images_come_close_to_the_statistics_and_lie_beside_a_sheet_curves_and_a_repor
 fn the_seed_alone_decides_the_bytes() {
     let first = bytes("--steps 20");
     assert!(first == bytes("--steps 20 --threads 1"), "two runs of one seed differ");
-    for other in [
-        "--steps 20 --seed 1",
-        "--steps 21",
-        "--steps 20 --no-swing",
-        "--steps 20 --no-augment",
-        "--steps 20 --conditional --loss one-hot=0.1",
-        "--steps 20 --low-pass 0.7",
-    ] {
+    for other in
+        ["--steps 20 --seed 1", "--steps 21", "--steps 20 --no-swing --no-augment", "--steps 20 --low-pass 0.7"]
+    {
         assert!(first != bytes(other), "{other} changes nothing");
     }
 }
 
 #[test]
 fn a_run_that_is_stopped_anywhere_goes_on_to_the_same_bytes() {
-    let flags = "--steps 100";
+    let flags = "--steps 60";
     let whole = bytes(flags);
     let folder = tempfile::tempdir().unwrap();
     // Stopped in the first generator, then in the second.
@@ -107,7 +102,7 @@ fn a_run_that_is_stopped_anywhere_goes_on_to_the_same_bytes() {
     let report = synth(folder.path(), &format!("{flags} --resume run --format json")).json();
     let resumed: Vec<u64> =
         (0..2).map(|i| report["synthesis"]["generators"][i]["resumed_at"].as_u64().unwrap()).collect();
-    assert!(resumed[0] == 100 && (20..=100).contains(&resumed[1]), "{resumed:?}");
+    assert!(resumed[0] == 60 && (20..=60).contains(&resumed[1]), "{resumed:?}");
     assert!(std::fs::read(folder.path().join("out.npz")).unwrap() == whole, "other bytes");
 }
 
@@ -126,27 +121,18 @@ fn without_a_run_folder_a_stopped_run_leaves_nothing() {
 #[test]
 fn a_time_budget_ends_a_generator_early_and_the_report_tells_its_steps() {
     let folder = tempfile::tempdir().unwrap();
-    let report = synth(folder.path(), "--steps 100000 --max-minutes 0.02 --format json").json();
+    let report = synth(folder.path(), "--steps 100000 --max-minutes 0.15 --format json").json();
     let steps = report["synthesis"]["generators"][0]["steps"].as_u64().unwrap();
-    assert!((20..100_000).contains(&steps), "{steps}");
+    assert!((20..100_000).contains(&steps) && steps.is_multiple_of(20), "{steps}");
     let none = synth(folder.path(), "--steps 100 --max-minutes 0 --format json").json();
     assert_eq!(none["synthesis"]["generators"][0]["steps"], 0);
-}
-
-#[test]
-fn a_loss_that_explodes_goes_back_and_on_more_slowly() {
-    let folder = tempfile::tempdir().unwrap();
-    let ran = run(folder.path(), &format!("{SYNTH} --steps 60 --learning-rate 1e18 --format json"));
-    assert_eq!(ran.code, Some(3), "{}", ran.stderr);
-    assert!(ran.stderr.contains("back to step") && ran.stderr.contains("lower the learning rate"), "{}", ran.stderr);
-    assert_eq!(files(folder.path()), Vec::<PathBuf>::new());
 }
 
 #[test]
 fn a_network_without_statistics_is_told_of_and_made_images_by_its_classes() {
     let folder = tempfile::tempdir().unwrap();
     folded_twin(folder.path());
-    let ran = run(folder.path(), "synth folded.onnx -o out.npz -n 32 --batch 32 --steps 60 --format json");
+    let ran = run(folder.path(), "synth folded.onnx -o out.npz -n 16 --batch 16 --steps 60 --format json");
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let report = ran.json();
     assert_eq!(
@@ -155,9 +141,10 @@ fn a_network_without_statistics_is_told_of_and_made_images_by_its_classes() {
         "{report}"
     );
     assert!(report["warnings"].as_array().unwrap().iter().any(|w| w["kind"] == "images_without_statistics"));
-    let (first, last) = (losses(&report, 0, "one-hot")[0], losses(&report, 0, "one-hot")[59]);
-    assert!(last < 0.7 * first, "{first} to {last}");
-    assert!(losses(&report, 0, "batch-entropy")[59] < 0.5, "classes are not even");
+    let (first, last) = (losses(&report, 0, "loss")[0], losses(&report, 0, "loss")[59]);
+    assert!(last < first, "{first} to {last}");
+    let evenness = losses(&report, 0, "batch-entropy");
+    assert!(evenness[59] < 0.5 * evenness[0], "{evenness:?}");
 }
 
 #[test]
@@ -166,18 +153,25 @@ fn a_dry_run_tells_what_a_step_takes_and_writes_nothing() {
     let ran = synth(folder.path(), "--dry-run --run-folder run");
     assert_eq!(files(folder.path()), Vec::<PathBuf>::new());
     let told = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(told.contains("(nothing written)") && told.contains("40 by generators of 32 each"), "{told}");
+    assert!(told.contains("(nothing written)") && told.contains("20 by generators of 16 each"), "{told}");
 }
 
 #[test]
-fn ranges_come_from_images_where_that_is_asked_for() {
+fn the_cascade_goes_by_images_and_is_kept_only_where_it_does_better_on_others() {
     let folder = tempfile::tempdir().unwrap();
-    let flags =
-        "quantize {fixtures}/digits_resnet8.onnx --bits 4 --ranges synthetic --samples 8 -o out.onnx --format json";
+    let flags = "quantize {fixtures}/digits_mobilenet.onnx --bits 4 --recipe cascade --samples 8 --steps 2 --batch 8 --max-minutes 0.2 -o out.onnx --format json";
     let ran = run(folder.path(), flags);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let report = ran.json();
-    let sources: Vec<&Value> = report["ranges"].as_array().unwrap().iter().map(|range| &range["source"]).collect();
-    assert!(sources.iter().filter(|source| **source == "synthetic_inputs").count() > 5, "{sources:?}");
+    let ranges = report["ranges"].as_array().unwrap();
+    assert!(
+        ranges.iter().all(|range| range["source"] == "trained"
+            || range["source"] == "synthetic_inputs"
+            || range["source"] == "input"),
+        "{ranges:?}"
+    );
+    let held_out = &report["training"]["held_out"];
+    let [before, after] = ["before", "after"].map(|key| held_out[key].as_f64().unwrap());
+    assert_eq!((held_out["images"].as_u64(), held_out["is_kept"] == true), (Some(32), after < before), "{held_out}");
     assert_eq!(report["synthesis"]["options"]["images"], 256);
 }

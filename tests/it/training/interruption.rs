@@ -10,8 +10,10 @@ use super::bowl;
 use crate::support::ort;
 
 const STEPS: u64 = 22;
+/// How often losses are read.
+const READS: u64 = STEPS.div_ceil(bowl::READ);
 
-/// Asks for a stop once so many steps were made.
+/// Asks for a stop once losses were read so often.
 struct After(u64);
 
 impl Observer for After {
@@ -47,7 +49,7 @@ fn a_descent_that_was_asked_to_stop_anywhere_goes_on_as_one_that_was_not() {
         let whole = descent(engine, with(false), u64::MAX).unwrap();
         assert!(!whole.rollbacks.is_empty(), "{:?}", whole.history.loss());
         let file = std::fs::read(&path).unwrap();
-        for stop in 1..STEPS {
+        for stop in 1..READS {
             let error = descent(engine, with(false), stop).unwrap_err();
             let told = error.to_string().contains(&format!("--resume {}", folder.path().display()));
             if error.exit_code() != 130 || !told {
@@ -55,15 +57,17 @@ fn a_descent_that_was_asked_to_stop_anywhere_goes_on_as_one_that_was_not() {
             }
             let found = descent(engine, with(true), u64::MAX).unwrap();
             let resumed = found.resumed;
-            let is_recent = stop >= resumed && stop - resumed < 3 * bowl::READ;
-            if !is_recent || found != (Descent { resumed, ..whole.clone() }) || std::fs::read(&path).unwrap() != file {
+            if resumed != stop * bowl::READ
+                || found != (Descent { resumed, ..whole.clone() })
+                || std::fs::read(&path).unwrap() != file
+            {
                 failed.push(format!("{}, stopped after {stop}: resumed at {resumed}, {found:?}", engine.name()));
             }
         }
-        let lost = descent(engine, None, 5).unwrap_err();
+        let lost = descent(engine, None, READS - 1).unwrap_err();
         assert!(lost.exit_code() == 130 && lost.to_string().contains("without --run-folder"), "{lost}");
         // The last step is made: nothing is left to stop.
-        assert_eq!(descent(engine, None, STEPS + 8).unwrap(), whole);
+        assert_eq!(descent(engine, None, READS).unwrap(), whole);
     }
     assert!(failed.is_empty(), "{failed:#?}");
 }

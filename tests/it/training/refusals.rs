@@ -128,7 +128,7 @@ fn check(cases: &[Case]) {
 #[test]
 fn flags_that_contradict_the_recipe_the_model_or_each_other_are_refused() {
     let lsq = |flags: &str| format!("quantize model.onnx --recipe lsq -o out.onnx {flags}");
-    let trains = &["\"fast\" does not train", "--recipe lsq"][..];
+    let trains = &["\"fast\" does not train", "--recipe cascade or lsq"][..];
     check(&[
         ("steps without training", "quantize model.onnx --steps 5".to_owned(), 2, trains),
         ("a batch without training", "quantize model.onnx --batch 5".to_owned(), 2, trains),
