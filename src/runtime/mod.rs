@@ -2,6 +2,7 @@
 
 mod batched;
 mod device;
+mod device_failure;
 pub mod doctor;
 pub mod kernels;
 pub mod machine;

@@ -7,6 +7,7 @@ use ort::environment::Environment;
 use ort::ep::ExecutionProviderDispatch;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
+use super::device_failure::{cause, device_failure};
 use super::kernels;
 use super::ort_blocks;
 use super::ort_kernels;
@@ -17,8 +18,8 @@ use super::pieces::{in_pieces, piece_bytes};
 use super::step_layout::StepLayout;
 use super::{Device, Engine, Optimisation, Session, SessionOptions, StepSession};
 use crate::error::{Error, Result};
-use crate::expr::{Lowering, STANDARD, ort_cpu};
-use crate::ir::{Graph, Tensor, ValueId};
+use crate::expr::{Builder, Lowering, STANDARD, ort_cpu};
+use crate::ir::{DType, Graph, Tensor, ValueId};
 use crate::onnx;
 
 /// Initializers of this many bytes or more are handed over where they lie; smaller ones travel inside the model.
@@ -49,7 +50,19 @@ impl OrtEngine {
             Self { environment, version, library: library.to_owned(), device, threads: 1, block: Arc::default() };
         let builder = SessionBuilder::new(&engine.environment).map_err(|e| engine.failed("", &e))?;
         builder.with_execution_providers(providers(device)).map_err(|e| missing_provider(device, &e))?;
+        engine.probe().map_err(|e| missing_device(device, &e))?;
         Ok(engine)
+    }
+
+    /// Runs nothing: that there is a GPU of this number comes out only when a session is made. TensorRT would build an
+    /// engine for it, and uses the same device by CUDA.
+    fn probe(&self) -> ort::Result<()> {
+        let (Device::Cuda(index) | Device::TensorRt(index)) = self.device else { return Ok(()) };
+        let builder = Builder::new("probe");
+        let doubled = builder.input("x", DType::F32, &[1]) * 2.0;
+        let graph = builder.finish(&[("y", doubled)]).map_err(|e| ort::Error::new(e.to_string()))?;
+        let cuda = Self { device: Device::Cuda(index), ..self.clone() };
+        cuda.session(&graph, &SessionOptions::default()).map(|_| ())
     }
 
     /// Returns the engine with `threads` for every run whose session does not say otherwise.
@@ -87,7 +100,8 @@ impl OrtEngine {
     }
 
     fn failed(&self, mode: &str, message: &dyn std::fmt::Display) -> Error {
-        Error::runtime(format!("{}{mode}", self.name()), message)
+        let of_the_device = device_failure(self.device, &message.to_string());
+        of_the_device.unwrap_or_else(|| Error::runtime(format!("{}{mode}", self.name()), message))
     }
 
     fn builder(&self, options: &SessionOptions) -> ort::Result<SessionBuilder> {
@@ -185,16 +199,23 @@ fn providers(device: Device) -> Vec<ExecutionProviderDispatch> {
     }
 }
 
-fn missing_provider(device: Device, cause: &dyn std::fmt::Display) -> Error {
+fn missing_provider(device: Device, message: &dyn std::fmt::Display) -> Error {
     let needs = match device {
         Device::TensorRt(_) => "CUDA 13, cuDNN 9 and TensorRT 10",
         _ => "CUDA 13 and cuDNN 9",
     };
-    let cause = cause.to_string();
-    let cause = cause.trim_end_matches('.');
     Error::Resources(format!(
-        "device {device} cannot be used: {cause}; install the Python package onnxruntime-gpu==1.31.1, point --ort-lib at \
-         the libonnxruntime in it, and have the libraries of {needs} on the loader's path; or use --device cpu"
+        "device {device} cannot be used: {}; install the Python package onnxruntime-gpu==1.31.1, point --ort-lib at \
+         the libonnxruntime in it, and have the libraries of {needs} on the loader's path; or use --device cpu",
+        cause(&message.to_string())
+    ))
+}
+
+fn missing_device(device: Device, message: &dyn std::fmt::Display) -> Error {
+    Error::Resources(format!(
+        "device {device} cannot be used: {}; nvidia-smi numbers the GPUs from 0, dfq-onnx doctor tells what is missing; \
+         or use --device cpu",
+        cause(&message.to_string())
     ))
 }
 
