@@ -144,6 +144,13 @@ fn advise(doctor: &Doctor) -> Vec<String> {
              with CUDA 13 and cuDNN 9 and point --ort-lib at its libonnxruntime"
         ));
     }
+    let works = |name: &str| doctor.devices.iter().any(|d| d.device.starts_with(name) && d.problem.is_none());
+    if works("tensorrt") && doctor.cache.is_none() {
+        advice.push(
+            "there is no cache folder, so that TensorRT builds its engines anew in every run; set DFQ_ONNX_CACHE"
+                .to_owned(),
+        );
+    }
     if doctor.machine.missing_features.contains(&"AVX2") {
         advice.push("the processor has no AVX2; training and int8 inference are slow here".to_owned());
     } else if doctor.machine.missing_features.contains(&"VNNI") {

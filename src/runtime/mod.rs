@@ -10,6 +10,7 @@ mod ort;
 mod ort_blocks;
 mod ort_kernels;
 mod ort_library;
+mod ort_providers;
 mod ort_steps;
 mod ort_value;
 mod pieces;
@@ -58,6 +59,9 @@ pub struct SessionOptions {
     pub piece_bytes: Option<usize>,
     /// Where ONNX Runtime writes the graph that it made of the model; tract writes none.
     pub optimised_model: Option<PathBuf>,
+    /// Whether training steps on CUDA may round factors of products to 10 bits behind the point (TF32); off for
+    /// comparison. All else computes in float32.
+    pub tf32: bool,
 }
 
 impl Default for SessionOptions {
@@ -68,6 +72,7 @@ impl Default for SessionOptions {
             prepacking: false,
             piece_bytes: None,
             optimised_model: None,
+            tf32: true,
         }
     }
 }
