@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::machine::{self, Machine};
 use super::search::{Found, Origin, Places};
-use super::{Device, OrtEngine, TRACT_VERSION, ort_library, provision};
+use super::{Device, OrtEngine, TRACT_VERSION, ort_capture, ort_library, provision};
 
 /// One library that was looked at.
 #[derive(Clone, Debug, Serialize)]
@@ -145,6 +145,11 @@ fn advise(doctor: &Doctor) -> Vec<String> {
         ));
     }
     let works = |name: &str| doctor.devices.iter().any(|d| d.device.starts_with(name) && d.problem.is_none());
+    if let Some(why) =
+        doctor.used.as_ref().and_then(|used| ort_capture::too_old(&used.version)).filter(|_| works("cuda"))
+    {
+        advice.push(format!("training on CUDA runs without CUDA graphs: {why}"));
+    }
     if works("tensorrt") && doctor.cache.is_none() {
         advice.push(
             "there is no cache folder, so that TensorRT builds its engines anew in every run; set DFQ_ONNX_CACHE"

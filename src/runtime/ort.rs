@@ -9,6 +9,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use super::device_failure::{cause, device_failure};
 use super::kernels;
 use super::ort_blocks;
+use super::ort_capture::{self, Capture, CapturedSteps, host_input};
 use super::ort_kernels;
 use super::ort_library;
 use super::ort_providers::{Use, providers};
@@ -138,12 +139,13 @@ impl OrtEngine {
             .into_iter()
             .map(|id| (id, graph.constant_of(id).expect("only initializers are left out")))
             .collect();
-        let steps = purpose == Purpose::Steps;
+        let steps = matches!(purpose, Purpose::Steps { .. });
         let weights = left_out.iter().map(|(_, tensor)| tensor.bytes().as_ref());
         let [timing_cache, engine_cache] = self.caches(steps, std::iter::once(model.as_slice()).chain(weights));
         let how = Use {
             often: steps || options.prepacking,
             tf32: steps && options.tf32,
+            cuda_graphs: purpose == Purpose::Steps { captured: true },
             timing_cache: timing_cache.as_deref(),
             engine_cache: engine_cache.as_deref(),
         };
@@ -181,6 +183,29 @@ impl OrtEngine {
         };
         [Some(timings).filter(made), engines.filter(made)]
     }
+
+    fn steps(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions, captured: bool) -> Result<OrtSteps> {
+        let layout = StepLayout::new(graph, state)?;
+        let steps = || {
+            let session = self.session(graph, options, Purpose::Steps { captured })?;
+            if let Some(name) = captured.then(|| host_input(&session.session)).transpose()?.flatten() {
+                return Err(ort::Error::new(format!("input \"{name}\" is read on the host")));
+            }
+            OrtSteps::new(session, layout, state, captured.then(Capture::new).transpose()?)
+        };
+        steps().map_err(|e| self.failed(mode(options.optimisation), &e))
+    }
+
+    /// Returns steps that are recorded as CUDA graphs.
+    fn captured(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions) -> Result<CapturedSteps> {
+        if let Some(why) = ort_capture::too_old(&self.version) {
+            return Err(Error::runtime(self.name(), why));
+        }
+        let steps = self.steps(graph, state, options, true)?;
+        let (engine, graph, options) = (self.clone(), graph.clone(), options.clone());
+        let regular = move |state: &[Tensor]| engine.steps(&graph, state, &options, false);
+        Ok(CapturedSteps::new(steps, Box::new(regular)))
+    }
 }
 
 /// What a session is for.
@@ -188,8 +213,8 @@ impl OrtEngine {
 pub(super) enum Purpose {
     /// Runs of their own.
     Runs,
-    /// Thousands of steps of fixed shapes.
-    Steps,
+    /// Thousands of steps of fixed shapes, recorded as CUDA graphs or not.
+    Steps { captured: bool },
 }
 
 impl Engine for OrtEngine {
@@ -213,10 +238,20 @@ impl Engine for OrtEngine {
     }
 
     fn load_steps(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions) -> Result<Box<dyn StepSession>> {
-        let layout = StepLayout::new(graph, state)?;
-        let session = self.session(graph, options, Purpose::Steps);
-        let steps = session.and_then(|session| OrtSteps::new(session, layout, state));
-        Ok(Box::new(steps.map_err(|e| self.failed(mode(options.optimisation), &e))?))
+        let regular = || self.steps(graph, state, options, false);
+        if !ort_capture::captures(self.device, options) {
+            return Ok(Box::new(regular()?));
+        }
+        match self.captured(graph, state, options) {
+            Ok(steps) => Ok(Box::new(steps)),
+            Err(why @ Error::Shape { .. }) => Err(why),
+            Err(why) => {
+                // A graph that is refused for another reason is refused here too.
+                let steps = regular()?;
+                ort_capture::warn(&why);
+                Ok(Box::new(steps))
+            }
+        }
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) struct Use<'a> {
     pub often: bool,
     /// Whether products may round their factors to 10 bits behind the point.
     pub tf32: bool,
+    /// Whether CUDA's work is captured once and then replayed.
+    pub cuda_graphs: bool,
     /// A folder for what TensorRT learned about kernels; any session may share it.
     pub timing_cache: Option<&'a Path>,
     /// A folder for TensorRT's engines of this very graph and its constants. The library tells engines apart by names of
@@ -57,6 +59,7 @@ fn cuda(index: u32, how: &Use) -> CUDA {
         .with_conv_max_workspace(how.often)
         .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
         .with_prefer_nhwc(false)
+        .with_cuda_graph(how.cuda_graphs)
 }
 
 /// float16 is off: what is compared and trained is float32. (TensorRT itself may use TF32; ONNX Runtime has no option
@@ -100,10 +103,16 @@ mod tests {
         let once = Use::default();
         let same = [("device_id", "2"), ("arena_extend_strategy", "kSameAsRequested"), ("prefer_nhwc", "false")];
         has(&cuda(2, &once), &same);
-        has(&cuda(2, &once), &[("use_tf32", "false"), ("cudnn_conv_algo_search", "HEURISTIC")]);
-        let steps = Use { often: true, tf32: true, ..once };
+        has(
+            &cuda(2, &once),
+            &[("use_tf32", "false"), ("cudnn_conv_algo_search", "HEURISTIC"), ("enable_cuda_graph", "false")],
+        );
+        let steps = Use { often: true, tf32: true, cuda_graphs: true, ..once };
         has(&cuda(2, &steps), &same);
-        has(&cuda(2, &steps), &[("use_tf32", "true"), ("cudnn_conv_algo_search", "EXHAUSTIVE")]);
+        has(
+            &cuda(2, &steps),
+            &[("use_tf32", "true"), ("cudnn_conv_algo_search", "EXHAUSTIVE"), ("enable_cuda_graph", "true")],
+        );
     }
 
     #[test]
