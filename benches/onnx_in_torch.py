@@ -174,7 +174,7 @@ def slice_(a, x, starts, ends, axes=None, steps=None):
         if step == 1:
             x = x.narrow(axis, seen.start, len(seen))
         else:
-            x = x.index_select(axis, torch.tensor(seen, dtype=torch.int64))
+            x = x.index_select(axis, torch.tensor(seen, dtype=torch.int64, device=x.device))
     return x
 
 
@@ -186,7 +186,7 @@ def split(a, x, sizes=None):
 def gather(a, x, indices):
     axis = a.get("axis", 0) % x.dim()
     places = torch.where(indices < 0, indices + x.shape[axis], indices).flatten()
-    return x.index_select(axis, places).reshape(x.shape[:axis] + indices.shape + x.shape[axis + 1:])
+    return x.index_select(axis, places.to(x.device)).reshape(x.shape[:axis] + indices.shape + x.shape[axis + 1:])
 
 
 def reshape(a, x, shape):
@@ -284,6 +284,12 @@ WITH_ATTRIBUTES = {
     "Shape": lambda a, x: torch.tensor(x.shape[a.get("start", 0):a.get("end")], dtype=torch.int64),
 }
 
+# Operator -> the first of its inputs that are sizes, axes and the like.
+SIZES = {
+    **dict.fromkeys(["Reshape", "Expand", "Tile", "Slice", "Split", "Pad", "Squeeze", "Unsqueeze", "Resize"], 1),
+    **dict.fromkeys(["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin"], 1), "ConstantOfShape": 0,
+}
+
 
 def tensor(proto):
     return torch.from_numpy(numpy_helper.to_array(proto).copy())
@@ -300,11 +306,14 @@ def attributes(node):
 
 
 class Network:
-    """A graph as calls of PyTorch."""
+    """A graph as calls of PyTorch. Its constants lie on `device`, but for sizes and axes, which are read on the host."""
 
-    def __init__(self, path):
+    def __init__(self, path, device="cpu"):
         graph = onnx.load(path).graph
         self.constants = {proto.name: tensor(proto) for proto in graph.initializer}
+        sizes = {name for node in graph.node for name in node.input[SIZES.get(node.op_type, len(node.input)):]}
+        for name in self.constants.keys() - sizes:
+            self.constants[name] = self.constants[name].to(device)
         self.inputs = [port.name for port in graph.input if port.name not in self.constants]
         self.outputs = [port.name for port in graph.output]
         self.calls = [self.call(node) for node in graph.node]

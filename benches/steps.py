@@ -1,6 +1,7 @@
 """Trains the vectors of our training steps in PyTorch too and compares the losses step by step.
 
     python benches/steps.py FOLDER... [--threads N] [--steps N] [--spread]    # needs torch, onnx, safetensors, numpy
+    python benches/steps.py FOLDER... --device cuda [--steps N]               # times alone, on a GPU
 
 A folder holds one model as the bench `steps` writes it: `loss.onnx` (student, teacher and loss), `step.onnx` (the
 training step made of it), `state.safetensors` (the start), `batches.safetensors`, and `run.json` (optimiser, learning
@@ -87,7 +88,8 @@ def adam(folder, vectors):
 
 def take_step(folder, network, vectors, optimiser, step):
     """Returns the loss before the step that it takes."""
-    feeds = {name: folder.feed(name, step) for name in network.inputs if name not in vectors}
+    device = next(iter(vectors.values())).device
+    feeds = {name: folder.feed(name, step).to(device) for name in network.inputs if name not in vectors}
     optimiser.zero_grad()
     loss = network.run({**feeds, **vectors})[0].sum()
     loss.backward()
@@ -95,11 +97,11 @@ def take_step(folder, network, vectors, optimiser, step):
     return loss.item()
 
 
-def train(folder, steps, draw=None):
+def train(folder, steps, draw=None, device="cpu"):
     """Returns the loss before each step and the median of the milliseconds a step; with `draw` from a start that is one
     rounding apart."""
-    network, chance = Network(folder.path / "loss.onnx"), torch.Generator().manual_seed(draw or 0)
-    vectors = {name: folder.state[name].clone() for name in folder.about["learning_rates"]}
+    network, chance = Network(folder.path / "loss.onnx", device), torch.Generator().manual_seed(draw or 0)
+    vectors = {name: folder.state[name].to(device, copy=True) for name in folder.about["learning_rates"]}
     if draw is not None:
         vectors = {name: v * (1 + ROUNDING * torch.randn(v.shape, generator=chance)) for name, v in vectors.items()}
     optimiser = adam(folder, {name: vector.requires_grad_() for name, vector in vectors.items()})
@@ -273,8 +275,28 @@ def compare(path, arguments):
     return all(good)
 
 
+def time_on(device, path, steps):
+    """Prints losses and times of PyTorch on a device beside those that the bench wrote, and returns True."""
+    folder = Folder(path)
+    about = folder.about
+    steps = min(steps, *(len(losses) for losses in about["losses"].values()))
+    print(f"\n{about['model']}: batch {about['batch']}, {torch.cuda.get_device_name(device)}, PyTorch {torch.__version__}")
+    times = dict(about["milliseconds"])
+    for tf32 in (False, True):
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        losses, milliseconds = train(folder, steps, device=device)
+        times[f"PyTorch eager, TF32 {'on' if tf32 else 'off'}"] = milliseconds
+        for name, ours in about["losses"].items():
+            off = max(map(distance, ours, losses))
+            print(f"TF32 {'on' if tf32 else 'off'}: losses of {name} are at most {off:.1e} from PyTorch's (relative)")
+    print("milliseconds a step: " + ", ".join(f"{name} {ms:.2f}" for name, ms in times.items()))
+    return True
+
+
 def passes(path, arguments):
     try:
+        if arguments.device != "cpu":
+            return time_on(arguments.device, path, arguments.steps)
         return compare(path, arguments)
     except (OSError, KeyError, RuntimeError) as error:
         print(f"{path}: {error}")
@@ -286,8 +308,12 @@ def main():
     parser.add_argument("folders", nargs="+", metavar="FOLDER")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch and ONNX Runtime here (default 1)")
     parser.add_argument("--steps", type=int, default=20, help="how many steps are compared (default 20)")
+    parser.add_argument("--device", default="cpu", help="of PyTorch: cpu, cuda or cuda:INDEX (default cpu)")
     parser.add_argument("--spread", action="store_true", help="pass what is within PyTorch's own spread too")
     arguments = parser.parse_args()
+    if arguments.device != "cpu" and not torch.cuda.is_available():
+        print(f"SKIPPED: PyTorch {torch.__version__} finds no GPU")
+        sys.exit(0)
     torch.set_num_threads(arguments.threads)
     good = [passes(path, arguments) for path in arguments.folders]
     print(f"\n{sum(good)} of {len(good)} models pass")

@@ -16,8 +16,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
+use dfq_onnx::runtime::Device;
 use prepare::{Kind, Prepared, Settings, prepare};
-use process::{End, Runner, Steps};
+use process::{End, Place, Runner, Steps};
+use tracing_subscriber::EnvFilter;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -50,9 +52,16 @@ struct Options {
     /// Where graphs, state, batches and losses are left for steps.py, a folder for each model
     #[arg(long)]
     folder: Option<PathBuf>,
-    /// What runs steps; the others are compared with the first
-    #[arg(long, value_delimiter = ',', default_value = "ort,ort-standard,tract")]
+    /// What runs steps; the others are compared with the first [default: ort,ort-standard,tract, with --device
+    /// ort-standard,device-float32,device-regular,device]
+    #[arg(long, value_delimiter = ',')]
     engine: Vec<Runner>,
+    /// Where engines run that are named after it: cpu, cuda, cuda:INDEX, tensorrt or tensorrt:INDEX
+    #[arg(long, default_value = "cpu")]
+    device: Device,
+    /// Fail where an engine is missing, or a loss is further than this from the first engine's (relative)
+    #[arg(long)]
+    within: Option<f64>,
     /// Threads of each engine; tract takes one
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -68,12 +77,26 @@ impl Options {
     fn rates(&self) -> [f32; 2] {
         [self.rates[0], self.rates[1]]
     }
+
+    fn place(&self) -> Place {
+        Place { device: self.device, threads: self.threads }
+    }
+
+    fn engines(&self) -> Vec<Runner> {
+        match (self.engine.as_slice(), self.device) {
+            ([], Device::Cpu) => vec![Runner::Ort, Runner::OrtStandard, Runner::Tract],
+            ([], _) => vec![Runner::OrtStandard, Runner::DeviceFloat32, Runner::DeviceRegular, Runner::Device],
+            (given, _) => given.to_vec(),
+        }
+    }
 }
 
 fn main() -> Result<()> {
     let mut options = Options::parse();
+    let log = EnvFilter::new("warn,ort=error,tract=off");
+    tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).without_time().with_ansi(false).init();
     if let (Some(engine), Some(folder)) = (options.child, &options.folder) {
-        return process::serve(engine, folder, options.threads);
+        return process::serve(engine, folder, options.place());
     }
     if options.models.is_empty() {
         let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
@@ -117,6 +140,8 @@ fn bits(text: &str) -> std::result::Result<(u32, u32), String> {
 }
 
 fn measure(model: &Path, name: &str, options: &Options) -> Result<()> {
+    // A binary may run elsewhere than where it was built.
+    std::fs::create_dir_all(env!("CARGO_TARGET_TMPDIR"))?;
     let scratch = tempfile::Builder::new().prefix("dfq-onnx-bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let folder = options.folder.as_deref().unwrap_or(scratch.path()).join(name);
     let Options { kind, precision, batch, steps, .. } = *options;
@@ -139,9 +164,10 @@ fn measure(model: &Path, name: &str, options: &Options) -> Result<()> {
     );
     println!("  graphs, start and batches, prepared twice: {}", if is_same { "same bytes" } else { "OTHER BYTES" });
     let mut engines = Vec::new();
-    for &engine in &options.engine {
-        match Steps::start(engine, &folder, options.threads) {
+    for engine in options.engines() {
+        match Steps::start(engine, &folder, options.place()) {
             Ok(steps) => engines.push(steps),
+            Err(error) if options.within.is_some() => return Err(format!("{engine:?}: {error}").into()),
             Err(error) => println!("  {engine:?}: SKIPPED: {error}"),
         }
     }
@@ -153,20 +179,24 @@ fn measure(model: &Path, name: &str, options: &Options) -> Result<()> {
     let median = |steps: &Steps| (steps.name.clone(), steps.losses.clone(), median(&steps.milliseconds));
     let about = prepared.about(name, &engines.iter().map(median).collect::<Vec<_>>())?;
     std::fs::write(folder.join("run.json"), serde_json::to_string_pretty(&about)?)?;
-    Ok(())
+    match (options.within, engines.as_slice()) {
+        (Some(limit), [first, others @ ..]) => others.iter().try_for_each(|other| check(first, other, limit)),
+        _ => Ok(()),
+    }
 }
 
 #[allow(clippy::cast_precision_loss)]
 fn print(prepared: &Prepared, engines: &[Steps], ends: &[End]) {
-    let names = engines.iter().map(|steps| format!("{:>22}", steps.name)).collect::<String>();
+    let width = engines.iter().map(|steps| steps.name.len() + 2).max().unwrap_or(0);
+    let names = engines.iter().map(|steps| format!("{:>width$}", steps.name)).collect::<String>();
     println!("  {:<28}{names}", "loss in step");
     let last = engines.first().map_or(0, |steps| steps.losses.len());
     for &step in SHOWN.iter().filter(|step| **step <= last) {
-        let losses = engines.iter().map(|steps| format!("{:>22.7e}", steps.losses[step - 1])).collect::<String>();
+        let losses = engines.iter().map(|steps| format!("{:>width$.7e}", steps.losses[step - 1])).collect::<String>();
         println!("  {step:<28}{losses}");
     }
     let row = |what: &str, cell: &dyn Fn(usize) -> String| {
-        println!("  {what:<28}{}", (0..engines.len()).map(|i| format!("{:>22}", cell(i))).collect::<String>());
+        println!("  {what:<28}{}", (0..engines.len()).map(|i| format!("{:>width$}", cell(i))).collect::<String>());
     };
     let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
     row("losses from the start again", &|i| if ends[i].repeats { "same" } else { "OTHER" }.to_owned());
@@ -181,10 +211,26 @@ fn print(prepared: &Prepared, engines: &[Steps], ends: &[End]) {
     }
 }
 
+/// Returns how far the losses of two engines are apart in each step, relative to the first's.
+fn apart(first: &Steps, other: &Steps) -> Vec<f64> {
+    let pairs = first.losses.iter().zip(&other.losses).map(|(&a, &b)| (f64::from(a), f64::from(b)));
+    pairs.map(|(a, b)| (a - b).abs() / a.abs().max(1e-12)).collect()
+}
+
+fn check(first: &Steps, other: &Steps, limit: f64) -> Result<()> {
+    match apart(first, other).iter().position(|&one| one > limit) {
+        Some(step) => {
+            let names = [&first.name, &other.name];
+            Err(format!("losses of {} and {} are more than {limit:e} apart in step {}", names[0], names[1], step + 1)
+                .into())
+        }
+        None => Ok(()),
+    }
+}
+
 /// Prints how far the losses of two engines are apart, and how much slower one is.
 fn compare(first: &Steps, other: &Steps) {
-    let pairs = first.losses.iter().zip(&other.losses).map(|(&a, &b)| (f64::from(a), f64::from(b)));
-    let apart: Vec<f64> = pairs.map(|(a, b)| (a - b).abs() / a.abs().max(1e-12)).collect();
+    let apart = apart(first, other);
     let most = apart.iter().copied().fold(0.0, f64::max);
     let at = apart.iter().position(|&one| one >= most).unwrap_or(0) + 1;
     let beyond = LIMITS.map(|limit| match apart.iter().position(|&one| one > limit) {

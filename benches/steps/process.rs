@@ -22,6 +22,12 @@ pub enum Runner {
     Ort,
     /// ONNX Runtime, steps in standard operators.
     OrtStandard,
+    /// ONNX Runtime on --device, as training runs there.
+    Device,
+    /// The same without CUDA graphs.
+    DeviceRegular,
+    /// The same in float32, without TF32.
+    DeviceFloat32,
     /// tract.
     Tract,
 }
@@ -31,6 +37,14 @@ pub const FILES: [&str; 2] = ["step.onnx", "step.cpu.onnx"];
 
 /// Steps that are made again from the start.
 const REPEATED: usize = 20;
+
+/// Where steps run.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// That of the runners that are named after it.
+    pub device: Device,
+    pub threads: usize,
+}
 
 /// A process that steps.
 pub struct Steps {
@@ -51,10 +65,11 @@ pub struct End {
 
 impl Steps {
     /// Starts a process for the step in `folder`.
-    pub fn start(runner: Runner, folder: &Path, threads: usize) -> Result<Self> {
+    pub fn start(runner: Runner, folder: &Path, place: Place) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--child").arg(name(runner)).arg("--folder").arg(folder);
-        command.args(["--threads", &threads.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(["--threads", &place.threads.to_string(), "--device", &place.device.to_string()]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
         let (input, output) = (child.stdin.take(), child.stdout.take().ok_or("no pipe")?);
         let mut steps = Self {
@@ -111,8 +126,8 @@ fn name(runner: Runner) -> String {
 }
 
 /// Makes a step for every line of stdin.
-pub fn serve(runner: Runner, folder: &Path, threads: usize) -> Result<()> {
-    let (engine, mut run) = Run::load(runner, folder, threads)?;
+pub fn serve(runner: Runner, folder: &Path, place: Place) -> Result<()> {
+    let (engine, mut run) = Run::load(runner, folder, place)?;
     println!("{engine}");
     let mut losses = Vec::new();
     for line in stdin().lines() {
@@ -143,12 +158,22 @@ struct Run {
 
 impl Run {
     /// Returns the engine's name, and the step in `folder` about to run in it.
-    fn load(runner: Runner, folder: &Path, threads: usize) -> Result<(String, Self)> {
+    fn load(runner: Runner, folder: &Path, place: Place) -> Result<(String, Self)> {
+        let (device, what) = match runner {
+            Runner::Ort | Runner::Tract => (Device::Cpu, String::new()),
+            Runner::OrtStandard => (Device::Cpu, " standard".to_owned()),
+            Runner::Device => (place.device, format!(" {}", place.device)),
+            Runner::DeviceRegular => (place.device, format!(" {}, no graphs", place.device)),
+            Runner::DeviceFloat32 => (place.device, format!(" {}, no TF32", place.device)),
+        };
         let engine: Box<dyn Engine> = match runner {
             Runner::Tract => Box::new(TractEngine),
-            _ => Box::new(OrtEngine::open(&locate(&Places::of_this_process(None), false)?.path, Device::Cpu)?),
+            _ => {
+                let places = Places::of_this_process(None);
+                let engine = OrtEngine::open(&locate(&places, false)?.path, device)?;
+                Box::new(engine.with_cache(places.cache))
+            }
         };
-        let what = if runner == Runner::OrtStandard { " standard" } else { "" };
         let graph = onnx::load(&folder.join(FILES[usize::from(runner == Runner::Ort)]))?;
         let read = |name: &str| Ok::<_, dfq_onnx::Error>(Checkpoint::read(&folder.join(name))?.tensors);
         let (mut state, batches) = (read("state.safetensors")?, read("batches.safetensors")?);
@@ -158,9 +183,17 @@ impl Run {
         let start: Vec<Tensor> = start.collect::<Option<_>>().ok_or("the state is not that of the step")?;
         let feeds = |name: &&str| (0..).map_while(|i| batches.get(&format!("{name}.{i}")).cloned()).collect();
         let losses = names.iter().position(|name| *name == "losses").ok_or("the step keeps no losses")?;
-        let options = SessionOptions { threads: Some(threads), ..SessionOptions::default() };
+        let options = SessionOptions {
+            threads: Some(place.threads),
+            cuda_graphs: runner != Runner::DeviceRegular,
+            tf32: runner != Runner::DeviceFloat32,
+            ..SessionOptions::default()
+        };
         let session = engine.load_steps(&graph, &start, &options)?;
-        Ok((engine.name() + what, Self { session, start, losses, feeds: names[entries..].iter().map(feeds).collect() }))
+        Ok((
+            engine.name() + &what,
+            Self { session, start, losses, feeds: names[entries..].iter().map(feeds).collect() },
+        ))
     }
 
     /// Returns loss and milliseconds of a step.

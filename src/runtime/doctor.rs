@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::machine::{self, Machine};
 use super::search::{Found, Origin, Places};
-use super::{TRACT_VERSION, ort_library, provision};
+use super::{Device, OrtEngine, TRACT_VERSION, ort_capture, ort_library, provision};
 
 /// One library that was looked at.
 #[derive(Clone, Debug, Serialize)]
@@ -19,6 +19,15 @@ pub struct Candidate {
     /// Its version, where it is usable.
     pub version: Option<String>,
     /// Why it is not usable.
+    pub problem: Option<String>,
+}
+
+/// A device that may be asked for.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceState {
+    /// As it is typed.
+    pub device: String,
+    /// Why nothing can run there with the library that is used, and what is missing.
     pub problem: Option<String>,
 }
 
@@ -35,6 +44,8 @@ pub struct Doctor {
     pub used: Option<Found>,
     /// The execution providers in it, of those that this program can use.
     pub providers: Vec<String>,
+    /// What the library can run on; nothing where there is none.
+    pub devices: Vec<DeviceState>,
     /// The version of tract that is built in.
     pub tract: &'static str,
     /// Where a missing library is fetched to.
@@ -72,6 +83,7 @@ pub fn examine(places: &Places) -> Doctor {
         }
         None => Vec::new(),
     };
+    let devices = used.as_ref().map_or_else(Vec::new, devices);
     let first_line = |arguments: &[&str]| {
         let program = provision::python_program()?;
         machine::output(program, arguments)?.into_iter().next()
@@ -82,6 +94,7 @@ pub fn examine(places: &Places) -> Doctor {
         candidates,
         used,
         providers,
+        devices,
         tract: TRACT_VERSION,
         cache: places.cache.clone(),
         python: first_line(&["--version"]),
@@ -92,6 +105,15 @@ pub fn examine(places: &Places) -> Doctor {
     let more = advise(&doctor);
     doctor.advice.extend(more);
     doctor
+}
+
+/// Returns what `library` can run on. A provider that it was built with may lack libraries of its own, or a GPU.
+fn devices(library: &Found) -> Vec<DeviceState> {
+    let state = |device: Device| {
+        let problem = OrtEngine::open(&library.path, device).err().map(|why| why.to_string());
+        DeviceState { device: device.to_string(), problem }
+    };
+    [Device::Cpu, Device::Cuda(0), Device::TensorRt(0)].map(state).to_vec()
 }
 
 /// A library that the user named and that cannot be used is advice already; nothing is fetched in its place.
@@ -122,6 +144,18 @@ fn advise(doctor: &Doctor) -> Vec<String> {
              with CUDA 13 and cuDNN 9 and point --ort-lib at its libonnxruntime"
         ));
     }
+    let works = |name: &str| doctor.devices.iter().any(|d| d.device.starts_with(name) && d.problem.is_none());
+    if let Some(why) =
+        doctor.used.as_ref().and_then(|used| ort_capture::too_old(&used.version)).filter(|_| works("cuda"))
+    {
+        advice.push(format!("training on CUDA runs without CUDA graphs: {why}"));
+    }
+    if works("tensorrt") && doctor.cache.is_none() {
+        advice.push(
+            "there is no cache folder, so that TensorRT builds its engines anew in every run; set DFQ_ONNX_CACHE"
+                .to_owned(),
+        );
+    }
     if doctor.machine.missing_features.contains(&"AVX2") {
         advice.push("the processor has no AVX2; training and int8 inference are slow here".to_owned());
     } else if doctor.machine.missing_features.contains(&"VNNI") {
@@ -144,6 +178,12 @@ impl Display for Doctor {
                 writeln!(f, "  execution providers: {}", or_none(&self.providers))?;
             }
             None => writeln!(f, "ONNX Runtime: none")?,
+        }
+        for DeviceState { device, problem } in &self.devices {
+            match problem {
+                Some(problem) => writeln!(f, "  {problem}")?,
+                None => writeln!(f, "  device {device} can be used")?,
+            }
         }
         writeln!(f, "  looked at:")?;
         for candidate in &self.candidates {

@@ -2,13 +2,16 @@
 
 mod batched;
 mod device;
+mod device_failure;
 pub mod doctor;
 pub mod kernels;
 pub mod machine;
 mod ort;
 mod ort_blocks;
+mod ort_capture;
 mod ort_kernels;
 mod ort_library;
+mod ort_providers;
 mod ort_steps;
 mod ort_value;
 mod pieces;
@@ -57,6 +60,11 @@ pub struct SessionOptions {
     pub piece_bytes: Option<usize>,
     /// Where ONNX Runtime writes the graph that it made of the model; tract writes none.
     pub optimised_model: Option<PathBuf>,
+    /// Whether training steps on CUDA are recorded as CUDA graphs where that can be; off for comparison.
+    pub cuda_graphs: bool,
+    /// Whether training steps on CUDA may round factors of products to 10 bits behind the point (TF32); off for
+    /// comparison. All else computes in float32.
+    pub tf32: bool,
 }
 
 impl Default for SessionOptions {
@@ -67,6 +75,8 @@ impl Default for SessionOptions {
             prepacking: false,
             piece_bytes: None,
             optimised_model: None,
+            cuda_graphs: true,
+            tf32: true,
         }
     }
 }

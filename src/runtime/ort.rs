@@ -4,22 +4,25 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use ort::environment::Environment;
-use ort::ep::ExecutionProviderDispatch;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
+use super::device_failure::{cause, device_failure};
 use super::kernels;
 use super::machine::lacks_vnni;
 use super::ort_blocks;
+use super::ort_capture::{self, Capture, CapturedSteps, host_input};
 use super::ort_kernels;
 use super::ort_library;
+use super::ort_providers::{Use, providers};
 use super::ort_steps::OrtSteps;
 use super::ort_value::{Initializer, from_value, to_value};
 use super::pieces::{in_pieces, piece_bytes};
 use super::step_layout::StepLayout;
 use super::{Device, Engine, Optimisation, Session, SessionOptions, StepSession};
+use crate::digest::sha256;
 use crate::error::{Error, Result};
-use crate::expr::{Lowering, STANDARD, ort_cpu};
-use crate::ir::{Graph, Tensor, ValueId};
+use crate::expr::{Builder, Lowering, STANDARD, ort_cpu};
+use crate::ir::{DType, Graph, Tensor, ValueId};
 use crate::onnx;
 
 /// Initializers of this many bytes or more are handed over where they lie; smaller ones travel inside the model.
@@ -33,6 +36,8 @@ pub struct OrtEngine {
     library: PathBuf,
     device: Device,
     threads: usize,
+    /// Where TensorRT keeps what takes long to find out.
+    cache: Option<PathBuf>,
     /// Channels in a block of blocked tensors, once that was asked for.
     block: Arc<OnceLock<Option<usize>>>,
 }
@@ -46,16 +51,34 @@ impl OrtEngine {
     pub fn open(library: &Path, device: Device) -> Result<Self> {
         let environment = ort_library::load(library)?;
         let version = ort_library::examine(library).map_err(Error::Resources)?;
-        let engine =
-            Self { environment, version, library: library.to_owned(), device, threads: 1, block: Arc::default() };
+        let (library, block) = (library.to_owned(), Arc::default());
+        let engine = Self { environment, version, library, device, threads: 1, cache: None, block };
         let builder = SessionBuilder::new(&engine.environment).map_err(|e| engine.failed("", &e))?;
-        builder.with_execution_providers(providers(device)).map_err(|e| missing_provider(device, &e))?;
+        let registered = builder.with_execution_providers(providers(device, &Use::default()));
+        registered.map_err(|e| missing_provider(device, &e))?;
+        engine.probe().map_err(|e| missing_device(device, &e))?;
         Ok(engine)
+    }
+
+    /// Runs nothing: that there is a GPU of this number comes out only when a session is made. TensorRT would build an
+    /// engine for it, and uses the same device by CUDA.
+    fn probe(&self) -> ort::Result<()> {
+        let (Device::Cuda(index) | Device::TensorRt(index)) = self.device else { return Ok(()) };
+        let builder = Builder::new("probe");
+        let doubled = builder.input("x", DType::F32, &[1]) * 2.0;
+        let graph = builder.finish(&[("y", doubled)]).map_err(|e| ort::Error::new(e.to_string()))?;
+        let cuda = Self { device: Device::Cuda(index), ..self.clone() };
+        cuda.session(&graph, &SessionOptions::default(), Purpose::Runs).map(|_| ())
     }
 
     /// Returns the engine with `threads` for every run whose session does not say otherwise.
     pub fn with_threads(self, threads: usize) -> Self {
         Self { threads, ..self }
+    }
+
+    /// Returns the engine with a folder in which TensorRT keeps what takes long to find out.
+    pub fn with_cache(self, cache: Option<PathBuf>) -> Self {
+        Self { cache, ..self }
     }
 
     /// Returns the version of the library, such as `1.31.1`.
@@ -88,18 +111,19 @@ impl OrtEngine {
     }
 
     fn failed(&self, mode: &str, message: &dyn std::fmt::Display) -> Error {
-        Error::runtime(format!("{}{mode}", self.name()), message)
+        let of_the_device = device_failure(self.device, &message.to_string());
+        of_the_device.unwrap_or_else(|| Error::runtime(format!("{}{mode}", self.name()), message))
     }
 
-    fn builder(&self, options: &SessionOptions, is_precise: bool) -> ort::Result<SessionBuilder> {
+    fn builder(&self, options: &SessionOptions, how: &Use) -> ort::Result<SessionBuilder> {
         let mut builder = SessionBuilder::new(&self.environment)?
             .with_intra_threads(options.threads.unwrap_or(self.threads))?
             .with_intra_op_spinning(false)?
             .with_prepacking(options.prepacking)?
             // Without it MatMulNBits quantizes activations that the file keeps in float.
             .with_config_entry("session.qdq_matmulnbits_accuracy_level", "1")?
-            .with_execution_providers(providers(self.device))?;
-        if is_precise {
+            .with_execution_providers(providers(self.device, how))?;
+        if how.is_precise {
             builder = builder.with_config_entry("session.x64quantprecision", "1")?;
         }
         if options.optimisation == Optimisation::None {
@@ -114,25 +138,44 @@ impl OrtEngine {
     /// Without VNNI, integer kernels saturate sums of two products. What is checked must not depend on the machine that
     /// checks it, and what would saturate is told of on every machine (`verify::saturation`), so kernels that do not are
     /// asked for; where the library cannot have them (a weight that two layers share, 1.31), its usual ones.
-    fn session(&self, graph: &Graph, options: &SessionOptions) -> ort::Result<OrtSession> {
+    pub(super) fn session(&self, graph: &Graph, options: &SessionOptions, purpose: Purpose) -> ort::Result<OrtSession> {
         let is_precise = self.device == Device::Cpu && lacks_vnni();
-        match self.session_of(graph, options, is_precise) {
-            Err(_) if is_precise => self.session_of(graph, options, false),
+        match self.session_of(graph, options, (purpose, is_precise)) {
+            Err(_) if is_precise => self.session_of(graph, options, (purpose, false)),
             made => made,
         }
     }
 
-    fn session_of(&self, graph: &Graph, options: &SessionOptions, is_precise: bool) -> ort::Result<OrtSession> {
-        let mut builder = self.builder(options, is_precise)?;
-        if self.device == Device::Cpu && graph.nodes.iter().any(|node| node.domain == kernels::DOMAIN) {
-            builder = builder.with_operators(ort_kernels::operators()?)?;
-        }
+    fn session_of(
+        &self,
+        graph: &Graph,
+        options: &SessionOptions,
+        (purpose, is_precise): (Purpose, bool),
+    ) -> ort::Result<OrtSession> {
         // A written model refers to weights that were handed over, which no file holds.
         let min_bytes = if options.optimised_model.is_some() { usize::MAX } else { HANDED_OVER };
         let (model, left_out) = onnx::encode_split(graph, min_bytes);
+        let left_out: Vec<(ValueId, &Tensor)> = left_out
+            .into_iter()
+            .map(|id| (id, graph.constant_of(id).expect("only initializers are left out")))
+            .collect();
+        let steps = matches!(purpose, Purpose::Steps { .. });
+        let weights = left_out.iter().map(|(_, tensor)| tensor.bytes().as_ref());
+        let [timing_cache, engine_cache] = self.caches(steps, std::iter::once(model.as_slice()).chain(weights));
+        let how = Use {
+            is_precise,
+            often: steps || options.prepacking,
+            tf32: steps && options.tf32,
+            cuda_graphs: purpose == Purpose::Steps { captured: true },
+            timing_cache: timing_cache.as_deref(),
+            engine_cache: engine_cache.as_deref(),
+        };
+        let mut builder = self.builder(options, &how)?;
+        if self.device == Device::Cpu && graph.nodes.iter().any(|node| node.domain == kernels::DOMAIN) {
+            builder = builder.with_operators(ort_kernels::operators()?)?;
+        }
         let mut initializers = Vec::with_capacity(left_out.len());
-        for id in left_out {
-            let tensor = graph.constant_of(id).expect("only initializers are left out");
+        for (id, tensor) in left_out {
             let initializer = Initializer::new(tensor)?;
             initializer.hand_over(graph.name_of(id), &mut builder)?;
             initializers.push(initializer);
@@ -148,6 +191,51 @@ impl OrtEngine {
             mode: mode(options.optimisation),
         })
     }
+
+    /// Returns TensorRT's folders for timings and for engines of the graph that `model` holds, both of which are there.
+    /// Engines are kept for steps alone: checks run a graph once, and each time another.
+    fn caches<'b>(&self, steps: bool, model: impl Iterator<Item = &'b [u8]>) -> [Option<PathBuf>; 2] {
+        let (Device::TensorRt(_), Some(cache)) = (self.device, &self.cache) else { return [None, None] };
+        let timings = cache.join("tensorrt");
+        let engines = steps.then(|| timings.join(sha256(model)));
+        let made = |folder: &PathBuf| {
+            let made = std::fs::create_dir_all(folder);
+            made.inspect_err(|e| tracing::debug!("cannot create {}: {e}", folder.display())).is_ok()
+        };
+        [Some(timings).filter(made), engines.filter(made)]
+    }
+
+    fn steps(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions, captured: bool) -> Result<OrtSteps> {
+        let layout = StepLayout::new(graph, state)?;
+        let steps = || {
+            let session = self.session(graph, options, Purpose::Steps { captured })?;
+            if let Some(name) = captured.then(|| host_input(&session.session)).transpose()?.flatten() {
+                return Err(ort::Error::new(format!("input \"{name}\" is read on the host")));
+            }
+            OrtSteps::new(session, layout, state, captured.then(Capture::new).transpose()?)
+        };
+        steps().map_err(|e| self.failed(mode(options.optimisation), &e))
+    }
+
+    /// Returns steps that are recorded as CUDA graphs.
+    fn captured(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions) -> Result<CapturedSteps> {
+        if let Some(why) = ort_capture::too_old(&self.version) {
+            return Err(Error::runtime(self.name(), why));
+        }
+        let steps = self.steps(graph, state, options, true)?;
+        let (engine, graph, options) = (self.clone(), graph.clone(), options.clone());
+        let regular = move |state: &[Tensor]| engine.steps(&graph, state, &options, false);
+        Ok(CapturedSteps::new(steps, Box::new(regular)))
+    }
+}
+
+/// What a session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Runs of their own.
+    Runs,
+    /// Thousands of steps of fixed shapes, recorded as CUDA graphs or not.
+    Steps { captured: bool },
 }
 
 impl Engine for OrtEngine {
@@ -159,7 +247,7 @@ impl Engine for OrtEngine {
         if let Some(limit) = piece_bytes(graph, options) {
             return Ok(in_pieces(self.clone(), graph, options, limit));
         }
-        let session = self.session(graph, options);
+        let session = self.session(graph, options, Purpose::Runs);
         Ok(Box::new(session.map_err(|e| self.failed(mode(options.optimisation), &e))?))
     }
 
@@ -171,9 +259,20 @@ impl Engine for OrtEngine {
     }
 
     fn load_steps(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions) -> Result<Box<dyn StepSession>> {
-        let layout = StepLayout::new(graph, state)?;
-        let steps = self.session(graph, options).and_then(|session| OrtSteps::new(session, layout, state));
-        Ok(Box::new(steps.map_err(|e| self.failed(mode(options.optimisation), &e))?))
+        let regular = || self.steps(graph, state, options, false);
+        if !ort_capture::captures(self.device, options) {
+            return Ok(Box::new(regular()?));
+        }
+        match self.captured(graph, state, options) {
+            Ok(steps) => Ok(Box::new(steps)),
+            Err(why @ Error::Shape { .. }) => Err(why),
+            Err(why) => {
+                // A graph that is refused for another reason is refused here too.
+                let steps = regular()?;
+                ort_capture::warn(&why);
+                Ok(Box::new(steps))
+            }
+        }
     }
 }
 
@@ -184,32 +283,23 @@ fn mode(optimisation: Optimisation) -> &'static str {
     }
 }
 
-fn providers(device: Device) -> Vec<ExecutionProviderDispatch> {
-    let cuda = |index: u32| {
-        let index = i32::try_from(index).unwrap_or(i32::MAX);
-        ort::ep::CUDA::default().with_device_id(index).build().error_on_failure()
-    };
-    let tensorrt = |index: u32| {
-        let index = i32::try_from(index).unwrap_or(i32::MAX);
-        ort::ep::TensorRT::default().with_device_id(index).build().error_on_failure()
-    };
-    match device {
-        Device::Cpu => Vec::new(),
-        Device::Cuda(index) => vec![cuda(index)],
-        Device::TensorRt(index) => vec![tensorrt(index), cuda(index)],
-    }
-}
-
-fn missing_provider(device: Device, cause: &dyn std::fmt::Display) -> Error {
+fn missing_provider(device: Device, message: &dyn std::fmt::Display) -> Error {
     let needs = match device {
         Device::TensorRt(_) => "CUDA 13, cuDNN 9 and TensorRT 10",
         _ => "CUDA 13 and cuDNN 9",
     };
-    let cause = cause.to_string();
-    let cause = cause.trim_end_matches('.');
     Error::Resources(format!(
-        "device {device} cannot be used: {cause}; install the Python package onnxruntime-gpu==1.31.1, point --ort-lib at \
-         the libonnxruntime in it, and have the libraries of {needs} on the loader's path; or use --device cpu"
+        "device {device} cannot be used: {}; install the Python package onnxruntime-gpu==1.31.1, point --ort-lib at \
+         the libonnxruntime in it, and have the libraries of {needs} on the loader's path; or use --device cpu",
+        cause(&message.to_string())
+    ))
+}
+
+fn missing_device(device: Device, message: &dyn std::fmt::Display) -> Error {
+    Error::Resources(format!(
+        "device {device} cannot be used: {}; nvidia-smi numbers the GPUs from 0, dfq-onnx doctor tells what is missing; \
+         or use --device cpu",
+        cause(&message.to_string())
     ))
 }
 

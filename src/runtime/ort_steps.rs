@@ -6,6 +6,7 @@ use ort::session::{IoBinding, Session};
 use ort::value::DynTensor;
 
 use super::ort::OrtSession;
+use super::ort_capture::Capture;
 use super::ort_value::{allocate, from_tensor, put};
 use super::step_layout::{Slot, StepLayout};
 use super::{Device, StepSession};
@@ -20,13 +21,20 @@ pub(super) struct OrtSteps {
     /// Which of the buffers hold the state; the binding of this number reads them and writes the others.
     turn: usize,
     layout: StepLayout,
+    /// How steps are recorded, where they are: all that they read and write stays where it is then.
+    capture: Option<Capture>,
     loaded: OrtSession,
 }
 
 impl OrtSteps {
     /// Returns steps of the graph behind `loaded` from `state`, both of which fit `layout`.
-    pub fn new(loaded: OrtSession, layout: StepLayout, state: &[Tensor]) -> ort::Result<Self> {
-        let device = allocator(&loaded.session, loaded.device())?;
+    pub fn new(
+        loaded: OrtSession,
+        layout: StepLayout,
+        state: &[Tensor],
+        capture: Option<Capture>,
+    ) -> ort::Result<Self> {
+        let (device, host) = (allocator(&loaded.session, loaded.device())?, Allocator::default());
         let all = |slots: &[Slot], allocator: &Allocator| -> ort::Result<Vec<DynTensor>> {
             slots.iter().map(|slot| allocate(slot.dtype, &slot.shape, allocator)).collect()
         };
@@ -34,23 +42,51 @@ impl OrtSteps {
         for (value, buffer) in state.iter().zip(&mut first) {
             put(value, buffer)?;
         }
-        let feeds = all(&layout.feeds, &Allocator::default())?;
+        let feeds = all(&layout.feeds, if capture.is_some() { &device } else { &host })?;
         let bindings = [writing(&loaded, &mut second)?, writing(&loaded, &mut first)?];
-        Ok(Self { bindings, buffers: [first, second], feeds, turn: 0, layout, loaded })
+        let mut steps = Self { bindings, buffers: [first, second], feeds, turn: 0, layout, capture, loaded };
+        if steps.capture.is_some() {
+            steps.bind_inputs(0)?;
+            steps.bind_inputs(1)?;
+        }
+        Ok(steps)
+    }
+
+    /// Returns whether nothing but replays is left to do.
+    pub fn is_captured(&self) -> bool {
+        self.capture.as_ref().is_some_and(Capture::is_complete)
+    }
+
+    /// Returns a copy of the state.
+    pub fn state(&self) -> Result<Vec<Tensor>> {
+        (0..self.layout.state.len()).map(|index| self.read(index)).collect()
+    }
+
+    fn bind_inputs(&mut self, turn: usize) -> ort::Result<()> {
+        for (name, value) in self.loaded.inputs.iter().zip(self.buffers[turn].iter().chain(&self.feeds)) {
+            self.bindings[turn].bind_input(name, value)?;
+        }
+        Ok(())
     }
 
     fn run(&mut self, feeds: &[Tensor]) -> ort::Result<()> {
         for (feed, buffer) in feeds.iter().zip(&mut self.feeds) {
             put(feed, buffer)?;
         }
-        let binding = &mut self.bindings[self.turn];
-        // Bound anew in every step: an input that a node wants in other memory than it lies in is copied when it is
-        // bound, and never again.
-        for (name, value) in self.loaded.inputs.iter().zip(self.buffers[self.turn].iter().chain(&self.feeds)) {
-            binding.bind_input(name, value)?;
+        let turn = self.turn;
+        if let Some(capture) = &mut self.capture {
+            let session = &mut self.loaded.session;
+            session.run_binding_with_options(&self.bindings[turn], capture.options(turn))?;
+            // Copies of feeds and state go through another stream, which does not wait for this one.
+            self.bindings[turn].synchronize_outputs()?;
+            capture.count();
+        } else {
+            // Bound anew in every step: an input that a node wants in other memory than it lies in is copied when it is
+            // bound, and never again.
+            self.bind_inputs(turn)?;
+            self.loaded.session.run_binding(&self.bindings[turn])?;
         }
-        self.loaded.session.run_binding(binding)?;
-        self.turn = 1 - self.turn;
+        self.turn = 1 - turn;
         Ok(())
     }
 }

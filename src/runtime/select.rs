@@ -110,7 +110,8 @@ pub fn engines(request: &EngineRequest, places: &Places) -> Result<Engines> {
     }
     let has_to_be_ort = request.choice == EngineChoice::Ort || request.device != Device::Cpu || places.names_a_file();
     let opened = locate(places, request.offline)
-        .and_then(|found| Ok((OrtEngine::open(&found.path, request.device)?.with_threads(threads), found)));
+        .and_then(|found| Ok((OrtEngine::open(&found.path, request.device)?, found)))
+        .map(|(ort, found)| (ort.with_threads(threads).with_cache(places.cache.clone()), found));
     match opened {
         Ok((ort, found)) => {
             Ok(Engines { ort: Some(ort), tract: TractEngine, library: Some(found), threads, warning: None })

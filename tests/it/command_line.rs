@@ -201,3 +201,20 @@ fn a_reader_that_goes_away_is_no_error() {
     drop(child.stderr.take());
     assert_eq!(child.wait().unwrap().code(), Some(3), "nobody reads the error");
 }
+
+#[test]
+fn a_device_that_is_not_there_is_exit_code_5_and_one_that_is_unknown_2() {
+    let folder = with_model();
+    // No machine has so many.
+    for device in ["cuda:99", "tensorrt:99"] {
+        let ran = ran_in(folder.path(), &format!("quantize model.onnx --samples 4 --device {device}"), 5);
+        assert!(ran.stderr.contains(&format!("error: device {device} cannot be used: ")), "{}", ran.stderr);
+        assert_eq!((ran.stdout.as_str(), ran.left), ("", paths(&[])), "{device}");
+    }
+    for device in ["gpu", "cuda:", "cuda:-1", "cpu:0"] {
+        let ran = ran_in(folder.path(), &format!("quantize model.onnx --device {device}"), 2);
+        assert!(ran.stderr.contains("cuda:INDEX"), "{}", ran.stderr);
+    }
+    let ran = ran_in(folder.path(), "quantize model.onnx --engine tract --device cuda", 2);
+    assert!(ran.stderr.contains("tract runs on the CPU"), "{}", ran.stderr);
+}

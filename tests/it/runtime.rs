@@ -283,9 +283,16 @@ fn a_missing_provider_is_an_error_with_advice() {
         eprintln!("skipped: this library has the CUDA provider");
         return;
     }
-    for device in [Device::Cuda(0), Device::TensorRt(0)] {
+    for device in [Device::Cuda(0), Device::Cuda(99), Device::TensorRt(0)] {
         let error = OrtEngine::open(ort().library(), device).map(|_| ()).unwrap_err();
-        assert!(matches!(&error, Error::Resources(text) if text.contains("onnxruntime-gpu==1.31.1")), "{error}");
+        let text = error.to_string();
+        assert!(matches!(error, Error::Resources(_)) && text.contains("onnxruntime-gpu==1.31.1"), "{text}");
+        assert!(
+            text.starts_with(&format!("device {device} cannot be used: ")) && text.contains("--device cpu"),
+            "{text}"
+        );
+        let told = gpus.devices.iter().find(|state| state.device == device.to_string());
+        assert!(told.is_none_or(|state| state.problem.as_ref() == Some(&text)), "{told:?}");
     }
 }
 
@@ -302,6 +309,7 @@ fn doctor_reports_every_place_and_fetches_nothing() {
     };
     let report = doctor::examine(&places);
     assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 0, "nothing is fetched");
+    assert!(report.devices.is_empty());
     assert!(report.used.is_none() && report.candidates.len() == 1 && report.candidates[0].problem.is_some());
     assert!(report.advice.iter().any(|line| line.starts_with("ONNX Runtime")), "{:?}", report.advice);
 
@@ -313,7 +321,13 @@ fn doctor_reports_every_place_and_fetches_nothing() {
     assert_eq!(report.used.as_ref().unwrap().version, ort().version());
     assert_eq!(report.candidates.len(), 2);
     assert!(report.providers.iter().any(|name| name == "CPUExecutionProvider"), "{:?}", report.providers);
+    assert!(
+        report.devices.iter().any(|state| state.device == "cpu" && state.problem.is_none()),
+        "{:?}",
+        report.devices
+    );
     let text = report.to_string();
+    assert!(text.contains("device cpu can be used") && text.contains("device cuda:0"), "{text}");
     assert!(text.contains(&broken.display().to_string()) && text.contains("tract 0.23.9"), "{text}");
     assert!(serde_json::to_value(&report).unwrap()["machine"]["cores"].as_u64().unwrap() >= 1);
 }

@@ -20,6 +20,8 @@ const AS_WRITTEN: SessionOptions = SessionOptions {
     prepacking: false,
     piece_bytes: None,
     optimised_model: None,
+    cuda_graphs: false,
+    tf32: false,
 };
 
 #[test]
