@@ -21,6 +21,7 @@ mod select;
 mod step_layout;
 mod tract;
 mod tract_steps;
+mod unshare;
 
 use std::path::PathBuf;
 

@@ -18,6 +18,7 @@ use super::ort_steps::OrtSteps;
 use super::ort_value::{Initializer, from_value, to_value};
 use super::pieces::{in_pieces, piece_bytes};
 use super::step_layout::StepLayout;
+use super::unshare::unshared;
 use super::{Device, Engine, Optimisation, Session, SessionOptions, StepSession};
 use crate::digest::sha256;
 use crate::error::{Error, Result};
@@ -137,11 +138,14 @@ impl OrtEngine {
 
     /// Without VNNI, integer kernels saturate sums of two products. What is checked must not depend on the machine that
     /// checks it, and what would saturate is told of on every machine (`verify::saturation`), so kernels that do not are
-    /// asked for; where the library cannot have them (a weight that two layers share, 1.31), its usual ones.
+    /// asked for: with a copy of every weight that two layers share where the library wants that, and its usual ones where
+    /// it has none.
     pub(super) fn session(&self, graph: &Graph, options: &SessionOptions, purpose: Purpose) -> ort::Result<OrtSession> {
         let is_precise = self.device == Device::Cpu && lacks_vnni();
         match self.session_of(graph, options, (purpose, is_precise)) {
-            Err(_) if is_precise => self.session_of(graph, options, (purpose, false)),
+            Err(_) if is_precise => self
+                .session_of(&unshared(graph), options, (purpose, true))
+                .or_else(|_| self.session_of(graph, options, (purpose, false))),
             made => made,
         }
     }
