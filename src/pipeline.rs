@@ -14,14 +14,14 @@ pub use inputs::make_inputs;
 use check::{check, compare, published_name, reference};
 use clock::Clock;
 use describe::describe;
-use student::{float_answers, load, prepare, samples, solve, synthesis, train};
+use student::{float_answers, given, load, prepare, samples, solve, synthesis, train};
 
 use crate::emit::emit;
 use crate::error::Result;
 use crate::observe::Observer;
 use crate::onnx::{self, Draft};
 use crate::plan::Policy;
-use crate::report::{self, Ranking, Report, SCHEMA_VERSION};
+use crate::report::{self, Data, Ranking, Report, SCHEMA_VERSION};
 use crate::runtime::{Engines, machine::lacks_vnni};
 use crate::sensitivity::{AutoBits, Labelled, choose_bits, rank};
 
@@ -41,12 +41,13 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     clock.stage("normalise")?;
     let prepared = prepare(&loaded, config, engines)?;
 
-    let mut made = None;
-    if config.ranges == Ranges::Synthetic || config.recipe.wants_images {
+    let (given, mut made) = (given(&prepared, config)?, None);
+    if given.is_none() && (config.ranges == Ranges::Synthetic || config.recipe.wants_images) {
         clock.stage("synthesise")?;
         made = Some(synthesis(&prepared, config, engines, clock.observer())?);
     }
-    let images = made.as_ref().map(|made| made.inputs.as_slice()).filter(|inputs| !inputs.is_empty());
+    let images = given.as_deref().or(made.as_ref().map(|made| made.inputs.as_slice()));
+    let images = images.filter(|inputs| !inputs.is_empty());
 
     let mut float = None;
     if config.auto_bits.is_some() || config.sensitivity {
@@ -65,10 +66,10 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     clock.stage(config.recipe.name)?;
     let mut solved = solve((&prepared, images), &policy, config, engines)?;
 
-    let mut training = None;
-    if let Some(run) = config.recipe.train {
+    let mut training = Vec::new();
+    if !config.stages.is_empty() {
         clock.stage("train")?;
-        training = Some(train((run, &mut solved), (&prepared, images), config, engines, clock.observer())?);
+        training = train(&mut solved, (&prepared, images, made.as_ref()), config, engines, clock.observer())?;
     }
 
     let mut sensitivity = None;
@@ -83,8 +84,9 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     let mut report = describe(config, engines, (&loaded.original, prepared), (solved, &quantized))?;
     report.auto_bits = auto_bits.map(|chosen| AutoBits { stored: report::stored_bits(&report.layers), ..chosen });
     report.sensitivity = sensitivity;
-    report.warnings.extend(training.iter().flat_map(report::training_warnings));
+    report.warnings.extend(report::training_warnings(&training, config.output.is_none()));
     report.training = training;
+    report.data = config.data.as_ref().zip(given).map(|((path, _), inputs)| Data::of(path, &inputs));
     report.synthesis = made.map(|made| made.report);
 
     let (reference, unrunnable) = reference(&loaded.original, engines)?;

@@ -7,7 +7,9 @@ use clap::Args;
 use super::arguments::{SampleArguments, input_shape};
 use super::plan::PlanArguments;
 use super::preprocess::InputArguments;
+use crate::data::Preprocess;
 use crate::pipeline::Config;
+use crate::synthesis;
 
 #[derive(Args)]
 pub(super) struct ModelArguments {
@@ -40,20 +42,28 @@ pub(super) struct GraphArguments {
 }
 
 impl ModelArguments {
+    /// Returns how pixels become inputs.
+    pub(super) fn preprocess(&self) -> Preprocess {
+        self.input.preprocess()
+    }
+
     /// Returns what these flags say, with nothing written and nothing asked for beside.
     ///
     /// # Errors
     /// When there is no recipe of the name that was typed.
     pub(super) fn config(&self) -> anyhow::Result<Config> {
+        let recipe = self.plan.recipe()?;
         Ok(Config {
-            recipe: self.plan.recipe()?,
+            recipe,
+            stages: self.plan.stages(recipe)?,
+            synthesis: synthesis::Options { images: recipe.effort.images, ..synthesis::Options::default() },
             policy: self.plan.policy(),
             input_shapes: self.graph.input_shape.clone(),
             input: self.input.input(),
             statistics: self.graph.bn_stats.clone(),
             seed: self.samples.seed,
             samples: self.samples.samples()?,
-            evaluation: self.eval.clone().map(|file| (file, self.input.preprocess())),
+            evaluation: self.eval.clone().map(|file| (file, self.preprocess())),
             ..Config::of_model(&self.model)
         })
     }

@@ -2,9 +2,9 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{Container, LayerBits, Policy, Target};
-use crate::recipes::{self, RECIPES, Recipe};
+use crate::recipes::{self, RECIPES, Recipe, Stage};
 
 #[derive(Args)]
 pub(super) struct PlanArguments {
@@ -26,12 +26,15 @@ pub(super) struct PlanArguments {
     /// Weights of 7 bits at most, for x86 processors without VNNI, whose kernels saturate at 8
     #[arg(long)]
     reduce_range: bool,
-    /// How much work to spend: fast needs no training, balanced takes minutes
+    /// How much work to spend: fast needs no training, balanced takes minutes, max a multiple of that
     #[arg(long, default_value = "fast")]
     effort: Effort,
     /// Recipe by name [default: the best that --effort allows]
     #[arg(long, value_name = "NAME")]
     recipe: Option<String>,
+    /// Stages of training, one after the other: reconstruct, distil, adversarial [default: those of the recipe]
+    #[arg(long, value_name = "NAME[,NAME...]", value_delimiter = ',')]
+    stages: Vec<String>,
     /// One scale per output channel of a weight (the default)
     #[arg(long, conflicts_with = "per_tensor")]
     per_channel: bool,
@@ -64,6 +67,8 @@ enum Effort {
     Fast,
     /// Images are made for the network, and it is trained on them: minutes.
     Balanced,
+    /// The same with more images and steps: a multiple of the time.
+    Max,
 }
 
 impl PlanArguments {
@@ -84,7 +89,22 @@ impl PlanArguments {
             (Some(name), _) => recipes::find(name),
             (None, Effort::Fast) => Ok(&RECIPES[0]),
             (None, Effort::Balanced) => recipes::find("cascade"),
+            (None, Effort::Max) => recipes::find("cascade-max"),
         }
+    }
+
+    /// Returns the stages of training that were named, else those of `recipe`.
+    ///
+    /// # Errors
+    /// When there is none of a name, or the recipe does not train.
+    pub(super) fn stages(&self, recipe: &Recipe) -> Result<Vec<&'static Stage>> {
+        if self.stages.is_empty() {
+            return Ok(recipe.stages.to_vec());
+        }
+        if recipe.stages.is_empty() {
+            return Err(Error::Usage(format!("--stages: recipe \"{}\" does not train", recipe.name)));
+        }
+        recipes::find_stages(&self.stages)
     }
 
     /// Returns what goes where.

@@ -32,6 +32,10 @@ pub(super) struct Arguments {
     /// Rank layers by what quantizing them costs, each alone, in the report (as `dfq-onnx sensitivity` does)
     #[arg(long)]
     sensitivity: bool,
+    /// Inputs (.npz or .npy) to find ranges on and to train on, in place of synthetic ones; labels are not read. Arrays
+    /// of the names of the model's inputs are taken as they are, images by --mean, --std, --scale and --layout
+    #[arg(long, value_name = "FILE", conflicts_with = "ranges")]
+    data: Option<PathBuf>,
     /// What ranges of activations come from
     #[arg(long, value_enum, default_value_t = Ranges::Analytic)]
     ranges: Ranges,
@@ -73,6 +77,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         output: (!arguments.dry_run).then_some(output),
         auto_bits: arguments.auto_bits.map(|average| Request { average, candidates: candidates(arguments) }),
         sensitivity: arguments.sensitivity,
+        data: arguments.data.clone().map(|file| (file, arguments.model.preprocess())),
         ranges: arguments.ranges,
         thresholds: arguments.thresholds.thresholds(),
         keep_failed: arguments.keep_failed,

@@ -128,10 +128,7 @@ fn write(made: &Made, document: &mut SynthesisDocument, [output, image, drawing]
     // Not "labels": nobody labelled them.
     let classes = classes.as_ref().map(|tensor| ("teacher_classes", tensor));
     let inputs = made.names.iter().map(String::as_str).zip(&made.inputs);
-    let arrays: Vec<(&str, &Tensor)> = match made.inputs.as_slice() {
-        [only] => std::iter::once(("images", only)).chain(classes).collect(),
-        _ => inputs.chain(classes).collect(),
-    };
+    let arrays: Vec<(&str, &Tensor)> = inputs.chain(classes).collect();
     write_whole(output, &npz_bytes(&arrays)?)?;
     document.output = Some(output.to_owned());
     if let Some(images) = made.images.as_ref().filter(|images| images.shape().len() == 4) {

@@ -62,8 +62,8 @@ impl TrainingArguments {
     /// [`Error::Usage`] as for [`TrainingArguments::plain_settings`], and where the recipe does not train.
     pub(super) fn settings(&self, recipe: &Recipe) -> Result<Settings> {
         let settings = self.plain_settings()?;
-        if recipe.train.is_none() && settings != Settings::default() {
-            let training: Vec<&str> = RECIPES.iter().filter(|r| r.train.is_some()).map(|r| r.name).collect();
+        if recipe.stages.is_empty() && settings != Settings::default() {
+            let training: Vec<&str> = RECIPES.iter().filter(|r| !r.stages.is_empty()).map(|r| r.name).collect();
             return Err(Error::Usage(format!(
                 "recipe \"{}\" does not train; flags of training go with --recipe {}",
                 recipe.name,

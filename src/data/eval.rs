@@ -76,7 +76,7 @@ pub fn evaluate(
         // A fixed batch is filled up with images before these, and their results are dropped.
         let end = (start + batch).min(data.len());
         let first = if fixed.is_some() { (end.max(batch)) - batch } else { start };
-        let images = as_type(&data.batch(first..end, &preprocess, &shape)?, dtype)?;
+        let images = data.batch(first..end, &preprocess, &shape)?.to_type(dtype)?;
         let outputs = session.run(&[images])?;
         let (rows, classes, scores) = outputs.iter().find_map(class_scores).ok_or_else(|| {
             let shapes: Vec<&[usize]> = outputs.iter().map(Tensor::shape).collect();
@@ -90,18 +90,6 @@ pub fn evaluate(
         }
     }
     Ok(result)
-}
-
-fn as_type(images: &Tensor, dtype: DType) -> Result<Tensor> {
-    let values = images.to_f32()?;
-    match dtype.int_range() {
-        None => Tensor::from_floats(dtype, images.shape(), &values),
-        Some(_) => {
-            #[allow(clippy::cast_possible_truncation)]
-            let integers: Vec<i32> = values.iter().map(|v| v.round_ties_even() as i32).collect();
-            Tensor::from_ints(dtype, images.shape(), &integers)
-        }
-    }
 }
 
 fn count(result: &mut Evaluation, scores: &[f32], label: usize, place: &str) -> Result<()> {

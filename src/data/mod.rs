@@ -1,7 +1,8 @@
-//! Inputs for evaluation and verification: arrays from files, images to batches, synthetic inputs, top-1 counting.
-//! Not for training: images made against BN statistics are another matter.
+//! Inputs for evaluation and verification: arrays from files, images to batches, synthetic inputs, top-1 counting; and
+//! what the user hands over. Images that are made against BN statistics are another matter.
 
 mod eval;
+mod given;
 mod images;
 mod leaves;
 mod natural;
@@ -11,6 +12,7 @@ mod synthetic;
 
 pub(crate) use eval::argmax;
 pub use eval::{Evaluation, class_scores, evaluate};
+pub use given::given_inputs;
 pub use images::{Dataset, Layout, Preprocess};
 pub use natural::natural_images;
 pub use npz::{Array, find_array, npz_bytes, read_arrays};

@@ -186,6 +186,20 @@ impl Tensor {
             .expect("the byte count was checked against the shape"))
     }
 
+    /// Returns the values of a floating-point tensor as another number type; integers are rounded to, halves to even.
+    ///
+    /// # Errors
+    /// When the values cannot be read, or the type holds no such numbers.
+    pub fn to_type(&self, dtype: DType) -> Result<Self> {
+        let values = self.to_f32()?;
+        if dtype.int_range().is_none() {
+            return Self::from_floats(dtype, self.shape(), &values);
+        }
+        #[allow(clippy::cast_possible_truncation)]
+        let integers: Vec<i32> = values.iter().map(|v| v.round_ties_even() as i32).collect();
+        Self::from_ints(dtype, self.shape(), &integers)
+    }
+
     /// Returns the values of an integer or boolean tensor.
     ///
     /// # Errors

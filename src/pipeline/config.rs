@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::data::Preprocess;
 use crate::plan::Policy;
-use crate::recipes::{RECIPES, Recipe};
+use crate::recipes::{RECIPES, Recipe, Stage};
 use crate::sensitivity;
 use crate::stats::InputStatistics;
 use crate::synthesis;
@@ -18,6 +18,8 @@ pub struct Config {
     pub output: Option<PathBuf>,
     /// How grids and integers are found.
     pub recipe: &'static Recipe,
+    /// How what was found is trained.
+    pub stages: Vec<&'static Stage>,
     /// What goes where.
     pub policy: Policy,
     /// The average of weight bits to stay within, where bits are to be chosen layer by layer.
@@ -26,6 +28,8 @@ pub struct Config {
     pub sensitivity: bool,
     /// What the user says of training.
     pub training: Settings,
+    /// A file of inputs to find ranges on and to train on, in place of synthetic ones, and how they become inputs.
+    pub data: Option<(PathBuf, Preprocess)>,
     /// What ranges of activations come from.
     pub ranges: Ranges,
     /// How inputs are made up.
@@ -68,10 +72,12 @@ impl Config {
             model: model.to_owned(),
             output: None,
             recipe: &RECIPES[0],
+            stages: RECIPES[0].stages.to_vec(),
             policy: Policy::default(),
             auto_bits: None,
             sensitivity: false,
             training: Settings::default(),
+            data: None,
             ranges: Ranges::default(),
             synthesis: synthesis::Options::default(),
             input_shapes: Vec::new(),

@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 
 use super::Config;
-use crate::data::Dataset;
+use crate::data::{Dataset, given_inputs};
 use crate::error::Result;
 use crate::ir::{Graph, Tensor};
 use crate::observe::Observer;
 use crate::plan::{Policy, plan, total_macs};
-use crate::recipes::{Solved, Teacher, Train, Training, TrainingReport};
+use crate::recipes::{self, Rival, Solved, StageReport, Teacher, Training};
 use crate::runtime::Engines;
 use crate::sensitivity::Reference;
 use crate::stats::{
     BatchNorm, InputSource, InputStatistics, TensorStatistics, guess_input, place_statistics, read_batch_norms,
     read_statistics,
 };
-use crate::synthesis::{Made, Source, synthesise};
-use crate::train::Run;
+use crate::synthesis::{Made, Maker, Making, Source, synthesise};
+use crate::train::{Run, Settings, share_of};
 use crate::verify::limits::default_samples;
 use crate::{onnx, passes, shape};
 
@@ -74,6 +74,12 @@ pub(super) fn prepare(loaded: &Loaded, config: &Config, engines: &Engines) -> Re
     Ok(Prepared { student, norms, batch_norms, given: given_count, input, passes })
 }
 
+/// Returns the inputs that the user handed over, if any; labels beside them are not read.
+pub(super) fn given(prepared: &Prepared, config: &Config) -> Result<Option<Vec<Tensor>>> {
+    let Some((path, preprocess)) = &config.data else { return Ok(None) };
+    given_inputs(path, &prepared.student, preprocess, &prepared.input).map(Some)
+}
+
 /// Makes inputs for the network.
 pub(super) fn synthesis(
     prepared: &Prepared,
@@ -83,13 +89,15 @@ pub(super) fn synthesis(
 ) -> Result<Made> {
     let Prepared { student: float, norms, input, .. } = prepared;
     let source = Source { float, norms, input, threads: engines.threads };
-    synthesise(&source, &config.synthesis, &run_of(config, engines), observer)
+    // Half of the time, where there is training to do.
+    let parts = if config.stages.is_empty() { 1 } else { 2 };
+    let settings = Settings { deadline: share_of(config.training.deadline, parts), ..config.training.clone() };
+    synthesise(&source, &config.synthesis, &run_of(config, &settings, engines), observer)
 }
 
 /// Returns the run that stages which are trained belong to.
-fn run_of<'a>(config: &'a Config, engines: &'a Engines) -> Run<'a> {
-    let (settings, dry_run) = (&config.training, config.output.is_none());
-    Run { model: &config.model, seed: config.seed, settings, engine: engines.main(), dry_run }
+fn run_of<'a>(config: &'a Config, settings: &'a Settings, engines: &'a Engines) -> Run<'a> {
+    Run::new(&config.model, config.seed, settings, engines.main(), config.output.is_none())
 }
 
 /// Plans for `policy` and runs the recipe on a student of its own, with `images` that were made for the network.
@@ -108,15 +116,24 @@ pub(super) fn solve(
 
 /// Trains what the recipe found, on `images` where any were made; a dry run makes no step. `observer` hears how far it is.
 pub(super) fn train(
-    (run, solved): (Train, &mut Solved),
-    (prepared, images): (&Prepared, Option<&[Tensor]>),
+    solved: &mut Solved,
+    (prepared, images, made): (&Prepared, Option<&[Tensor]>, Option<&Made>),
     config: &Config,
     engines: &Engines,
     observer: &mut dyn Observer,
-) -> Result<TrainingReport> {
+) -> Result<Vec<StageReport>> {
     let (float, teacher) = (&prepared.student, teacher((prepared, images), config, engines));
     let images = images.map(<[Tensor]>::to_vec);
-    run(solved, &mut Training { float, teacher, images, run: run_of(config, engines), observer })
+    let maker = made.and_then(|made| made.makers.last()).filter(|_| float.fed_inputs().len() == 1);
+    let rival = |maker: &Maker| {
+        let Prepared { student: float, norms, input, .. } = prepared;
+        let source = Source { float, norms, input, threads: engines.threads };
+        Ok(Rival { making: Making::new(&source, &config.synthesis)?, maker: maker.clone() })
+    };
+    let rival = maker.map(rival).transpose()?;
+    let mut training =
+        Training::new((float, teacher), (images, rival), run_of(config, &config.training, engines), observer);
+    recipes::train((&config.stages, &config.recipe.effort), solved, &mut training)
 }
 
 fn teacher<'a>(

@@ -125,6 +125,12 @@ impl Grid {
         (steps(q_min), steps(q_max))
     }
 
+    /// Returns how many steps from zero the farther end of a channel is; `channel` counts where channels differ.
+    pub fn farthest(&self, channel: usize) -> f32 {
+        let (lo, hi) = self.levels(if self.zero_point.len() == 1 { 0 } else { channel });
+        lo.abs().max(hi)
+    }
+
     /// Returns the smallest and largest value that is represented by channel `channel`.
     pub fn range(&self, channel: usize) -> (f32, f32) {
         let (q_min, q_max) = self.scheme.int_range();

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::weights::{Weights, channel_axis, nearest_weights, node_of, rows_of};
-use super::{Corrections, Recipe, Solution, Teacher, narrow};
+use super::{Corrections, Effort, Recipe, Solution, Teacher, narrow};
 use crate::calibrate::calibrate;
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
@@ -21,7 +21,8 @@ pub(super) const RECIPE: Recipe = Recipe {
     summary: "equalises layers, absorbs high biases, rounds to nearest and corrects biases by expected errors",
     citation: "Nagel et al. 2019 (DFQ), sections 4.1 and 4.2",
     run: dfq2019,
-    train: None,
+    stages: &[],
+    effort: Effort::NONE,
     wants_images: false,
 };
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::seen::Seen;
 use super::squant::flipped;
 use super::weights::{Weights, channel_axis, fit_biases, nearest_weights, node_of, tensor_of};
-use super::{Corrections, Recipe, Solution, Teacher, narrow};
+use super::{Corrections, Effort, Recipe, Solution, Teacher, narrow};
 use crate::calibrate::calibrate;
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
@@ -27,7 +27,8 @@ pub(super) const RECIPE: Recipe = Recipe {
     summary: "rounds against the covariance of each layer's synthetic inputs and corrects biases",
     citation: "rounding after Frantar et al. 2022 (GPTQ), equalisation and bias correction after Nagel et al. 2019 (DFQ)",
     run: fast,
-    train: None,
+    stages: &[],
+    effort: Effort::NONE,
     wants_images: false,
 };
 

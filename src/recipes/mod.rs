@@ -3,11 +3,12 @@
 mod cascade;
 mod dfq2019;
 mod fast;
-mod held_out;
 mod lsq;
 mod nearest;
 mod seen;
+mod settle;
 mod squant;
+mod stages;
 mod training;
 mod weights;
 
@@ -21,8 +22,8 @@ use crate::quant::{Grid, QuantizedTensor};
 use crate::runtime::Engine;
 use crate::stats::{BatchNorm, InputStatistics};
 
-pub use held_out::HeldOut;
-pub use training::{Stage, Training, TrainingReport};
+pub use stages::{HeldOut, STAGES, Stage, StageReport, find_stages, train};
+pub use training::{DescentReport, Rival, Training};
 
 /// What every recipe may draw on; none of it is data of the user's.
 #[derive(Clone, Copy)]
@@ -98,8 +99,23 @@ pub struct Solution {
 /// A recipe. It may change the student's float weights and biases; outputs must stay equal but for rounding.
 pub type Run = fn(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution>;
 
-/// What a recipe trains of what it found.
-pub type Train = fn(solved: &mut Solved, training: &mut Training) -> Result<TrainingReport>;
+/// How much a recipe trains.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Images that are made for the network, where any are.
+    pub images: usize,
+    /// Steps of each block that is reconstructed.
+    pub block_steps: u64,
+    /// Steps of the whole network.
+    pub steps: u64,
+    /// Steps of the whole network against a generator.
+    pub adversarial_steps: u64,
+}
+
+impl Effort {
+    /// No training.
+    const NONE: Self = Self { images: 256, block_steps: 0, steps: 0, adversarial_steps: 0 };
+}
 
 /// A student and what a recipe found for it.
 #[derive(Clone, Debug)]
@@ -122,15 +138,17 @@ pub struct Recipe {
     pub citation: &'static str,
     /// The recipe itself, or what training starts from.
     pub run: Run,
-    /// Training, where there is any.
-    pub train: Option<Train>,
+    /// How that is trained, stage by stage.
+    pub stages: &'static [&'static Stage],
+    /// How much of it.
+    pub effort: Effort,
     /// Whether it goes by images that are made for the network first.
     pub wants_images: bool,
 }
 
 /// Every recipe, the default first.
 pub const RECIPES: &[Recipe] =
-    &[fast::RECIPE, cascade::RECIPE, lsq::RECIPE, nearest::RECIPE, dfq2019::RECIPE, squant::RECIPE];
+    &[fast::RECIPE, cascade::RECIPE, cascade::MORE, lsq::RECIPE, nearest::RECIPE, dfq2019::RECIPE, squant::RECIPE];
 
 /// Returns the recipe called `name`.
 ///

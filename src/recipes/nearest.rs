@@ -1,7 +1,7 @@
 //! `nearest`: rounding to nearest on grids with the least squared error, ranges from the teacher's own statistics.
 
 use super::weights::nearest_weights;
-use super::{Recipe, Solution, Teacher};
+use super::{Effort, Recipe, Solution, Teacher};
 use crate::calibrate::calibrate;
 use crate::error::Result;
 use crate::ir::Graph;
@@ -12,7 +12,8 @@ pub(super) const RECIPE: Recipe = Recipe {
     summary: "round to nearest, least-squares scales, activation ranges from batch-normalisation statistics",
     citation: "ranges after Nagel et al. 2019 (DFQ), section 4.2 and appendix C",
     run: nearest,
-    train: None,
+    stages: &[],
+    effort: Effort::NONE,
     wants_images: false,
 };
 

@@ -4,7 +4,7 @@
 //! from batch-normalisation statistics instead of uniform noise.
 
 use super::weights::{nearest_weights, rows_of, tensor_of};
-use super::{Recipe, Solution, Teacher};
+use super::{Effort, Recipe, Solution, Teacher};
 use crate::calibrate::calibrate;
 use crate::error::Result;
 use crate::ir::Graph;
@@ -17,7 +17,8 @@ pub(super) const RECIPE: Recipe = Recipe {
     summary: "flips roundings until errors cancel over each kernel and channel",
     citation: "Guo et al. 2022 (SQuant), algorithm 1",
     run: squant,
-    train: None,
+    stages: &[],
+    effort: Effort::NONE,
     wants_images: false,
 };
 

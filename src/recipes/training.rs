@@ -1,25 +1,33 @@
-//! What recipes that train have in common: a stage of steps on synthetic inputs, with checkpoints, and what becomes of
-//! the solution.
+//! What stages of training have in common: inputs to train on and to judge by, time, and steps with checkpoints.
+
+use std::cell::OnceCell;
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::Instant;
 
 use serde::Serialize;
 
-use super::weights::fit_biases;
-use super::{HeldOut, RangeSource, Solution, Solved, Teacher};
+use super::{Solved, Teacher};
 use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::expr::{Lowering, STANDARD};
 use crate::ir::{Graph, Tensor};
 use crate::observe::Observer;
 use crate::onnx::{self, INLINE_LIMIT};
-use crate::plan::Plan;
-use crate::quant::{Grid, round_to_nearest};
+use crate::stats::InputStatistics;
+use crate::synthesis::{Maker, Making};
 use crate::train::{
-    Checkpoints, Course, Descent, History, LearningRate, Pool, Rollback, Run, Schedule, Student, Trained, TrainingStep,
-    descend, fingerprint, peak_bytes, read_out,
+    Checkpoints, Course, Descent, History, LearningRate, Pool, Rollback, Run, Schedule, TrainingStep, descend,
+    fingerprint, peak_bytes, share_of,
 };
 
 /// Bytes that the inputs of a stage may take.
 const POOL_BYTES: usize = 256 << 20;
+/// Inputs where none were made for the network, as far as memory reaches, and at least.
+const LEAVES: usize = 1024;
+const FEWEST: usize = 96;
+/// One of so many inputs is held out.
+const HELD_OUT: usize = 8;
 /// Keeps the inputs of training apart from those of the checks.
 const SEED: u64 = 0x6466_7174;
 
@@ -29,63 +37,183 @@ pub struct Training<'a> {
     pub float: &'a Graph,
     /// What is known of it.
     pub teacher: Teacher<'a>,
-    /// Inputs to train on that were made for the network, one tensor for each input; dead leaves where there are none.
-    pub images: Option<Vec<Tensor>>,
     /// The run.
     pub run: Run<'a>,
     /// Hears how far a stage is.
     pub observer: &'a mut dyn Observer,
+    /// What the student is trained against, where images were made for the network.
+    pub(super) rival: Option<Rival>,
+    images: Rc<Images>,
+    /// The digest of images that were made for the network.
+    digest: Option<String>,
+    /// When the stage that is going on is to end.
+    until: Option<Instant>,
 }
 
-/// A stage of training.
+/// A generator that was trained for the network, and how it makes images.
 #[derive(Clone, Debug)]
-pub struct Stage {
-    /// Its name, that of its checkpoint too.
-    pub name: &'static str,
+pub struct Rival {
+    /// How images are made.
+    pub making: Making,
+    /// The generator.
+    pub maker: Maker,
+}
+
+/// Inputs that are trained on, and those that stages are judged by.
+#[derive(Debug)]
+pub struct Images {
+    made: OnceCell<Vec<Tensor>>,
+    leaves: Leaves,
+    /// How many of them are trained on, and how many there are.
+    counts: [usize; 2],
+}
+
+/// What dead leaves follow from.
+#[derive(Clone, Debug)]
+struct Leaves {
+    float: Graph,
+    input: InputStatistics,
+    seed: u64,
+    threads: usize,
+}
+
+impl Images {
+    /// Returns those that are trained on, one tensor for each input of the network.
+    ///
+    /// # Errors
+    /// When inputs cannot be made up.
+    pub fn seen(&self) -> Result<Vec<Tensor>> {
+        self.part(0..self.counts[0])
+    }
+
+    /// Returns those that are held out.
+    ///
+    /// # Errors
+    /// When inputs cannot be made up.
+    pub fn held_out(&self) -> Result<Vec<Tensor>> {
+        self.part(self.counts[0]..self.counts[1])
+    }
+
+    fn part(&self, range: Range<usize>) -> Result<Vec<Tensor>> {
+        let all = match self.made.get() {
+            Some(made) => made,
+            None => {
+                let Leaves { float, input, seed, threads } = &self.leaves;
+                let made = input.synthetic(float, self.counts[1], seed ^ SEED, *threads)?;
+                self.made.get_or_init(|| made)
+            }
+        };
+        all.iter().map(|tensor| tensor.rows(range.clone())).collect()
+    }
+}
+
+/// Steps that are to be made.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// The name, that of the checkpoint too.
+    pub name: String,
     /// Steps.
     pub steps: u64,
     /// Samples of a step.
     pub batch: usize,
-    /// Synthetic inputs that batches are picked from, as far as memory reaches.
-    pub samples: usize,
-    /// The initial learning rate; see [`Student`] for its unit.
+    /// The initial learning rate; see [`Student`](crate::train::Student) for its unit.
     pub learning_rate: f64,
     /// How it moves.
     pub schedule: Schedule,
-    /// Whether images are varied whenever they are dealt out.
-    pub varies: bool,
+    /// When they end before all are done.
+    pub until: Option<Instant>,
 }
 
-/// What a stage of training did.
+/// What steps came to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TrainingReport {
-    /// The stage.
-    pub stage: &'static str,
+pub struct DescentReport {
+    /// The name.
+    pub name: String,
     /// Steps that were done.
     pub steps: u64,
     /// Steps that were planned; more where time was up.
     pub planned_steps: u64,
     /// Samples of a step.
     pub batch: usize,
-    /// Synthetic inputs that batches were picked from.
-    pub samples: usize,
     /// The initial learning rate.
     pub learning_rate: f64,
     /// Bytes that the tensors of a step take.
     pub step_bytes: usize,
-    /// The step at which a checkpoint was taken up, 0 for a run in one piece.
+    /// The step at which a checkpoint was taken up, 0 for steps in one piece.
     pub resumed_at: u64,
-    /// Operators that no gradient passes: what they read was trained for, and layers behind them stay as they were.
-    pub blocked: Vec<String>,
     /// Where steps were taken back because the loss diverged.
     pub rollbacks: Vec<Rollback>,
-    /// How the student did on images that were held out, where any were.
-    pub held_out: Option<HeldOut>,
-    /// The loss of every step: how far the student is from the float network, 0 for equal.
-    pub losses: Vec<f32>,
+    /// The loss of every step and its terms, by name.
+    pub losses: Vec<(String, Vec<f32>)>,
 }
 
-impl Training<'_> {
+impl<'a> Training<'a> {
+    /// Returns the training of a student of `float`, on `images` that were made for it, else on dead leaves. One of eight
+    /// is held out, so that every stage is judged on what it did not see.
+    pub fn new(
+        (float, teacher): (&'a Graph, Teacher<'a>),
+        (images, rival): (Option<Vec<Tensor>>, Option<Rival>),
+        run: Run<'a>,
+        observer: &'a mut dyn Observer,
+    ) -> Self {
+        let all = images.as_ref().map_or_else(|| leaves(float), |images| first_dim(images));
+        let Teacher { input, seed, threads, .. } = teacher;
+        let leaves = Leaves { float: float.clone(), input: input.clone(), seed, threads };
+        let digest = images.as_ref().map(|images| sha256(images.iter().map(|tensor| &tensor.bytes()[..])));
+        let made = images.map_or_else(OnceCell::new, OnceCell::from);
+        let images = Rc::new(Images { made, leaves, counts: [all - (all / HELD_OUT).max(1).min(all), all] });
+        Self { float, teacher, run, observer, rival, images, digest, until: None }
+    }
+
+    /// Begins one of `stages` stages that are left, which gets its share of the time.
+    pub(super) fn begin(&mut self, stages: usize) {
+        self.until = share_of(self.run.settings.deadline, stages);
+    }
+
+    /// Returns when the first of `parts` parts of the stage that are left is to end.
+    pub(super) fn until(&self, parts: usize) -> Option<Instant> {
+        share_of(self.until, parts)
+    }
+
+    /// Returns the inputs to train on and to judge by.
+    pub fn images(&self) -> Rc<Images> {
+        Rc::clone(&self.images)
+    }
+
+    /// Returns the number of inputs that are trained on.
+    pub fn samples(&self) -> usize {
+        self.images.counts[0]
+    }
+
+    /// Checks that there are as many inputs to train on as a step takes.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a batch of more.
+    pub(super) fn check_batch(&self, batch: usize) -> Result<()> {
+        let [seen, all] = self.images.counts;
+        if seen >= batch {
+            return Ok(());
+        }
+        let message = format!("{all} images are too few for steps of {batch}; make more, or give a smaller --batch");
+        Err(Error::Usage(message))
+    }
+
+    /// Returns batches of inputs to train on, varied anew whenever they are dealt out.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a batch of more inputs than there are.
+    pub(super) fn dealer(&self, batch: usize) -> Result<impl FnMut(u64) -> Result<Vec<Tensor>> + use<>> {
+        self.check_batch(batch)?;
+        let (images, seed, mut pool) = (self.images(), self.teacher.seed, None);
+        // Made once a checkpoint was found to be of this run.
+        Ok(move |number| {
+            if pool.is_none() {
+                pool = Some(Pool::new(images.seen()?, batch, seed, 0)?.varied());
+            }
+            pool.as_ref().map_or(Ok(Vec::new()), |pool: &Pool| pool.batch(number))
+        })
+    }
+
     /// Writes the graph of a step to the folder that the user named for them, if any: in standard operators, which other
     /// programs open, whatever the engine runs.
     ///
@@ -98,126 +226,64 @@ impl Training<'_> {
         Ok(())
     }
 
-    /// Makes all steps of a stage of `solved`.
+    /// Makes all steps of a descent that begins with what was `solved`; a dry run makes none. They depend on `key` beside
+    /// the run, what was solved, and the inputs. Returns the state, in the order of [`TrainingStep::state`].
     ///
     /// # Errors
     /// When inputs cannot be made, a file cannot be written, a checkpoint is of another run, or the engine fails.
-    pub fn descend(
+    pub(super) fn descend(
         &mut self,
-        stage: &Stage,
+        planned: &Planned,
         step: &TrainingStep,
-        solved: &Solved,
-    ) -> Result<([Tensor; 2], TrainingReport)> {
-        let Stage { name, steps, batch, learning_rate, ref schedule, varies, .. } = *stage;
-        let samples = self.samples(stage);
-        let checkpoints = self.run.checkpoints(name, batch, &self.key(stage, solved))?;
+        (solved, key): (&Solved, &impl Serialize),
+        feed: &mut dyn FnMut(u64) -> Result<Vec<Tensor>>,
+    ) -> Result<(Vec<Tensor>, DescentReport)> {
+        let Planned { name, steps, batch, learning_rate, schedule, until } = planned;
+        let key = (self.key(solved), steps, learning_rate, schedule, fingerprint(key));
+        let checkpoints = self.run.checkpoints(name, *batch, &key)?;
         let Descent { state, history, resumed, rollbacks } = if self.run.dry_run {
             checkpoints.as_ref().map(Checkpoints::found).transpose()?;
             let state = step.state.iter().map(|(_, start)| start.clone()).collect();
             Descent { state, history: History::default(), resumed: 0, rollbacks: Vec::new() }
         } else {
             self.run.make_folder()?;
-            let Teacher { input, seed, threads, engine, .. } = self.teacher;
-            let (rate, until) = (LearningRate::new(learning_rate, schedule.clone()), self.run.settings.deadline);
-            let course = Course { steps, rate, checkpoints, until };
-            let (float, images) = (self.float, self.images.clone());
-            // Made once a checkpoint was found to be of this run.
-            let mut pool = None;
-            let mut feed = |number| {
-                if pool.is_none() {
-                    let inputs = match &images {
-                        Some(images) => images.clone(),
-                        None => input.synthetic(float, samples, seed ^ SEED, threads)?,
-                    };
-                    let plain = Pool::new(inputs, batch, seed, 0)?;
-                    pool = Some(if varies { plain.varied() } else { plain });
-                }
-                pool.as_ref().map_or(Ok(Vec::new()), |pool| pool.batch(number))
-            };
-            descend((step, engine), (name, course), &mut feed, self.observer)?
+            let rate = LearningRate::new(*learning_rate, schedule.clone());
+            let course = Course { steps: *steps, rate, checkpoints, until: *until };
+            descend((step, self.teacher.engine), (name, course), feed, self.observer)?
         };
-        let vectors = [state[step.place("weights")?].clone(), state[step.place("scales")?].clone()];
-        let report = TrainingReport {
-            stage: name,
+        let report = DescentReport {
+            name: name.clone(),
             steps: if self.run.dry_run { 0 } else { history.steps() },
-            planned_steps: steps,
-            batch,
-            samples,
-            learning_rate,
+            planned_steps: *steps,
+            batch: *batch,
+            learning_rate: *learning_rate,
             step_bytes: peak_bytes(&step.graph),
             resumed_at: resumed,
-            blocked: Vec::new(),
-            held_out: None,
             rollbacks,
-            losses: history.loss(),
+            losses: history.terms(),
         };
-        Ok((vectors, report))
+        Ok((state, report))
     }
 
-    fn samples(&self, stage: &Stage) -> usize {
-        if let Some(images) = &self.images {
-            return images.first().and_then(|t| t.shape().first()).copied().unwrap_or(0);
-        }
-        let bytes = |id| {
-            let value = self.float.value(id);
-            value.sample_len() * value.dtype.map_or(4, |dtype| dtype.bits().div_ceil(8))
-        };
-        let one: usize = self.float.fed_inputs().into_iter().map(bytes).sum();
-        (POOL_BYTES / one.max(1)).clamp(stage.batch, stage.samples.max(stage.batch))
-    }
-
-    /// Returns all that the steps of a stage depend on beside the run.
-    fn key(&self, stage: &Stage, solved: &Solved) -> String {
-        let Stage { steps, samples, learning_rate, ref schedule, .. } = *stage;
+    /// Returns what all steps depend on beside the run: the plan and the inputs.
+    fn key(&self, solved: &Solved) -> String {
         let Teacher { input, norms, .. } = self.teacher;
         let shape = |id| self.float.value(id).shape.iter().flatten().map(ToString::to_string).collect::<Vec<_>>();
         let shapes: Vec<Vec<String>> = self.float.fed_inputs().into_iter().map(shape).collect();
-        let images = self.images.as_ref().map(|images| sha256(images.iter().map(|tensor| &tensor.bytes()[..])));
-        fingerprint(&(&solved.plan, steps, samples, learning_rate, schedule, (shapes, input, norms), images))
-    }
-
-    /// Puts what was trained of `student` into the solution.
-    ///
-    /// # Errors
-    /// When the engine fails, or a step is no positive number any more.
-    pub fn settle(&self, solved: &mut Solved, student: &Student, vectors: &[Tensor; 2]) -> Result<()> {
-        let Trained { activations, weights, biases } = read_out(student, self.teacher.engine, vectors)?;
-        let Solved { student: float, plan, solution } = solved;
-        for layer in &plan.layers {
-            let Some(bias) = float.maker(&layer.output).and_then(|node| node.input(2)) else { continue };
-            let Some((_, trained)) = biases.iter().find(|(name, _)| name == float.name_of(bias)) else { continue };
-            if let (Some(before), Some(correction)) =
-                (float.constant_of(bias), solution.corrections.get_mut(&layer.output))
-            {
-                // A layer that is left float takes back what training did too.
-                let pairs = before.to_f32()?.into_iter().zip(trained.to_f32()?);
-                correction.iter_mut().zip(pairs).for_each(|(c, (before, now))| *c += before - now);
-            }
-        }
-        for (name, trained) in biases {
-            if let Some(bias) = float.find(&name) {
-                float.value_mut(bias).constant = Some(trained);
-            }
-        }
-        solution.activations = activations;
-        solution.weights = weights;
-        solution.sources.fill(RangeSource::Trained);
-        refit_biases(float, plan, solution)
+        fingerprint(&(&solved.plan, (shapes, input, norms), self.images.counts, &self.digest))
     }
 }
 
-/// Enlarges scales of weights whose bias left int32 as the scale of the input went down.
-fn refit_biases(student: &Graph, plan: &Plan, solution: &mut Solution) -> Result<()> {
-    for (index, weight) in solution.weights.iter_mut().enumerate() {
-        let scale = fit_biases(student, plan, index, &solution.activations, &weight.grid.scale)?;
-        let changed = scale.iter().zip(&weight.grid.scale).filter(|(new, old)| new != old).count();
-        if changed > 0 {
-            let grid = Grid { scale, ..weight.grid.clone() };
-            *weight = round_to_nearest(grid, &weight.shape, &weight.dequantize());
-            let name = &plan.weights[index].tensor;
-            solution.enlarged.retain(|(enlarged, _)| enlarged != name);
-            solution.enlarged.push((name.clone(), changed));
-        }
-    }
-    Ok(())
+/// Returns how many dead leaves there are to train on.
+fn leaves(float: &Graph) -> usize {
+    let bytes = |id| {
+        let value = float.value(id);
+        value.sample_len() * value.dtype.map_or(4, |dtype| dtype.bits().div_ceil(8))
+    };
+    let one: usize = float.fed_inputs().into_iter().map(bytes).sum();
+    (POOL_BYTES / one.max(1)).clamp(FEWEST, LEAVES)
+}
+
+fn first_dim(images: &[Tensor]) -> usize {
+    images.first().and_then(|tensor| tensor.shape().first()).copied().unwrap_or(0)
 }

@@ -12,7 +12,7 @@ mod text;
 mod verification;
 mod warning;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -31,9 +31,10 @@ pub use verification::render_verification;
 pub use warning::Warning;
 
 use crate::audit::Audit;
+use crate::ir::Tensor;
 use crate::layers::Step;
 use crate::plan::{ContainerChoice, Plan};
-use crate::recipes::{RangeSource, TrainingReport};
+use crate::recipes::{RangeSource, StageReport};
 use crate::sensitivity::{AutoBits, Sensitivity};
 use crate::stats::InputStatistics;
 use crate::synthesis::SynthesisReport;
@@ -45,6 +46,23 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// Returns name and version of this program.
 pub fn tool() -> String {
     format!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+}
+
+/// Inputs that the user handed over.
+#[derive(Clone, Debug, Serialize)]
+pub struct Data {
+    /// The file.
+    pub file: PathBuf,
+    /// Samples in it.
+    pub samples: usize,
+}
+
+impl Data {
+    /// Returns what is to be said of the `inputs` of a file.
+    pub fn of(file: &Path, inputs: &[Tensor]) -> Self {
+        let samples = inputs.first().and_then(|tensor| tensor.shape().first()).copied().unwrap_or(0);
+        Self { file: file.to_owned(), samples }
+    }
 }
 
 /// The report of `quantize`.
@@ -88,10 +106,12 @@ pub struct Report {
     pub steps: Vec<Step>,
     /// What runs in integers, and why the rest does not.
     pub audit: Audit,
+    /// What the user handed over, which ranges were found and training was done on.
+    pub data: Option<Data>,
     /// How inputs were made for the network, where ranges or training wanted them.
     pub synthesis: Option<SynthesisReport>,
-    /// What was trained, where the recipe trains.
-    pub training: Option<TrainingReport>,
+    /// What was trained, stage by stage.
+    pub training: Vec<StageReport>,
     /// How bits were chosen, where that was asked for.
     pub auto_bits: Option<AutoBits>,
     /// What quantizing each layer costs, where that was asked for.

@@ -7,7 +7,7 @@ use crate::onnx;
 use crate::passes::is_converted;
 use crate::plan::{Activation, Cause, ContainerChoice, Plan, Policy, Weight, container_choice, macs};
 use crate::quant::Grid;
-use crate::recipes::{RangeSource, Solution, TrainingReport};
+use crate::recipes::{RangeSource, Solution, StageReport};
 use crate::stats::{InputSource, InputStatistics};
 use crate::verify::Saturation;
 
@@ -96,17 +96,21 @@ pub fn container(policy: &Policy, plan: &Plan, solution: &Solution) -> Container
 }
 
 /// Returns what the user should know of training.
-pub fn training_warnings(training: &TrainingReport) -> Vec<Warning> {
+pub fn training_warnings(stages: &[StageReport], is_dry: bool) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    if !training.blocked.is_empty() {
-        warnings.push(Warning::NotDifferentiable { operators: training.blocked.clone() });
+    let mut operators: Vec<String> = stages.iter().flat_map(|stage| stage.blocked.iter().cloned()).collect();
+    operators.dedup();
+    if !operators.is_empty() {
+        warnings.push(Warning::NotDifferentiable { operators });
     }
-    if !training.rollbacks.is_empty() {
-        let steps = training.rollbacks.iter().map(|rollback| rollback.at).collect();
+    let descents = || stages.iter().flat_map(|stage| &stage.descents);
+    let steps: Vec<u64> = descents().flat_map(|d| d.rollbacks.iter().map(|rollback| rollback.at)).collect();
+    if !steps.is_empty() {
         warnings.push(Warning::TrainingDiverged { steps });
     }
-    if !training.losses.is_empty() && training.steps < training.planned_steps {
-        warnings.push(Warning::TimeIsUp { done: training.steps, planned: training.planned_steps });
+    let [done, planned] = [descents().map(|d| d.steps).sum(), descents().map(|d| d.planned_steps).sum()];
+    if !is_dry && done < planned {
+        warnings.push(Warning::TimeIsUp { done, planned });
     }
     warnings
 }

@@ -10,7 +10,7 @@ use super::ranking::summary_of;
 use super::{LayerCost, Report, render_auto_bits, render_verification};
 use crate::layers::Step;
 use crate::plan::{ContainerChoice, Float};
-use crate::recipes::{HeldOut, RangeSource, TrainingReport};
+use crate::recipes::{HeldOut, RangeSource, StageReport};
 use crate::stats::{InputScale, InputSource, InputStatistics};
 
 /// Rows of the table of layers.
@@ -75,7 +75,11 @@ fn facts(report: &Report) -> String {
     };
     let mut lines =
         vec![paragraph("size", &size(report)), paragraph("ranges", &ranges), paragraph("input", &input(&report.input))];
-    lines.extend(report.training.as_ref().map(|training| paragraph("training", &training_of(training))));
+    lines.extend(report.data.as_ref().map(|data| {
+        let text = format!("{} inputs of {} were used for ranges and training", data.samples, data.file.display());
+        paragraph("data", &text)
+    }));
+    lines.extend(report.training.iter().map(|stage| paragraph(stage.stage, &stage_of(stage))));
     lines.extend(container(&report.container));
     lines.extend(steps(&report.steps));
     lines.extend(float(&report.plan.float));
@@ -83,25 +87,27 @@ fn facts(report: &Report) -> String {
     lines.join("\n")
 }
 
-/// How long training was and what it came to.
+/// How long a stage of training was and what it came to.
 #[allow(clippy::cast_precision_loss)]
-fn training_of(training: &TrainingReport) -> String {
-    let TrainingReport { planned_steps: steps, batch, samples, learning_rate, step_bytes, losses, .. } = training;
-    let ends = losses.len().min(20);
-    let mean = |part: &[f32]| part.iter().sum::<f32>() / part.len() as f32;
-    let loss = match ends {
-        0 => "not run".to_owned(),
-        _ => format!("loss {:.4} -> {:.4}", mean(&losses[..ends]), mean(&losses[losses.len() - ends..])),
+fn stage_of(stage: &StageReport) -> String {
+    let StageReport { samples, descents, held_out, .. } = stage;
+    let Some(first) = descents.first() else { return "nothing to train".to_owned() };
+    let blocks = match descents.len() {
+        1 => String::new(),
+        blocks => format!(" in each of {blocks} blocks"),
     };
-    let judged = training.held_out.as_ref().map_or(String::new(), |held_out| {
-        let HeldOut { images, before, after, is_kept } = held_out;
-        let kept = if *is_kept { "kept" } else { "not kept: no better than what it started from" };
-        format!("; on {images} images held out {before:.4} -> {after:.4}, {kept}")
+    let (steps, batch, rate) = (first.planned_steps, first.batch, first.learning_rate);
+    let bytes = descents.iter().map(|descent| descent.step_bytes).max().unwrap_or(0).div_ceil(1_000_000);
+    let text = format!(
+        "{steps} steps of {batch} out of {samples} inputs{blocks}, learning rate {rate}, about {bytes} MB a step"
+    );
+    let Some(held_out) = held_out else { return format!("{text}; not run") };
+    let HeldOut { images, distance, agreement, is_kept } = held_out;
+    let agreed = agreement.map_or(String::new(), |[before, after]| {
+        format!(", agreement {:.1} -> {:.1} %", 100.0 * before, 100.0 * after)
     });
-    format!(
-        "{steps} steps of {batch} out of {samples} synthetic inputs, learning rate {learning_rate}, about {} MB a step; {loss}{judged}",
-        step_bytes.div_ceil(1_000_000)
-    )
+    let kept = if *is_kept { "kept" } else { "not kept: no nearer than what it started from" };
+    format!("{text}; on {images} inputs held out: distance {:.4} -> {:.4}{agreed}; {kept}", distance[0], distance[1])
 }
 
 /// What the network is fed, and how that is known.

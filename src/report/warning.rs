@@ -194,8 +194,8 @@ impl std::fmt::Display for Warning {
             }
             Self::TimeIsUp { done, planned } => write!(
                 f,
-                "time was up after {done} of {planned} steps of training (--max-minutes); --steps {done} ends as early, but \
-                 with a rate that falls to its end"
+                "time was up after {done} of {planned} steps of training (--max-minutes); --steps with a smaller number ends \
+                 in time, with a rate that falls to its end"
             ),
             Self::PackedWeightsAreNotFaster => f.write_str(
                 "weights of 4 bits and below are stored packed: the file is small, but ONNX Runtime's CPU kernels \

@@ -10,8 +10,6 @@ use crate::ir::{Attr, Tensor};
 use crate::stats::InputStatistics;
 use crate::train::{TrainedVector, chance};
 
-/// Latents of one image.
-const LATENTS: usize = 256;
 /// Latents of a batch at most: a gigabyte of them.
 const MOST_LATENTS: usize = 1 << 28;
 /// The learning rate of latents over that of the generator.
@@ -44,6 +42,9 @@ pub struct Generator {
 }
 
 impl Generator {
+    /// Latents of one image.
+    pub const LATENTS: usize = 256;
+
     /// Returns a generator of `batch` inputs of `form`, whose weights and latents follow from seed and `number`, sized by
     /// the size of images and the teacher's work of `macs` a sample. `classes`: whether what it makes depends on a class
     /// that is chosen for each input.
@@ -57,7 +58,7 @@ impl Generator {
         (seed, number): (u64, u64),
     ) -> Result<Self> {
         let widths = widths(form, macs);
-        if batch.checked_mul(LATENTS).is_none_or(|latents| latents > MOST_LATENTS) {
+        if batch.checked_mul(Self::LATENTS).is_none_or(|latents| latents > MOST_LATENTS) {
             return Err(Error::Resources(format!("{batch} images at a time do not fit in memory; try --batch 128")));
         }
         let (weights, latents) = (TrainedVector::default(), TrainedVector::default());
@@ -65,11 +66,11 @@ impl Generator {
         let mut made = Self { form, batch, widths, weights, latents, input };
         let mut rng = chance(seed, number, u64::MAX);
         let mut normal = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.sample(StandardNormal)).collect() };
-        let latents = normal(batch * LATENTS);
-        made.latents.add("latents", &[batch, LATENTS], &latents, &vec![LATENT_RATE; latents.len()])?;
+        let latents = normal(batch * Self::LATENTS);
+        made.latents.add("latents", &[batch, Self::LATENTS], &latents, &vec![LATENT_RATE; latents.len()])?;
         if let Some(classes) = classes {
-            let rows = normal(classes * LATENTS);
-            made.latents.add("classes", &[classes, LATENTS], &rows, &vec![LATENT_RATE; rows.len()])?;
+            let rows = normal(classes * Self::LATENTS);
+            made.latents.add("classes", &[classes, Self::LATENTS], &rows, &vec![LATENT_RATE; rows.len()])?;
         }
         let mut rng = chance(seed, number, u64::MAX - 1);
         // As PyTorch initialises linear layers and convolutions.
@@ -103,9 +104,9 @@ impl Generator {
         };
         let (first, area) = match self.widths.first() {
             Some(&width) => (width, self.form.first_map(self.doublings()).iter().product()),
-            None => (LATENTS, 1),
+            None => (Self::LATENTS, 1),
         };
-        shapes.push(("first".to_owned(), vec![LATENTS, first * area], Start::Weight(LATENTS)));
+        shapes.push(("first".to_owned(), vec![Self::LATENTS, first * area], Start::Weight(Self::LATENTS)));
         norm(&mut shapes, "first", first);
         let mut width = first;
         for (i, &next) in self.widths.iter().enumerate().skip(1) {
@@ -198,9 +199,11 @@ fn widths(form: &Form, teacher: u64) -> Vec<usize> {
 
 fn work(form: &Form, widths: &[usize]) -> u64 {
     let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-    let Some(&first) = widths.first() else { return count(LATENTS * (LATENTS + form.channels())) };
+    let Some(&first) = widths.first() else {
+        return count(Generator::LATENTS * (Generator::LATENTS + form.channels()));
+    };
     let [mut rows, mut columns] = form.first_map(u32::try_from(widths.len()).unwrap_or(0));
-    let mut macs = count(LATENTS * first) * count(rows * columns);
+    let mut macs = count(Generator::LATENTS * first) * count(rows * columns);
     let next = widths.iter().skip(1).copied().chain([form.channels()]);
     for (&width, next) in widths.iter().zip(next) {
         (rows, columns) = (2 * rows, 2 * columns);

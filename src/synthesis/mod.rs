@@ -4,6 +4,7 @@
 //! A fresh generator for each batch keeps images from looking alike (Li et al. 2023, Genie). One term of the loss = one
 //! row of [`TERMS`].
 
+mod adversary;
 mod answers;
 mod form;
 mod generator;
@@ -13,11 +14,12 @@ mod step;
 mod subject;
 mod terms;
 
+pub use adversary::Adversary;
 pub use answers::{Answers, answers};
 pub use form::Form;
 pub use generator::Generator;
 pub use options::Options;
-pub use stage::{Made, Source, SynthesisReport, Trained, synthesise};
+pub use stage::{Made, Maker, Source, SynthesisReport, Trained, synthesise};
 pub use step::Making;
 pub use subject::{Subject, Swing};
 pub use terms::{TERMS, Term, Weights, weights};

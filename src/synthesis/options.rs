@@ -5,7 +5,7 @@ use serde::Serialize;
 /// Images in all where the user gives no number.
 const IMAGES: usize = 256;
 /// Steps of each generator.
-const STEPS: u64 = 300;
+const STEPS: u64 = 200;
 /// The initial learning rate of a generator's weights; that of its latents is ten times as much.
 const LEARNING_RATE: f64 = 0.01;
 

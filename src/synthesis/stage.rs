@@ -1,5 +1,7 @@
 //! The stage that makes images: a generator for each batch, trained one after the other.
 
+use std::time::Instant;
+
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_distr::StandardNormal;
@@ -7,14 +9,15 @@ use serde::Serialize;
 
 use super::answers::{Answers, answers};
 use super::step::{Making, slack};
-use super::{Generator, Options, Subject, weights};
+use super::{Generator, Options, Subject};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor};
 use crate::observe::Observer;
 use crate::runtime::SessionOptions;
 use crate::stats::{BatchNorm, InputStatistics};
 use crate::train::{
-    Course, Descent, LearningRate, Rollback, Run, Schedule, TrainingStep, chance, descend, fitting_batch, peak_bytes,
+    Checkpoints, Course, Descent, LearningRate, Rollback, Run, Schedule, TrainingStep, chance, descend, fitting_batch,
+    peak_bytes, share_of,
 };
 
 /// Images of one generator.
@@ -45,8 +48,21 @@ pub struct Made {
     pub names: Vec<String>,
     /// The images `[N, C, H, W]` (or vectors `[N, C]`) among them, of floats.
     pub images: Option<Tensor>,
+    /// The generators as training left them.
+    pub makers: Vec<Maker>,
     /// What was done.
     pub report: SynthesisReport,
+}
+
+/// A generator that was trained.
+#[derive(Clone, Debug)]
+pub struct Maker {
+    /// Its weights, in the order of [`Generator::weights`].
+    pub weights: Tensor,
+    /// Its latents, in the order of [`Generator::latents`].
+    pub latents: Tensor,
+    /// Where a class was chosen for each image, how many there are.
+    pub classes: Option<usize>,
 }
 
 /// How images came about.
@@ -91,85 +107,112 @@ pub struct Trained {
 /// [`Error::Unsupported`] for networks that tell nothing images could be made by; when a checkpoint is of another run, or
 /// the engine fails.
 pub fn synthesise(source: &Source, options: &Options, run: &Run, observer: &mut dyn Observer) -> Result<Made> {
-    let subject = Subject::new(source.float, source.norms)?;
-    let weights = weights(&options.loss, !subject.normals.is_empty())?;
-    let mut making = Making {
-        weights: weights.clone(),
-        slack: Vec::new(),
-        swing: options.swing,
-        augment: options.augment,
-        low_pass: options.low_pass,
-        others: Vec::new(),
-        input: source.input.clone(),
-        subject,
-    };
+    let mut batches = Batches::new(source, options, run.seed)?;
     let usual = BATCH.min(options.images.max(SMALLEST_BATCH));
     let lowering = run.engine.lowering();
-    let classes = making.subject.scores.as_ref().map(|scores| scores.1).filter(|_| options.conditional);
-    if options.conditional && classes.is_none() {
-        return Err(Error::Usage("--conditional: the model has no class scores to choose classes of".to_owned()));
-    }
-    let generator = |batch: usize, number: u64| {
-        let sizes = (batch, making.subject.macs);
-        Generator::fresh((&making.subject.form, source.input), sizes, classes, (run.seed, STAGE ^ number))
-    };
-    let of = |batch: usize, number: u64| chosen(batch, classes, run.seed, number);
-    let others = |batch: usize| other_inputs(source, &making.subject, batch, run.seed);
     let build = |batch: usize| -> Result<TrainingStep> {
-        let with_others = Making { others: others(batch)?, ..making.clone() };
-        with_others.step(&generator(batch, 0)?, of(batch, 0).as_ref(), &lowering)
+        let others = other_inputs(source, &batches.making.subject, batch, run.seed)?;
+        let making = Making { others, ..batches.making.clone() };
+        making.step(&batches.generator(batch, 0)?, batches.labels(batch, 0).as_ref(), &lowering)
     };
-    let (step, batch) = fitting_batch(&making.subject.graph, run.settings, usual, &build)?;
-    let macs = [making.subject.macs, generator(batch, 0)?.macs()];
+    let (step, batch) = fitting_batch(&batches.making.subject.graph, run.settings, usual, &build)?;
     let mut report = SynthesisReport {
         options: options.clone(),
         batch,
-        weights,
-        layers: making.subject.normals.len(),
-        macs,
+        weights: batches.making.weights.clone(),
+        layers: batches.making.subject.normals.len(),
+        macs: [batches.making.subject.macs, batches.generator(batch, 0)?.macs()],
         step_bytes: peak_bytes(&step.graph),
-        blocked: making.subject.blocked.clone(),
+        blocked: batches.making.subject.blocked.clone(),
         generators: Vec::new(),
         answers: None,
     };
     let count = options.images.div_ceil(batch.max(1));
-    let key = (options, &report.weights, source.input, source.norms, making.subject.form.name.as_str());
+    let key = (options, &report.weights, source.input, source.norms, batches.making.subject.form.name.as_str());
     let checkpoints =
         (0..count).map(|number| run.checkpoints(&name(number), batch, &key)).collect::<Result<Vec<_>>>()?;
     if run.dry_run {
-        return Ok(Made { inputs: Vec::new(), names: Vec::new(), images: None, report });
+        return Ok(Made { inputs: Vec::new(), names: Vec::new(), images: None, makers: Vec::new(), report });
     }
     run.make_folder()?;
-    making.others = others(batch)?;
+    batches.making.others = other_inputs(source, &batches.making.subject, batch, run.seed)?;
+    let mut first = Some(step);
     if report.weights.iter().any(|(name, _)| *name == "bn-slack") {
-        making.slack = slacks(&making, batch, run)?;
+        batches.making.slack = slacks(&batches.making, batch, run)?;
+        first = None;
     }
-    let mut batches = Vec::with_capacity(count);
+    let (mut images, mut makers) = (Vec::with_capacity(count), Vec::with_capacity(count));
     for (number, checkpoints) in checkpoints.into_iter().enumerate() {
-        let number = number as u64;
-        let (generator, labels) = (generator(batch, number)?, of(batch, number));
-        let step = making.step(&generator, labels.as_ref(), &lowering)?;
-        let rate =
-            LearningRate::new(options.learning_rate, Schedule::Cosine { steps: options.steps, floor: 0.0, warmup: 0 });
-        let course = Course { steps: options.steps, rate, checkpoints, until: run.settings.deadline };
-        let mut feed = |step| Ok(making.feeds((run.seed, STAGE ^ number, step)));
         let title = format!("synthesis {} of {count}", number + 1);
-        let descent = descend((&step, run.engine), (&title, course), &mut feed, observer)?;
-        let readout = making.readout(&generator, labels.as_ref(), &lowering)?;
-        let state = [descent.state[step.place("weights")?].clone(), descent.state[step.place("latents")?].clone()];
-        let made = run.engine.load(&readout, &SessionOptions::default())?.run(&state)?;
-        batches.extend(made.into_iter().take(1));
-        report.generators.push(Trained::of(descent));
+        let one = (number as u64, batch, first.take());
+        let until = share_of(run.settings.deadline, count - number);
+        let (made, maker, trained) = batches.train(one, (&title, checkpoints, until), (options, run), observer)?;
+        images.push(made);
+        makers.push(maker);
+        report.generators.push(trained);
     }
-    let images = Tensor::joined(&batches.iter().collect::<Vec<_>>())?.rows(0..options.images)?;
-    let images = making.subject.form.as_pixels(images)?;
-    let others = other_inputs(source, &making.subject, options.images, run.seed)?;
-    let form = &making.subject.form;
+    let form = &batches.making.subject.form;
+    let images = form.as_pixels(Tensor::joined(&images.iter().collect::<Vec<_>>())?.rows(0..options.images)?)?;
+    let others = other_inputs(source, &batches.making.subject, options.images, run.seed)?;
     let floats = beside(source.float, &form.name, form.as_fed_floats(&images)?, &others);
-    report.answers = answers(&making.subject, &floats, run.engine)?;
+    report.answers = answers(&batches.making.subject, &floats, run.engine)?;
     let inputs = beside(source.float, &form.name, form.as_fed_tensor(&images)?, &others);
     let names = source.float.fed_inputs().into_iter().map(|id| source.float.name_of(id).to_owned()).collect();
-    Ok(Made { inputs, names, images: Some(images), report })
+    Ok(Made { inputs, names, images: Some(images), makers, report })
+}
+
+/// Batches of images: a generator for each, whose start follows from the seed and its number.
+struct Batches<'a> {
+    making: Making,
+    source: &'a Source<'a>,
+    /// Where a class is chosen for each image, how many there are.
+    classes: Option<usize>,
+    seed: u64,
+}
+
+impl<'a> Batches<'a> {
+    fn new(source: &'a Source<'a>, options: &Options, seed: u64) -> Result<Self> {
+        let making = Making::new(source, options)?;
+        let classes = making.subject.scores.as_ref().map(|scores| scores.1).filter(|_| options.conditional);
+        if options.conditional && classes.is_none() {
+            return Err(Error::Usage("--conditional: the model has no class scores to choose classes of".to_owned()));
+        }
+        Ok(Self { making, source, classes, seed })
+    }
+
+    fn generator(&self, batch: usize, number: u64) -> Result<Generator> {
+        let Subject { form, macs, .. } = &self.making.subject;
+        Generator::fresh((form, self.source.input), (batch, *macs), self.classes, (self.seed, STAGE ^ number))
+    }
+
+    fn labels(&self, batch: usize, number: u64) -> Option<Tensor> {
+        chosen(batch, self.classes, self.seed, number)
+    }
+
+    /// Trains the generator of a batch by `step`, which is built where there is none yet; returns the images `[N, C, H, W]`
+    /// that it makes in the end.
+    fn train(
+        &self,
+        (number, batch, step): (u64, usize, Option<TrainingStep>),
+        (title, checkpoints, until): (&str, Option<Checkpoints>, Option<Instant>),
+        (options, run): (&Options, &Run),
+        observer: &mut dyn Observer,
+    ) -> Result<(Tensor, Maker, Trained)> {
+        let (generator, labels) = (self.generator(batch, number)?, self.labels(batch, number));
+        let lowering = run.engine.lowering();
+        let step = step.map_or_else(|| self.making.step(&generator, labels.as_ref(), &lowering), Ok)?;
+        let rate =
+            LearningRate::new(options.learning_rate, Schedule::Cosine { steps: options.steps, floor: 0.0, warmup: 0 });
+        let course = Course { steps: options.steps, rate, checkpoints, until };
+        let mut feed = |step| Ok(self.making.feeds((run.seed, STAGE ^ number, step)));
+        let descent = descend((&step, run.engine), (title, course), &mut feed, observer)?;
+        let readout = self.making.readout(&generator, labels.as_ref(), &lowering)?;
+        let [weights, latents] = [step.place("weights")?, step.place("latents")?].map(|at| descent.state[at].clone());
+        let state = [weights.clone(), latents.clone()];
+        let made = run.engine.load(&readout, &SessionOptions::default())?.run(&state)?;
+        let images = made.into_iter().next().ok_or_else(|| Error::shape("readout", "makes no image"))?;
+        Ok((images, Maker { weights, latents, classes: self.classes }, Trained::of(descent)))
+    }
 }
 
 /// Returns what the network is fed beside images on `samples` samples, by name.
@@ -215,8 +258,7 @@ fn slacks(making: &Making, batch: usize, run: &Run) -> Result<Vec<[f32; 2]>> {
 impl Trained {
     fn of(descent: Descent) -> Self {
         let Descent { history, resumed, rollbacks, .. } = descent;
-        let losses = history.names().map(|name| (name.to_owned(), history.term(name)));
-        Self { steps: history.steps(), resumed_at: resumed, rollbacks, losses: losses.collect() }
+        Self { steps: history.steps(), resumed_at: resumed, rollbacks, losses: history.terms() }
     }
 }
 

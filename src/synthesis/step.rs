@@ -1,14 +1,18 @@
 //! The step that a generator and its latents are trained by, as a graph, and what is fed in it.
 
+use rand_chacha::ChaCha8Rng;
+
 use super::generator::Generator;
+use super::options::Options;
+use super::stage::Source;
 use super::subject::Subject;
-use super::terms::{Compared, Scene, Weights, loss};
+use super::terms::{Compared, Scene, Weights, loss, weights};
 use crate::error::Result;
 use crate::expr::{Builder, Expr, Inlined, Lowering, index, inline};
 use crate::ir::{DType, Graph, Tensor};
 use crate::stats::InputStatistics;
 use crate::train::losses::{ChannelMoments, Distance, moments_off};
-use crate::train::{Optimiser, TrainingStep, chance, moved, shifted, training_step};
+use crate::train::{Optimiser, Player, TrainingStep, chance, mirrored, moved, shifted, training_step};
 
 /// Losses that the state keeps.
 const LOSSES: usize = 20;
@@ -38,6 +42,24 @@ pub struct Making {
 }
 
 impl Making {
+    /// Returns how images are made for the network of `source`; no slack and no other inputs are found yet.
+    ///
+    /// # Errors
+    /// As [`Subject::new`]; [`crate::Error::Usage`] for a term of the loss that does not exist.
+    pub fn new(source: &Source, options: &Options) -> Result<Self> {
+        let subject = Subject::new(source.float, source.norms)?;
+        Ok(Self {
+            weights: weights(&options.loss, !subject.normals.is_empty())?,
+            slack: Vec::new(),
+            swing: options.swing,
+            augment: options.augment,
+            low_pass: options.low_pass,
+            others: Vec::new(),
+            input: source.input.clone(),
+            subject,
+        })
+    }
+
     /// Returns the training step of `generator`. `labels: [N, classes]` are the classes of the images, where they were
     /// chosen.
     ///
@@ -47,12 +69,13 @@ impl Making {
         let builder = Builder::new("synthesis_step");
         let [weights, latents] = inputs_of(&builder, generator);
         let labels = labels.map(|labels| builder.constant("labels", labels.clone()));
-        let images = self.smoothed(generator.forward(&builder, (weights, latents), labels));
+        let images = self.made(generator, (weights, latents), labels);
         let seen = self.shifted(&builder, images);
         let inlined = self.network(&builder, seen, self.swing)?;
         let (sum, terms) = loss(&self.scene(images, labels, &inlined), &self.weights)?;
         let vectors = [(weights, &generator.weights), (latents, &generator.latents)];
-        training_step(sum, &terms, &vectors, (optimiser(), LOSSES), lowering)
+        let player = Player { loss: sum, vectors: &vectors };
+        training_step(&[player], (sum, &terms), (optimiser(), LOSSES), lowering)
     }
 
     /// Returns the graph that makes images `[N, C, H, W]` of the state of a generator: inputs `weights` and `latents`.
@@ -63,7 +86,7 @@ impl Making {
         let builder = Builder::new("synthesis_readout");
         let [weights, latents] = inputs_of(&builder, generator);
         let labels = labels.map(|labels| builder.constant("labels", labels.clone()));
-        let images = self.smoothed(generator.forward(&builder, (weights, latents), labels));
+        let images = self.made(generator, (weights, latents), labels);
         builder.finish_by(lowering, &[("images", images)])
     }
 
@@ -88,20 +111,32 @@ impl Making {
     /// Returns what is fed in `step` of generator `number` beside the rates, in the order of [`Making::step`].
     pub fn feeds(&self, (seed, number, step): (u64, u64, u64)) -> Vec<Tensor> {
         let mut rng = chance(seed, number, step);
-        let mut feeds = Vec::new();
-        if let (true, Some(size)) = (self.augment, self.subject.form.size()) {
-            feeds.extend(moved(size[0], size[1], &mut rng));
-        }
+        let mut feeds = self.moves(&mut rng);
         if self.swing {
-            for swing in &self.subject.swings {
-                feeds.extend(swing.size.map(|side| shifted(side, 1, &mut rng)));
-            }
+            let swings = self.subject.swings.iter().flat_map(|swing| swing.size);
+            feeds.extend(swings.map(|side| places(&shifted(side, 1, &mut rng))));
         }
-        feeds.iter().map(|places| Tensor::from_i64(&[places.len()], places)).collect()
+        feeds
+    }
+
+    /// Returns the rows and columns that images take their pixels from, where they are mirrored and shifted.
+    pub(super) fn moves(&self, rng: &mut ChaCha8Rng) -> Vec<Tensor> {
+        let size = self.subject.form.size().filter(|_| self.augment);
+        size.into_iter().flat_map(|[height, width]| moved(height, width, rng)).map(|side| places(&side)).collect()
+    }
+
+    /// Returns the images `[N, C, H, W]` that a generator makes of its weights and latents.
+    pub(super) fn made<'b>(
+        &self,
+        generator: &Generator,
+        vectors: (Expr<'b>, Expr<'b>),
+        labels: Option<Expr<'b>>,
+    ) -> Expr<'b> {
+        self.smoothed(generator.forward(vectors.0.builder(), vectors, labels))
     }
 
     /// Returns images mirrored and shifted as they are fed to be.
-    fn shifted<'b>(&self, builder: &'b Builder, images: Expr<'b>) -> Expr<'b> {
+    pub(super) fn shifted<'b>(&self, builder: &'b Builder, images: Expr<'b>) -> Expr<'b> {
         match self.subject.form.size() {
             Some(size) if self.augment => selected(builder, images, size),
             _ => images,
@@ -115,21 +150,36 @@ impl Making {
         matrix(height).matmul(images).matmul(matrix(width).transposed())
     }
 
-    fn network<'b>(&self, builder: &'b Builder, images: Expr<'b>, swing: bool) -> Result<Inlined<'b>> {
-        let Subject { graph, form, swings, .. } = &self.subject;
+    /// Returns what the network is fed: images, and what goes beside them.
+    pub(super) fn inputs<'b>(&self, builder: &'b Builder, images: Expr<'b>) -> Vec<Expr<'b>> {
+        let Subject { graph, form, .. } = &self.subject;
         let input = |id| {
             let name = graph.name_of(id);
             let other = self.others.iter().find(|other| other.0 == name);
             other.map_or_else(|| form.as_fed(images), |(name, tensor)| builder.constant(name, tensor.clone()))
         };
-        let inputs: Vec<Expr> = graph.fed_inputs().into_iter().map(input).collect();
-        inline(builder, graph, &inputs, &mut |name, x| match swings.iter().find(|s| s.tensor == name) {
+        graph.fed_inputs().into_iter().map(input).collect()
+    }
+
+    /// Returns what the network makes of images.
+    pub(super) fn network<'b>(&self, builder: &'b Builder, images: Expr<'b>, swing: bool) -> Result<Inlined<'b>> {
+        let Subject { graph, swings, .. } = &self.subject;
+        inline(builder, graph, &self.inputs(builder, images), &mut |name, x| match swings
+            .iter()
+            .find(|s| s.tensor == name)
+        {
             Some(place) if swing => selected(builder, x, place.size),
             _ => x,
         })
     }
 
-    fn scene<'a, 'b>(&'a self, images: Expr<'b>, labels: Option<Expr<'b>>, inlined: &Inlined<'b>) -> Scene<'a, 'b> {
+    /// Returns what terms of the loss are taken of.
+    pub(super) fn scene<'a, 'b>(
+        &'a self,
+        images: Expr<'b>,
+        labels: Option<Expr<'b>>,
+        inlined: &Inlined<'b>,
+    ) -> Scene<'a, 'b> {
         let Subject { scores, features, form, .. } = &self.subject;
         let flat = |(name, classes): &(String, usize)| {
             let scores = self.tensor(inlined, name)?;
@@ -172,6 +222,10 @@ impl Making {
     }
 }
 
+fn places(side: &[i64]) -> Tensor {
+    Tensor::from_i64(&[side.len()], side)
+}
+
 fn optimiser() -> Optimiser {
     Optimiser::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decoupled: false }
 }
@@ -192,17 +246,9 @@ fn gaussian(side: usize, deviation: f64) -> Tensor {
     let mut matrix = vec![0.0f64; side * side];
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let reach = (4.0 * deviation).ceil().min(side.saturating_sub(1) as f64) as usize;
-    let last = index(side) - 1;
     for row in 0..side {
         for step in -index(reach)..=index(reach) {
-            let place = index(row) + step;
-            let place = if place < 0 {
-                -place
-            } else if place > last {
-                2 * last - place
-            } else {
-                place
-            };
+            let place = mirrored(index(row) + step, side);
             #[allow(clippy::cast_precision_loss)]
             let weight = libm::exp(-0.5 * (step as f64 / deviation).powi(2));
             matrix[row * side + usize::try_from(place).unwrap_or(0)] += weight;

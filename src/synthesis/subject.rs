@@ -74,7 +74,10 @@ impl Subject {
             return Err(Error::unsupported("model", message));
         }
         let names = normals.iter().map(|normal| normal.tensor.as_str());
-        let outputs: Vec<&str> = names.chain(scores.iter().map(|s| s.0.as_str())).chain(features.as_deref()).collect();
+        let answers = targets(&graph).tensors;
+        let answers = answers.iter().map(|target| target.tensor.as_str());
+        let outputs: Vec<&str> =
+            names.chain(scores.iter().map(|s| s.0.as_str())).chain(features.as_deref()).chain(answers).collect();
         let mut made = Self {
             form,
             macs,

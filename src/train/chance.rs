@@ -18,21 +18,23 @@ pub fn chance(seed: u64, stage: u64, step: u64) -> ChaCha8Rng {
 /// Images are shifted by up to this part of their sides.
 pub const SHIFT: usize = 8;
 
+/// Returns the place in a side that `place` stands for, mirrored at the edges.
+pub fn mirrored(place: i64, side: usize) -> i64 {
+    let last = index(side) - 1;
+    if place < 0 {
+        -place
+    } else if place > last {
+        2 * last - place
+    } else {
+        place
+    }
+}
+
 /// Returns the places that a side takes its pixels from when it is shifted by up to `most`, mirrored at the edges.
 pub fn shifted(side: usize, most: usize, rng: &mut ChaCha8Rng) -> Vec<i64> {
     let most = index(most.min(side.saturating_sub(1)));
     let shift = rng.random_range(-most..=most);
-    let last = index(side) - 1;
-    let mirrored = |place: i64| {
-        if place < 0 {
-            -place
-        } else if place > last {
-            2 * last - place
-        } else {
-            place
-        }
-    };
-    (0..=last).map(|place| mirrored(place + shift)).collect()
+    (0..index(side)).map(|place| mirrored(place + shift, side)).collect()
 }
 
 /// Returns the rows and columns that an image takes its pixels from when it is shifted and, every other time, mirrored.

@@ -193,13 +193,22 @@ struct Kept {
     rate: LearningRate,
     /// The steps whose losses the state keeps.
     window: usize,
+    /// The largest mean loss between two readings.
+    largest: f32,
     rollbacks: Vec<Rollback>,
 }
 
 impl Kept {
     fn at_start(step: &TrainingStep, rate: LearningRate) -> Self {
         let state = step.state.iter().map(|(_, start)| start.clone()).collect();
-        Self { state, history: History::new(&step.terms), rate, window: step.losses, rollbacks: Vec::new() }
+        Self {
+            state,
+            history: History::new(&step.terms),
+            rate,
+            window: step.losses,
+            largest: 0.0,
+            rollbacks: Vec::new(),
+        }
     }
 
     fn done(&self) -> u64 {
@@ -221,17 +230,14 @@ impl Kept {
         if broken {
             return Some("what is trained is no longer finite".to_owned());
         }
-        let losses = self.history.loss();
-        #[allow(clippy::cast_precision_loss)]
-        let before =
-            losses.chunks(self.window).map(|w| (w.iter().sum::<f32>() / w.len() as f32).abs()).fold(0.0, f32::max);
-        let mean = found.mean();
+        let (before, mean) = (self.largest, found.mean());
         (before > 0.0 && mean > EXPLOSION * before.max(ROUNDING))
             .then(|| format!("the loss rose to {mean:.3}, from {before:.3} at most"))
     }
 
     fn keep(&mut self, found: Reading) {
         self.rate.tell(found.mean());
+        self.largest = self.largest.max(found.mean().abs());
         self.history.extend(&found.losses);
         self.state = found.state;
     }
@@ -266,7 +272,12 @@ impl Kept {
         let note = |name: &str| about.notes.get(name).ok_or_else(|| missing(name));
         let schedule = serde_json::from_str(note(SCHEDULE)?).map_err(|_| missing(SCHEDULE))?;
         let rollbacks = serde_json::from_str(note(ROLLBACKS)?).map_err(|_| missing(ROLLBACKS))?;
-        Ok(Self { state, history, rate: self.rate.resumed(schedule), rollbacks, ..self })
+        #[allow(clippy::cast_precision_loss)]
+        let means = |losses: Vec<f32>| {
+            losses.chunks(self.window).map(|w| (w.iter().sum::<f32>() / w.len() as f32).abs()).fold(0.0, f32::max)
+        };
+        let largest = means(history.loss());
+        Ok(Self { state, history, rate: self.rate.resumed(schedule), largest, rollbacks, ..self })
     }
 }
 

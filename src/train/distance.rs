@@ -1,7 +1,7 @@
 //! How far a student is from its teacher.
 
 use super::Target;
-use super::losses::{kl_logits, relative_square};
+use super::losses::{divergence, relative_square};
 use crate::error::{Error, Result};
 use crate::expr::{Expr, Inlined};
 use crate::ir::{DType, Graph};
@@ -26,6 +26,18 @@ impl<'b> Network<'_, 'b> {
     }
 }
 
+impl<'b> Network<'_, 'b> {
+    /// Returns a target of class scores as `[N, classes]`.
+    ///
+    /// # Errors
+    /// As [`Network::tensor`].
+    pub fn scores(&self, target: &Target) -> Result<Expr<'b>> {
+        let scores = self.tensor(&target.tensor)?.cast(DType::F32);
+        let flat: Vec<usize> = scores.shape().into_iter().take(2).collect();
+        Ok(scores.reshape(&flat))
+    }
+}
+
 /// Returns the distance to descend: over all targets, the divergence of class probabilities at `temperature`
 /// ([`kl_logits`]), and of what holds no class scores the squared error relative to the teacher's squares.
 ///
@@ -33,17 +45,36 @@ impl<'b> Network<'_, 'b> {
 /// When one of them does not compute a target; [`Error::Unsupported`] without targets.
 pub fn distance<'b>(
     targets: &[Target],
-    (teacher, student): (Network<'_, 'b>, Network<'_, 'b>),
+    networks: (Network<'_, 'b>, Network<'_, 'b>),
     temperature: f32,
 ) -> Result<Expr<'b>> {
+    summed(targets, networks, temperature, Expr::stop_gradient)
+}
+
+/// Returns [`distance`], whose gradient passes what the teacher answers too: inputs can be found where both differ.
+///
+/// # Errors
+/// As [`distance`].
+pub fn separation<'b>(
+    targets: &[Target],
+    networks: (Network<'_, 'b>, Network<'_, 'b>),
+    temperature: f32,
+) -> Result<Expr<'b>> {
+    summed(targets, networks, temperature, |teacher| teacher)
+}
+
+fn summed<'b>(
+    targets: &[Target],
+    (teacher, student): (Network<'_, 'b>, Network<'_, 'b>),
+    temperature: f32,
+    answer: fn(Expr<'b>) -> Expr<'b>,
+) -> Result<Expr<'b>> {
     let one = |target: &Target| -> Result<Expr<'b>> {
-        let tensor = |network: Network<'_, 'b>| Ok::<_, Error>(network.tensor(&target.tensor)?.cast(DType::F32));
-        let (teacher, student) = (tensor(teacher)?, tensor(student)?);
-        if !target.holds_scores {
-            return Ok(relative_square(teacher, student));
+        if target.holds_scores {
+            return Ok(divergence(answer(teacher.scores(target)?), student.scores(target)?, temperature));
         }
-        let flat: Vec<usize> = teacher.shape().into_iter().take(2).collect();
-        Ok(kl_logits(teacher.reshape(&flat), student.reshape(&flat), temperature))
+        let tensor = |network: Network<'_, 'b>| Ok::<_, Error>(network.tensor(&target.tensor)?.cast(DType::F32));
+        Ok(relative_square(tensor(teacher)?, tensor(student)?))
     };
     let each = targets.iter().map(one).collect::<Result<Vec<_>>>()?;
     each.into_iter().reduce(|sum, next| sum + next).ok_or_else(|| {

@@ -1,10 +1,31 @@
 //! A student that learns to compute what its teacher does: the loss and the training step as graphs.
 
-use super::{Network, Optimiser, Student, Targets, TrainedVector, TrainingStep, distance, targets, training_step};
+use super::blocks::inputs_on;
+use super::losses::relative_square;
+use super::{
+    Network, Optimiser, Player, Student, Targets, TrainedVector, TrainingStep, distance, targets, training_step,
+};
 use crate::error::Result;
 use crate::expr::{Builder, Expr, Lowering, OPSET, inline};
 use crate::ir::{DType, Graph};
-use crate::{data, onnx, shape};
+use crate::{onnx, shape};
+
+/// What a student is trained to share with its teacher, and how much each counts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Objective {
+    /// The temperature of the class probabilities that are compared ([`distance`], which counts 1).
+    pub temperature: f32,
+    /// How much the squared error of class scores counts, averaged over classes and inputs.
+    pub scores: f32,
+    /// How much the squared error of tensors inside counts, relative to the teacher's squares and averaged over them.
+    pub features: f32,
+}
+
+impl Default for Objective {
+    fn default() -> Self {
+        Self { temperature: 1.0, scores: 0.0, features: 0.0 }
+    }
+}
 
 /// A student, a teacher whose weights are constants, and how one is trained on the other.
 #[derive(Clone, Debug)]
@@ -13,8 +34,10 @@ pub struct Distillation {
     /// The float network at the operator set of expressions.
     teacher: Graph,
     targets: Targets,
-    /// Of the class probabilities that are compared.
-    pub temperature: f32,
+    /// What is compared.
+    pub objective: Objective,
+    /// The tensors inside that are compared, by the names that both networks have for them.
+    pub features: Vec<String>,
     /// The update rule.
     pub optimiser: Optimiser,
     /// Losses that the state keeps.
@@ -22,7 +45,7 @@ pub struct Distillation {
 }
 
 impl Distillation {
-    /// Returns the training of `student` on the float network `teacher` by Adam, without a temperature.
+    /// Returns the training of `student` on the float network `teacher` by Adam, without a temperature and by its answers alone.
     ///
     /// # Errors
     /// When the operator set of the teacher cannot be raised.
@@ -40,7 +63,15 @@ impl Distillation {
         teacher.nodes.iter_mut().zip(names).for_each(|(node, name)| node.name = name);
         let optimiser =
             Optimiser::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decoupled: false };
-        Ok(Self { student, teacher, targets, temperature: 1.0, optimiser, losses: 20 })
+        Ok(Self {
+            student,
+            teacher,
+            targets,
+            objective: Objective::default(),
+            features: Vec::new(),
+            optimiser,
+            losses: 20,
+        })
     }
 
     /// Returns what is trained for.
@@ -65,8 +96,24 @@ impl Distillation {
     /// As [`Distillation::step`].
     pub fn loss_graph(&self, batch: usize) -> Result<Graph> {
         let builder = Builder::new("loss");
-        let (loss, _) = self.loss(&builder, batch)?;
-        builder.finish(&[("loss", loss)])
+        builder.finish(&[("loss", self.compared(&builder, batch)?.loss)])
+    }
+
+    /// Returns the graph of what both networks answer: inputs as those of [`Distillation::loss_graph`], outputs `loss` and
+    /// for each target of class scores those of the teacher and those of the student, `[N, classes]`.
+    ///
+    /// # Errors
+    /// As [`Distillation::step`].
+    pub fn answers(&self, batch: usize) -> Result<Graph> {
+        let builder = Builder::new("answers");
+        let compared = self.compared(&builder, batch)?;
+        let mut outputs = vec![("loss".to_owned(), compared.loss)];
+        for (number, pair) in compared.scores.into_iter().enumerate() {
+            let names = ["teacher", "student"].map(|whose| format!("{whose}_{number}"));
+            outputs.extend(names.into_iter().zip(pair));
+        }
+        let outputs: Vec<(&str, Expr)> = outputs.iter().map(|(name, e)| (name.as_str(), *e)).collect();
+        builder.finish(&outputs)
     }
 
     /// Returns the training step on `batch` samples as one graph, as `lowering` writes it.
@@ -75,31 +122,61 @@ impl Distillation {
     /// An operator that cannot be differentiated or whose shape is not known, by node; an input without known shape.
     pub fn step(&self, batch: usize, lowering: &Lowering) -> Result<TrainingStep> {
         let builder = Builder::new("training_step");
-        let (loss, vectors) = self.loss(&builder, batch)?;
-        training_step(loss, &[], &vectors, (self.optimiser, self.losses), lowering)
+        let Compared { loss, terms, vectors, .. } = self.compared(&builder, batch)?;
+        let player = Player { loss, vectors: &vectors };
+        training_step(&[player], (loss, &terms), (self.optimiser, self.losses), lowering)
     }
 
-    fn loss<'b>(&self, builder: &'b Builder, batch: usize) -> Result<(Expr<'b>, [(Expr<'b>, &TrainedVector); 2])> {
+    /// Returns how far the student is from the teacher on `batch` inputs of theirs.
+    ///
+    /// # Errors
+    /// As [`Distillation::step`].
+    pub fn compared<'b>(&self, builder: &'b Builder, batch: usize) -> Result<Compared<'_, 'b>> {
         let (weights, scales) = (&self.student.weights, &self.student.scales);
         let input = |name: &str, vector: &TrainedVector| builder.input(name, DType::F32, &[vector.layout.len()]);
         let vectors = [(input("weights", weights), weights), (input("scales", scales), scales)];
-        let inputs = self.inputs(builder, batch)?;
+        let inputs = inputs_on(builder, &self.teacher, batch)?;
         let teacher = inline(builder, &self.teacher, &inputs, &mut |_, tensor| tensor)?;
         let student = self.student.forward(builder, &inputs, (vectors[0].0, vectors[1].0))?;
         let networks = (
             Network { graph: &self.teacher, inlined: &teacher },
             Network { graph: self.student.graph(), inlined: &student },
         );
-        Ok((distance(&self.targets.tensors, networks, self.temperature)?, vectors))
+        let Objective { temperature, scores: of_scores, features: of_features } = self.objective;
+        let answers = distance(&self.targets.tensors, networks, temperature)?;
+        let scores = self.targets.tensors.iter().filter(|target| target.holds_scores);
+        let scores = scores.map(|target| Ok([networks.0.scores(target)?, networks.1.scores(target)?]));
+        let scores: Vec<[Expr<'b>; 2]> = scores.collect::<Result<_>>()?;
+        let (mut loss, mut terms) = (answers, vec![("answers", answers)]);
+        let squares =
+            scores.iter().map(|[teacher, student]| (*student - teacher.stop_gradient()).square().mean(&[], false));
+        if let Some(squares) = squares.reduce(|sum, next| sum + next).filter(|_| of_scores > 0.0) {
+            loss = loss + squares * of_scores;
+            terms.push(("scores", squares));
+        }
+        if of_features > 0.0 && !self.features.is_empty() {
+            let one = |name: &String| Ok(relative_square(networks.0.tensor(name)?, networks.1.tensor(name)?));
+            let each = self.features.iter().map(one).collect::<Result<Vec<_>>>()?;
+            #[allow(clippy::cast_precision_loss)]
+            let share = 1.0 / each.len() as f32;
+            if let Some(sum) = each.into_iter().reduce(|sum, next| sum + next) {
+                loss = loss + sum * (share * of_features);
+                terms.push(("features", sum * share));
+            }
+        }
+        Ok(Compared { loss, terms, scores, vectors })
     }
+}
 
-    /// Returns the inputs of the network on `batch` samples.
-    fn inputs<'b>(&self, builder: &'b Builder, batch: usize) -> Result<Vec<Expr<'b>>> {
-        let graph = &self.teacher;
-        let input = |id| {
-            let shape = data::input_shape(graph, id, batch)?;
-            Ok(builder.input(graph.name_of(id), graph.value(id).dtype.unwrap_or(DType::F32), &shape))
-        };
-        graph.fed_inputs().into_iter().map(input).collect()
-    }
+/// A student beside its teacher, as expressions.
+#[derive(Debug)]
+pub struct Compared<'a, 'b> {
+    /// What is descended.
+    pub loss: Expr<'b>,
+    /// What it is made of.
+    pub terms: Vec<(&'static str, Expr<'b>)>,
+    /// Class scores `[N, classes]` of the teacher and of the student.
+    pub scores: Vec<[Expr<'b>; 2]>,
+    /// What is trained.
+    pub vectors: [(Expr<'b>, &'a TrainedVector); 2],
 }

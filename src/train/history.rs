@@ -41,6 +41,11 @@ impl History {
         values.into_iter().flatten().copied().collect()
     }
 
+    /// Returns the loss and its terms of every step, by name.
+    pub fn terms(&self) -> Vec<(String, Vec<f32>)> {
+        self.names().map(|name| (name.to_owned(), self.term(name))).collect()
+    }
+
     /// Returns the losses of the newest step by name.
     pub fn last(&self) -> Vec<(&str, f32)> {
         let newest = self.values.len().saturating_sub(self.names.len());

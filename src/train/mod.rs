@@ -3,6 +3,8 @@
 //! A step counts from 0: its number is how many steps were done before it.
 
 mod batch;
+mod block_feeds;
+mod blocks;
 mod chance;
 mod checkpoint;
 mod descent;
@@ -16,6 +18,7 @@ mod optimiser;
 mod parameters;
 mod pool;
 mod readout;
+mod reconstruction;
 mod run;
 mod schedule;
 mod settings;
@@ -25,11 +28,13 @@ mod targets;
 mod vector;
 
 pub use batch::fitting_batch;
-pub use chance::{chance, moved, shifted};
+pub use block_feeds::{BlockData, BlockFeeds};
+pub use blocks::{Block, blocks, segment};
+pub use chance::{chance, mirrored, moved, shifted};
 pub use checkpoint::{About, Checkpoint, Identity, fingerprint};
 pub use descent::{Checkpoints, Course, Descent, Rollback, descend};
-pub use distance::{Network, distance};
-pub use distillation::Distillation;
+pub use distance::{Network, distance, separation};
+pub use distillation::{Compared, Distillation, Objective};
 pub use fake_quantize::fake_quantize;
 pub use history::{History, LOSS};
 pub use losses::{kl_logits, relative_square};
@@ -38,10 +43,11 @@ pub use optimiser::Optimiser;
 pub use parameters::{Entry, Parameters};
 pub use pool::Pool;
 pub use readout::{Trained, read_out};
+pub use reconstruction::{Reconstruction, SettledParts};
 pub use run::Run;
 pub use schedule::{LearningRate, Plateau, Schedule};
-pub use settings::{RunFolder, Settings};
-pub use step::{TrainingStep, training_step};
+pub use settings::{RunFolder, Settings, share_of};
+pub use step::{Player, TrainingStep, training_step};
 pub use student::Student;
 pub use targets::{Target, Targets, targets};
 pub use vector::TrainedVector;

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::expr::{Builder, Expr};
 use crate::ir::{DType, Graph, Tensor};
 use crate::quant::{Grid, QuantizedTensor, round_to_nearest};
+use crate::recipes::Solution;
 use crate::runtime::{Engine, SessionOptions};
 
 /// What was trained.
@@ -17,6 +18,14 @@ pub struct Trained {
     pub weights: Vec<QuantizedTensor>,
     /// Biases by name.
     pub biases: Vec<(String, Tensor)>,
+}
+
+impl Trained {
+    /// Returns what was found before, of which nothing is trained yet.
+    pub fn of(solution: &Solution) -> Self {
+        let Solution { activations, weights, .. } = solution;
+        Self { activations: activations.clone(), weights: weights.clone(), biases: Vec::new() }
+    }
 }
 
 /// Returns what `weights: [n]` and `scales: [m]` of `student` stand for, computed by `engine` as it computes the student.

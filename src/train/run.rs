@@ -1,5 +1,6 @@
 //! What all stages of a run have in common: which run it is, and where its checkpoints go.
 
+use std::cell::OnceCell;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::runtime::Engine;
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// A run of stages that are trained.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Run<'a> {
     /// The file of the float model.
     pub model: &'a Path,
@@ -27,9 +28,24 @@ pub struct Run<'a> {
     pub engine: &'a dyn Engine,
     /// Whether stages are prepared and no step is made.
     pub dry_run: bool,
+    /// The digest of the model, once it was needed.
+    digest: OnceCell<String>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// Returns a run of stages on the model in the file `model`.
+    pub fn new(model: &'a Path, seed: u64, settings: &'a Settings, engine: &'a dyn Engine, dry_run: bool) -> Self {
+        Self { model, seed, settings, engine, dry_run, digest: OnceCell::new() }
+    }
+
+    fn digest(&self) -> Result<String> {
+        if let Some(digest) = self.digest.get() {
+            return Ok(digest.clone());
+        }
+        let digest = model_sha256(self.model)?;
+        Ok(self.digest.get_or_init(|| digest).clone())
+    }
+
     /// Returns where the checkpoints of `stage` go, once it is clear that nobody else's lie there. Resumed is what has an
     /// equal `key` (all that the stage's steps depend on beside model, seed, engine and version) and `batch`.
     ///
@@ -43,7 +59,7 @@ impl Run<'_> {
         let run = Identity {
             stage: stage.to_owned(),
             seed: self.seed,
-            model: model_sha256(self.model)?,
+            model: self.digest()?,
             // The batch may be what memory allows, and has to be given where that differs.
             settings: format!("b{batch}:{settings}"),
         };

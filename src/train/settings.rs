@@ -28,3 +28,10 @@ pub struct Settings {
     /// When training ends, whatever is left to do.
     pub deadline: Option<Instant>,
 }
+
+/// Returns when the first of `parts` parts of the time until `deadline` is over.
+pub fn share_of(deadline: Option<Instant>, parts: usize) -> Option<Instant> {
+    let now = Instant::now();
+    let parts = u32::try_from(parts.max(1)).unwrap_or(u32::MAX);
+    deadline.map(|deadline| now + deadline.saturating_duration_since(now) / parts)
+}

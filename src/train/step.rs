@@ -22,25 +22,37 @@ pub struct TrainingStep {
     pub terms: Vec<&'static str>,
 }
 
-/// Returns the step that descends `loss` over the inputs of `vectors` by `optimiser`, one elementwise update each, and
-/// keeps the last `losses` losses in its state, the newest last, each with its `terms` behind it. The graph is as
-/// `lowering` writes it.
+/// What some vectors descend. Players of one step move at once, each down a loss of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Player<'a, 'b> {
+    /// The loss, a number.
+    pub loss: Expr<'b>,
+    /// Inputs, and what they start from.
+    pub vectors: &'a [(Expr<'b>, &'a TrainedVector)],
+}
+
+/// Returns the step in which each of `players` descends its loss by `optimiser`, one elementwise update for each vector,
+/// and which keeps the last `losses` values of `watched` in its state, the newest last, each with its `terms` behind it.
+/// `watched` tells whether the step goes well. The graph is as `lowering` writes it.
 ///
 /// # Errors
 /// An operator without gradient rule, named, with the model's node; the first mistake in what was built.
 pub fn training_step<'b>(
-    loss: Expr<'b>,
-    terms: &[(&'static str, Expr<'b>)],
-    vectors: &[(Expr<'b>, &TrainedVector)],
+    players: &[Player<'_, 'b>],
+    (watched, terms): (Expr<'b>, &[(&'static str, Expr<'b>)]),
     (optimiser, losses): (Optimiser, usize),
     lowering: &Lowering,
 ) -> Result<TrainingStep> {
-    let builder = loss.builder();
-    let inputs: Vec<Expr> = vectors.iter().map(|vector| vector.0).collect();
-    let found = gradients(loss, &inputs)?;
+    let builder = watched.builder();
+    let mut found = Vec::new();
+    for player in players {
+        let inputs: Vec<Expr> = player.vectors.iter().map(|vector| vector.0).collect();
+        found.extend(gradients(player.loss, &inputs)?);
+    }
+    let vectors = players.iter().flat_map(|player| player.vectors);
     let rates = builder.input("rates", DType::F32, &[optimiser.rate_count()]);
     let mut made: Vec<(String, Tensor, Expr, Expr)> = Vec::new();
-    for (&(input, vector), gradient) in vectors.iter().zip(found) {
+    for (&(input, vector), gradient) in vectors.zip(found) {
         let (name, shape) = (input.name(), input.shape());
         let moment = |i: usize| builder.input(&format!("{name}.moment{}", i + 1), DType::F32, &shape);
         let moments: Vec<Expr> = (0..optimiser.moments()).map(moment).collect();
@@ -52,7 +64,7 @@ pub fn training_step<'b>(
     }
     let width = 1 + terms.len();
     let ring = builder.input("losses", DType::F32, &[losses, width]);
-    let newest: Vec<Expr> = std::iter::once(loss).chain(terms.iter().map(|term| term.1)).collect();
+    let newest: Vec<Expr> = std::iter::once(watched).chain(terms.iter().map(|term| term.1)).collect();
     let newest: Vec<Expr> = newest.into_iter().map(|one| one.reshape(&[1, 1])).collect();
     let next = ring.slice(0, 1..losses).concat(&[newest[0].concat(&newest[1..], 1)], 0);
     made.push((ring.name(), Tensor::from_f32(&[losses, width], &vec![0.0; losses * width]), ring, next));

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use super::TrainedVector;
+use super::blocks::{Block, inputs_on, segment};
 use super::fake_quantize::fake_quantize;
 use crate::error::{Error, Result};
 use crate::expr::{Builder, Expr, Inlined, OPSET, inline};
-use crate::ir::{Graph, Tensor, ValueId};
+use crate::ir::{DType, Graph, Tensor, ValueId};
 use crate::place::{layer_of, place};
 use crate::plan::{Layer, Plan};
 use crate::quant::{ChannelLayout, Grid, QuantizedTensor};
@@ -23,7 +24,7 @@ const WIDER: f32 = 2e-6;
 
 /// What is trained of a tensor.
 #[derive(Clone, Copy, Debug)]
-enum Role {
+pub(super) enum Role {
     /// An activation on the grid of this index, which is also that of its steps.
     Activation(usize),
     /// A weight: its index among the weights of the plan, and among what is trained.
@@ -44,7 +45,9 @@ pub struct Student {
     pub(super) grids: Vec<Grid>,
     /// Weights on their grids, as training starts.
     pub(super) quantized: Vec<QuantizedTensor>,
-    roles: HashMap<String, Role>,
+    /// The names of the float weights.
+    sources: Vec<String>,
+    pub(super) roles: HashMap<String, Role>,
     /// Weights and biases.
     pub weights: TrainedVector,
     /// Logarithms of steps: those of activations, then those of weights.
@@ -66,6 +69,7 @@ impl Student {
             graph: placed.graph,
             grids: solution.activations.clone(),
             quantized: solution.weights.clone(),
+            sources: plan.weights.iter().map(|weight| weight.tensor.clone()).collect(),
             roles: HashMap::new(),
             weights: TrainedVector::default(),
             scales: TrainedVector::default(),
@@ -86,16 +90,13 @@ impl Student {
             student.add_bias(layer)?;
         }
         student.graph.sort()?;
+        shape::infer(&mut student.graph)?;
         Ok(student)
     }
 
     fn add_scale(&mut self, name: &str, grid: &Grid, wider: f32) -> Result<()> {
         let logarithms: Vec<f32> = grid.scale.iter().map(|&s| libm::logf(s) + wider).collect();
-        let farthest = |channel: usize| -> f32 {
-            let (lo, hi) = grid.levels(if grid.zero_point.len() == 1 { 0 } else { channel });
-            lo.abs().max(hi)
-        };
-        let units: Vec<f32> = (0..logarithms.len()).map(|channel| 1.0 / farthest(channel)).collect();
+        let units: Vec<f32> = (0..logarithms.len()).map(|channel| 1.0 / grid.farthest(channel)).collect();
         self.scales.add(name, &[logarithms.len()], &logarithms, &units)?;
         Ok(())
     }
@@ -157,8 +158,39 @@ impl Student {
         inputs: &[Expr<'b>],
         (weights, scales): (Expr<'b>, Expr<'b>),
     ) -> Result<Inlined<'b>> {
+        self.forward_part(builder, (&self.graph, inputs), (weights, scales))
+    }
+
+    /// Returns the graph of the part of the student between the tensors `from` (the inputs, where none is given) and `to`:
+    /// inputs `weights`, `scales` and what the part reads on `batch` samples, output `y` in float32.
+    ///
+    /// # Errors
+    /// As [`Student::forward`]; a tensor whose dimensions are not known.
+    pub fn part_graph(&self, from: Option<&str>, to: &str, batch: usize) -> Result<Graph> {
+        let part = match from {
+            Some(from) => segment(&self.graph, &Block { input: from.to_owned(), output: to.to_owned() })?,
+            None => {
+                let mut part = self.graph.clone();
+                part.cut(&[to]);
+                part
+            }
+        };
+        let builder = Builder::new("part");
+        let [weights, scales] = [("weights", &self.weights), ("scales", &self.scales)]
+            .map(|(name, vector)| builder.input(name, DType::F32, &[vector.layout.len()]));
+        let inputs = inputs_on(&builder, &part, batch)?;
+        let made = self.forward_part(&builder, (&part, &inputs), (weights, scales))?;
+        builder.finish(&[("y", made.outputs[0].cast(DType::F32))])
+    }
+
+    fn forward_part<'b>(
+        &self,
+        builder: &'b Builder,
+        (part, inputs): (&Graph, &[Expr<'b>]),
+        (weights, scales): (Expr<'b>, Expr<'b>),
+    ) -> Result<Inlined<'b>> {
         let (weights, steps) = (self.weights.layout.split(weights), self.scales.layout.split(scales.exp()));
-        inline(builder, &self.graph, inputs, &mut |name, x| match self.roles.get(name) {
+        inline(builder, part, inputs, &mut |name, x| match self.roles.get(name) {
             None => x,
             Some(&Role::Activation(grid)) => fake_quantize(x, steps[grid], &self.grids[grid]),
             Some(&Role::Weight(index, trained)) => {
@@ -166,6 +198,15 @@ impl Student {
             }
             Some(&Role::Bias(trained)) => weights[trained],
         })
+    }
+
+    /// Returns a float weight of the plan.
+    ///
+    /// # Errors
+    /// When its values cannot be read.
+    pub(super) fn float_weight(&self, index: usize) -> Result<Vec<f32>> {
+        let constant = self.sources.get(index).and_then(|name| self.graph.constant_of(self.graph.find(name)?));
+        constant.map_or(Ok(Vec::new()), Tensor::to_f32)
     }
 
     /// Returns the place of each weight of the plan among what is trained.

@@ -1,7 +1,7 @@
 //! What is trained of a network, as one vector.
 
 use super::Parameters;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ir::Tensor;
 
 /// Tensors in one vector, what they start from, and how far the learning rate moves them.
@@ -24,6 +24,19 @@ impl TrainedVector {
         self.start.extend(start);
         self.units.extend(units);
         Ok(self.layout.entries().len() - 1)
+    }
+
+    /// Begins with other values, `[n]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for another number of them.
+    pub fn begin_with(&mut self, values: &Tensor) -> Result<()> {
+        if values.shape() != [self.start.len()] {
+            let message = format!("expected [{}], found {:?}", self.start.len(), values.shape());
+            return Err(Error::shape("what is trained", message));
+        }
+        self.start = values.to_f32()?;
+        Ok(())
     }
 
     /// Moves every element as far: the same factor of the learning rate for all.

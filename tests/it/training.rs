@@ -3,6 +3,7 @@
 
 mod bowl;
 mod command;
+mod data;
 mod divergence;
 mod forward;
 mod interruption;
@@ -12,6 +13,7 @@ mod lowerings;
 mod memory;
 mod models;
 mod quantizers;
+mod reconstruction;
 mod refusals;
 mod resumption;
 mod settled;

@@ -56,7 +56,7 @@ pub(super) fn dense(b: &Blocked, best: Instructions, dw: &mut [f32], scratch: &m
     let window = &b.convolution.window;
     let blocks = window.group * b.out_blocks;
     let pieces = Pieces { patches: patches(b.convolution), blocks, sums: b.sums() };
-    let taps = taps(b);
+    let taps = taps(b, most_taps(best));
     add_up(&pieces, scratch, spread, &|sums| piece(b, &taps, best, sums));
     for (block, sums) in scratch.chunks(b.sums()).take(blocks).enumerate() {
         let first = block / b.out_blocks * (window.filters / window.group) + block % b.out_blocks * b.block;
@@ -84,19 +84,29 @@ fn unpack(b: &Blocked, o: usize, sums: &[f32], dw: &mut [f32]) {
     }
 }
 
-/// Returns the tiles that cover the kernel and all blocks of channels of a group.
-fn taps(b: &Blocked) -> Vec<Taps> {
+/// Returns how many taps a tile has at most: sums, channels and a filter stay in registers, of which AVX-512 has 32 and
+/// others 16. Twelve sums of three taps and four filters would fill those, and compilers spill one of them.
+fn most_taps(best: Instructions) -> usize {
+    match best.0 {
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512 => 3,
+        _ => 2,
+    }
+}
+
+/// Returns the tiles of up to `most` taps that cover the kernel and all blocks of channels of a group.
+fn taps(b: &Blocked, most: usize) -> Vec<Taps> {
     let [kh, kw] = b.convolution.window.kernel;
     let mut taps = Vec::new();
     for row in 0..kh {
         if kw == 1 {
-            for (first, count) in threes(b.in_blocks) {
+            for (first, count) in runs(b.in_blocks, most) {
                 taps.push(Taps { count, blocks: [first, first + 1, first + 2], columns: [0; 3], row });
             }
             continue;
         }
         for block in 0..b.in_blocks {
-            for (first, count) in threes(kw) {
+            for (first, count) in runs(kw, most) {
                 taps.push(Taps { count, blocks: [block; 3], columns: [first, first + 1, first + 2], row });
             }
         }
@@ -105,16 +115,12 @@ fn taps(b: &Blocked) -> Vec<Taps> {
     taps
 }
 
-/// Returns starts and lengths of runs of three, at the end of two, that cover `0..n`; only 1 is covered by a single one.
-fn threes(n: usize) -> Vec<(usize, usize)> {
+/// Returns starts and lengths of runs of up to `most` that cover `0..n`; of three, only 1 is covered by a single one.
+fn runs(n: usize, most: usize) -> Vec<(usize, usize)> {
     let mut runs = Vec::new();
     let mut first = 0;
     while first < n {
-        let count = match n - first {
-            1 => 1,
-            2 | 4 => 2,
-            _ => 3,
-        };
+        let count = if most > 2 && n - first == 4 { 2 } else { most.min(n - first) };
         runs.push((first, count));
         first += count;
     }

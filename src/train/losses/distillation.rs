@@ -9,11 +9,36 @@ use crate::expr::Expr;
 /// `teacher`, `student`: logits `[N, classes]`. No gradient passes the teacher.
 #[track_caller]
 pub fn kl_logits<'b>(teacher: Expr<'b>, student: Expr<'b>, temperature: f32) -> Expr<'b> {
+    divergence(teacher.stop_gradient(), student, temperature)
+}
+
+/// Returns [`kl_logits`], which moves the teacher too.
+#[track_caller]
+pub fn divergence<'b>(teacher: Expr<'b>, student: Expr<'b>, temperature: f32) -> Expr<'b> {
     let [batch, _] = teacher.dims();
     let logits = |e: Expr<'b>| log_softmax(e * (1.0 / temperature));
-    let p = logits(teacher.stop_gradient());
+    let p = logits(teacher);
     let divergence = (p.exp() * (p - logits(student))).sum(&[], false);
     divergence * (temperature * temperature / small(batch))
+}
+
+/// Returns the squared error of `student` against `teacher` `[N, C, ...]`, summed over channels and averaged over the rest
+/// (Li et al. 2021, BRECQ). No gradient passes the teacher.
+#[track_caller]
+pub fn squares_by_channel<'b>(student: Expr<'b>, teacher: Expr<'b>) -> Expr<'b> {
+    let shape = teacher.shape();
+    let channels = shape.get(1).copied().unwrap_or(1);
+    let positions = shape.iter().product::<usize>() / channels.max(1);
+    (student - teacher.stop_gradient()).square().sum(&[], false) / small(positions)
+}
+
+/// Returns `Σ 1 - |2h - 1|^β` over `h` between 0 and 1: low where each is near to one of the two (Nagel et al. 2020,
+/// AdaRound, equation 24). `exponent` is a number.
+#[track_caller]
+pub fn unsettled<'b>(shares: Expr<'b>, exponent: Expr<'b>) -> Expr<'b> {
+    // The logarithm wants a little; of 1e-6 no power of 2 or more is left in float32.
+    let distance = (shares * 2.0 - 1.0).abs() + 1e-6;
+    (1.0 - (distance.log() * exponent).exp()).sum(&[], false)
 }
 
 /// Returns `Σ (student - teacher)² / Σ teacher²`; no gradient passes the teacher.

@@ -230,7 +230,7 @@ fn nets() -> Vec<(&'static str, Graph)> {
 
 /// Every recipe whose result is not trained any further: the others begin as one of these.
 fn untrained() -> impl Iterator<Item = &'static Recipe> {
-    RECIPES.iter().filter(|recipe| recipe.train.is_none())
+    RECIPES.iter().filter(|recipe| recipe.stages.is_empty())
 }
 
 /// Says what is wrong with `graph` as a recipe quantizes it.

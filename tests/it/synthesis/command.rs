@@ -37,7 +37,7 @@ fn images_come_close_to_the_statistics_and_lie_beside_a_sheet_curves_and_a_repor
     let written = ["out.npz", "out.png", "out.report.json", "out.svg"].map(PathBuf::from);
     assert_eq!(files(folder.path()), written);
     let arrays = read_arrays(&folder.path().join("out.npz")).unwrap();
-    let images = find_array(Path::new("out.npz"), &arrays, &["images"]).unwrap();
+    let images = find_array(Path::new("out.npz"), &arrays, &["input"]).unwrap();
     assert_eq!(images.shape(), [20, 1, 32, 32]);
     let classes = find_array(Path::new("out.npz"), &arrays, &["teacher_classes"]).unwrap().to_i64().unwrap();
     assert!(classes.len() == 20 && classes.iter().all(|class| (0..10).contains(class)), "{classes:?}");
@@ -170,8 +170,19 @@ fn the_cascade_goes_by_images_and_is_kept_only_where_it_does_better_on_others() 
             || range["source"] == "input"),
         "{ranges:?}"
     );
-    let held_out = &report["training"]["held_out"];
-    let [before, after] = ["before", "after"].map(|key| held_out[key].as_f64().unwrap());
-    assert_eq!((held_out["images"].as_u64(), held_out["is_kept"] == true), (Some(32), after < before), "{held_out}");
+    let stages = report["training"].as_array().unwrap();
+    let names: Vec<&str> = stages.iter().map(|stage| stage["stage"].as_str().unwrap()).collect();
+    assert_eq!(names, ["reconstruct", "distil"]);
+    let mut last = None;
+    for stage in stages {
+        let held_out = &stage["held_out"];
+        let [before, after] = [0, 1].map(|i| held_out["distance"][i].as_f64().unwrap());
+        let is_kept = held_out["is_kept"] == true;
+        assert_eq!((held_out["images"].as_u64(), is_kept), (Some(128), after < before), "{held_out}");
+        assert!((0.0..=1.0).contains(&held_out["agreement"][1].as_f64().unwrap()), "{held_out}");
+        // Each stage starts from what was kept of those before.
+        assert!(last.is_none_or(|last| before == last), "{held_out}");
+        last = Some(if is_kept { after } else { before });
+    }
     assert_eq!(report["synthesis"]["options"]["images"], 256);
 }

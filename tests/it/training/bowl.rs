@@ -7,7 +7,8 @@ use dfq_onnx::expr::Builder;
 use dfq_onnx::ir::{DType, Tensor};
 use dfq_onnx::runtime::Engine;
 use dfq_onnx::train::{
-    Checkpoints, Course, Identity, LearningRate, Optimiser, Schedule, TrainedVector, TrainingStep, training_step,
+    Checkpoints, Course, Identity, LearningRate, Optimiser, Player, Schedule, TrainedVector, TrainingStep,
+    training_step,
 };
 
 /// Losses are read after every fourth step.
@@ -23,7 +24,9 @@ pub fn step(engine: &dyn Engine, start: [f32; 2]) -> TrainingStep {
     let (near, small) = (((w - x) * (w - x)).sum(&[], false), (w * w).sum(&[], false) * 0.1);
     let sgd = Optimiser::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
     let kept = (sgd, usize::try_from(READ).unwrap());
-    training_step(near + small, &[("near", near), ("small", small)], &[(w, &vector)], kept, &engine.lowering()).unwrap()
+    let (loss, terms) = (near + small, [("near", near), ("small", small)]);
+    let player = Player { loss, vectors: &[(w, &vector)] };
+    training_step(&[player], (loss, &terms), kept, &engine.lowering()).unwrap()
 }
 
 /// Returns what a step is fed.

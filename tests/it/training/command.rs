@@ -29,7 +29,9 @@ fn bytes(flags: &str) -> Vec<u8> {
 }
 
 fn losses(report: &Value) -> Vec<f64> {
-    report["training"]["losses"].as_array().unwrap().iter().map(|loss| loss.as_f64().unwrap()).collect()
+    let losses = &report["training"][0]["descents"][0]["losses"][0];
+    assert_eq!(losses[0], "loss");
+    losses[1].as_array().unwrap().iter().map(|loss| loss.as_f64().unwrap()).collect()
 }
 
 #[test]
@@ -41,10 +43,12 @@ fn training_lowers_the_loss_and_the_file_holds_every_check() {
         assert_eq!(ran.code, Some(0), "{model}: {}", ran.stderr);
         let report = ran.json();
         let training = &report["training"];
-        assert_eq!(training["stage"], "lsq");
-        let numbers = ["steps", "batch", "resumed_at"].map(|key| training[key].as_u64());
+        assert_eq!(training[0]["stage"], "distil");
+        let descent = &training[0]["descents"][0];
+        let numbers = ["steps", "batch", "resumed_at"].map(|key| descent[key].as_u64());
         assert_eq!(numbers, [Some(100), Some(16), Some(0)], "{model}");
-        assert!(training["step_bytes"].as_u64().unwrap() > 100_000, "{training}");
+        assert!(descent["step_bytes"].as_u64().unwrap() > 100_000, "{training}");
+        assert_eq!(training[0]["held_out"]["is_kept"], true, "{}", training[0]["held_out"]);
         let losses = losses(&report);
         let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
         let (before, behind) = (mean(&losses[..20]), mean(&losses[80..]));
@@ -83,7 +87,7 @@ fn a_run_that_is_killed_and_resumed_writes_the_bytes_of_one_that_is_not() {
     let flags = "--steps 200 --batch 8";
     let whole = bytes(flags);
     let folder = tempfile::tempdir().unwrap();
-    let checkpoint = folder.path().join("run/lsq.safetensors");
+    let checkpoint = folder.path().join("run/distil.safetensors");
     let mut command = program(folder.path(), &format!("{TRAIN} {flags} --run-folder run"));
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let started = Instant::now();
@@ -94,13 +98,13 @@ fn a_run_that_is_killed_and_resumed_writes_the_bytes_of_one_that_is_not() {
     assert!(!child.wait().unwrap().success(), "it ended before it was killed");
     assert!(checkpoint.exists() && !folder.path().join("out.onnx").exists(), "{:?}", files(folder.path()));
     let report = train(folder.path(), &format!("{flags} --resume run --format json")).json();
-    let resumed = report["training"]["resumed_at"].as_u64().unwrap();
+    let resumed = report["training"][0]["descents"][0]["resumed_at"].as_u64().unwrap();
     assert!((20..200).contains(&resumed), "resumed at {resumed}");
     assert_eq!(losses(&report).len(), 200);
     assert!(std::fs::read(folder.path().join("out.onnx")).unwrap() == whole, "other bytes");
     // Once more from the last checkpoint: no step is left.
     let report = train(folder.path(), &format!("{flags} --resume run --format json")).json();
-    assert_eq!(report["training"]["resumed_at"], 200);
+    assert_eq!(report["training"][0]["descents"][0]["resumed_at"], 200);
     assert!(std::fs::read(folder.path().join("out.onnx")).unwrap() == whole, "other bytes at the second time");
 }
 
@@ -108,7 +112,7 @@ fn a_run_that_is_killed_and_resumed_writes_the_bytes_of_one_that_is_not() {
 fn saved_step_graphs_are_sound_and_run() {
     let folder = tempfile::tempdir().unwrap();
     train(folder.path(), "--steps 2 --batch 4 --save-graphs graphs/of/steps");
-    let graph = onnx::load(&folder.path().join("graphs/of/steps/lsq.step.onnx")).unwrap();
+    let graph = onnx::load(&folder.path().join("graphs/of/steps/distil.step.onnx")).unwrap();
     ir::check(&graph).unwrap();
     let zeros = |id| {
         let shape = graph.value(id).static_shape().unwrap();
@@ -133,14 +137,15 @@ fn a_dry_run_trains_nothing_writes_nothing_and_says_what_a_step_takes() {
     let table = run(folder.path(), &format!("{model} {flags}"));
     assert_eq!((table.code, &table.left), (Some(0), &Vec::new()), "{}", table.stderr);
     let told = table.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
-    for text in ["12 steps of 8 out of 1024 synthetic inputs", "MB a step; not run"] {
+    for text in ["12 steps of 8 out of 896 inputs", "MB a step; not run"] {
         assert!(told.contains(text), "{told}");
     }
     let of = |flags: &str| run(folder.path(), &format!("{model} {flags} --format json")).json();
     let report = of(flags);
-    assert_eq!((&report["training"]["losses"], &report["training"]["batch"]), (&Value::Array(Vec::new()), &8.into()));
+    let descent = |report: &Value| report["training"][0]["descents"][0].clone();
+    assert_eq!((&descent(&report)["steps"], &descent(&report)["batch"]), (&0.into(), &8.into()));
     // Twice the samples take nearly twice the memory.
-    let bytes = |report: &Value| report["training"]["step_bytes"].as_u64().unwrap();
+    let bytes = |report: &Value| descent(report)["step_bytes"].as_u64().unwrap();
     let twice = of("--batch 16");
     assert!(bytes(&twice) > bytes(&report) * 3 / 2 && bytes(&twice) <= bytes(&report) * 2, "{report} {twice}");
 }

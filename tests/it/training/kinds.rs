@@ -26,9 +26,11 @@ fn failure(folder: &Path) -> Option<String> {
         return Some(format!("exit {:?}: {}", ran.code, ran.stderr));
     }
     let report = ran.json();
-    let losses: Vec<f64> =
-        report["training"]["losses"].as_array().unwrap().iter().map(|loss| loss.as_f64().unwrap()).collect();
-    let trained = report["ranges"].as_array().unwrap().iter().all(|range| range["source"] == "trained");
+    let stage = &report["training"][0];
+    let losses = stage["descents"][0]["losses"][0][1].as_array().unwrap();
+    let losses: Vec<f64> = losses.iter().map(|loss| loss.as_f64().unwrap()).collect();
+    let is_kept = stage["held_out"]["is_kept"] == true;
+    let trained = report["ranges"].as_array().unwrap().iter().all(|range| (range["source"] == "trained") == is_kept);
     let sound = losses.len() == 45 && losses.iter().all(|loss| *loss > -1e-6);
     (!trained || !sound).then(|| format!("trained: {trained}, {losses:?}"))
 }

@@ -93,10 +93,10 @@ fn prepared() -> tempfile::TempDir {
     let ran = run(folder.path(), &format!("{RUN} --run-folder run -o first.onnx"));
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     std::fs::create_dir(folder.path().join("broken")).unwrap();
-    let mut damaged = std::fs::read(folder.path().join("run/lsq.safetensors")).unwrap();
+    let mut damaged = std::fs::read(folder.path().join("run/distil.safetensors")).unwrap();
     let last = damaged.len() - 1;
     damaged[last] ^= 1;
-    std::fs::write(folder.path().join("broken/lsq.safetensors"), damaged).unwrap();
+    std::fs::write(folder.path().join("broken/distil.safetensors"), damaged).unwrap();
     folder
 }
 
@@ -128,7 +128,7 @@ fn check(cases: &[Case]) {
 #[test]
 fn flags_that_contradict_the_recipe_the_model_or_each_other_are_refused() {
     let lsq = |flags: &str| format!("quantize model.onnx --recipe lsq -o out.onnx {flags}");
-    let trains = &["\"fast\" does not train", "--recipe cascade or lsq"][..];
+    let trains = &["\"fast\" does not train", "--recipe cascade or cascade-max or lsq"][..];
     check(&[
         ("steps without training", "quantize model.onnx --steps 5".to_owned(), 2, trains),
         ("a batch without training", "quantize model.onnx --batch 5".to_owned(), 2, trains),
@@ -158,7 +158,7 @@ fn runs_of_others_are_left_alone() {
         format!("quantize {model}.onnx --recipe lsq --samples 4 --resume run -o out.onnx {flags}")
     };
     let usual = "--bits 4 --steps 4 --batch 8";
-    let settings = &["run/lsq.safetensors belongs to another run", "its settings have the fingerprint"][..];
+    let settings = &["run/distil.safetensors belongs to another run", "its settings have the fingerprint"][..];
     let shape = "--input-shape x:8x3x8x8";
     check(&[
         ("a run already", format!("{RUN} --run-folder run -o out.onnx"), 2, &["holds a run already", "--resume run"]),
@@ -177,7 +177,7 @@ fn runs_of_others_are_left_alone() {
             "a damaged checkpoint",
             format!("{RUN} --resume broken -o out.onnx"),
             3,
-            &["broken/lsq.safetensors", "no intact checkpoint"],
+            &["broken/distil.safetensors", "no intact checkpoint"],
         ),
     ]);
 }
@@ -228,6 +228,6 @@ fn a_batch_that_the_model_fixes_is_trained_with() {
         let flags = "--recipe lsq --steps 3 --samples 6 -o out.onnx --format json";
         let ran = run(folder.path(), &format!("quantize {model}.onnx {flags}"));
         assert_eq!(ran.code, Some(0), "{model}: {}", ran.stderr);
-        assert_eq!(ran.json()["training"]["batch"], batch, "{model}");
+        assert_eq!(ran.json()["training"][0]["descents"][0]["batch"], batch, "{model}");
     }
 }

@@ -1,14 +1,10 @@
 //! What follows from trained vectors.
 
-use std::path::Path;
-
 use dfq_onnx::ir::Tensor;
-use dfq_onnx::observe::Silent;
 use dfq_onnx::plan::Policy;
-use dfq_onnx::recipes::{Solved, Teacher, Training};
+use dfq_onnx::recipes::Solved;
 use dfq_onnx::runtime::Engine;
-use dfq_onnx::stats::InputStatistics;
-use dfq_onnx::train::{Run, Settings, Student};
+use dfq_onnx::train::{Student, read_out};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -29,12 +25,7 @@ pub fn settled(
 ) -> dfq_onnx::Result<Solved> {
     let Quantized { student: float, plan, solution, .. } = made;
     let mut solved = Solved { student: float.clone(), plan: plan.clone(), solution: solution.clone() };
-    let (input, settings) = (InputStatistics::assumed(), Settings::default());
-    let teacher = Teacher { norms: &[], input: &input, images: None, engine, seed: 0, threads: 1 };
-    let model = Path::new("");
-    let run = Run { model, seed: 0, settings: &settings, engine, dry_run: false };
-    let training = Training { float, teacher, images: None, run, observer: &mut Silent };
-    training.settle(&mut solved, student, vectors)?;
+    solved.settle(read_out(student, engine, vectors)?)?;
     Ok(solved)
 }
 

@@ -1,0 +1,175 @@
+//! Block by block, the student learns to make of what it reads what the float network makes of the same: which way its
+//! weights are rounded (AdaRound; Nagel et al. 2020), the steps of its quantizers (LSQ; Esser et al. 2020) and its biases,
+//! while some elements stay float by chance (QDrop; Wei et al. 2022).
+
+use super::StageReport;
+use crate::error::Result;
+use crate::ir::{Graph, Tensor};
+use crate::recipes::training::{Images, Planned, Training};
+use crate::recipes::{Effort, Solved};
+use crate::runtime::{Engine, SessionOptions};
+use crate::sensitivity::{Part, partly_quantized};
+use crate::train::{
+    Block, BlockData, BlockFeeds, Reconstruction, Schedule, SettledParts, Student, Trained, TrainingStep, blocks,
+    fitting_batch, segment, targets,
+};
+
+const NAME: &str = "reconstruct";
+const BATCH: usize = 32;
+/// How far a step moves what rounds a weight, before the sigmoid.
+const LEARNING_RATE: f64 = 0.01;
+/// How much it counts that weights are not yet integers.
+const REGULARISATION: f64 = 0.001;
+/// How far weights start from the float ones towards the integers that they are on.
+const LEAN: f32 = 0.5;
+/// Bytes that the data of a block may take.
+const DATA_BYTES: usize = 1 << 30;
+/// Samples that go through a block at a time when its data are made.
+const CHUNK: usize = 32;
+/// Keeps the numbers that are drawn here apart from those of other stages.
+const CHANCE: u64 = 0x7265_636f_6e73_7472;
+
+pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, training: &mut Training) -> Result<StageReport> {
+    let float = partly_quantized(solved, &Part::of(&solved.plan, false))?;
+    let whole = student_of(solved)?;
+    let target = targets(&float).tensors.into_iter().next().and_then(|target| whole.graph().find(&target.tensor));
+    let blocks = target.map_or(Vec::new(), |target| blocks(whole.graph(), target));
+    let samples = samples_within(whole.graph(), &blocks, training.samples());
+    let mut report = StageReport::new(NAME, samples);
+    let mut streams = None;
+    if let Some(first) = blocks.first().filter(|_| !training.run.dry_run) {
+        streams = Some(Streams::at(&first.input, (&float, &whole), (&training.images(), samples), training)?);
+    }
+    let mut settled = SettledParts::default();
+    for (number, block) in blocks.iter().enumerate() {
+        let student = student_of(solved)?;
+        let reconstruction = Reconstruction::new(&student, block, LEAN, &settled)?;
+        settled = reconstruction.settles(&settled);
+        let data = streams.as_ref().map(|s| s.data(block, &float, training.teacher.engine)).transpose()?;
+        if reconstruction.layers() > 0 {
+            let steps = training.run.settings.steps.unwrap_or(effort.block_steps);
+            let (step, batch) = step_of(&reconstruction, number, training)?;
+            let planned = Planned {
+                name: format!("{NAME}-{}", number + 1),
+                batch,
+                steps,
+                learning_rate: LEARNING_RATE,
+                schedule: Schedule::Cosine { steps, floor: 0.0, warmup: 0 },
+                until: training.until(blocks.len() - number),
+            };
+            let seed = (training.teacher.seed, CHANCE ^ u64::try_from(number).unwrap_or(0));
+            let masks = reconstruction.masked(batch)?;
+            let feeds = data.as_ref().map(|data| BlockFeeds::new(data, (batch, masks), (steps, REGULARISATION), seed));
+            let feeds = feeds.transpose()?;
+            let mut feed = |step| Ok(feeds.as_ref().map_or(Vec::new(), |feeds| feeds.batch(step)));
+            let key = (block, samples, REGULARISATION.to_bits(), LEAN.to_bits());
+            let (state, descent) = training.descend(&planned, &step, (solved, &key), &mut feed)?;
+            if descent.steps > 0 {
+                let mut trained = Trained::of(&solved.solution);
+                reconstruction.read_out(&step, &state, &mut trained)?;
+                solved.settle(trained)?;
+            }
+            report.descents.push(descent);
+        }
+        if let (Some(streams), Some(data)) = (&mut streams, data) {
+            streams.pass(block, &student_of(solved)?, data.target, training.teacher.engine)?;
+        }
+    }
+    Ok(report)
+}
+
+fn student_of(solved: &Solved) -> Result<Student> {
+    Student::new(&solved.student, &solved.plan, &solved.solution)
+}
+
+fn step_of(reconstruction: &Reconstruction, number: usize, training: &Training) -> Result<(TrainingStep, usize)> {
+    let lowering = training.teacher.engine.lowering();
+    let build = |batch| reconstruction.step(batch, &lowering);
+    let usual = BATCH.min(training.samples());
+    let (step, batch) = fitting_batch(reconstruction.graph(), training.run.settings, usual, &build)?;
+    training.check_batch(batch)?;
+    training.save_graph(&format!("{NAME}-{}", number + 1), |lowering| reconstruction.step(batch, lowering))?;
+    Ok((step, batch))
+}
+
+/// Returns how many samples the data of every block are made of, at most `most`.
+fn samples_within(graph: &Graph, blocks: &[Block], most: usize) -> usize {
+    let size = |name: &str| graph.find(name).map_or(0, |id| graph.value(id).sample_len());
+    // What the block reads comes twice: from the student and from the float network.
+    let largest = blocks.iter().map(|block| 2 * size(&block.input) + size(&block.output)).max().unwrap_or(0);
+    (DATA_BYTES / (4 * largest).max(1)).max(BATCH).min(most)
+}
+
+/// What the next block reads on all samples.
+struct Streams {
+    float: Tensor,
+    quantized: Tensor,
+}
+
+impl Streams {
+    /// Returns what the networks make of images up to the tensor `input`.
+    fn at(
+        input: &str,
+        (float, student): (&Graph, &Student),
+        (images, samples): (&Images, usize),
+        training: &Training,
+    ) -> Result<Self> {
+        let engine = training.teacher.engine;
+        let images = images.seen()?.iter().map(|tensor| tensor.rows(0..samples)).collect::<Result<Vec<_>>>()?;
+        let fed = float.fed_inputs();
+        if let Some(place) = fed.iter().position(|&id| float.name_of(id) == input) {
+            return Ok(Self { float: images[place].clone(), quantized: images[place].clone() });
+        }
+        let mut before = float.clone();
+        before.cut(&[input]);
+        let chunk = chunk_of(float, samples);
+        let [weights, scales] = student.start();
+        let quantized = student.part_graph(None, input, chunk)?;
+        Ok(Self {
+            float: in_chunks(engine, &before, (&[], &images), chunk)?,
+            quantized: in_chunks(engine, &quantized, (&[weights, scales], &images), chunk)?,
+        })
+    }
+
+    /// Returns what a block is trained on.
+    fn data(&self, block: &Block, float: &Graph, engine: &dyn Engine) -> Result<BlockData> {
+        let (part, x) = (segment(float, block)?, std::slice::from_ref(&self.float));
+        let target = in_chunks(engine, &part, (&[], x), chunk_of(&part, self.float.shape()[0]))?;
+        Ok(BlockData { quantized: self.quantized.clone(), float: self.float.clone(), target })
+    }
+
+    /// Goes on to the end of a block, which the student has settled and of which the float network makes `target`.
+    fn pass(&mut self, block: &Block, student: &Student, target: Tensor, engine: &dyn Engine) -> Result<()> {
+        let chunk = chunk_of(student.graph(), self.quantized.shape()[0]);
+        let [weights, scales] = student.start();
+        let graph = student.part_graph(Some(&block.input), &block.output, chunk)?;
+        let x = std::slice::from_ref(&self.quantized);
+        self.quantized = in_chunks(engine, &graph, (&[weights, scales], x), chunk)?;
+        self.float = target;
+        Ok(())
+    }
+}
+
+fn chunk_of(graph: &Graph, samples: usize) -> usize {
+    graph.fixed_batch().unwrap_or(CHUNK).min(samples).max(1)
+}
+
+/// Returns the one output of `graph` on all samples of `inputs`, `chunk` at a time, behind `fixed` ones.
+fn in_chunks(
+    engine: &dyn Engine,
+    graph: &Graph,
+    (fixed, inputs): (&[Tensor], &[Tensor]),
+    chunk: usize,
+) -> Result<Tensor> {
+    let samples = inputs.first().and_then(|tensor| tensor.shape().first()).copied().unwrap_or(0);
+    let mut session = engine.load(graph, &SessionOptions::default())?;
+    let mut parts = Vec::new();
+    for start in (0..samples).step_by(chunk) {
+        // The last chunk begins before the end of the one before it, where samples do not divide.
+        let first = start.min(samples - chunk);
+        let rows = inputs.iter().map(|tensor| tensor.rows(first..first + chunk)).collect::<Result<Vec<_>>>()?;
+        let made = session.run(&[fixed, &rows].concat())?;
+        parts.push(made[0].rows(start - first..chunk)?);
+    }
+    Tensor::joined(&parts.iter().collect::<Vec<_>>())
+}

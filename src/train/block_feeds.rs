@@ -1,0 +1,142 @@
+//! What the steps of a block are fed: pairs of what it reads and what its teacher makes of that, mixed and masked by
+//! chance.
+
+use rand::Rng;
+use rand::seq::index;
+use rand_chacha::ChaCha8Rng;
+
+use super::chance::chance;
+use crate::error::Result;
+use crate::ir::Tensor;
+
+/// The part of all steps in which weights are free to be between integers.
+const FREE: f64 = 0.2;
+/// The exponent of the regulariser, at first and at last (Nagel et al. 2020).
+const EXPONENTS: [f64; 2] = [20.0, 2.0];
+
+/// What a block reads, in the student and in the float network, and what its teacher makes of that; samples first.
+#[derive(Clone, Debug)]
+pub struct BlockData {
+    /// What the block reads behind the quantized blocks before it.
+    pub quantized: Tensor,
+    /// The same in the float network.
+    pub float: Tensor,
+    /// What the float block makes of `float`.
+    pub target: Tensor,
+}
+
+/// Deals out the feeds of a block's steps.
+#[derive(Clone, Debug)]
+pub struct BlockFeeds {
+    quantized: Vec<f32>,
+    float: Vec<f32>,
+    target: Vec<f32>,
+    shapes: [Vec<usize>; 2],
+    masks: Vec<Vec<usize>>,
+    samples: usize,
+    regularisation: f64,
+    steps: u64,
+    key: (u64, u64),
+}
+
+impl BlockFeeds {
+    /// Returns the feeds of `steps` steps on `batch` samples of `data`, whose activations on grids have the shapes `masks`;
+    /// `regularisation` is the weight of what is not yet an integer. `key` is the run's seed and the block.
+    ///
+    /// # Errors
+    /// When the data are no floats.
+    pub fn new(
+        data: &BlockData,
+        (batch, masks): (usize, Vec<Vec<usize>>),
+        (steps, regularisation): (u64, f64),
+        key: (u64, u64),
+    ) -> Result<Self> {
+        let batched = |tensor: &Tensor| [&[batch], &tensor.shape()[1..]].concat();
+        Ok(Self {
+            quantized: data.quantized.to_f32()?,
+            float: data.float.to_f32()?,
+            target: data.target.to_f32()?,
+            shapes: [batched(&data.quantized), batched(&data.target)],
+            masks,
+            samples: data.target.shape()[0],
+            regularisation,
+            steps,
+            key,
+        })
+    }
+
+    /// Returns what `step` is fed before the rates: samples picked without repeats, whose elements are those of the student
+    /// or those of the float network by a coin for each, and of whose activations every other element is quantized (Wei et
+    /// al. 2022, QDrop).
+    pub fn batch(&self, step: u64) -> Vec<Tensor> {
+        let mut rng = chance(self.key.0, self.key.1, step);
+        let [x_shape, y_shape] = &self.shapes;
+        let picked = index::sample(&mut rng, self.samples, x_shape[0]).into_vec();
+        let rows = |values: &[f32], shape: &[usize]| -> Vec<f32> {
+            let row = shape[1..].iter().product::<usize>();
+            picked.iter().flat_map(|&i| values[i * row..(i + 1) * row].iter().copied()).collect()
+        };
+        let (mut x, float) = (rows(&self.quantized, x_shape), rows(&self.float, x_shape));
+        let coins = coins(x.len(), &mut rng);
+        x.iter_mut().zip(&float).zip(coins).for_each(|((x, &float), coin)| *x = if coin { *x } else { float });
+        let mut feeds = vec![Tensor::from_f32(x_shape, &x), Tensor::from_f32(y_shape, &rows(&self.target, y_shape))];
+        feeds.push(Tensor::from_f32(&[2], &self.annealing(step)));
+        for shape in &self.masks {
+            let ones = self::coins(shape.iter().product(), &mut rng);
+            let values: Vec<f32> = ones.map(|one| f32::from(u8::from(one))).collect();
+            feeds.push(Tensor::from_f32(shape, &values));
+        }
+        feeds
+    }
+
+    /// Returns exponent and weight of the regulariser: none at first, then ever steeper.
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+    fn annealing(&self, step: u64) -> [f32; 2] {
+        let done = step as f64 / self.steps.max(1) as f64;
+        if done < FREE {
+            return [EXPONENTS[0] as f32, 0.0];
+        }
+        let [first, last] = EXPONENTS;
+        let exponent = first + (last - first) * (done - FREE) / (1.0 - FREE);
+        [exponent as f32, self.regularisation as f32]
+    }
+}
+
+/// Returns `n` throws of a coin.
+fn coins(n: usize, rng: &mut ChaCha8Rng) -> impl Iterator<Item = bool> + use<> {
+    let words: Vec<u64> = (0..n.div_ceil(64)).map(|_| rng.next_u64()).collect();
+    (0..n).map(move |i| words[i / 64] >> (i % 64) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feeds() -> BlockFeeds {
+        let tensor = |value: f32| Tensor::from_f32(&[6, 2, 50], &vec![value; 600]);
+        let data = BlockData { quantized: tensor(1.0), float: tensor(2.0), target: tensor(3.0) };
+        BlockFeeds::new(&data, (4, vec![vec![4, 100]]), (100, 0.5), (7, 1)).unwrap()
+    }
+
+    #[test]
+    fn half_of_the_elements_are_those_of_the_student_and_half_are_quantized() {
+        let made = feeds().batch(3);
+        assert_eq!(made, feeds().batch(3));
+        assert_ne!(made, feeds().batch(4));
+        assert_eq!(made.iter().map(Tensor::shape).collect::<Vec<_>>(), [&[4, 2, 50][..], &[4, 2, 50], &[2], &[4, 100]]);
+        let values: Vec<Vec<f32>> = made.iter().map(|tensor| tensor.to_f32().unwrap()).collect();
+        for (values, pair) in [(&values[0], [1.0, 2.0]), (&values[3], [0.0, 1.0])] {
+            assert!(values.iter().all(|v| pair.contains(v)));
+            let first = values.iter().filter(|v| **v == pair[0]).count();
+            assert!((140..260).contains(&first), "{first} of 400");
+        }
+        assert!(values[1].iter().all(|&v| v == 3.0));
+    }
+
+    #[test]
+    fn rounding_is_free_first_and_then_ever_steeper() {
+        let found: Vec<[f32; 2]> = [0, 19, 20, 60, 99].map(|step| feeds().annealing(step)).to_vec();
+        assert_eq!(found[..3], [[20.0, 0.0], [20.0, 0.0], [20.0, 0.5]]);
+        assert!((found[3][0] - 11.0).abs() < 1e-4 && found[4][0] < 2.3, "{found:?}");
+    }
+}

@@ -1,0 +1,356 @@
+//! Block by block: a part of the student learns to compute what the same part of its teacher does, by which way each
+//! weight is rounded and by the steps of its quantizers.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::blocks::{Block, inputs_on, segment};
+use super::losses::{squares_by_channel, unsettled};
+use super::student::Role;
+use super::{Optimiser, Player, Student, Trained, TrainedVector, TrainingStep, fake_quantize, training_step};
+use crate::error::{Error, Result};
+use crate::expr::{Builder, Expr, Inlined, Lowering, inline};
+use crate::ir::{DType, Dim, Graph, Tensor};
+use crate::quant::{ChannelLayout, Grid, QuantizedTensor};
+
+/// The ends of the sigmoid that says how far up a weight is rounded (Nagel et al. 2020, equation 23).
+const STRETCH: [f32; 2] = [-0.1, 1.1];
+/// Losses that the state keeps.
+const LOSSES: usize = 20;
+/// How far a learning rate of 1 moves the ends of a grid, and what a bias changes in the results of its layer, in steps of
+/// the grid; it moves what rounds a weight by 1.
+const OTHERS: f32 = 1.0;
+/// A weight starts at most so near to one of its integers that gradients still move it.
+const EDGE: f32 = 0.01;
+
+/// What was settled in blocks before: it is trained once, where it is first read.
+#[derive(Clone, Debug, Default)]
+pub struct SettledParts {
+    grids: Vec<usize>,
+    weights: Vec<usize>,
+    biases: Vec<usize>,
+}
+
+/// A block of a student that is reconstructed.
+#[derive(Clone, Debug)]
+pub struct Reconstruction<'a> {
+    student: &'a Student,
+    /// The part of the student.
+    graph: Graph,
+    /// What is trained of the block by the index of its role: its place in `rounding`, `scales` or `biases`.
+    weights: BTreeMap<usize, TrainedWeight>,
+    /// By grid.
+    grids: BTreeMap<usize, usize>,
+    /// By place among what is trained of the student.
+    biases: BTreeMap<usize, usize>,
+    /// How far up each weight is rounded, before the sigmoid.
+    rounding: TrainedVector,
+    /// Logarithms of steps.
+    scales: TrainedVector,
+    shifts: TrainedVector,
+    /// Activations that are quantized, by name: some of their elements stay float while others are trained.
+    quantized: Vec<String>,
+}
+
+/// A weight that is rounded in training.
+#[derive(Clone, Debug)]
+struct TrainedWeight {
+    /// Its place among those of the block.
+    rounding: usize,
+    /// The place of its steps.
+    scale: usize,
+    /// The smaller of the two integers between which it is rounded, less the zero point.
+    lower: Vec<f32>,
+}
+
+impl<'a> Reconstruction<'a> {
+    /// Returns the reconstruction of `block`. Every weight starts between two neighbouring integers: at the place of the
+    /// float one, moved by `lean` (0 to 1) of the way to the integer that it is on. What is `settled` stays.
+    ///
+    /// # Errors
+    /// When the block does not belong to the student.
+    pub fn new(student: &'a Student, block: &Block, lean: f32, settled: &SettledParts) -> Result<Self> {
+        let mut made = Self {
+            student,
+            graph: segment(&student.graph, block)?,
+            weights: BTreeMap::new(),
+            grids: BTreeMap::new(),
+            biases: BTreeMap::new(),
+            rounding: TrainedVector::default(),
+            scales: TrainedVector::default(),
+            shifts: TrainedVector::default(),
+            quantized: Vec::new(),
+        };
+        let start = student.start();
+        let [values, steps] = [student.weights.layout.tensors(&start[0])?, student.scales.layout.tensors(&start[1])?];
+        let units = student.weights.layout.tensors(&student.weights.units())?;
+        for name in tensors(&made.graph) {
+            match student.roles.get(&name).copied() {
+                Some(Role::Activation(grid)) => {
+                    made.quantized.push(name);
+                    if !settled.grids.contains(&grid) && !made.grids.contains_key(&grid) {
+                        let place = made.add_scale(&steps[grid], &student.grids[grid])?;
+                        made.grids.insert(grid, place);
+                    }
+                }
+                Some(Role::Weight(weight, _)) if !settled.weights.contains(&weight) => {
+                    let quantized = &student.quantized[weight];
+                    let scale = made.add_scale(&steps[student.grids.len() + weight], &quantized.grid)?;
+                    let (lower, places) = between(quantized, &student.float_weight(weight)?, lean);
+                    let starts: Vec<f32> = places.into_iter().map(inverse_share).collect();
+                    let ones = vec![1.0; starts.len()];
+                    let rounding = made.rounding.add(&name, &quantized.shape, &starts, &ones)?;
+                    made.weights.insert(weight, TrainedWeight { rounding, scale, lower });
+                }
+                Some(Role::Bias(bias)) if !settled.biases.contains(&bias) => {
+                    let value = &values[bias].1;
+                    let units: Vec<f32> = units[bias].1.to_f32()?.iter().map(|unit| unit * OTHERS).collect();
+                    let place = made.shifts.add(&name, value.shape(), &value.to_f32()?, &units)?;
+                    made.biases.insert(bias, place);
+                }
+                _ => {}
+            }
+        }
+        Ok(made)
+    }
+
+    fn add_scale(&mut self, (name, start): &(String, Tensor), grid: &Grid) -> Result<usize> {
+        let start = start.to_f32()?;
+        let units: Vec<f32> = (0..start.len()).map(|channel| OTHERS / grid.farthest(channel)).collect();
+        self.scales.add(name, &[start.len()], &start, &units)
+    }
+
+    /// Returns what the following blocks find settled.
+    pub fn settles(&self, before: &SettledParts) -> SettledParts {
+        let mut all = before.clone();
+        all.grids.extend(self.grids.keys());
+        all.weights.extend(self.weights.keys());
+        all.biases.extend(self.biases.keys());
+        all
+    }
+
+    /// Returns the number of weights that are rounded here.
+    pub fn layers(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// Returns the part of the student, with an Identity at each place of a quantizer.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Returns the shapes of activations that are quantized, for a batch.
+    ///
+    /// # Errors
+    /// When one is not known.
+    pub fn masked(&self, batch: usize) -> Result<Vec<Vec<usize>>> {
+        self.quantized.iter().map(|name| shape_of(&self.graph, name, batch)).collect()
+    }
+
+    /// Returns the training step on a batch: fed are what it reads, `y`, `annealing` (the exponent and the weight of
+    /// [`unsettled`]), and a mask for each of [`Reconstruction::masked`].
+    ///
+    /// # Errors
+    /// An operator that cannot be differentiated or whose shape is not known, by node.
+    pub fn step(&self, batch: usize, lowering: &Lowering) -> Result<TrainingStep> {
+        let builder = Builder::new("reconstruction_step");
+        let inputs = inputs_on(&builder, &self.graph, batch)?;
+        let output = self.graph.outputs.iter().map(|&id| self.graph.name_of(id)).next().unwrap_or_default();
+        let y = builder.input("y", DType::F32, &shape_of(&self.graph, output, batch)?);
+        let annealing = builder.input("annealing", DType::F32, &[2]);
+        let shapes = self.masked(batch)?.into_iter().enumerate();
+        let masks: Vec<Expr> =
+            shapes.map(|(i, shape)| builder.input(&format!("mask_{i}"), DType::F32, &shape)).collect();
+        let vectors = [("rounding", &self.rounding), ("scales", &self.scales), ("shifts", &self.shifts)];
+        let vectors = vectors.into_iter().filter(|(_, vector)| !vector.layout.is_empty());
+        let vectors: Vec<(Expr, &TrainedVector)> =
+            vectors.map(|(name, v)| (builder.input(name, DType::F32, &[v.layout.len()]), v)).collect();
+        let parts = Parts::of(&vectors);
+        let inlined = self.forward(&builder, &inputs, (&parts, &masks))?;
+        let distance = squares_by_channel(inlined.outputs[0].cast(DType::F32), y);
+        let [exponent, weight] = [0, 1].map(|i| annealing.slice(0, i..i + 1).reshape(&[]));
+        let open = parts.shares.iter().map(|&share| unsettled(share, exponent)).reduce(|sum, next| sum + next);
+        let terms: Vec<(&'static str, Expr)> = open.into_iter().map(|open| ("unsettled", open)).collect();
+        let loss = open.map_or(distance, |open| distance + weight * open);
+        // What is open weighs nothing at first, and then more than all else.
+        let player = Player { loss, vectors: &vectors };
+        training_step(&[player], (distance, &terms), (optimiser(), LOSSES), lowering)
+    }
+
+    fn forward<'b>(
+        &self,
+        builder: &'b Builder,
+        inputs: &[Expr<'b>],
+        (parts, masks): (&Parts<'b>, &[Expr<'b>]),
+    ) -> Result<Inlined<'b>> {
+        let student = self.student;
+        let constant =
+            |name: &str, values: &[f32], shape: &[usize]| builder.constant(name, Tensor::from_f32(shape, values));
+        inline(builder, &self.graph, inputs, &mut |name, x| match student.roles.get(name).copied() {
+            None => x,
+            Some(Role::Activation(grid)) => {
+                let step = match self.grids.get(&grid) {
+                    Some(&place) => parts.steps[place],
+                    None => constant(name, &student.grids[grid].scale, &[student.grids[grid].scale.len()]),
+                };
+                let made = fake_quantize(x, step, &student.grids[grid]);
+                let mask = self.quantized.iter().position(|other| other == name).and_then(|i| masks.get(i));
+                mask.map_or(made, |&mask| x + mask * (made - x))
+            }
+            Some(Role::Weight(weight, _)) => {
+                let quantized = &student.quantized[weight];
+                let Some(trained) = self.weights.get(&weight) else {
+                    return constant(name, &quantized.dequantize(), &quantized.shape);
+                };
+                let lower = constant(name, &trained.lower, &quantized.shape);
+                let bounds = quantized.grid.levels(0);
+                let level = (lower + parts.shares[trained.rounding]).clip(bounds.0, bounds.1);
+                level * along(parts.steps[trained.scale], quantized)
+            }
+            Some(Role::Bias(bias)) => self.biases.get(&bias).map_or(x, |&place| parts.shifts[place]),
+        })
+    }
+
+    /// Puts what the state of a step stands for into `trained`.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] naming a step that is no positive number.
+    pub fn read_out(&self, step: &TrainingStep, state: &[Tensor], trained: &mut Trained) -> Result<()> {
+        let vector = |name: &str, vector: &TrainedVector| -> Result<Vec<(String, Tensor)>> {
+            if vector.layout.is_empty() {
+                return Ok(Vec::new());
+            }
+            vector.layout.tensors(&state[step.place(name)?])
+        };
+        let steps = vector("scales", &self.scales)?;
+        let scale = |place: usize| -> Result<Vec<f32>> {
+            let scale: Vec<f32> = steps[place].1.to_f32()?.into_iter().map(libm::expf).collect();
+            match scale.iter().find(|step| !step.is_normal()) {
+                None => Ok(scale),
+                Some(step) => {
+                    let message = format!("the step of \"{}\" became {step}; lower the learning rate", steps[place].0);
+                    Err(Error::runtime("training", message))
+                }
+            }
+        };
+        for (&grid, &place) in &self.grids {
+            trained.activations[grid].scale = scale(place)?;
+        }
+        let rounding = vector("rounding", &self.rounding)?;
+        for (&weight, TrainedWeight { rounding: place, scale: steps, lower }) in &self.weights {
+            let shares = rounding[*place].1.to_f32()?.into_iter().map(share);
+            trained.weights[weight] = rounded(&self.student.quantized[weight], scale(*steps)?, lower, shares);
+        }
+        let shifts = vector("shifts", &self.shifts)?;
+        for (name, value) in shifts {
+            trained.biases.retain(|(other, _)| *other != name);
+            trained.biases.push((name, value));
+        }
+        Ok(())
+    }
+}
+
+/// What is trained of a block, as expressions.
+struct Parts<'b> {
+    /// How far up each weight is rounded, 0 to 1.
+    shares: Vec<Expr<'b>>,
+    steps: Vec<Expr<'b>>,
+    shifts: Vec<Expr<'b>>,
+}
+
+impl<'b> Parts<'b> {
+    fn of(vectors: &[(Expr<'b>, &TrainedVector)]) -> Self {
+        let split = |name: &str, of: &dyn Fn(Expr<'b>) -> Expr<'b>| {
+            let found = vectors.iter().find(|(vector, _)| vector.name() == name);
+            found.map_or(Vec::new(), |(vector, trained)| trained.layout.split(of(*vector)))
+        };
+        let [lo, hi] = STRETCH;
+        Self {
+            shares: split("rounding", &|v| (v.sigmoid() * (hi - lo) + lo).clip(0.0, 1.0)),
+            steps: split("scales", &|v| v.exp()),
+            shifts: split("shifts", &|v| v),
+        }
+    }
+}
+
+/// Returns what the sigmoid makes of `v`.
+fn share(v: f32) -> f32 {
+    let [lo, hi] = STRETCH;
+    ((hi - lo) / (1.0 + libm::expf(-v)) + lo).clamp(0.0, 1.0)
+}
+
+/// Returns what the sigmoid makes `share` of.
+fn inverse_share(share: f32) -> f32 {
+    let [lo, hi] = STRETCH;
+    -libm::logf((hi - lo) / (share - lo) - 1.0)
+}
+
+/// Returns for each weight the smaller of two neighbouring integers (less its zero point) and where between them it
+/// starts, 0 to 1. One of the two is the integer that it is on.
+fn between(quantized: &QuantizedTensor, floats: &[f32], lean: f32) -> (Vec<f32>, Vec<f32>) {
+    let layout = ChannelLayout::along(&quantized.shape, quantized.grid.scheme.axis);
+    let one = |(i, &w): (usize, &f32)| {
+        let channel = layout.channel(i);
+        #[allow(clippy::cast_precision_loss)]
+        let own = (quantized.integer(i) - quantized.grid.zero_point[channel]) as f32;
+        let (lo, hi) = quantized.grid.levels(channel);
+        let exact = (w / quantized.grid.scale[channel]).clamp(own - 1.0, own + 1.0);
+        let lower = (if exact < own { own - 1.0 } else { own }).clamp(lo, (hi - 1.0).max(lo));
+        let place = exact - lower + lean * (own - exact);
+        (lower, place.clamp(EDGE, 1.0 - EDGE))
+    };
+    floats.iter().enumerate().map(one).unzip()
+}
+
+fn rounded(
+    before: &QuantizedTensor,
+    scale: Vec<f32>,
+    lower: &[f32],
+    shares: impl Iterator<Item = f32>,
+) -> QuantizedTensor {
+    let grid = Grid { scale, ..before.grid.clone() };
+    let layout = ChannelLayout::along(&before.shape, grid.scheme.axis);
+    let (q_min, q_max) = grid.scheme.int_range();
+    let byte = |((i, lower), share): ((usize, &f32), f32)| {
+        #[allow(clippy::cast_possible_truncation)]
+        let level = (lower + share.round()) as i32 + grid.zero_point[layout.channel(i)];
+        level.clamp(q_min, q_max).to_le_bytes()[0]
+    };
+    let bytes: Vec<u8> = lower.iter().enumerate().zip(shares).map(byte).collect();
+    QuantizedTensor { shape: before.shape.clone(), bytes: bytes.into(), grid }
+}
+
+/// Returns the steps of a weight in a shape that multiplies it.
+fn along<'b>(steps: Expr<'b>, quantized: &QuantizedTensor) -> Expr<'b> {
+    let mut shape = vec![1; quantized.shape.len()];
+    if let Some(axis) = quantized.grid.scheme.axis {
+        shape[axis] = steps.len();
+    }
+    steps.reshape(&shape)
+}
+
+/// Returns the names of all tensors of a part, in the order of its nodes.
+fn tensors(graph: &Graph) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let mut seen = HashSet::new();
+    for id in graph.nodes.iter().flat_map(|node| node.inputs.iter().chain(&node.outputs)).flatten() {
+        if seen.insert(*id) {
+            names.push(graph.name_of(*id).to_owned());
+        }
+    }
+    names
+}
+
+fn shape_of(graph: &Graph, name: &str, batch: usize) -> Result<Vec<usize>> {
+    let dims = graph.find(name).and_then(|id| graph.value(id).shape.clone()).unwrap_or_default();
+    let rest: Option<Vec<usize>> = dims.iter().skip(1).map(Dim::known).collect();
+    match rest {
+        Some(rest) if !dims.is_empty() => Ok([vec![batch], rest].concat()),
+        _ => {
+            Err(Error::shape(format!("tensor \"{name}\""), "its dimensions are not known; fix them with --input-shape"))
+        }
+    }
+}
+
+fn optimiser() -> Optimiser {
+    Optimiser::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decoupled: false }
+}
