@@ -42,6 +42,7 @@ fn measure(model: &Path, bits: &str, folder: &Path) -> Result<(), Box<dyn std::e
     let output = folder.join("quantized.onnx");
     let mut command = Command::new(env!("CARGO_BIN_EXE_dfq-onnx"));
     command.args(["quantize".as_ref(), model.as_os_str(), "--bits".as_ref(), bits.as_ref()]);
+    command.args(["--effort", "fast"]);
     command.args(["-o".as_ref(), output.as_os_str()]).stdout(Stdio::null());
     let started = Instant::now();
     let mut child = command.spawn()?;

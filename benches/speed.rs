@@ -46,7 +46,10 @@ fn measure(model: &Path, folder: &Path, runs: u32) -> Result<()> {
         return Ok(());
     }
     let quantized: PathBuf = folder.join("quantized.onnx");
-    program(&["quantize", "--target", "ort-cpu", "--samples", "8"], &[model, "-o".as_ref(), &quantized])?;
+    program(
+        &["quantize", "--effort", "fast", "--target", "ort-cpu", "--samples", "8"],
+        &[model, "-o".as_ref(), &quantized],
+    )?;
     let audit = program(&["audit", "--format", "json"], &[&quantized])?;
     let times = program(&["bench", "--format", "json", "--runs", &runs.to_string()], &[model, &quantized])?;
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);

@@ -21,7 +21,7 @@ use crate::error::Result;
 use crate::observe::Observer;
 use crate::onnx::{self, Draft};
 use crate::plan::Policy;
-use crate::report::{self, Data, Ranking, Report, SCHEMA_VERSION};
+use crate::report::{self, Data, Ranking, Report, SCHEMA_VERSION, Warning};
 use crate::runtime::{Engines, machine::lacks_vnni};
 use crate::sensitivity::{AutoBits, Labelled, choose_bits, rank};
 
@@ -41,10 +41,11 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     clock.stage("normalise")?;
     let prepared = prepare(&loaded, config, engines)?;
 
-    let (given, mut made) = (given(&prepared, config)?, None);
+    let (given, mut made, mut untrained) = (given(&prepared, config)?, None, None);
     if given.is_none() && (config.ranges == Ranges::Synthetic || config.recipe.wants_images) {
         clock.stage("synthesise")?;
-        made = Some(synthesis(&prepared, config, engines, clock.observer())?);
+        let found = synthesis(&prepared, config, engines, clock.observer());
+        made = config.unless_untrainable(found, &mut untrained)?;
     }
     let images = given.as_deref().or(made.as_ref().map(|made| made.inputs.as_slice()));
     let images = images.filter(|inputs| !inputs.is_empty());
@@ -67,9 +68,14 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     let mut solved = solve((&prepared, images), &policy, config, engines)?;
 
     let mut training = Vec::new();
-    if !config.stages.is_empty() {
+    if !config.stages.is_empty() && untrained.is_none() {
         clock.stage("train")?;
-        training = train(&mut solved, (&prepared, images, made.as_ref()), config, engines, clock.observer())?;
+        let before = solved.clone();
+        let found = train(&mut solved, (&prepared, images, made.as_ref()), config, engines, clock.observer());
+        training = config.unless_untrainable(found, &mut untrained)?.unwrap_or_default();
+        if untrained.is_some() {
+            solved = before;
+        }
     }
 
     let mut sensitivity = None;
@@ -85,6 +91,7 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     report.auto_bits = auto_bits.map(|chosen| AutoBits { stored: report::stored_bits(&report.layers), ..chosen });
     report.sensitivity = sensitivity;
     report.warnings.extend(report::training_warnings(&training, config.output.is_none()));
+    report.warnings.extend(untrained.map(|reason| Warning::NotTrained { reason }));
     report.training = training;
     report.data = config.data.as_ref().zip(given).map(|((path, _), inputs)| Data::of(path, &inputs));
     report.synthesis = made.map(|made| made.report);

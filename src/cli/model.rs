@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::arguments::{SampleArguments, input_shape};
-use super::plan::PlanArguments;
+use super::plan::{Effort, PlanArguments};
 use super::preprocess::InputArguments;
 use crate::data::Preprocess;
 use crate::pipeline::Config;
@@ -47,14 +47,16 @@ impl ModelArguments {
         self.input.preprocess()
     }
 
-    /// Returns what these flags say, with nothing written and nothing asked for beside.
+    /// Returns what these flags say, with the recipe of `default` where none is named, with nothing written and nothing asked
+    /// for beside.
     ///
     /// # Errors
     /// When there is no recipe of the name that was typed.
-    pub(super) fn config(&self) -> anyhow::Result<Config> {
-        let recipe = self.plan.recipe()?;
+    pub(super) fn config(&self, default: Effort) -> anyhow::Result<Config> {
+        let recipe = self.plan.recipe(default)?;
         Ok(Config {
             recipe,
+            trains_where_it_can: self.plan.leaves_recipe_open(),
             stages: self.plan.stages(recipe)?,
             synthesis: synthesis::Options { images: recipe.effort.images, ..synthesis::Options::default() },
             policy: self.plan.policy(),

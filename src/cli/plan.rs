@@ -26,9 +26,10 @@ pub(super) struct PlanArguments {
     /// Weights of 7 bits at most, for x86 processors without VNNI, whose kernels saturate at 8
     #[arg(long)]
     reduce_range: bool,
-    /// How much work to spend: fast needs no training, balanced takes minutes, max a multiple of that
-    #[arg(long, default_value = "fast")]
-    effort: Effort,
+    /// How much work to spend: fast needs no training, balanced takes minutes, max a multiple of that [default: balanced
+    /// for quantize, without training where the model cannot be trained; fast for sensitivity]
+    #[arg(long, value_name = "EFFORT", conflicts_with = "recipe")]
+    effort: Option<Effort>,
     /// Recipe by name [default: the best that --effort allows]
     #[arg(long, value_name = "NAME")]
     recipe: Option<String>,
@@ -62,7 +63,7 @@ pub(super) struct PlanArguments {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Effort {
+pub(super) enum Effort {
     /// Analytic, no training.
     Fast,
     /// Images are made for the network, and it is trained on them: minutes.
@@ -80,17 +81,22 @@ impl PlanArguments {
         })
     }
 
-    /// Returns the recipe that was named, else the best one.
+    /// Returns the recipe that was named, else the best one with the effort that was, else that with `default`.
     ///
     /// # Errors
     /// When there is none of this name.
-    pub(super) fn recipe(&self) -> Result<&'static Recipe> {
-        match (&self.recipe, self.effort) {
+    pub(super) fn recipe(&self, default: Effort) -> Result<&'static Recipe> {
+        match (&self.recipe, self.effort.unwrap_or(default)) {
             (Some(name), _) => recipes::find(name),
             (None, Effort::Fast) => Ok(&RECIPES[0]),
             (None, Effort::Balanced) => recipes::find("cascade"),
             (None, Effort::Max) => recipes::find("cascade-max"),
         }
+    }
+
+    /// Returns whether nobody named a recipe or an effort.
+    pub(super) fn leaves_recipe_open(&self) -> bool {
+        self.recipe.is_none() && self.effort.is_none() && self.stages.is_empty()
     }
 
     /// Returns the stages of training that were named, else those of `recipe`.

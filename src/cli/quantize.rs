@@ -7,6 +7,7 @@ use clap::Args;
 use super::arguments::{EngineArguments, ThresholdArguments, limit};
 use super::destination::{destinations, weights_beside, write_whole};
 use super::model::ModelArguments;
+use super::plan::Effort;
 use super::progress::Reporter;
 use super::training::TrainingArguments;
 use super::{Format, missed, print, say};
@@ -14,6 +15,7 @@ use crate::error::Result;
 use crate::pipeline::{Config, Ranges, quantize};
 use crate::report::{Report, render};
 use crate::sensitivity::{CANDIDATES, Request};
+use crate::synthesis;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -36,6 +38,9 @@ pub(super) struct Arguments {
     /// of the names of the model's inputs are taken as they are, images by --mean, --std, --scale and --layout
     #[arg(long, value_name = "FILE", conflicts_with = "ranges")]
     data: Option<PathBuf>,
+    /// Images to make for the network, where the recipe or --ranges wants any [default: 256, 1024 with --effort max]
+    #[arg(long, value_name = "N", conflicts_with = "data", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    images: Option<u32>,
     /// What ranges of activations come from
     #[arg(long, value_enum, default_value_t = Ranges::Analytic)]
     ranges: Ranges,
@@ -67,7 +72,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let (output, report_path) = outputs(arguments)?;
-    let config = arguments.model.config()?;
+    let config = arguments.model.config(Effort::Balanced)?;
     let config = Config {
         training: match arguments.ranges {
             Ranges::Analytic => arguments.training.settings(config.recipe)?,
@@ -77,6 +82,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         output: (!arguments.dry_run).then_some(output),
         auto_bits: arguments.auto_bits.map(|average| Request { average, candidates: candidates(arguments) }),
         sensitivity: arguments.sensitivity,
+        synthesis: synthesis::Options { images: images(arguments, config.synthesis.images)?, ..config.synthesis },
         data: arguments.data.clone().map(|file| (file, arguments.model.preprocess())),
         ranges: arguments.ranges,
         thresholds: arguments.thresholds.thresholds(),
@@ -112,6 +118,10 @@ fn outputs(arguments: &Arguments) -> crate::Result<(PathBuf, PathBuf)> {
     }
     let [output, report, _] = destinations(model, [&output, &report, &weights_beside(&output)])?;
     Ok((output, report))
+}
+
+fn images(arguments: &Arguments, usual: usize) -> anyhow::Result<usize> {
+    Ok(arguments.images.map(usize::try_from).transpose()?.unwrap_or(usual))
 }
 
 fn candidates(arguments: &Arguments) -> Vec<u32> {

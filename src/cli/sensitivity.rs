@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::arguments::EngineArguments;
 use super::model::ModelArguments;
+use super::plan::Effort;
 use super::progress::Reporter;
 use super::{Format, print};
 use crate::pipeline::rank_layers;
@@ -24,7 +25,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    let config = arguments.model.config()?;
+    let config = arguments.model.config(Effort::Fast)?;
     let engines = arguments.engine.start()?;
     let mut ranking = rank_layers(&config, &engines, &mut Reporter::start()?)?;
     if let Some(top) = arguments.top {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::data::Preprocess;
+use crate::error::{Error, Result};
 use crate::plan::Policy;
 use crate::recipes::{RECIPES, Recipe, Stage};
 use crate::sensitivity;
@@ -18,6 +19,8 @@ pub struct Config {
     pub output: Option<PathBuf>,
     /// How grids and integers are found.
     pub recipe: &'static Recipe,
+    /// Whether a model that cannot be trained is quantized all the same, with a warning.
+    pub trains_where_it_can: bool,
     /// How what was found is trained.
     pub stages: Vec<&'static Stage>,
     /// What goes where.
@@ -66,12 +69,25 @@ pub enum Ranges {
 }
 
 impl Config {
+    /// Returns what training made; nothing, with the reason in `untrained`, where the model or the machine does not allow it
+    /// and nobody asked for it.
+    pub(super) fn unless_untrainable<T>(&self, made: Result<T>, untrained: &mut Option<String>) -> Result<Option<T>> {
+        match made {
+            Err(reason @ (Error::Unsupported { .. } | Error::Resources(_))) if self.trains_where_it_can => {
+                *untrained = Some(reason.to_string());
+                Ok(None)
+            }
+            made => made.map(Some),
+        }
+    }
+
     /// Returns what is done with a model by default: no file is written, and what is quantized has 8 bits.
     pub fn of_model(model: &Path) -> Self {
         Self {
             model: model.to_owned(),
             output: None,
             recipe: &RECIPES[0],
+            trains_where_it_can: false,
             stages: RECIPES[0].stages.to_vec(),
             policy: Policy::default(),
             auto_bits: None,

@@ -64,6 +64,11 @@ pub enum Warning {
         /// Those that lie between layers and outputs.
         operators: Vec<String>,
     },
+    /// The model was quantized without training.
+    NotTrained {
+        /// Why.
+        reason: String,
+    },
     /// The loss diverged, and steps were taken back.
     TrainingDiverged {
         /// Steps that were done each time.
@@ -183,6 +188,9 @@ impl std::fmt::Display for Warning {
                  without training",
                 operators.join(", ")
             ),
+            Self::NotTrained { reason } => {
+                write!(f, "the model was quantized without training, as by --effort fast: {reason}")
+            }
             Self::TrainingDiverged { steps } => {
                 let at: Vec<String> = steps.iter().map(ToString::to_string).collect();
                 write!(

@@ -2,6 +2,7 @@
 //! what cannot be trained is refused with a word.
 
 mod bowl;
+mod cascade;
 mod command;
 mod data;
 mod divergence;

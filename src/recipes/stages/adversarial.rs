@@ -2,12 +2,12 @@
 //! that were made before (Choi et al. 2020).
 
 use super::StageReport;
-use super::distil::distillation;
+use super::distil::{distillation, trained};
 use crate::error::Result;
 use crate::recipes::training::{Planned, Rival, Training};
 use crate::recipes::{Effort, Solved};
 use crate::synthesis::Adversary;
-use crate::train::{Schedule, fitting_batch, read_out};
+use crate::train::{Schedule, fitting_batch};
 
 const NAME: &str = "adversarial";
 /// Fresh images of a step, and as many stored ones.
@@ -40,9 +40,9 @@ pub(super) fn adversarial(effort: &Effort, solved: &mut Solved, training: &mut T
     let mut feed = |step| Ok([game.feeds((seed, CHANCE, step)), deal(step)?].concat());
     let key = format!("{:?}", distillation.objective);
     let (state, descent) = training.descend(&planned, &step, (solved, &key), &mut feed)?;
-    let vectors = [state[step.place("weights")?].clone(), state[step.place("scales")?].clone()];
-    let trained = read_out(distillation.student(), training.teacher.engine, &vectors)?;
-    solved.settle(trained)?;
+    if descent.steps > 0 {
+        solved.settle(trained(&distillation, &step, &state, training.teacher.engine)?)?;
+    }
     report.blocked.clone_from(&distillation.targets().blocked);
     report.descents.push(descent);
     Ok(report)

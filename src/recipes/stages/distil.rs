@@ -2,10 +2,14 @@
 
 use super::StageReport;
 use crate::error::Result;
+use crate::ir::Tensor;
 use crate::recipes::training::{Planned, Training};
 use crate::recipes::{Effort, Solved};
+use crate::runtime::Engine;
 use crate::sensitivity::{Part, partly_quantized};
-use crate::train::{Distillation, Objective, Schedule, Student, blocks, fitting_batch, read_out, targets};
+use crate::train::{
+    Distillation, Objective, Schedule, Student, Trained, TrainingStep, blocks, fitting_batch, read_out, targets,
+};
 
 const NAME: &str = "distil";
 const BATCH: usize = 64;
@@ -24,6 +28,17 @@ pub(super) fn distillation(solved: &Solved) -> Result<Distillation> {
     distillation.objective = OBJECTIVE;
     distillation.features = blocks.into_iter().rev().skip(1).map(|block| block.output).collect();
     Ok(distillation)
+}
+
+/// Returns what the state behind the steps of a distillation stands for.
+pub(super) fn trained(
+    distillation: &Distillation,
+    step: &TrainingStep,
+    state: &[Tensor],
+    engine: &dyn Engine,
+) -> Result<Trained> {
+    let vectors = [state[step.place("weights")?].clone(), state[step.place("scales")?].clone()];
+    read_out(distillation.student(), engine, &vectors)
 }
 
 pub(super) fn distil(effort: &Effort, solved: &mut Solved, training: &mut Training) -> Result<StageReport> {
@@ -45,9 +60,9 @@ pub(super) fn distil(effort: &Effort, solved: &mut Solved, training: &mut Traini
     let mut deal = training.dealer(batch)?;
     let key = format!("{OBJECTIVE:?}");
     let (state, report) = training.descend(&planned, &step, (solved, &key), &mut deal)?;
-    let vectors = [state[step.place("weights")?].clone(), state[step.place("scales")?].clone()];
-    let trained = read_out(distillation.student(), training.teacher.engine, &vectors)?;
-    solved.settle(trained)?;
+    if report.steps > 0 {
+        solved.settle(trained(&distillation, &step, &state, training.teacher.engine)?)?;
+    }
     let blocked = distillation.targets().blocked.clone();
     Ok(StageReport { blocked, descents: vec![report], ..StageReport::new(NAME, training.samples()) })
 }

@@ -25,12 +25,19 @@ impl Ran {
 }
 
 /// Returns the program, about to run in `folder` with the words of `arguments`; `{fixtures}` is replaced.
-pub fn program(folder: &Path, arguments: &str) -> Command {
+pub fn as_typed(folder: &Path, arguments: &str) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("dfq-onnx"));
     let fixtures = fixture("").display().to_string();
     command.args(arguments.split_whitespace().map(|word| word.replace("{fixtures}/", &fixtures)));
     command.current_dir(folder).env_remove("DFQ_ONNX_LOG");
     command
+}
+
+/// Returns the same, but that models are quantized without training, which takes minutes, where no recipe is named.
+pub fn program(folder: &Path, arguments: &str) -> Command {
+    let named = ["--recipe", "--effort", "--stages"].iter().any(|flag| arguments.contains(flag));
+    let is_fast = arguments.starts_with("quantize") && !named;
+    as_typed(folder, &format!("{arguments}{}", if is_fast { " --effort fast" } else { "" }))
 }
 
 /// Returns what `program(folder, arguments)` did.

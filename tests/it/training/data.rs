@@ -83,7 +83,7 @@ fn inputs_that_do_not_fit_are_refused() {
             2,
             &["\"distill\"", "reconstruct, distil, adversarial"],
         ),
-        ("stages without training", "--stages distil", 2, &["\"fast\" does not train"]),
+        ("stages without training", "--effort fast --stages distil", 2, &["\"fast\" does not train"]),
     ];
     let mut failed = Vec::new();
     for (name, flags, code, words) in cases {
