@@ -20,6 +20,7 @@ use crate::emit::emit;
 use crate::error::Result;
 use crate::observe::Observer;
 use crate::onnx::{self, Draft};
+use crate::passes;
 use crate::plan::Policy;
 use crate::report::{self, Data, Ranking, Report, SCHEMA_VERSION, Warning};
 use crate::runtime::{Engines, machine::lacks_vnni};
@@ -85,7 +86,8 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     }
 
     clock.stage("emit")?;
-    let quantized = emit(&solved.student, &solved.plan, &solved.solution)?;
+    let mut quantized = emit(&solved.student, &solved.plan, &solved.solution)?;
+    prepared.batch.map(|batch| passes::fix_batch(&mut quantized, batch)).transpose()?;
     let samples = samples(&solved.student, config);
     let mut report = describe(config, engines, (&loaded.original, prepared), (solved, &quantized))?;
     report.auto_bits = auto_bits.map(|chosen| AutoBits { stored: report::stored_bits(&report.layers), ..chosen });

@@ -14,7 +14,7 @@ pub(super) struct TrainingArguments {
     /// Steps of training
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
-    /// Samples of a step of training [default: 64, or as many as memory allows]
+    /// Samples of a step of training [default: 32, or as many as memory allows]
     #[arg(long, value_name = "N", value_parser = batch)]
     batch: Option<usize>,
     /// The learning rate that training begins with: how far a step moves a weight, in steps of its grid

@@ -39,6 +39,8 @@ pub(super) struct Prepared {
     /// How many tensors' statistics came in a file of their own.
     pub given: usize,
     pub input: InputStatistics,
+    /// The batch that the model fixes, where the student's is free.
+    pub batch: Option<usize>,
     pub passes: Vec<(&'static str, usize)>,
 }
 
@@ -61,6 +63,7 @@ pub(super) fn prepare(loaded: &Loaded, config: &Config, engines: &Engines) -> Re
     let mut guess = guess_input(&student, &norms);
     passes.extend(passes::fold(&mut student)?);
     raise_opset(&mut student, config.policy.target.choices().opset)?;
+    let batch = student.fixed_batch().filter(|_| passes::free_batch(&mut student) > 0);
     let place = config.statistics.as_ref().map_or(String::new(), |path| path.display().to_string());
     let given = place_statistics(&student, &loaded.statistics, &place)?;
     if guess.source == InputSource::Assumed {
@@ -71,7 +74,7 @@ pub(super) fn prepare(loaded: &Loaded, config: &Config, engines: &Engines) -> Re
     let (batch_norms, given_count) = (norms.len(), given.len());
     norms.retain(|norm| given.iter().all(|g| g.output != norm.output));
     norms.extend(given);
-    Ok(Prepared { student, norms, batch_norms, given: given_count, input, passes })
+    Ok(Prepared { student, norms, batch_norms, given: given_count, input, batch, passes })
 }
 
 /// Returns the inputs that the user handed over, if any; labels beside them are not read.

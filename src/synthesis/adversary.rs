@@ -20,46 +20,44 @@ const GENERATOR_RATE: f32 = 0.2;
 pub struct Adversary<'a> {
     making: Making,
     distillation: &'a Distillation,
-    /// The generator of the fresh images of a step.
-    generator: Generator,
-    fresh: usize,
+    /// What the generator starts from.
+    maker: Maker,
     /// Latents that are mixed, one image after the other, and what classes multiply them by.
     latents: (Vec<f32>, Vec<f32>),
-    classes: Option<usize>,
 }
 
 impl<'a> Adversary<'a> {
-    /// Returns the game of `distillation` against what `maker` became, which makes `fresh` images a step.
+    /// Returns the game of `distillation` against what `maker` became.
     ///
     /// # Errors
-    /// When the maker is not a generator of such images.
-    pub fn new(making: Making, distillation: &'a Distillation, maker: &Maker, fresh: usize) -> Result<Self> {
-        let sizes = (fresh, making.subject.macs);
-        let mut generator = Generator::fresh((&making.subject.form, &making.input), sizes, maker.classes, (0, 0))?;
-        generator.weights.begin_with(&maker.weights)?;
-        generator.weights.move_alike(GENERATOR_RATE);
+    /// When the maker's latents cannot be read.
+    pub fn new(making: Making, distillation: &'a Distillation, maker: Maker) -> Result<Self> {
         let mut latents = maker.latents.to_f32()?;
         let of_classes = maker.classes.map_or(0, |classes| classes * Generator::LATENTS);
         let of_classes = latents.split_off(latents.len().saturating_sub(of_classes));
-        Ok(Self { making, distillation, generator, fresh, latents: (latents, of_classes), classes: maker.classes })
+        Ok(Self { making, distillation, maker, latents: (latents, of_classes) })
     }
 
-    /// Returns the step on as many fresh images and `stored` other inputs. The student descends how far it is from the
+    /// Returns the step on `batch` fresh images and as many other inputs. The student descends how far it is from the
     /// teacher on both; the generator descends the loss of its images less how far the student is from the teacher on
-    /// them. Fed are what [`Adversary::feeds`] gives, then the stored inputs.
+    /// them. Fed are what [`Adversary::feeds`] gives, then the other inputs.
     ///
     /// # Errors
     /// As [`Making::step`] and [`Distillation::step`].
-    pub fn step(&self, stored: usize, lowering: &Lowering) -> Result<TrainingStep> {
+    pub fn step(&self, batch: usize, lowering: &Lowering) -> Result<TrainingStep> {
         let builder = Builder::new("adversarial_step");
-        let Self { making, distillation, generator, .. } = self;
+        let Self { making, distillation, maker, .. } = self;
+        let form = (&making.subject.form, &making.input);
+        let mut generator = Generator::fresh(form, (batch, making.subject.macs), maker.classes, (0, 0))?;
+        generator.weights.begin_with(&maker.weights)?;
+        generator.weights.move_alike(GENERATOR_RATE);
         let weights = builder.input("generator", DType::F32, &[generator.weights.layout.len()]);
         let latents = builder.input("latents", DType::F32, &[generator.latents.layout.len()]);
-        let labels = self.classes.map(|classes| builder.input("labels", DType::F32, &[self.fresh, classes]));
-        let images = making.made(generator, (weights, latents), labels);
+        let labels = maker.classes.map(|classes| builder.input("labels", DType::F32, &[batch, classes]));
+        let images = making.made(&generator, (weights, latents), labels);
         let seen = making.shifted(&builder, images);
         let teacher = making.network(&builder, seen, false)?;
-        let stored = distillation.compared(&builder, stored)?;
+        let stored = distillation.compared(&builder, batch)?;
         let student = distillation.student();
         let [(student_weights, _), (scales, _)] = stored.vectors;
         let answers = student.forward(&builder, &making.inputs(&builder, seen), (student_weights, scales))?;
@@ -80,14 +78,14 @@ impl<'a> Adversary<'a> {
         training_step(&players, (stored.loss, &[("fresh", fresh), ("looks", looks)]), kept, lowering)
     }
 
-    /// Returns what is fed in `step` of a game before the stored inputs: latents between those of two images that were
+    /// Returns what is fed in `step` of a game before the other inputs: latents between those of two images that were
     /// found, and how images are mirrored and shifted.
-    pub fn feeds(&self, (seed, game, step): (u64, u64, u64)) -> Vec<Tensor> {
+    pub fn feeds(&self, batch: usize, (seed, game, step): (u64, u64, u64)) -> Vec<Tensor> {
         let mut rng = chance(seed, game, step);
         let (rows, of_classes) = &self.latents;
         let row = |i: usize| &rows[i * Generator::LATENTS..(i + 1) * Generator::LATENTS];
-        let mut latents = Vec::with_capacity(self.fresh * Generator::LATENTS + of_classes.len());
-        for _ in 0..self.fresh {
+        let mut latents = Vec::with_capacity(batch * Generator::LATENTS + of_classes.len());
+        for _ in 0..batch {
             let pair = index::sample(&mut rng, rows.len() / Generator::LATENTS, 2);
             let angle = rng.random_range(0.0..std::f32::consts::FRAC_PI_2);
             // As long as latents are.
@@ -96,10 +94,10 @@ impl<'a> Adversary<'a> {
         }
         latents.extend(of_classes);
         let mut feeds = vec![Tensor::from_f32(&[latents.len()], &latents)];
-        if let Some(classes) = self.classes {
-            let mut ones = vec![0.0; self.fresh * classes];
-            (0..self.fresh).for_each(|i| ones[i * classes + rng.random_range(0..classes)] = 1.0);
-            feeds.push(Tensor::from_f32(&[self.fresh, classes], &ones));
+        if let Some(classes) = self.maker.classes {
+            let mut ones = vec![0.0; batch * classes];
+            (0..batch).for_each(|i| ones[i * classes + rng.random_range(0..classes)] = 1.0);
+            feeds.push(Tensor::from_f32(&[batch, classes], &ones));
         }
         feeds.extend(self.making.moves(&mut rng));
         feeds

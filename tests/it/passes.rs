@@ -1,5 +1,6 @@
 //! What each graph pass makes of a graph, that the outputs stay, and what it leaves alone.
 
+mod batch;
 mod batch_norm;
 mod folding;
 mod fusing;

@@ -7,6 +7,7 @@ mod adversarial;
 mod distil;
 mod held_out;
 mod reconstruct;
+mod whole;
 
 use serde::Serialize;
 
@@ -15,6 +16,8 @@ pub use held_out::HeldOut;
 use super::training::{DescentReport, Training};
 use super::{Effort, Solved};
 use crate::error::{Error, Result};
+use crate::ir::Graph;
+use crate::train::{Block, Student, blocks, targets};
 
 /// A stage of training.
 pub struct Stage {
@@ -83,6 +86,12 @@ pub fn find_stages(names: &[String]) -> Result<Vec<&'static Stage>> {
         })
     };
     names.iter().map(find).collect()
+}
+
+/// Returns the blocks of a student of the float network.
+fn blocks_of(float: &Graph, student: &Student) -> Vec<Block> {
+    let target = targets(float).tensors.into_iter().next().and_then(|target| student.graph().find(&target.tensor));
+    target.map_or(Vec::new(), |target| blocks(student.graph(), target))
 }
 
 /// Runs `stages` one after the other and keeps what each made where it did good.

@@ -2,7 +2,7 @@
 //! weights are rounded (AdaRound; Nagel et al. 2020), the steps of its quantizers (LSQ; Esser et al. 2020) and its biases,
 //! while some elements stay float by chance (QDrop; Wei et al. 2022).
 
-use super::StageReport;
+use super::{StageReport, blocks_of};
 use crate::error::Result;
 use crate::ir::{Graph, Tensor};
 use crate::recipes::training::{Images, Planned, Training};
@@ -10,8 +10,8 @@ use crate::recipes::{Effort, Solved};
 use crate::runtime::{Engine, SessionOptions};
 use crate::sensitivity::{Part, partly_quantized};
 use crate::train::{
-    Block, BlockData, BlockFeeds, Reconstruction, Schedule, SettledParts, Student, Trained, TrainingStep, blocks,
-    fitting_batch, segment, targets,
+    Block, BlockData, BlockFeeds, Reconstruction, Schedule, SettledParts, Student, Trained, TrainingStep,
+    fitting_batch, segment,
 };
 
 const NAME: &str = "reconstruct";
@@ -32,8 +32,7 @@ const CHANCE: u64 = 0x7265_636f_6e73_7472;
 pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, training: &mut Training) -> Result<StageReport> {
     let float = partly_quantized(solved, &Part::of(&solved.plan, false))?;
     let whole = student_of(solved)?;
-    let target = targets(&float).tensors.into_iter().next().and_then(|target| whole.graph().find(&target.tensor));
-    let blocks = target.map_or(Vec::new(), |target| blocks(whole.graph(), target));
+    let blocks = blocks_of(&float, &whole);
     let samples = samples_within(whole.graph(), &blocks, training.samples());
     let mut report = StageReport::new(NAME, samples);
     let mut streams = None;

@@ -1,0 +1,83 @@
+//! Lets a network take any number of samples, where its exporter fixed one.
+
+use crate::error::Result;
+use crate::ir::{Dim, Graph, Tensor, ValueId};
+use crate::shape;
+
+/// What the batch is called once it is free.
+const BATCH: &str = "batch";
+
+/// Returns the number of inputs whose first axis was freed; none, with the graph as it was, where the batch is free, or
+/// where it is written into the graph in a way that this does not know.
+///
+/// Before -> after: `x: [1, 3, 8, 8]`, `Reshape(x, [1, 192])` -> `x: [batch, 3, 8, 8]`, `Reshape(x, [0, 192])`.
+pub fn free_batch(graph: &mut Graph) -> usize {
+    let Some(batch) = graph.fixed_batch() else { return 0 };
+    let fed = graph.fed_inputs();
+    if !fed.iter().all(|&id| first_dim(graph, id) == Some(batch)) {
+        return 0;
+    }
+    let mut free = graph.clone();
+    for at in 0..free.nodes.len() {
+        copy_batch(&mut free, at, batch);
+    }
+    for id in free.value_ids() {
+        let value = free.value_mut(id);
+        match value.shape.as_mut().and_then(|shape| shape.first_mut()).filter(|_| fed.contains(&id)) {
+            Some(first) => *first = Dim::Symbol(BATCH.to_owned()),
+            None => value.shape = None,
+        }
+    }
+    if shape::infer(&mut free).is_err() {
+        return 0;
+    }
+    let is_free = |id: &ValueId| {
+        let first = free.value(*id).shape.as_ref().and_then(|shape| shape.first());
+        first_dim(graph, *id) == Some(batch) && first == Some(&Dim::Symbol(BATCH.to_owned()))
+    };
+    if !free.outputs.iter().all(is_free) {
+        return 0;
+    }
+    *graph = free;
+    fed.len()
+}
+
+/// Fixes the batch of a graph, the other way round.
+///
+/// # Errors
+/// When shapes cannot be inferred.
+pub fn fix_batch(graph: &mut Graph, batch: usize) -> Result<()> {
+    let fed = graph.fed_inputs();
+    for id in graph.value_ids() {
+        let value = graph.value_mut(id);
+        match value.shape.as_mut().and_then(|shape| shape.first_mut()).filter(|_| fed.contains(&id)) {
+            Some(first) => *first = Dim::Known(batch),
+            None => value.shape = None,
+        }
+    }
+    shape::infer(graph)
+}
+
+/// Lets the Reshape at `at` copy the batch that it names.
+fn copy_batch(graph: &mut Graph, at: usize, batch: usize) {
+    let node = &graph.nodes[at];
+    let (Some(x), Some(shape)) = (node.input(0), node.input(1)) else { return };
+    if !node.is("Reshape") || node.attrs.int("allowzero", 0) == 1 || first_dim(graph, x) != Some(batch) {
+        return;
+    }
+    if graph.constant_of(x).is_some() {
+        return;
+    }
+    let Some(Ok(mut dims)) = graph.constant_of(shape).map(Tensor::to_i64) else { return };
+    if dims.first().and_then(|&first| usize::try_from(first).ok()) != Some(batch) {
+        return;
+    }
+    dims[0] = 0;
+    let name = format!("{}_free", graph.name_of(shape));
+    let constant = graph.add_constant(&name, Tensor::from_i64(&[dims.len()], &dims));
+    graph.nodes[at].inputs[1] = Some(constant);
+}
+
+fn first_dim(graph: &Graph, id: ValueId) -> Option<usize> {
+    graph.value(id).shape.as_ref()?.first()?.known()
+}
