@@ -70,12 +70,7 @@ fn inputs_that_do_not_fit_are_refused() {
         ("images of another size", "--data narrow.npz", 3, &["narrow.npz", "[96, 16, 16, 1]"]),
         ("another scale", "--data raw.npz", 2, &["raw.npz", "is fed -1.000 to 1.000", "--scale"]),
         ("hardly any contrast", "--data dim.npz", 2, &["dim.npz", "is fed -1.000 to 1.000"]),
-        (
-            "too few for a step",
-            "--data few.npz --recipe cascade --stages distil",
-            2,
-            &["4 images are too few", "--batch"],
-        ),
+        ("too few for a step", "--data few.npz --recipe cascade --batch 8", 2, &["4 images are too few", "--batch"]),
         ("ranges of something else", "--data fed.npz --ranges synthetic", 2, &["cannot be used with"]),
         (
             "an unknown stage",
