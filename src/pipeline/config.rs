@@ -73,7 +73,10 @@ impl Config {
     /// and nobody asked for it.
     pub(super) fn unless_untrainable<T>(&self, made: Result<T>, untrained: &mut Option<String>) -> Result<Option<T>> {
         match made {
-            Err(reason @ (Error::Unsupported { .. } | Error::Resources(_))) if self.trains_where_it_can => {
+            Err(
+                reason
+                @ (Error::Unsupported { .. } | Error::Shape { .. } | Error::Runtime { .. } | Error::Resources(_)),
+            ) if self.trains_where_it_can => {
                 *untrained = Some(reason.to_string());
                 Ok(None)
             }

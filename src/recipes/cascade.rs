@@ -13,7 +13,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     citation: "images after Li et al. 2023 (Genie), steps after Esser et al. 2020 (LSQ), distillation after Hinton et al. 2015",
     run: fast,
     stages: &[&DISTIL],
-    effort: Effort { images: 256, block_steps: 300, steps: 1000, adversarial_steps: 200 },
+    effort: Effort { images: 256, block_steps: 300, steps: 600, adversarial_steps: 200 },
     wants_images: true,
 };
 

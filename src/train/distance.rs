@@ -39,7 +39,8 @@ impl<'b> Network<'_, 'b> {
 }
 
 /// Returns the distance to descend: over all targets, the divergence of class probabilities at `temperature`
-/// ([`kl_logits`]), and of what holds no class scores the squared error relative to the teacher's squares.
+/// ([`kl_logits`](super::losses::kl_logits)), and of what holds no class scores the squared error relative to the
+/// teacher's squares.
 ///
 /// # Errors
 /// When one of them does not compute a target; [`Error::Unsupported`] without targets.

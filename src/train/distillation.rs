@@ -13,7 +13,7 @@ use crate::{onnx, shape};
 /// What a student is trained to share with its teacher, and how much each counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Objective {
-    /// The temperature of the class probabilities that are compared ([`distance`], which counts 1).
+    /// The temperature of the class probabilities that are compared ([`distance()`], which counts 1).
     pub temperature: f32,
     /// How much the squared error of class scores counts, averaged over classes and inputs.
     pub scores: f32,
