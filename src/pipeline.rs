@@ -71,11 +71,10 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     let mut training = Vec::new();
     if !config.stages.is_empty() && untrained.is_none() {
         clock.stage("train")?;
-        let before = solved.clone();
-        let found = train(&mut solved, (&prepared, images, made.as_ref()), config, engines, clock.observer());
-        training = config.unless_untrainable(found, &mut untrained)?.unwrap_or_default();
-        if untrained.is_some() {
-            solved = before;
+        let mut trained = solved.clone();
+        let found = train(&mut trained, (&prepared, images, made.as_ref()), config, engines, clock.observer());
+        if let Some(stages) = config.unless_untrainable(found, &mut untrained)? {
+            (solved, training) = (trained, stages);
         }
     }
 

@@ -63,9 +63,7 @@ pub fn evaluate(
         return Err(Error::unsupported("model", format!("{} inputs, expected one", graph.fed_inputs().len())));
     };
     let dtype = graph.value(input).dtype.unwrap_or(DType::F32);
-    // What takes integers takes pixels as they are.
-    let raw = !dtype.is_float() && preprocess.scale.is_none();
-    let preprocess = Preprocess { scale: if raw { Some(1.0) } else { preprocess.scale }, ..preprocess.clone() };
+    let preprocess = preprocess.to_type(dtype);
     let shape = graph.value(input).shape.clone();
     let shape = shape.ok_or_else(|| Error::unsupported("model", "the shape of its input is not declared"))?;
     let fixed = shape.first().and_then(crate::ir::Dim::known);

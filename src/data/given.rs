@@ -54,10 +54,7 @@ fn images(path: &Path, graph: &Graph, id: ValueId, preprocess: &Preprocess) -> R
     let shape =
         value.shape.clone().ok_or_else(|| Error::unsupported("model", "the shape of its input is not declared"))?;
     let dtype = value.dtype.unwrap_or(DType::F32);
-    // What takes integers takes pixels as they are.
-    let raw = !dtype.is_float() && preprocess.scale.is_none();
-    let preprocess = Preprocess { scale: if raw { Some(1.0) } else { preprocess.scale }, ..preprocess.clone() };
-    data.batch(0..data.len(), &preprocess, &shape)?.to_type(dtype)
+    data.batch(0..data.len(), &preprocess.to_type(dtype), &shape)?.to_type(dtype)
 }
 
 /// Returns an array that is an input as it is.

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::npz::{Array, read_arrays};
 use super::synthetic::image_channels;
 use crate::error::{Error, Result};
-use crate::ir::{Dim, Shape, Tensor};
+use crate::ir::{DType, Dim, Shape, Tensor};
 
 /// Names under which images are looked for, in this order.
 const IMAGE_NAMES: &[&str] = &["images", "image", "x", "x_test", "data", "inputs", "input"];
@@ -36,6 +36,14 @@ pub struct Preprocess {
     pub scale: Option<f32>,
     /// Layout of the array.
     pub layout: Layout,
+}
+
+impl Preprocess {
+    /// Returns how pixels become inputs of a type: what takes integers takes them as they are.
+    pub(super) fn to_type(&self, dtype: DType) -> Self {
+        let raw = !dtype.is_float() && self.scale.is_none();
+        Self { scale: if raw { Some(1.0) } else { self.scale }, ..self.clone() }
+    }
 }
 
 /// Images, with labels where there are any.
@@ -115,7 +123,7 @@ impl Dataset {
         let [c, h, w, channels_last] = self.dimensions(preprocess.layout, planes)?;
         let pixels = self.pixels(range.clone())?;
         let scale = preprocess.scale.unwrap_or(match self.images.dtype() {
-            crate::ir::DType::U8 => 1.0 / 255.0,
+            DType::U8 => 1.0 / 255.0,
             _ => 1.0,
         });
         let mean = per_channel(&self.place, "mean", &preprocess.mean, c, 0.0)?;

@@ -123,6 +123,11 @@ impl Tensor {
         &self.data
     }
 
+    /// Returns the number of samples, along axis 0, of the first of `inputs`.
+    pub fn samples_of(inputs: &[Self]) -> usize {
+        inputs.first().and_then(|tensor| tensor.shape.first()).copied().unwrap_or(0)
+    }
+
     /// Returns rows `range` of axis 0, without copying.
     ///
     /// # Errors

@@ -21,14 +21,7 @@ pub fn free_batch(graph: &mut Graph) -> usize {
     for at in 0..free.nodes.len() {
         copy_batch(&mut free, at, batch);
     }
-    for id in free.value_ids() {
-        let value = free.value_mut(id);
-        match value.shape.as_mut().and_then(|shape| shape.first_mut()).filter(|_| fed.contains(&id)) {
-            Some(first) => *first = Dim::Symbol(BATCH.to_owned()),
-            None => value.shape = None,
-        }
-    }
-    if shape::infer(&mut free).is_err() {
+    if set_batch(&mut free, &Dim::Symbol(BATCH.to_owned())).is_err() {
         return 0;
     }
     let is_free = |id: &ValueId| {
@@ -47,11 +40,16 @@ pub fn free_batch(graph: &mut Graph) -> usize {
 /// # Errors
 /// When shapes cannot be inferred.
 pub fn fix_batch(graph: &mut Graph, batch: usize) -> Result<()> {
+    set_batch(graph, &Dim::Known(batch))
+}
+
+/// Makes `batch` the first axis of every input, and infers all other shapes anew.
+fn set_batch(graph: &mut Graph, batch: &Dim) -> Result<()> {
     let fed = graph.fed_inputs();
     for id in graph.value_ids() {
         let value = graph.value_mut(id);
         match value.shape.as_mut().and_then(|shape| shape.first_mut()).filter(|_| fed.contains(&id)) {
-            Some(first) => *first = Dim::Known(batch),
+            Some(first) => *first = batch.clone(),
             None => value.shape = None,
         }
     }

@@ -8,14 +8,14 @@ use crate::error::Result;
 use crate::ir::{Graph, Tensor};
 use crate::observe::Observer;
 use crate::plan::{Policy, plan, total_macs};
-use crate::recipes::{self, Rival, Solved, StageReport, Teacher, Training};
+use crate::recipes::{self, Solved, StageReport, Teacher, Training};
 use crate::runtime::Engines;
 use crate::sensitivity::Reference;
 use crate::stats::{
     BatchNorm, InputSource, InputStatistics, TensorStatistics, guess_input, place_statistics, read_batch_norms,
     read_statistics,
 };
-use crate::synthesis::{Made, Maker, Making, Source, synthesise};
+use crate::synthesis::{Made, Source, synthesise};
 use crate::train::{Run, Settings, share_of};
 use crate::verify::limits::default_samples;
 use crate::{onnx, passes, shape};
@@ -127,13 +127,7 @@ pub(super) fn train(
 ) -> Result<Vec<StageReport>> {
     let (float, teacher) = (&prepared.student, teacher((prepared, images), config, engines));
     let images = images.map(<[Tensor]>::to_vec);
-    let maker = made.and_then(|made| made.makers.last()).filter(|_| float.fed_inputs().len() == 1);
-    let rival = |maker: &Maker| {
-        let Prepared { student: float, norms, input, .. } = prepared;
-        let source = Source { float, norms, input, threads: engines.threads };
-        Ok(Rival { making: Making::new(&source, &config.synthesis)?, maker: maker.clone() })
-    };
-    let rival = maker.map(rival).transpose()?;
+    let rival = made.and_then(|made| made.rival.clone());
     let mut training =
         Training::new((float, teacher), (images, rival), run_of(config, &config.training, engines), observer);
     recipes::train((&config.stages, &config.recipe.effort), solved, &mut training)

@@ -3,7 +3,7 @@
 
 use super::fast::fast;
 use super::stages::DISTIL;
-use super::{Effort, Recipe};
+use super::{Effort, Recipe, cascade};
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "lsq",
@@ -11,6 +11,6 @@ pub(super) const RECIPE: Recipe = Recipe {
     citation: "steps after Esser et al. 2020 (LSQ), distillation after Hinton et al. 2015; starts from fast",
     run: fast,
     stages: &[&DISTIL],
-    effort: Effort { images: 256, block_steps: 300, steps: 400, adversarial_steps: 150 },
+    effort: Effort { steps: 400, ..cascade::RECIPE.effort },
     wants_images: false,
 };

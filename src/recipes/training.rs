@@ -15,7 +15,7 @@ use crate::ir::{Graph, Tensor};
 use crate::observe::Observer;
 use crate::onnx::{self, INLINE_LIMIT};
 use crate::stats::InputStatistics;
-use crate::synthesis::{Maker, Making};
+use crate::synthesis::Rival;
 use crate::train::{
     Checkpoints, Course, Descent, History, LearningRate, Pool, Rollback, Run, Schedule, TrainingStep, descend,
     fingerprint, peak_bytes, share_of,
@@ -48,15 +48,6 @@ pub struct Training<'a> {
     digest: Option<String>,
     /// When the stage that is going on is to end.
     until: Option<Instant>,
-}
-
-/// A generator that was trained for the network, and how it makes images.
-#[derive(Clone, Debug)]
-pub struct Rival {
-    /// How images are made.
-    pub making: Making,
-    /// The generator.
-    pub maker: Maker,
 }
 
 /// Inputs that are trained on, and those that stages are judged by.
@@ -156,7 +147,7 @@ impl<'a> Training<'a> {
         run: Run<'a>,
         observer: &'a mut dyn Observer,
     ) -> Self {
-        let all = images.as_ref().map_or_else(|| leaves(float), |images| first_dim(images));
+        let all = images.as_ref().map_or_else(|| leaves(float), |images| Tensor::samples_of(images));
         let Teacher { input, seed, threads, .. } = teacher;
         let leaves = Leaves { float: float.clone(), input: input.clone(), seed, threads };
         let digest = images.as_ref().map(|images| sha256(images.iter().map(|tensor| &tensor.bytes()[..])));
@@ -282,8 +273,4 @@ fn leaves(float: &Graph) -> usize {
     };
     let one: usize = float.fed_inputs().into_iter().map(bytes).sum();
     (POOL_BYTES / one.max(1)).clamp(FEWEST, LEAVES)
-}
-
-fn first_dim(images: &[Tensor]) -> usize {
-    images.first().and_then(|tensor| tensor.shape().first()).copied().unwrap_or(0)
 }

@@ -60,8 +60,7 @@ pub struct Data {
 impl Data {
     /// Returns what is to be said of the `inputs` of a file.
     pub fn of(file: &Path, inputs: &[Tensor]) -> Self {
-        let samples = inputs.first().and_then(|tensor| tensor.shape().first()).copied().unwrap_or(0);
-        Self { file: file.to_owned(), samples }
+        Self { file: file.to_owned(), samples: Tensor::samples_of(inputs) }
     }
 }
 

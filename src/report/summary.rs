@@ -98,8 +98,12 @@ pub fn container(policy: &Policy, plan: &Plan, solution: &Solution) -> Container
 /// Returns what the user should know of training.
 pub fn training_warnings(stages: &[StageReport], is_dry: bool) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    let mut operators: Vec<String> = stages.iter().flat_map(|stage| stage.blocked.iter().cloned()).collect();
-    operators.dedup();
+    let mut operators: Vec<String> = Vec::new();
+    for operator in stages.iter().flat_map(|stage| &stage.blocked) {
+        if !operators.contains(operator) {
+            operators.push(operator.clone());
+        }
+    }
     if !operators.is_empty() {
         warnings.push(Warning::NotDifferentiable { operators });
     }

@@ -5,7 +5,6 @@ use rand::RngExt;
 use rand::seq::index;
 
 use super::generator::Generator;
-use super::stage::Maker;
 use super::step::Making;
 use super::terms::loss;
 use crate::error::Result;
@@ -16,26 +15,38 @@ use crate::train::{Distillation, Network, Player, TrainingStep, chance, distance
 /// The learning rate of the generator in that of the student.
 const GENERATOR_RATE: f32 = 0.2;
 
+/// A generator that was trained for a network of one input, and how it makes images.
+#[derive(Clone, Debug)]
+pub struct Rival {
+    /// How images are made.
+    pub making: Making,
+    /// Its weights, in the order of [`Generator::weights`].
+    pub weights: Tensor,
+    /// Its latents, in the order of [`Generator::latents`].
+    pub latents: Tensor,
+    /// Where a class was chosen for each image, how many there are.
+    pub classes: Option<usize>,
+}
+
 /// The two players, and what they play with.
 pub struct Adversary<'a> {
-    making: Making,
     distillation: &'a Distillation,
     /// What the generator starts from.
-    maker: Maker,
+    rival: Rival,
     /// Latents that are mixed, one image after the other, and what classes multiply them by.
     latents: (Vec<f32>, Vec<f32>),
 }
 
 impl<'a> Adversary<'a> {
-    /// Returns the game of `distillation` against what `maker` became.
+    /// Returns the game of `distillation` against `rival`.
     ///
     /// # Errors
-    /// When the maker's latents cannot be read.
-    pub fn new(making: Making, distillation: &'a Distillation, maker: Maker) -> Result<Self> {
-        let mut latents = maker.latents.to_f32()?;
-        let of_classes = maker.classes.map_or(0, |classes| classes * Generator::LATENTS);
+    /// When the rival's latents cannot be read.
+    pub fn new(distillation: &'a Distillation, rival: Rival) -> Result<Self> {
+        let mut latents = rival.latents.to_f32()?;
+        let of_classes = rival.classes.map_or(0, |classes| classes * Generator::LATENTS);
         let of_classes = latents.split_off(latents.len().saturating_sub(of_classes));
-        Ok(Self { making, distillation, maker, latents: (latents, of_classes) })
+        Ok(Self { distillation, rival, latents: (latents, of_classes) })
     }
 
     /// Returns the step on `batch` fresh images and as many other inputs. The student descends how far it is from the
@@ -46,14 +57,14 @@ impl<'a> Adversary<'a> {
     /// As [`Making::step`] and [`Distillation::step`].
     pub fn step(&self, batch: usize, lowering: &Lowering) -> Result<TrainingStep> {
         let builder = Builder::new("adversarial_step");
-        let Self { making, distillation, maker, .. } = self;
+        let Self { distillation, rival: Rival { making, weights: start, classes, .. }, .. } = self;
         let form = (&making.subject.form, &making.input);
-        let mut generator = Generator::fresh(form, (batch, making.subject.macs), maker.classes, (0, 0))?;
-        generator.weights.begin_with(&maker.weights)?;
+        let mut generator = Generator::fresh(form, (batch, making.subject.macs), *classes, (0, 0))?;
+        generator.weights.begin_with(start)?;
         generator.weights.move_alike(GENERATOR_RATE);
         let weights = builder.input("generator", DType::F32, &[generator.weights.layout.len()]);
         let latents = builder.input("latents", DType::F32, &[generator.latents.layout.len()]);
-        let labels = maker.classes.map(|classes| builder.input("labels", DType::F32, &[batch, classes]));
+        let labels = classes.map(|classes| builder.input("labels", DType::F32, &[batch, classes]));
         let images = making.made(&generator, (weights, latents), labels);
         let seen = making.shifted(&builder, images);
         let teacher = making.network(&builder, seen, false)?;
@@ -94,12 +105,12 @@ impl<'a> Adversary<'a> {
         }
         latents.extend(of_classes);
         let mut feeds = vec![Tensor::from_f32(&[latents.len()], &latents)];
-        if let Some(classes) = self.maker.classes {
+        if let Some(classes) = self.rival.classes {
             let mut ones = vec![0.0; batch * classes];
             (0..batch).for_each(|i| ones[i * classes + rng.random_range(0..classes)] = 1.0);
             feeds.push(Tensor::from_f32(&[batch, classes], &ones));
         }
-        feeds.extend(self.making.moves(&mut rng));
+        feeds.extend(self.rival.making.moves(&mut rng));
         feeds
     }
 }

@@ -122,15 +122,6 @@ impl Form {
     /// # Errors
     /// When the values cannot be read.
     pub(super) fn as_fed_tensor(&self, images: &Tensor) -> Result<Tensor> {
-        let floats = self.as_fed_floats(images)?;
-        match (self.is_bytes, self.dtype) {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            (true, _) => {
-                let bytes: Vec<u8> = floats.to_f32()?.into_iter().map(|v| v as u8).collect();
-                Tensor::new(DType::U8, floats.shape().to_vec(), bytes.into())
-            }
-            (false, DType::F32) => Ok(floats),
-            (false, dtype) => Tensor::from_floats(dtype, floats.shape(), &floats.to_f32()?),
-        }
+        self.as_fed_floats(images)?.to_type(self.dtype)
     }
 }

@@ -14,12 +14,12 @@ mod step;
 mod subject;
 mod terms;
 
-pub use adversary::Adversary;
+pub use adversary::{Adversary, Rival};
 pub use answers::{Answers, answers};
 pub use form::Form;
 pub use generator::Generator;
 pub use options::Options;
-pub use stage::{Made, Maker, Source, SynthesisReport, Trained, synthesise};
+pub use stage::{Made, Source, SynthesisReport, Trained, synthesise};
 pub use step::Making;
 pub use subject::{Subject, Swing};
 pub use terms::{TERMS, Term, Weights, weights};

@@ -7,6 +7,7 @@ use rand::seq::SliceRandom;
 use rand_distr::StandardNormal;
 use serde::Serialize;
 
+use super::adversary::Rival;
 use super::answers::{Answers, answers};
 use super::step::{Making, slack};
 use super::{Generator, Options, Subject};
@@ -48,21 +49,10 @@ pub struct Made {
     pub names: Vec<String>,
     /// The images `[N, C, H, W]` (or vectors `[N, C]`) among them, of floats.
     pub images: Option<Tensor>,
-    /// The generators as training left them.
-    pub makers: Vec<Maker>,
+    /// The last generator as training left it, where the network has no input beside the images.
+    pub rival: Option<Rival>,
     /// What was done.
     pub report: SynthesisReport,
-}
-
-/// A generator that was trained.
-#[derive(Clone, Debug)]
-pub struct Maker {
-    /// Its weights, in the order of [`Generator::weights`].
-    pub weights: Tensor,
-    /// Its latents, in the order of [`Generator::latents`].
-    pub latents: Tensor,
-    /// Where a class was chosen for each image, how many there are.
-    pub classes: Option<usize>,
 }
 
 /// How images came about.
@@ -132,7 +122,7 @@ pub fn synthesise(source: &Source, options: &Options, run: &Run, observer: &mut 
     let checkpoints =
         (0..count).map(|number| run.checkpoints(&name(number), batch, &key)).collect::<Result<Vec<_>>>()?;
     if run.dry_run {
-        return Ok(Made { inputs: Vec::new(), names: Vec::new(), images: None, makers: Vec::new(), report });
+        return Ok(Made { inputs: Vec::new(), names: Vec::new(), images: None, rival: None, report });
     }
     run.make_folder()?;
     batches.making.others = other_inputs(source, &batches.making.subject, batch, run.seed)?;
@@ -141,14 +131,14 @@ pub fn synthesise(source: &Source, options: &Options, run: &Run, observer: &mut 
         batches.making.slack = slacks(&batches.making, batch, run)?;
         first = None;
     }
-    let (mut images, mut makers) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let (mut images, mut last) = (Vec::with_capacity(count), None);
     for (number, checkpoints) in checkpoints.into_iter().enumerate() {
         let title = format!("synthesis {} of {count}", number + 1);
         let one = (number as u64, batch, first.take());
         let until = share_of(run.settings.deadline, count - number);
-        let (made, maker, trained) = batches.train(one, (&title, checkpoints, until), (options, run), observer)?;
+        let (made, state, trained) = batches.train(one, (&title, checkpoints, until), (options, run), observer)?;
         images.push(made);
-        makers.push(maker);
+        last = Some(state);
         report.generators.push(trained);
     }
     let form = &batches.making.subject.form;
@@ -158,7 +148,10 @@ pub fn synthesise(source: &Source, options: &Options, run: &Run, observer: &mut 
     report.answers = answers(&batches.making.subject, &floats, run.engine)?;
     let inputs = beside(source.float, &form.name, form.as_fed_tensor(&images)?, &others);
     let names = source.float.fed_inputs().into_iter().map(|id| source.float.name_of(id).to_owned()).collect();
-    Ok(Made { inputs, names, images: Some(images), makers, report })
+    let Batches { making, classes, .. } = batches;
+    let last = last.filter(|_| making.others.is_empty());
+    let rival = last.map(|[weights, latents]| Rival { making, weights, latents, classes });
+    Ok(Made { inputs, names, images: Some(images), rival, report })
 }
 
 /// Batches of images: a generator for each, whose start follows from the seed and its number.
@@ -190,14 +183,14 @@ impl<'a> Batches<'a> {
     }
 
     /// Trains the generator of a batch by `step`, which is built where there is none yet; returns the images `[N, C, H, W]`
-    /// that it makes in the end.
+    /// that it makes in the end, and its weights and latents.
     fn train(
         &self,
         (number, batch, step): (u64, usize, Option<TrainingStep>),
         (title, checkpoints, until): (&str, Option<Checkpoints>, Option<Instant>),
         (options, run): (&Options, &Run),
         observer: &mut dyn Observer,
-    ) -> Result<(Tensor, Maker, Trained)> {
+    ) -> Result<(Tensor, [Tensor; 2], Trained)> {
         let (generator, labels) = (self.generator(batch, number)?, self.labels(batch, number));
         let lowering = run.engine.lowering();
         let step = step.map_or_else(|| self.making.step(&generator, labels.as_ref(), &lowering), Ok)?;
@@ -207,11 +200,10 @@ impl<'a> Batches<'a> {
         let mut feed = |step| Ok(self.making.feeds((run.seed, STAGE ^ number, step)));
         let descent = descend((&step, run.engine), (title, course), &mut feed, observer)?;
         let readout = self.making.readout(&generator, labels.as_ref(), &lowering)?;
-        let [weights, latents] = [step.place("weights")?, step.place("latents")?].map(|at| descent.state[at].clone());
-        let state = [weights.clone(), latents.clone()];
+        let state = [step.place("weights")?, step.place("latents")?].map(|at| descent.state[at].clone());
         let made = run.engine.load(&readout, &SessionOptions::default())?.run(&state)?;
         let images = made.into_iter().next().ok_or_else(|| Error::shape("readout", "makes no image"))?;
-        Ok((images, Maker { weights, latents, classes: self.classes }, Trained::of(descent)))
+        Ok((images, state, Trained::of(descent)))
     }
 }
 

@@ -75,7 +75,7 @@ impl Making {
         let (sum, terms) = loss(&self.scene(images, labels, &inlined), &self.weights)?;
         let vectors = [(weights, &generator.weights), (latents, &generator.latents)];
         let player = Player { loss: sum, vectors: &vectors };
-        training_step(&[player], (sum, &terms), (optimiser(), LOSSES), lowering)
+        training_step(&[player], (sum, &terms), (Optimiser::ADAM, LOSSES), lowering)
     }
 
     /// Returns the graph that makes images `[N, C, H, W]` of the state of a generator: inputs `weights` and `latents`.
@@ -224,10 +224,6 @@ impl Making {
 
 fn places(side: &[i64]) -> Tensor {
     Tensor::from_i64(&[side.len()], side)
-}
-
-fn optimiser() -> Optimiser {
-    Optimiser::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decoupled: false }
 }
 
 fn inputs_of<'b>(builder: &'b Builder, generator: &Generator) -> [Expr<'b>; 2] {

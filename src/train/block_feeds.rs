@@ -6,6 +6,7 @@ use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 
 use super::chance::chance;
+use super::pool::rows;
 use crate::error::Result;
 use crate::ir::Tensor;
 
@@ -28,12 +29,9 @@ pub struct BlockData {
 /// Deals out the feeds of a block's steps.
 #[derive(Clone, Debug)]
 pub struct BlockFeeds {
-    quantized: Vec<f32>,
-    float: Vec<f32>,
-    target: Vec<f32>,
-    shapes: [Vec<usize>; 2],
+    data: BlockData,
+    batch: usize,
     masks: Vec<Vec<usize>>,
-    samples: usize,
     regularisation: f64,
     steps: u64,
     key: (u64, u64),
@@ -42,51 +40,38 @@ pub struct BlockFeeds {
 impl BlockFeeds {
     /// Returns the feeds of `steps` steps on `batch` samples of `data`, whose activations on grids have the shapes `masks`;
     /// `regularisation` is the weight of what is not yet an integer. `key` is the run's seed and the block.
-    ///
-    /// # Errors
-    /// When the data are no floats.
     pub fn new(
         data: &BlockData,
         (batch, masks): (usize, Vec<Vec<usize>>),
         (steps, regularisation): (u64, f64),
         key: (u64, u64),
-    ) -> Result<Self> {
-        let batched = |tensor: &Tensor| [&[batch], &tensor.shape()[1..]].concat();
-        Ok(Self {
-            quantized: data.quantized.to_f32()?,
-            float: data.float.to_f32()?,
-            target: data.target.to_f32()?,
-            shapes: [batched(&data.quantized), batched(&data.target)],
-            masks,
-            samples: data.target.shape()[0],
-            regularisation,
-            steps,
-            key,
-        })
+    ) -> Self {
+        Self { data: data.clone(), batch, masks, regularisation, steps, key }
     }
 
     /// Returns what `step` is fed before the rates: samples picked without repeats, whose elements are those of the student
     /// or those of the float network by a coin for each, and of whose activations every other element is quantized (Wei et
     /// al. 2022, QDrop).
-    pub fn batch(&self, step: u64) -> Vec<Tensor> {
+    ///
+    /// # Errors
+    /// When the data are no floats.
+    pub fn batch(&self, step: u64) -> Result<Vec<Tensor>> {
         let mut rng = chance(self.key.0, self.key.1, step);
-        let [x_shape, y_shape] = &self.shapes;
-        let picked = index::sample(&mut rng, self.samples, x_shape[0]).into_vec();
-        let rows = |values: &[f32], shape: &[usize]| -> Vec<f32> {
-            let row = shape[1..].iter().product::<usize>();
-            picked.iter().flat_map(|&i| values[i * row..(i + 1) * row].iter().copied()).collect()
-        };
-        let (mut x, float) = (rows(&self.quantized, x_shape), rows(&self.float, x_shape));
-        let coins = coins(x.len(), &mut rng);
-        x.iter_mut().zip(&float).zip(coins).for_each(|((x, &float), coin)| *x = if coin { *x } else { float });
-        let mut feeds = vec![Tensor::from_f32(x_shape, &x), Tensor::from_f32(y_shape, &rows(&self.target, y_shape))];
-        feeds.push(Tensor::from_f32(&[2], &self.annealing(step)));
+        let BlockData { quantized, float, target } = &self.data;
+        let picked = index::sample(&mut rng, target.shape()[0], self.batch).into_vec();
+        let [quantized, float, target] = [quantized, float, target].map(|tensor| rows(tensor, &picked));
+        let (quantized, float) = (quantized?, float?.to_f32()?);
+        let coins = coins(quantized.len(), &mut rng);
+        let pairs = quantized.to_f32()?.into_iter().zip(float).zip(coins);
+        let x: Vec<f32> = pairs.map(|((quantized, float), coin)| if coin { quantized } else { float }).collect();
+        let annealing = Tensor::from_f32(&[2], &self.annealing(step));
+        let mut feeds = vec![Tensor::from_f32(quantized.shape(), &x), target?, annealing];
         for shape in &self.masks {
             let ones = self::coins(shape.iter().product(), &mut rng);
             let values: Vec<f32> = ones.map(|one| f32::from(u8::from(one))).collect();
             feeds.push(Tensor::from_f32(shape, &values));
         }
-        feeds
+        Ok(feeds)
     }
 
     /// Returns exponent and weight of the regulariser: none at first, then ever steeper.
@@ -115,14 +100,14 @@ mod tests {
     fn feeds() -> BlockFeeds {
         let tensor = |value: f32| Tensor::from_f32(&[6, 2, 50], &vec![value; 600]);
         let data = BlockData { quantized: tensor(1.0), float: tensor(2.0), target: tensor(3.0) };
-        BlockFeeds::new(&data, (4, vec![vec![4, 100]]), (100, 0.5), (7, 1)).unwrap()
+        BlockFeeds::new(&data, (4, vec![vec![4, 100]]), (100, 0.5), (7, 1))
     }
 
     #[test]
     fn half_of_the_elements_are_those_of_the_student_and_half_are_quantized() {
-        let made = feeds().batch(3);
-        assert_eq!(made, feeds().batch(3));
-        assert_ne!(made, feeds().batch(4));
+        let made = feeds().batch(3).unwrap();
+        assert_eq!(made, feeds().batch(3).unwrap());
+        assert_ne!(made, feeds().batch(4).unwrap());
         assert_eq!(made.iter().map(Tensor::shape).collect::<Vec<_>>(), [&[4, 2, 50][..], &[4, 2, 50], &[2], &[4, 100]]);
         let values: Vec<Vec<f32>> = made.iter().map(|tensor| tensor.to_f32().unwrap()).collect();
         for (values, pair) in [(&values[0], [1.0, 2.0]), (&values[3], [0.0, 1.0])] {

@@ -24,9 +24,7 @@ impl<'b> Network<'_, 'b> {
         let found = self.graph.find(name).and_then(|id| self.inlined.tensors.get(&id).copied());
         found.ok_or_else(|| Error::Plan(format!("tensor \"{name}\" is computed by one network and not by the other")))
     }
-}
 
-impl<'b> Network<'_, 'b> {
     /// Returns a target of class scores as `[N, classes]`.
     ///
     /// # Errors

@@ -61,15 +61,13 @@ impl Distillation {
         // Messages name the nodes of the step graph, in which those of the student keep their names.
         let names: Vec<String> = teacher.nodes.iter().map(|n| format!("teacher/{}", teacher.label(n))).collect();
         teacher.nodes.iter_mut().zip(names).for_each(|(node, name)| node.name = name);
-        let optimiser =
-            Optimiser::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decoupled: false };
         Ok(Self {
             student,
             teacher,
             targets,
             objective: Objective::default(),
             features: Vec::new(),
-            optimiser,
+            optimiser: Optimiser::ADAM,
             losses: 20,
         })
     }

@@ -41,6 +41,9 @@ pub enum Optimiser {
 }
 
 impl Optimiser {
+    /// Adam as its authors set it (Kingma and Ba 2015), without weight decay.
+    pub const ADAM: Self = Self::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decoupled: false };
+
     /// Returns how many vectors of state it keeps, each as long as the parameters and zero before the first step.
     pub fn moments(&self) -> usize {
         match *self {

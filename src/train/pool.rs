@@ -31,7 +31,7 @@ impl Pool {
     /// # Errors
     /// [`Error::Shape`] when an input holds another number of samples than the others, or fewer than a batch.
     pub fn new(inputs: Vec<Tensor>, batch: usize, seed: u64, stage: u64) -> Result<Self> {
-        let samples = inputs.first().and_then(|tensor| tensor.shape().first()).copied().unwrap_or(0);
+        let samples = Tensor::samples_of(&inputs);
         for (i, tensor) in inputs.iter().enumerate() {
             if tensor.shape().first() != Some(&samples) || samples < batch {
                 let message =
@@ -70,7 +70,8 @@ impl Pool {
     }
 }
 
-fn rows(tensor: &Tensor, picked: &[usize]) -> Result<Tensor> {
+/// Returns the picked rows of axis 0.
+pub(super) fn rows(tensor: &Tensor, picked: &[usize]) -> Result<Tensor> {
     let samples = tensor.shape().first().copied().unwrap_or(0).max(1);
     let row = tensor.bytes().len() / samples;
     let mut bytes = BytesMut::with_capacity(row * picked.len());

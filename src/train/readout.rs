@@ -37,14 +37,8 @@ pub fn read_out(student: &Student, engine: &dyn Engine, [weights, scales]: &[Ten
     let made = session?.run(&[weights.clone(), scales.clone()])?;
     let steps = student.scales.layout.tensors(&made[0])?;
     let grid = |index: usize, grid: &Grid| -> Result<Grid> {
-        let (name, scale) = (&steps[index].0, steps[index].1.to_f32()?);
-        if let Some(step) = scale.iter().find(|step| !step.is_normal()) {
-            return Err(Error::runtime(
-                engine.name(),
-                format!("the step of \"{name}\" became {step}; lower the learning rate"),
-            ));
-        }
-        Ok(Grid { scale, ..grid.clone() })
+        let (name, scale) = &steps[index];
+        Ok(Grid { scale: positive(name, scale.to_f32()?, &engine.name())?, ..grid.clone() })
     };
     let activations = student.grids.iter().enumerate().map(|(i, g)| grid(i, g)).collect::<Result<Vec<_>>>()?;
     let weight = |(i, weight): (usize, &QuantizedTensor)| -> Result<QuantizedTensor> {
@@ -56,6 +50,19 @@ pub fn read_out(student: &Student, engine: &dyn Engine, [weights, scales]: &[Ten
     let mut biases = student.weights.layout.tensors(weights)?;
     biases.retain(|(name, _)| student.is_bias(name));
     Ok(Trained { activations, weights: quantized, biases })
+}
+
+/// Returns the steps `scale` of a tensor, which `engine` made.
+///
+/// # Errors
+/// [`Error::Runtime`] for one that is no positive number.
+pub(super) fn positive(name: &str, scale: Vec<f32>, engine: &str) -> Result<Vec<f32>> {
+    match scale.iter().find(|step| !step.is_normal()) {
+        None => Ok(scale),
+        Some(step) => {
+            Err(Error::runtime(engine, format!("the step of \"{name}\" became {step}; lower the learning rate")))
+        }
+    }
 }
 
 /// Returns the graph that makes all steps and puts each weight on its grid.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::blocks::{Block, inputs_on, segment};
 use super::losses::{squares_by_channel, unsettled};
+use super::readout::positive;
 use super::student::Role;
 use super::{Optimiser, Player, Student, Trained, TrainedVector, TrainingStep, fake_quantize, training_step};
 use crate::error::{Error, Result};
@@ -173,7 +174,7 @@ impl<'a> Reconstruction<'a> {
         let loss = open.map_or(distance, |open| distance + weight * open);
         // What is open weighs nothing at first, and then more than all else.
         let player = Player { loss, vectors: &vectors };
-        training_step(&[player], (distance, &terms), (optimiser(), LOSSES), lowering)
+        training_step(&[player], (distance, &terms), (Optimiser::ADAM, LOSSES), lowering)
     }
 
     fn forward<'b>(
@@ -223,14 +224,8 @@ impl<'a> Reconstruction<'a> {
         };
         let steps = vector("scales", &self.scales)?;
         let scale = |place: usize| -> Result<Vec<f32>> {
-            let scale: Vec<f32> = steps[place].1.to_f32()?.into_iter().map(libm::expf).collect();
-            match scale.iter().find(|step| !step.is_normal()) {
-                None => Ok(scale),
-                Some(step) => {
-                    let message = format!("the step of \"{}\" became {step}; lower the learning rate", steps[place].0);
-                    Err(Error::runtime("training", message))
-                }
-            }
+            let (name, logarithms) = &steps[place];
+            positive(name, logarithms.to_f32()?.into_iter().map(libm::expf).collect(), "training")
         };
         for (&grid, &place) in &self.grids {
             trained.activations[grid].scale = scale(place)?;
@@ -240,11 +235,7 @@ impl<'a> Reconstruction<'a> {
             let shares = rounding[*place].1.to_f32()?.into_iter().map(share);
             trained.weights[weight] = rounded(&self.student.quantized[weight], scale(*steps)?, lower, shares);
         }
-        let shifts = vector("shifts", &self.shifts)?;
-        for (name, value) in shifts {
-            trained.biases.retain(|(other, _)| *other != name);
-            trained.biases.push((name, value));
-        }
+        trained.biases.extend(vector("shifts", &self.shifts)?);
         Ok(())
     }
 }
@@ -349,8 +340,4 @@ fn shape_of(graph: &Graph, name: &str, batch: usize) -> Result<Vec<usize>> {
             Err(Error::shape(format!("tensor \"{name}\""), "its dimensions are not known; fix them with --input-shape"))
         }
     }
-}
-
-fn optimiser() -> Optimiser {
-    Optimiser::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decoupled: false }
 }

@@ -2,7 +2,7 @@
 //! what cannot be trained is refused with a word.
 
 mod bowl;
-mod cascade;
+pub mod cascade;
 mod command;
 mod data;
 mod divergence;

@@ -4,7 +4,7 @@
 use super::StageReport;
 use super::whole::{Whole, distillation};
 use crate::error::Result;
-use crate::recipes::training::{Rival, Training};
+use crate::recipes::training::Training;
 use crate::recipes::{Effort, Solved};
 use crate::synthesis::Adversary;
 
@@ -13,11 +13,9 @@ const NAME: &str = "adversarial";
 const CHANCE: u64 = 0x7269_7661_6c73;
 
 pub(super) fn adversarial(effort: &Effort, solved: &mut Solved, training: &mut Training) -> Result<StageReport> {
-    let Some(Rival { making, maker }) = training.rival.clone() else {
-        return Ok(StageReport::new(NAME, training.samples()));
-    };
+    let Some(rival) = training.rival.clone() else { return Ok(StageReport::new(NAME, training.samples())) };
     let distillation = distillation(solved)?;
-    let game = Adversary::new(making, &distillation, maker)?;
+    let game = Adversary::new(&distillation, rival)?;
     let seed = training.teacher.seed;
     let stage = Whole {
         name: NAME,

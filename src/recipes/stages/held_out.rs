@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::data::argmax;
 use crate::error::Result;
 use crate::ir::Tensor;
 use crate::recipes::Solved;
@@ -32,37 +33,38 @@ pub struct HeldOut {
 
 impl HeldOut {
     /// Returns how the student was `before` and is `after` a stage.
-    ///
-    /// # Errors
-    /// When the engine fails.
-    pub(super) fn compare((before, after): (&Solved, &Solved), training: &Training) -> Result<Self> {
-        let inputs = training.images().held_out()?;
-        let (before, after) = (Measured::of(before, training, &inputs)?, Measured::of(after, training, &inputs)?);
-        Ok(Self {
+    pub(super) fn compare(before: &Measured, after: &Measured) -> Self {
+        Self {
             images: before.images,
             distance: [before.distance, after.distance],
             agreement: before.agreement.zip(after.agreement).map(|(before, after)| [before, after]),
             is_kept: after.distance < before.distance,
-        })
+        }
     }
 }
 
-struct Measured {
+/// A student on held-out inputs at one moment.
+pub(super) struct Measured {
     images: usize,
     distance: f32,
     agreement: Option<f32>,
 }
 
 impl Measured {
+    /// Returns how what was `solved` does on the inputs that `training` holds out.
+    ///
+    /// # Errors
+    /// When the engine fails.
     #[allow(clippy::cast_precision_loss)]
-    fn of(solved: &Solved, training: &Training, inputs: &[Tensor]) -> Result<Self> {
+    pub(super) fn of(solved: &Solved, training: &Training) -> Result<Self> {
+        let inputs = training.images().held_out()?;
         let student = Student::new(&solved.student, &solved.plan, &solved.solution)?;
         let start = student.start();
         let distillation = Distillation::new(training.float, student)?;
-        let samples = inputs.first().and_then(|tensor| tensor.shape().first()).copied().unwrap_or(0);
+        let samples = Tensor::samples_of(&inputs);
         let batch = distillation.teacher().fixed_batch().unwrap_or(BATCH).min(samples).max(1);
         let mut session = training.teacher.engine.load(&distillation.answers(batch)?, &SessionOptions::default())?;
-        let pool = Pool::new(inputs.to_vec(), batch, training.teacher.seed, CHANCE)?.varied();
+        let pool = Pool::new(inputs, batch, training.teacher.seed, CHANCE)?.varied();
         let rounds = ROUNDS * u64::try_from(samples.div_ceil(batch)).unwrap_or(1);
         let (mut distance, mut agreed, mut counted) = (0.0, 0, 0);
         for round in 0..rounds {
@@ -72,15 +74,11 @@ impl Measured {
                 let classes = pair[0].shape().get(1).copied().unwrap_or(1);
                 let [teacher, student] = [pair[0].to_f32()?, pair[1].to_f32()?];
                 let pairs = teacher.chunks(classes).zip(student.chunks(classes));
-                agreed += pairs.filter(|(teacher, student)| largest(teacher) == largest(student)).count();
+                agreed += pairs.filter(|(teacher, student)| argmax(teacher) == argmax(student)).count();
                 counted += batch;
             }
         }
         let agreement = (counted > 0).then(|| agreed as f32 / counted as f32);
         Ok(Self { images: batch * usize::try_from(rounds).unwrap_or(0), distance, agreement })
     }
-}
-
-fn largest(scores: &[f32]) -> Option<usize> {
-    (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a)))
 }

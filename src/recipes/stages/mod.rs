@@ -13,6 +13,8 @@ use serde::Serialize;
 
 pub use held_out::HeldOut;
 
+use held_out::Measured;
+
 use super::training::{DescentReport, Training};
 use super::{Effort, Solved};
 use crate::error::{Error, Result};
@@ -104,12 +106,17 @@ pub fn train(
     training: &mut Training,
 ) -> Result<Vec<StageReport>> {
     let mut reports = Vec::with_capacity(stages.len());
+    // How the student does that the next stage starts from.
+    let mut measured = None;
     for (number, stage) in stages.iter().enumerate() {
         let before = solved.clone();
         training.begin(stages.len() - number);
         let mut report = (stage.run)(effort, solved, training)?;
         if !training.run.dry_run && !report.descents.is_empty() {
-            let found = HeldOut::compare((&before, solved), training)?;
+            let was = measured.take().map_or_else(|| Measured::of(&before, training), Ok)?;
+            let is = Measured::of(solved, training)?;
+            let found = HeldOut::compare(&was, &is);
+            measured = Some(if found.is_kept { is } else { was });
             if !found.is_kept {
                 *solved = before;
             }

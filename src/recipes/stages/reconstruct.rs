@@ -31,17 +31,16 @@ const CHANCE: u64 = 0x7265_636f_6e73_7472;
 
 pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, training: &mut Training) -> Result<StageReport> {
     let float = partly_quantized(solved, &Part::of(&solved.plan, false))?;
-    let whole = student_of(solved)?;
-    let blocks = blocks_of(&float, &whole);
-    let samples = samples_within(whole.graph(), &blocks, training.samples());
+    let mut student = student_of(solved)?;
+    let blocks = blocks_of(&float, &student);
+    let samples = samples_within(student.graph(), &blocks, training.samples());
     let mut report = StageReport::new(NAME, samples);
     let mut streams = None;
     if let Some(first) = blocks.first().filter(|_| !training.run.dry_run) {
-        streams = Some(Streams::at(&first.input, (&float, &whole), (&training.images(), samples), training)?);
+        streams = Some(Streams::at(&first.input, (&float, &student), (&training.images(), samples), training)?);
     }
     let mut settled = SettledParts::default();
     for (number, block) in blocks.iter().enumerate() {
-        let student = student_of(solved)?;
         let reconstruction = Reconstruction::new(&student, block, LEAN, &settled)?;
         settled = reconstruction.settles(&settled);
         let data = streams.as_ref().map(|s| s.data(block, &float, training.teacher.engine)).transpose()?;
@@ -58,20 +57,21 @@ pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, training: &mut T
             };
             let seed = (training.teacher.seed, CHANCE ^ u64::try_from(number).unwrap_or(0));
             let masks = reconstruction.masked(batch)?;
-            let feeds = data.as_ref().map(|data| BlockFeeds::new(data, (batch, masks), (steps, REGULARISATION), seed));
-            let feeds = feeds.transpose()?;
-            let mut feed = |step| Ok(feeds.as_ref().map_or(Vec::new(), |feeds| feeds.batch(step)));
+            let feeds = |data: &BlockData| BlockFeeds::new(data, (batch, masks), (steps, REGULARISATION), seed);
+            let feeds = data.as_ref().map(feeds);
+            let mut feed = |step| feeds.as_ref().map_or(Ok(Vec::new()), |feeds| feeds.batch(step));
             let key = (block, samples, REGULARISATION.to_bits(), LEAN.to_bits());
             let (state, descent) = training.descend(&planned, &step, (solved, &key), &mut feed)?;
             if descent.steps > 0 {
                 let mut trained = Trained::of(&solved.solution);
                 reconstruction.read_out(&step, &state, &mut trained)?;
                 solved.settle(trained)?;
+                student = student_of(solved)?;
             }
             report.descents.push(descent);
         }
         if let (Some(streams), Some(data)) = (&mut streams, data) {
-            streams.pass(block, &student_of(solved)?, data.target, training.teacher.engine)?;
+            streams.pass(block, &student, data.target, training.teacher.engine)?;
         }
     }
     Ok(report)
@@ -160,7 +160,7 @@ fn in_chunks(
     (fixed, inputs): (&[Tensor], &[Tensor]),
     chunk: usize,
 ) -> Result<Tensor> {
-    let samples = inputs.first().and_then(|tensor| tensor.shape().first()).copied().unwrap_or(0);
+    let samples = Tensor::samples_of(inputs);
     let mut session = engine.load(graph, &SessionOptions::default())?;
     let mut parts = Vec::new();
     for start in (0..samples).step_by(chunk) {

@@ -1,7 +1,8 @@
 //! Runs the program itself in a folder of its own.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use super::fixture;
 
@@ -48,6 +49,19 @@ pub fn run(folder: &Path, arguments: &str) -> Ran {
     left.retain(|path| !before.contains(path));
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ran { code: status.code(), stdout: text(stdout), stderr: text(stderr), left }
+}
+
+/// Returns what `program(folder, arguments)` left when it was asked to stop once `may_stop` held, at the latest after five
+/// minutes.
+pub fn interrupted(folder: &Path, arguments: &str, may_stop: impl Fn() -> bool) -> Output {
+    let mut command = program(folder, arguments);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    while !may_stop() && started.elapsed() < Duration::from_secs(300) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    child.wait_with_output().unwrap()
 }
 
 /// Returns everything in `folder` and below it, relative to it.

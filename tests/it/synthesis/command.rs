@@ -1,14 +1,14 @@
 //! `synth` as a program: what it writes, that nothing but the seed decides it, and that it can be stopped at any time.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use dfq_onnx::data::{find_array, read_arrays};
 use serde_json::Value;
 
 use crate::bn_stats::folded_twin;
-use crate::support::program::{Ran, files, program, run};
+use crate::support::program::{Ran, files, interrupted, run};
+use crate::training::cascade::each_is_judged;
 
 const SYNTH: &str = "synth {fixtures}/digits_resnet8.onnx -o out.npz -n 20 --batch 16";
 
@@ -84,14 +84,8 @@ fn a_run_that_is_stopped_anywhere_goes_on_to_the_same_bytes() {
     for (number, stopped) in ["synthesis-0", "synthesis-1"].into_iter().enumerate() {
         let checkpoint = folder.path().join(format!("run/{stopped}.safetensors"));
         let folder_flag = if number == 0 { "--run-folder run" } else { "--resume run" };
-        let mut command = program(folder.path(), &format!("{SYNTH} {flags} {folder_flag}"));
-        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let started = Instant::now();
-        while !checkpoint.exists() && started.elapsed() < Duration::from_secs(300) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-        let ended = child.wait_with_output().unwrap();
+        let arguments = format!("{SYNTH} {flags} {folder_flag}");
+        let ended = interrupted(folder.path(), &arguments, || checkpoint.exists());
         let told = String::from_utf8_lossy(&ended.stderr);
         assert_eq!(ended.status.code(), Some(130), "{told}");
         assert!(told.contains("--resume run"), "{told}");
@@ -109,11 +103,9 @@ fn a_run_that_is_stopped_anywhere_goes_on_to_the_same_bytes() {
 #[test]
 fn without_a_run_folder_a_stopped_run_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = program(folder.path(), &format!("{SYNTH} --steps 100000"));
-    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_secs(2));
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    let ended = child.wait_with_output().unwrap();
+    let started = Instant::now();
+    let is_late = || started.elapsed() >= Duration::from_secs(2);
+    let ended = interrupted(folder.path(), &format!("{SYNTH} --steps 100000"), is_late);
     assert_eq!(ended.status.code(), Some(130), "{}", String::from_utf8_lossy(&ended.stderr));
     assert_eq!(files(folder.path()), Vec::<PathBuf>::new());
 }
@@ -173,16 +165,7 @@ fn the_cascade_goes_by_images_and_is_kept_only_where_it_does_better_on_others() 
     let stages = report["training"].as_array().unwrap();
     let names: Vec<&str> = stages.iter().map(|stage| stage["stage"].as_str().unwrap()).collect();
     assert_eq!(names, ["distil"]);
-    let mut last = None;
-    for stage in stages {
-        let held_out = &stage["held_out"];
-        let [before, after] = [0, 1].map(|i| held_out["distance"][i].as_f64().unwrap());
-        let is_kept = held_out["is_kept"] == true;
-        assert_eq!((held_out["images"].as_u64(), is_kept), (Some(128), after < before), "{held_out}");
-        assert!((0.0..=1.0).contains(&held_out["agreement"][1].as_f64().unwrap()), "{held_out}");
-        // Each stage starts from what was kept of those before.
-        assert!(last.is_none_or(|last| before == last), "{held_out}");
-        last = Some(if is_kept { after } else { before });
-    }
+    each_is_judged(stages);
+    assert!(stages.iter().all(|stage| stage["held_out"]["images"] == 128), "{stages:?}");
     assert_eq!(report["synthesis"]["options"]["images"], 256);
 }

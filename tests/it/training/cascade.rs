@@ -1,17 +1,28 @@
 //! The stages of training one after the other: what each starts from, what is kept, and runs that are stopped in any.
 
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
 use dfq_onnx::onnx;
 use serde_json::Value;
 
 use super::models;
-use crate::support::program::{as_typed, files, program, run};
+use crate::support::program::{as_typed, files, interrupted, run};
 
 const STEPS: u64 = 40;
 const RUN: &str = "quantize {fixtures}/digits_mobilenet.onnx --precision w3a4 --all-layers --recipe cascade \
                    --stages reconstruct,distil,adversarial --images 40 --batch 16 --steps 40 --samples 8 -o out.onnx";
+
+/// Asserts that each stage was kept only where it did better, and that the next one starts from what was kept.
+pub fn each_is_judged(stages: &[Value]) {
+    let mut last = None;
+    for stage in stages {
+        let held_out = &stage["held_out"];
+        let [before, after] = [0, 1].map(|i| held_out["distance"][i].as_f64().unwrap());
+        let is_kept = held_out["is_kept"] == true;
+        assert_eq!(is_kept, after < before, "{held_out}");
+        assert!((0.0..=1.0).contains(&held_out["agreement"][1].as_f64().unwrap()), "{held_out}");
+        assert!(last.is_none_or(|last| before == last), "{held_out}");
+        last = Some(if is_kept { after } else { before });
+    }
+}
 
 #[test]
 fn every_stage_is_judged_on_inputs_that_it_did_not_see_and_the_next_starts_from_what_was_kept() {
@@ -23,15 +34,9 @@ fn every_stage_is_judged_on_inputs_that_it_did_not_see_and_the_next_starts_from_
     let stages = report["training"].as_array().unwrap();
     let names: Vec<&str> = stages.iter().map(|stage| stage["stage"].as_str().unwrap()).collect();
     assert_eq!(names, ["reconstruct", "distil", "adversarial"]);
-    let mut last = None;
+    each_is_judged(stages);
     for stage in stages {
-        let held_out = &stage["held_out"];
-        let [before, after] = [0, 1].map(|i| held_out["distance"][i].as_f64().unwrap());
-        let is_kept = held_out["is_kept"] == true;
-        assert_eq!((stage["samples"].as_u64(), is_kept), (Some(35), after < before), "{held_out}");
-        assert!((0.0..=1.0).contains(&held_out["agreement"][1].as_f64().unwrap()), "{held_out}");
-        assert!(last.is_none_or(|last| before == last), "{held_out}");
-        last = Some(if is_kept { after } else { before });
+        assert_eq!(stage["samples"], 35, "{names:?}");
         let descents = stage["descents"].as_array().unwrap();
         assert!(descents.iter().all(|descent| descent["steps"] == STEPS), "{names:?}: {descents:?}");
     }
@@ -60,15 +65,8 @@ fn a_cascade_that_is_stopped_in_any_stage_goes_on_to_the_same_bytes() {
     let mut flag = "--run-folder run";
     for stopped in ["synthesis-0", "reconstruct-1", "reconstruct-4", "distil", "adversarial"] {
         let checkpoint = folder.path().join(format!("run/{stopped}.safetensors"));
-        let mut command = program(folder.path(), &format!("{RUN} {flag}"));
-        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let started = Instant::now();
-        while !checkpoint.exists() && started.elapsed() < Duration::from_secs(300) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
         // A step may be the last of its stage, so that the stop comes in the next one, or in none.
-        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-        let ended = child.wait_with_output().unwrap();
+        let ended = interrupted(folder.path(), &format!("{RUN} {flag}"), || checkpoint.exists());
         let told = String::from_utf8_lossy(&ended.stderr);
         assert!(checkpoint.exists() && ended.status.code() == Some(130), "{stopped}: {told}");
         assert!(!folder.path().join("out.onnx").exists(), "{stopped}");
