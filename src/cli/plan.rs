@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use crate::error::{Error, Result};
 use crate::plan::{Container, LayerBits, Policy, Target};
-use crate::recipes::{self, RECIPES, Recipe, Stage};
+use crate::recipes::{self, RECIPES, Recipe, STAGES, Stage};
 
 #[derive(Args)]
 pub(super) struct PlanArguments {
@@ -33,8 +33,8 @@ pub(super) struct PlanArguments {
     /// Recipe by name [default: the best that --effort allows]
     #[arg(long, value_name = "NAME")]
     recipe: Option<String>,
-    /// Stages of training, one after the other: reconstruct, distil, adversarial [default: those of the recipe]
-    #[arg(long, value_name = "NAME[,NAME...]", value_delimiter = ',')]
+    /// Stages of training, one after the other [default: those of the recipe]
+    #[arg(long, value_name = "NAME[,NAME...]", value_delimiter = ',', long_help = stages())]
     stages: Vec<String>,
     /// One scale per output channel of a weight (the default)
     #[arg(long, conflicts_with = "per_tensor")]
@@ -134,6 +134,12 @@ impl PlanArguments {
 
 fn bits() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(2..=8)
+}
+
+/// Returns the help of `--stages`.
+fn stages() -> String {
+    let rows: Vec<String> = STAGES.iter().map(|stage| format!("  {:<12} {}", stage.name, stage.summary)).collect();
+    format!("Stages of training, one after the other [default: those of the recipe]:\n{}", rows.join("\n"))
 }
 
 fn width(text: &str) -> Option<u32> {

@@ -13,6 +13,8 @@ use crate::observe::{Observer, Progress};
 
 /// Time between two lines of progress where there is no terminal.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// A stage that takes longer is told of when it begins.
+const LONG: Duration = Duration::from_secs(3600);
 /// The exit code of a run that was stopped.
 const STOPPED: i32 = 130;
 
@@ -30,6 +32,8 @@ struct Steps {
     told: Instant,
     /// When it was first heard of, and with how many steps done.
     began: (Instant, u64),
+    /// Whether how long it takes was weighed.
+    is_weighed: bool,
 }
 
 impl Reporter {
@@ -62,7 +66,7 @@ impl Reporter {
             bar
         });
         let now = Instant::now();
-        Steps { stage: progress.stage.to_owned(), bar, told: now, began: (now, progress.done) }
+        Steps { stage: progress.stage.to_owned(), bar, told: now, began: (now, progress.done), is_weighed: false }
     }
 
     fn end(&mut self) {
@@ -90,6 +94,14 @@ impl Observer for Reporter {
             None => self.begin(progress),
         };
         let steps = self.steps.insert(steps);
+        let left = seconds_left(progress, steps.began);
+        if let Some(left) = left.filter(|_| !steps.is_weighed && steps.began.0.elapsed() >= INTERVAL) {
+            steps.is_weighed = true;
+            if left > LONG.as_secs_f64() {
+                let text = takes_long(progress.stage, left);
+                steps.bar.as_ref().map_or_else(|| say(&text), |bar| bar.println(&text));
+            }
+        }
         let losses = losses(progress);
         if let Some(bar) = &steps.bar {
             bar.set_position(progress.done);
@@ -98,7 +110,7 @@ impl Observer for Reporter {
         }
         if steps.told.elapsed() >= INTERVAL || progress.done == progress.steps {
             let Progress { stage, done, steps: all, .. } = progress;
-            let left = left(progress, steps.began);
+            let left = left.filter(|_| done < all).map_or(String::new(), |left| format!(", {left:.0} s left"));
             say(&format!("{stage}: step {done} of {all}, {losses}{left}"));
             steps.told = Instant::now();
         }
@@ -128,18 +140,33 @@ fn losses(progress: &Progress) -> String {
 
 /// Returns the seconds that are left, as far as can be told.
 #[allow(clippy::cast_precision_loss)]
-fn left(progress: &Progress, (since, from): (Instant, u64)) -> String {
+fn seconds_left(progress: &Progress, (since, from): (Instant, u64)) -> Option<f64> {
     let (done, left) = (progress.done.saturating_sub(from), progress.steps.saturating_sub(progress.done));
-    match done {
-        0 => String::new(),
-        _ if left == 0 => String::new(),
-        _ => format!(", {:.0} s left", since.elapsed().as_secs_f64() / done as f64 * left as f64),
-    }
+    (done > 0).then(|| since.elapsed().as_secs_f64() / done as f64 * left as f64)
+}
+
+/// Returns what is said of a stage that takes so many seconds.
+fn takes_long(stage: &str, seconds: f64) -> String {
+    let hours = seconds / 3600.0;
+    format!("{stage} takes {hours:.1} hours at this pace; --max-minutes N ends the run before")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_follows_from_the_steps_since_it_began() {
+        let hour_ago = Instant::now().checked_sub(Duration::from_secs(3600)).unwrap();
+        let left = |done, steps, from| {
+            seconds_left(&Progress { stage: "distil", done, steps, losses: &[] }, (hour_ago, from)).map(f64::round)
+        };
+        let cases = [("a half", left(5, 10, 0), Some(3600.0)), ("resumed", left(5, 10, 4), Some(18_000.0))];
+        let none = [("the end", left(10, 10, 0), Some(0.0)), ("nothing known", left(4, 10, 4), None)];
+        let failed: Vec<_> = cases.iter().chain(&none).filter(|(_, found, expected)| found != expected).collect();
+        assert!(failed.is_empty(), "{failed:?}");
+        assert!(takes_long("distil", 5400.0).starts_with("distil takes 1.5 hours"));
+    }
 
     #[test]
     fn terms_stand_behind_their_sum_where_there_are_several() {

@@ -55,9 +55,12 @@ pub(super) struct ImageArguments {
     /// Weight of a term of the loss in place of its default; 0 leaves it out (repeatable)
     #[arg(long, value_name = "NAME=WEIGHT", value_parser = weight, long_help = terms())]
     loss: Vec<(String, f64)>,
-    /// Choose a class for each image, all as often
+    /// Choose a class for each image, all as often (the default where the model has class scores)
     #[arg(long)]
     conditional: bool,
+    /// Leave the class of each image to the model
+    #[arg(long, conflicts_with = "conditional")]
+    unconditional: bool,
     /// Let convolutions with strides see their inputs where they are, not shifted by up to a pixel
     #[arg(long)]
     no_swing: bool,
@@ -78,7 +81,7 @@ impl ImageArguments {
             steps: steps.unwrap_or(usual.steps),
             learning_rate: learning_rate.unwrap_or(usual.learning_rate),
             loss: self.loss.clone(),
-            conditional: self.conditional,
+            conditional: (self.conditional || self.unconditional).then_some(self.conditional),
             swing: !self.no_swing,
             augment: !self.no_augment,
             low_pass: self.low_pass.map_or(0.0, f64::from),

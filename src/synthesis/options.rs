@@ -20,8 +20,8 @@ pub struct Options {
     pub learning_rate: f64,
     /// Weights of terms of the loss in place of the default ones, by name (see [`super::TERMS`]).
     pub loss: Vec<(String, f64)>,
-    /// Whether a class is chosen for each image.
-    pub conditional: bool,
+    /// Whether a class is chosen for each image; where the network has class scores, if nothing is said.
+    pub conditional: Option<bool>,
     /// Whether convolutions with strides see their input shifted by up to a pixel.
     pub swing: bool,
     /// Whether images are mirrored and shifted.
@@ -37,7 +37,7 @@ impl Default for Options {
             steps: STEPS,
             learning_rate: LEARNING_RATE,
             loss: Vec::new(),
-            conditional: false,
+            conditional: None,
             swing: true,
             augment: true,
             low_pass: 0.0,

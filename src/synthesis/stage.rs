@@ -166,8 +166,9 @@ struct Batches<'a> {
 impl<'a> Batches<'a> {
     fn new(source: &'a Source<'a>, options: &Options, seed: u64) -> Result<Self> {
         let making = Making::new(source, options)?;
-        let classes = making.subject.scores.as_ref().map(|scores| scores.1).filter(|_| options.conditional);
-        if options.conditional && classes.is_none() {
+        let classes = making.subject.scores.as_ref().map(|scores| scores.1);
+        let classes = classes.filter(|_| options.conditional != Some(false));
+        if options.conditional == Some(true) && classes.is_none() {
             return Err(Error::Usage("--conditional: the model has no class scores to choose classes of".to_owned()));
         }
         Ok(Self { making, source, classes, seed })

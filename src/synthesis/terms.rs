@@ -79,7 +79,7 @@ pub const TERMS: &[Term] = &[
     Term {
         name: "one-hot",
         summary: "cross-entropy with the class of each image (DAFL, GDFQ)",
-        weights: [0.0, 1.0],
+        weights: [0.3, 1.0],
         loss: |s| s.with_labels(cross_entropy),
     },
     Term {

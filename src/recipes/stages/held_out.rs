@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::whole::OBJECTIVE;
 use crate::data::argmax;
 use crate::error::Result;
 use crate::ir::Tensor;
@@ -60,7 +61,9 @@ impl Measured {
         let inputs = training.images().held_out()?;
         let student = Student::new(&solved.student, &solved.plan, &solved.solution)?;
         let start = student.start();
-        let distillation = Distillation::new(training.float, student)?;
+        let mut distillation = Distillation::new(training.float, student)?;
+        // At a temperature of 1 a few images of which the teacher is all but certain would decide.
+        distillation.objective.temperature = OBJECTIVE.temperature;
         let samples = Tensor::samples_of(&inputs);
         let batch = distillation.teacher().fixed_batch().unwrap_or(BATCH).min(samples).max(1);
         let mut session = training.teacher.engine.load(&distillation.answers(batch)?, &SessionOptions::default())?;

@@ -12,7 +12,7 @@ use crate::train::{Distillation, Objective, Schedule, Student, TrainingStep, fit
 /// Inputs of a step where neither the user nor the model says: twice as many at half as many steps measured worse.
 const BATCH: usize = 32;
 /// Class scores as such measured worse than their probabilities alone, and so did lower temperatures.
-const OBJECTIVE: Objective = Objective { temperature: 4.0, scores: 0.0, features: 1.0 };
+pub(super) const OBJECTIVE: Objective = Objective { temperature: 4.0, scores: 0.0, features: 1.0 };
 
 /// A stage that trains the whole network.
 pub(super) struct Whole<'a> {

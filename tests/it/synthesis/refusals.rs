@@ -54,7 +54,7 @@ fn what_cannot_be_made_is_refused_with_what_to_do() {
         ("too many images", format!("{digits} -n 100000000"), 2, &["expected a number of images"]),
         ("an unknown term", format!("{digits} --loss totalvariation=1"), 2, &["no term \"totalvariation\"", "nearest"]),
         ("a weight that is none", format!("{digits} --loss tv=-1"), 2, &["expected NAME=WEIGHT"]),
-        ("no term at all", format!("{digits} --loss bn=0"), 2, &["no term of the loss is left"]),
+        ("no term at all", format!("{digits} --loss bn=0 --loss one-hot=0"), 2, &["no term of the loss is left"]),
         ("nothing to resume", format!("{digits} --resume nowhere"), 2, &["no such folder"]),
         ("a folder that is none", format!("{digits} --run-folder file"), 5, &["file"]),
         (
