@@ -36,6 +36,16 @@ struct Steps {
     is_weighed: bool,
 }
 
+impl Steps {
+    /// Prints a line above the bar, if there is one.
+    fn note(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => say(text),
+        }
+    }
+}
+
 impl Reporter {
     /// Returns a reporter, and listens for Ctrl-C from now on: the first asks the run to stop where it can be taken up
     /// again, the second stops it at once.
@@ -98,8 +108,7 @@ impl Observer for Reporter {
         if let Some(left) = left.filter(|_| !steps.is_weighed && steps.began.0.elapsed() >= INTERVAL) {
             steps.is_weighed = true;
             if left > LONG.as_secs_f64() {
-                let text = takes_long(progress.stage, left);
-                steps.bar.as_ref().map_or_else(|| say(&text), |bar| bar.println(&text));
+                steps.note(&takes_long(progress.stage, left));
             }
         }
         let losses = losses(progress);
@@ -117,8 +126,8 @@ impl Observer for Reporter {
     }
 
     fn note(&mut self, text: &str) {
-        match self.steps.as_ref().and_then(|steps| steps.bar.as_ref()) {
-            Some(bar) => bar.println(text),
+        match &self.steps {
+            Some(steps) => steps.note(text),
             None => say(text),
         }
     }
@@ -161,9 +170,13 @@ mod tests {
         let left = |done, steps, from| {
             seconds_left(&Progress { stage: "distil", done, steps, losses: &[] }, (hour_ago, from)).map(f64::round)
         };
-        let cases = [("a half", left(5, 10, 0), Some(3600.0)), ("resumed", left(5, 10, 4), Some(18_000.0))];
-        let none = [("the end", left(10, 10, 0), Some(0.0)), ("nothing known", left(4, 10, 4), None)];
-        let failed: Vec<_> = cases.iter().chain(&none).filter(|(_, found, expected)| found != expected).collect();
+        let cases = [
+            ("a half", left(5, 10, 0), Some(3600.0)),
+            ("resumed", left(5, 10, 4), Some(18_000.0)),
+            ("the end", left(10, 10, 0), Some(0.0)),
+            ("nothing known", left(4, 10, 4), None),
+        ];
+        let failed: Vec<_> = cases.iter().filter(|(_, found, expected)| found != expected).collect();
         assert!(failed.is_empty(), "{failed:?}");
         assert!(takes_long("distil", 5400.0).starts_with("distil takes 1.5 hours"));
     }
