@@ -11,6 +11,7 @@ pub mod digest;
 pub mod emit;
 pub mod error;
 pub mod expr;
+mod files;
 pub mod gate;
 pub mod ir;
 pub mod layers;

@@ -1,9 +1,9 @@
 //! Where `quantize` writes: looked at before the work begins, so that nothing is left behind where it cannot.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::files::draft_of;
 use crate::onnx::files_of;
 
 /// Returns where files go, symbolic links followed; `model` is what is read, and stays as it is.
@@ -24,7 +24,7 @@ pub(super) fn destinations<const N: usize>(model: &Path, paths: [&Path; N]) -> R
         }
     }
     for path in &paths {
-        tempfile::NamedTempFile::new_in(folder_of(path)).map_err(|e| Error::write(path)(plain(&e)))?;
+        draft_of(path)?;
     }
     Ok(paths)
 }
@@ -59,21 +59,4 @@ fn refuse_other_than_files(path: &Path) -> Result<()> {
         _ if path.file_name().is_none() => refused("names no file"),
         _ => Ok(()),
     }
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Returns the error without the name of the temporary file, which means nothing to the user.
-fn plain(error: &std::io::Error) -> std::io::Error {
-    error.raw_os_error().map_or_else(|| error.kind().into(), std::io::Error::from_raw_os_error)
-}
-
-/// Writes a whole file or nothing.
-pub(super) fn write_whole(path: &Path, contents: &[u8]) -> Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(folder_of(path)).map_err(|e| Error::write(path)(plain(&e)))?;
-    file.write_all(contents).map_err(Error::write(path))?;
-    file.persist(path).map_err(|e| Error::write(path)(e.error))?;
-    Ok(())
 }

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::arguments::EngineArguments;
-use super::destination::{destinations, write_whole};
+use super::destination::destinations;
 use super::model::GraphArguments;
 use super::{Format, print};
 use crate::error::Error;
+use crate::files;
 use crate::report::{inspect, render_inspection};
 
 #[derive(Args)]
@@ -37,7 +38,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             return Err(Error::unsupported(place, "holds no statistics that could be written").into());
         }
         let [path] = destinations(&arguments.model, [path])?;
-        write_whole(&path, serde_json::to_string_pretty(&inspection.statistics)?.as_bytes())?;
+        files::write(&path, serde_json::to_string_pretty(&inspection.statistics)?.as_bytes())?;
     }
     match arguments.format {
         Format::Json => print(&serde_json::to_string_pretty(&inspection)?)?,

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::arguments::{EngineArguments, ThresholdArguments, limit};
-use super::destination::{destinations, weights_beside, write_whole};
+use super::destination::{destinations, weights_beside};
 use super::model::ModelArguments;
 use super::plan::Effort;
 use super::progress::Reporter;
 use super::training::TrainingArguments;
 use super::{Format, missed, print, say};
 use crate::error::Result;
+use crate::files;
 use crate::pipeline::{Config, Ranges, quantize};
 use crate::report::{Report, render};
 use crate::sensitivity::{CANDIDATES, Request};
@@ -94,7 +95,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let report = quantize(&config, &engines, &mut Reporter::start()?)?;
     let json = serde_json::to_string_pretty(&report)?;
     if !arguments.dry_run {
-        write_whole(&report_path, json.as_bytes())?;
+        files::write(&report_path, json.as_bytes())?;
     }
     match arguments.format {
         Format::Table => print(&render(&report))?,

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::arguments::{EngineArguments, positive};
-use super::destination::{destinations, write_whole};
+use super::destination::destinations;
 use super::model::GraphArguments;
 use super::preprocess::InputArguments;
 use super::training::TrainingArguments;
 use super::{Format, print};
 use crate::data::npz_bytes;
 use crate::error::Result;
+use crate::files;
 use crate::ir::Tensor;
 use crate::pipeline::{Config, make_inputs};
 use crate::report::{SynthesisDocument, loss_curves, render_synthesis, sheet};
@@ -112,7 +113,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let (made, mut document) = make_inputs(&config, &engines, &mut observer)?;
     if !arguments.dry_run {
         write(&made, &mut document, [&output, &sheet, &curves])?;
-        write_whole(&report, serde_json::to_string_pretty(&document)?.as_bytes())?;
+        files::write(&report, serde_json::to_string_pretty(&document)?.as_bytes())?;
     }
     match arguments.format {
         Format::Table => print(&render_synthesis(&document))?,
@@ -132,14 +133,14 @@ fn write(made: &Made, document: &mut SynthesisDocument, [output, image, drawing]
     let classes = classes.as_ref().map(|tensor| ("teacher_classes", tensor));
     let inputs = made.names.iter().map(String::as_str).zip(&made.inputs);
     let arrays: Vec<(&str, &Tensor)> = inputs.chain(classes).collect();
-    write_whole(output, &npz_bytes(&arrays)?)?;
+    files::write(output, &npz_bytes(&arrays)?)?;
     document.output = Some(output.to_owned());
     if let Some(images) = made.images.as_ref().filter(|images| images.shape().len() == 4) {
-        write_whole(image, &sheet(images, &document.input)?)?;
+        files::write(image, &sheet(images, &document.input)?)?;
         document.sheet = Some(image.to_owned());
     }
     if let Ok(drawn) = loss_curves(&document.synthesis) {
-        write_whole(drawing, drawn.as_bytes())?;
+        files::write(drawing, drawn.as_bytes())?;
         document.curves = Some(drawing.to_owned());
     }
     Ok(())

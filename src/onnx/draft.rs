@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::save::{INLINE_LIMIT, Saved, save};
 use crate::error::{Error, Result};
+use crate::files::draft_of;
 use crate::ir::Graph;
 
 /// A model written beside its destination, gone unless published.
@@ -19,14 +20,9 @@ impl Draft {
     /// # Errors
     /// [`Error::Write`].
     pub fn write(graph: &Graph, output: &Path, external: bool) -> Result<Self> {
-        let parent = match output.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let name = output.file_name().ok_or_else(|| Error::Usage(format!("{} names no file", output.display())))?;
-        let folder = tempfile::Builder::new().prefix(".dfq-onnx-").tempdir_in(parent).map_err(Error::write(parent))?;
+        let (folder, model) = draft_of(output)?;
         let limit = if external { 0 } else { INLINE_LIMIT };
-        let saved = save(graph, &folder.path().join(name), limit)?;
+        let saved = save(graph, &model, limit)?;
         Ok(Self { folder, saved })
     }
 

@@ -3,8 +3,7 @@
 //! The same contents are the same bytes, a damaged file is refused, and a file is replaced whole or not at all.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -13,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::sha256;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::ir::{DType, Tensor};
 
 /// The version of what is stored, and of its meaning.
@@ -110,7 +110,7 @@ impl Checkpoint {
         // Wide elements first, so that all of them lie aligned.
         tensors.sort_by_key(|(_, tensor)| std::cmp::Reverse(tensor.dtype().bits()));
         let header = self.header(&tensors)?;
-        replace(path, |file| {
+        files::replace(path, |file| {
             file.write_all(&u64::try_from(header.len()).map_err(io::Error::other)?.to_le_bytes())?;
             file.write_all(&header)?;
             tensors.iter().try_for_each(|(_, tensor)| file.write_all(tensor.bytes()))
@@ -238,43 +238,9 @@ fn refuse_other_format(place: &str, text: &str) -> Result<()> {
     }
 }
 
-/// Puts what `fill` writes in the place of the file at `path`, or leaves that as it is.
-fn replace(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
-    let name = path.file_name().ok_or_else(|| Error::Usage(format!("{} names no file", path.display())))?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let written = || {
-        let folder = tempfile::Builder::new().prefix(".dfq-onnx-").tempdir_in(parent)?;
-        let draft = folder.path().join(name);
-        let mut file = BufWriter::new(OpenOptions::new().write(true).create_new(true).open(&draft)?);
-        fill(&mut file)?;
-        file.into_inner()?.sync_all()?;
-        std::fs::rename(&draft, path)?;
-        // The new name lasts once its folder has reached the disk; only Unix opens folders as files.
-        if cfg!(unix) { File::open(parent)?.sync_all() } else { Ok(()) }
-    };
-    written().map_err(Error::write(path))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_stops_while_it_is_written_leaves_the_old_file_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("stage.safetensors");
-        replace(&path, |file| file.write_all(b"old")).unwrap();
-        let failed = replace(&path, |file| {
-            file.write_all(b"half of the n")?;
-            file.flush()?;
-            Err(io::ErrorKind::StorageFull.into())
-        });
-        assert!(matches!(&failed, Err(e @ Error::Write { .. }) if e.exit_code() == 5), "{failed:?}");
-        assert_eq!(std::fs::read(&path).unwrap(), b"old");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "something was left behind");
-        replace(&path, |file| file.write_all(b"new")).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"new");
-    }
 
     #[test]
     fn equal_settings_have_equal_fingerprints() {
