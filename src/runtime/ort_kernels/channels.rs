@@ -1,8 +1,9 @@
 //! The operators on channels.
 
-use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
+use ort::operator::{ComputeContext, KernelContext};
+use ort::value::TensorElementType;
 
-use super::{FLOATS, floats, input, number, output, spreading, tensor};
+use super::{Custom, F32, input, number, output, spreading, tensor};
 use crate::expr::{CHANNEL_AFFINE, CHANNEL_AFFINE_GRADIENT, CHANNEL_MOMENTS};
 use crate::runtime::kernels::{Channels, Instructions, channel_affine, channel_affine_gradient, channel_moments};
 
@@ -23,31 +24,17 @@ impl Layout {
 }
 
 /// `mean, variance = ChannelMoments(x)`, both `[channels]`, the variance biased.
-pub(super) struct ChannelMoments;
+pub(super) struct ChannelMoments(Layout);
 
-impl Operator for ChannelMoments {
-    type Kernel<'a> = MomentsKernel;
+impl Custom for ChannelMoments {
+    const NAME: &str = CHANNEL_MOMENTS;
+    const INPUTS: &[TensorElementType] = &[F32];
+    const OUTPUTS: usize = 2;
 
-    fn name(&self) -> &str {
-        CHANNEL_MOMENTS
+    fn read(node: &KernelContext) -> ort::Result<Self> {
+        Layout::read(node).map(Self)
     }
 
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [FLOATS]
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        floats::<2>()
-    }
-
-    fn create_kernel<'a>(&self, node: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
-        Layout::read(node).map(MomentsKernel)
-    }
-}
-
-pub(super) struct MomentsKernel(Layout);
-
-impl Kernel for MomentsKernel {
     fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
         let x = input(run, 0)?;
         let (shape, x) = tensor(&x)?;
@@ -60,31 +47,17 @@ impl Kernel for MomentsKernel {
 }
 
 /// `y = ChannelAffine(x, a, b)`: `a·x + b`, the bits of Mul and Add; a and b are `[channels]`.
-pub(super) struct ChannelAffine;
+pub(super) struct ChannelAffine(Layout);
 
-impl Operator for ChannelAffine {
-    type Kernel<'a> = AffineKernel;
+impl Custom for ChannelAffine {
+    const NAME: &str = CHANNEL_AFFINE;
+    const INPUTS: &[TensorElementType] = &[F32; 3];
+    const OUTPUTS: usize = 1;
 
-    fn name(&self) -> &str {
-        CHANNEL_AFFINE
+    fn read(node: &KernelContext) -> ort::Result<Self> {
+        Layout::read(node).map(Self)
     }
 
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [FLOATS, FLOATS, FLOATS]
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        floats::<1>()
-    }
-
-    fn create_kernel<'a>(&self, node: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
-        Layout::read(node).map(AffineKernel)
-    }
-}
-
-pub(super) struct AffineKernel(Layout);
-
-impl Kernel for AffineKernel {
     fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
         let (x, a, b) = (input(run, 0)?, input(run, 1)?, input(run, 2)?);
         let ((shape, x), (_, a), (_, b)) = (tensor(&x)?, tensor(&a)?, tensor(&b)?);
@@ -96,31 +69,17 @@ impl Kernel for AffineKernel {
 }
 
 /// `dx, da, db = ChannelAffineGradient(x, a, dy)`: `a·dy`, and for each channel the sums of `dy·x` and of `dy`.
-pub(super) struct ChannelAffineGradient;
+pub(super) struct ChannelAffineGradient(Layout);
 
-impl Operator for ChannelAffineGradient {
-    type Kernel<'a> = AffineGradientKernel;
+impl Custom for ChannelAffineGradient {
+    const NAME: &str = CHANNEL_AFFINE_GRADIENT;
+    const INPUTS: &[TensorElementType] = &[F32; 3];
+    const OUTPUTS: usize = 3;
 
-    fn name(&self) -> &str {
-        CHANNEL_AFFINE_GRADIENT
+    fn read(node: &KernelContext) -> ort::Result<Self> {
+        Layout::read(node).map(Self)
     }
 
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [FLOATS, FLOATS, FLOATS]
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        floats::<3>()
-    }
-
-    fn create_kernel<'a>(&self, node: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
-        Layout::read(node).map(AffineGradientKernel)
-    }
-}
-
-pub(super) struct AffineGradientKernel(Layout);
-
-impl Kernel for AffineGradientKernel {
     fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
         let (x, a, dy) = (input(run, 0)?, input(run, 1)?, input(run, 2)?);
         let ((shape, x), (_, a), (_, dy)) = (tensor(&x)?, tensor(&a)?, tensor(&dy)?);

@@ -1,40 +1,24 @@
 //! The operator that keeps elements where a condition holds.
 
-use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
+use ort::operator::{ComputeContext, KernelContext};
 use ort::value::TensorElementType;
 
-use super::{FLOATS, floats, input, output, spreading, tensor};
+use super::{Custom, F32, input, output, spreading, tensor};
 use crate::expr::KEEP_WHERE;
 use crate::runtime::kernels::{Instructions, keep_where};
-
-const TRUTH_VALUES: OperatorInput = OperatorInput::required(TensorElementType::Bool);
 
 /// `y = KeepWhere(condition, x)`: Where of the condition, x and 0, all of one shape.
 pub(super) struct KeepWhere;
 
-impl Operator for KeepWhere {
-    type Kernel<'a> = KeepWhereKernel;
+impl Custom for KeepWhere {
+    const NAME: &str = KEEP_WHERE;
+    const INPUTS: &[TensorElementType] = &[TensorElementType::Bool, F32];
+    const OUTPUTS: usize = 1;
 
-    fn name(&self) -> &str {
-        KEEP_WHERE
+    fn read(_: &KernelContext) -> ort::Result<Self> {
+        Ok(Self)
     }
 
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [TRUTH_VALUES, FLOATS]
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        floats::<1>()
-    }
-
-    fn create_kernel<'a>(&self, _: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
-        Ok(KeepWhereKernel)
-    }
-}
-
-pub(super) struct KeepWhereKernel;
-
-impl Kernel for KeepWhereKernel {
     fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
         let (condition, x) = (input(run, 0)?, input(run, 1)?);
         let condition = condition.try_extract_tensor::<bool>()?.1;

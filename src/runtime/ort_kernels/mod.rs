@@ -2,11 +2,12 @@
 
 mod channels;
 mod keep_where;
+mod operator;
 mod select;
 
 use std::cell::Cell;
 
-use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput};
+use ort::operator::{ComputeContext, KernelContext, OperatorDomain};
 use ort::value::{TensorElementType, ValueRef, ValueRefMut};
 
 use super::kernels::{
@@ -14,27 +15,24 @@ use super::kernels::{
     fake_quantize_gradient, weight_gradient,
 };
 use crate::expr::{CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE, FAKE_QUANTIZE_GRADIENT};
+use operator::{Custom, Registered};
 
 /// Returns the operators, to be registered with one session.
 pub(super) fn operators() -> ort::Result<OperatorDomain> {
     OperatorDomain::new(kernels::DOMAIN)?
-        .add(ConvWeightGradient)?
-        .add(FakeQuantize)?
-        .add(FakeQuantizeGradient)?
-        .add(AdamUpdate)?
-        .add(channels::ChannelMoments)?
-        .add(channels::ChannelAffine)?
-        .add(channels::ChannelAffineGradient)?
-        .add(select::Select)?
-        .add(select::SelectGradient)?
-        .add(keep_where::KeepWhere)
+        .add(Registered::<ConvWeightGradient>::default())?
+        .add(Registered::<FakeQuantize>::default())?
+        .add(Registered::<FakeQuantizeGradient>::default())?
+        .add(Registered::<AdamUpdate>::default())?
+        .add(Registered::<channels::ChannelMoments>::default())?
+        .add(Registered::<channels::ChannelAffine>::default())?
+        .add(Registered::<channels::ChannelAffineGradient>::default())?
+        .add(Registered::<select::Select>::default())?
+        .add(Registered::<select::SelectGradient>::default())?
+        .add(Registered::<keep_where::KeepWhere>::default())
 }
 
-const FLOATS: OperatorInput = OperatorInput::required(TensorElementType::Float32);
-
-fn floats<const N: usize>() -> [OperatorOutput; N] {
-    [const { OperatorOutput::required(TensorElementType::Float32) }; N]
-}
+const F32: TensorElementType = TensorElementType::Float32;
 
 /// `dw = ConvWeightGradient(x, dy)`: dw is plain `[O, C/group, kh, kw]`.
 ///
@@ -43,29 +41,17 @@ fn floats<const N: usize>() -> [OperatorOutput; N] {
 /// tensor in plain NCHW. Blocked tensors have the shape that `com.microsoft.nchwc` gives them, channels padded to a
 /// multiple of `block`. With groups that are neither single channels nor whole blocks both tensors come in plain NCHW;
 /// x in blocks with dy in plain NCHW is refused.
-struct ConvWeightGradient;
-
-struct ConvWeightGradientKernel {
+struct ConvWeightGradient {
     window: ConvAttributes,
     scratch: [Vec<f32>; 3],
 }
 
-impl Operator for ConvWeightGradient {
-    type Kernel<'a> = ConvWeightGradientKernel;
+impl Custom for ConvWeightGradient {
+    const NAME: &str = CONV_WEIGHT_GRADIENT;
+    const INPUTS: &[TensorElementType] = &[F32; 2];
+    const OUTPUTS: usize = 1;
 
-    fn name(&self) -> &str {
-        CONV_WEIGHT_GRADIENT
-    }
-
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [FLOATS, FLOATS]
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        floats::<1>()
-    }
-
-    fn create_kernel<'a>(&self, node: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
+    fn read(node: &KernelContext) -> ort::Result<Self> {
         let window = ConvAttributes {
             kernel: list(node, "kernel_shape", None)?,
             strides: list(node, "strides", Some([1, 1]))?,
@@ -79,11 +65,9 @@ impl Operator for ConvWeightGradient {
             dy_blocked: number(node, "dy_blocked", Some(1))? != 0,
         };
         let window = window.checked().map_err(|message| refused(node, &message))?;
-        Ok(ConvWeightGradientKernel { window, scratch: [Vec::new(), Vec::new(), Vec::new()] })
+        Ok(Self { window, scratch: [Vec::new(), Vec::new(), Vec::new()] })
     }
-}
 
-impl Kernel for ConvWeightGradientKernel {
     fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
         let (x, dy) = (input(run, 0)?, input(run, 1)?);
         let ((x_shape, x), (dy_shape, dy)) = (tensor(&x)?, tensor(&dy)?);
@@ -104,45 +88,28 @@ struct Grid {
 
 impl Grid {
     fn read(node: &KernelContext) -> ort::Result<Self> {
-        let level = |name: &str| {
-            node.get::<f32>(name).ok_or_else(|| refused(node, &format!("expected the attribute {name}, a float")))
-        };
         let axis = match node.get::<i64>("axis").unwrap_or(-1) {
             -1 => None,
             axis => Some(usize::try_from(axis).map_err(|_| refused(node, &format!("axis {axis}")))?),
         };
-        Ok(Self { levels: [level("lo")?, level("hi")?], axis })
+        Ok(Self { levels: [float(node, "lo")?, float(node, "hi")?], axis })
     }
 }
 
 /// `y = FakeQuantize(x, step)`: `step · round(clip(x / step, lo, hi))`, the bits of Div, Clip, Round and Mul.
 ///
 /// Attributes: `lo` and `hi`, the levels at the ends in steps; `axis` (-1), that of the steps, -1 for a single one.
-struct FakeQuantize;
+struct FakeQuantize(Grid);
 
-struct FakeQuantizeKernel(Grid);
+impl Custom for FakeQuantize {
+    const NAME: &str = FAKE_QUANTIZE;
+    const INPUTS: &[TensorElementType] = &[F32; 2];
+    const OUTPUTS: usize = 1;
 
-impl Operator for FakeQuantize {
-    type Kernel<'a> = FakeQuantizeKernel;
-
-    fn name(&self) -> &str {
-        FAKE_QUANTIZE
+    fn read(node: &KernelContext) -> ort::Result<Self> {
+        Grid::read(node).map(Self)
     }
 
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [FLOATS, FLOATS]
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        floats::<1>()
-    }
-
-    fn create_kernel<'a>(&self, node: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
-        Grid::read(node).map(FakeQuantizeKernel)
-    }
-}
-
-impl Kernel for FakeQuantizeKernel {
     fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
         let (x, steps) = (input(run, 0)?, input(run, 1)?);
         let ((shape, x), (_, steps)) = (tensor(&x)?, tensor(&steps)?);
@@ -154,31 +121,17 @@ impl Kernel for FakeQuantizeKernel {
 }
 
 /// `dx, dstep = FakeQuantizeGradient(x, step, dy)`, with the attributes of [`FakeQuantize`]; dstep has the shape of step.
-struct FakeQuantizeGradient;
+struct FakeQuantizeGradient(Grid);
 
-struct FakeQuantizeGradientKernel(Grid);
+impl Custom for FakeQuantizeGradient {
+    const NAME: &str = FAKE_QUANTIZE_GRADIENT;
+    const INPUTS: &[TensorElementType] = &[F32; 3];
+    const OUTPUTS: usize = 2;
 
-impl Operator for FakeQuantizeGradient {
-    type Kernel<'a> = FakeQuantizeGradientKernel;
-
-    fn name(&self) -> &str {
-        FAKE_QUANTIZE_GRADIENT
+    fn read(node: &KernelContext) -> ort::Result<Self> {
+        Grid::read(node).map(Self)
     }
 
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [FLOATS, FLOATS, FLOATS]
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        floats::<2>()
-    }
-
-    fn create_kernel<'a>(&self, node: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
-        Grid::read(node).map(FakeQuantizeGradientKernel)
-    }
-}
-
-impl Kernel for FakeQuantizeGradientKernel {
     fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
         let (x, steps, dy) = (input(run, 0)?, input(run, 1)?, input(run, 2)?);
         let ((shape, x), (steps_shape, steps), (_, dy)) = (tensor(&x)?, tensor(&steps)?, tensor(&dy)?);
@@ -195,40 +148,23 @@ impl Kernel for FakeQuantizeGradientKernel {
 ///
 /// Attributes, each rounded once from f64: `share1` (1 - β₁), `beta2`, `share2` (1 - β₂), `epsilon`, `weight_decay` (0;
 /// that which acts on the gradient).
-struct AdamUpdate;
+struct AdamUpdate(Adam);
 
-struct AdamUpdateKernel(Adam);
+impl Custom for AdamUpdate {
+    const NAME: &str = "AdamUpdate";
+    const INPUTS: &[TensorElementType] = &[F32; 6];
+    const OUTPUTS: usize = 3;
 
-impl Operator for AdamUpdate {
-    type Kernel<'a> = AdamUpdateKernel;
-
-    fn name(&self) -> &str {
-        "AdamUpdate"
-    }
-
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [FLOATS, FLOATS, FLOATS, FLOATS, FLOATS, FLOATS]
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        floats::<3>()
-    }
-
-    fn create_kernel<'a>(&self, node: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
-        let constant = |name: &str| {
-            node.get::<f32>(name).ok_or_else(|| refused(node, &format!("expected the attribute {name}, a float")))
-        };
-        Ok(AdamUpdateKernel(Adam {
-            share1: constant("share1")?,
-            beta2: constant("beta2")?,
-            share2: constant("share2")?,
-            epsilon: constant("epsilon")?,
+    fn read(node: &KernelContext) -> ort::Result<Self> {
+        Ok(Self(Adam {
+            share1: float(node, "share1")?,
+            beta2: float(node, "beta2")?,
+            share2: float(node, "share2")?,
+            epsilon: float(node, "epsilon")?,
             weight_decay: node.get::<f32>("weight_decay").unwrap_or(0.0),
         }))
     }
-}
 
-impl Kernel for AdamUpdateKernel {
     fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
         let before = [input(run, 0)?, input(run, 1)?, input(run, 2)?, input(run, 3)?];
         let shape = tensor(&before[0])?.0;
@@ -266,6 +202,10 @@ fn spreading(run: &ComputeContext, kernel: impl FnOnce(Spread) -> Result<(), Str
 fn refused(node: &KernelContext, message: &str) -> ort::Error {
     let name = node.node_name().unwrap_or_default();
     ort::Error::new(format!("node \"{name}\": {message}"))
+}
+
+fn float(node: &KernelContext, name: &str) -> ort::Result<f32> {
+    node.get(name).ok_or_else(|| refused(node, &format!("expected the attribute {name}, a float")))
 }
 
 fn number(node: &KernelContext, name: &str, default: Option<usize>) -> ort::Result<usize> {

@@ -1,44 +1,28 @@
 //! The operators that choose pixels.
 
-use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
+use ort::operator::{ComputeContext, KernelContext};
 use ort::value::{TensorElementType, ValueRef};
 
-use super::{FLOATS, floats, input, number, output, spreading, tensor};
+use super::{Custom, F32, input, number, output, spreading, tensor};
 use crate::expr::{SELECT, SELECT_GRADIENT};
 use crate::runtime::kernels::{Selection, select, select_gradient};
-
-const INDICES: OperatorInput = OperatorInput::required(TensorElementType::Int64);
 
 /// `y = Select(x, rows, columns)`: `y[n, c, i, j] = x[n, c, rows[i], columns[j]]`.
 ///
 /// Attribute: `block` (1), 8 or 16 for tensors in blocks.
-pub(super) struct Select;
-
-impl Operator for Select {
-    type Kernel<'a> = SelectKernel;
-
-    fn name(&self) -> &str {
-        SELECT
-    }
-
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [FLOATS, INDICES, INDICES]
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        floats::<1>()
-    }
-
-    fn create_kernel<'a>(&self, node: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
-        Ok(SelectKernel { block: number(node, "block", Some(1))? })
-    }
-}
-
-pub(super) struct SelectKernel {
+pub(super) struct Select {
     block: usize,
 }
 
-impl Kernel for SelectKernel {
+impl Custom for Select {
+    const NAME: &str = SELECT;
+    const INPUTS: &[TensorElementType] = &[F32, TensorElementType::Int64, TensorElementType::Int64];
+    const OUTPUTS: usize = 1;
+
+    fn read(node: &KernelContext) -> ort::Result<Self> {
+        Ok(Self { block: number(node, "block", Some(1))? })
+    }
+
     fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
         let (x, rows, columns) = (input(run, 0)?, input(run, 1)?, input(run, 2)?);
         let ((mut shape, x), rows, columns) = (tensor(&x)?, indices(&rows)?, indices(&columns)?);
@@ -53,35 +37,21 @@ impl Kernel for SelectKernel {
 /// `dx = SelectGradient(dy, rows, columns)`: each element of dy added where [`Select`] took it from.
 ///
 /// Attributes: `height` and `width` of dx; `block` as that of [`Select`].
-pub(super) struct SelectGradient;
-
-impl Operator for SelectGradient {
-    type Kernel<'a> = SelectGradientKernel;
-
-    fn name(&self) -> &str {
-        SELECT_GRADIENT
-    }
-
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [FLOATS, INDICES, INDICES]
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        floats::<1>()
-    }
-
-    fn create_kernel<'a>(&self, node: &KernelContext<'a>) -> ort::Result<Self::Kernel<'a>> {
-        let size = [number(node, "height", None)?, number(node, "width", None)?];
-        Ok(SelectGradientKernel { size, block: number(node, "block", Some(1))? })
-    }
-}
-
-pub(super) struct SelectGradientKernel {
+pub(super) struct SelectGradient {
     size: [usize; 2],
     block: usize,
 }
 
-impl Kernel for SelectGradientKernel {
+impl Custom for SelectGradient {
+    const NAME: &str = SELECT_GRADIENT;
+    const INPUTS: &[TensorElementType] = Select::INPUTS;
+    const OUTPUTS: usize = 1;
+
+    fn read(node: &KernelContext) -> ort::Result<Self> {
+        let size = [number(node, "height", None)?, number(node, "width", None)?];
+        Ok(Self { size, block: number(node, "block", Some(1))? })
+    }
+
     fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
         let (dy, rows, columns) = (input(run, 0)?, input(run, 1)?, input(run, 2)?);
         let ((mut shape, dy), rows, columns) = (tensor(&dy)?, indices(&rows)?, indices(&columns)?);
