@@ -3,9 +3,11 @@
 //! One small function per operator in [`RULES`]; what an operator broadcast is summed again here, once for all of them.
 //! An operator without a rule on the way is an error, never a zero gradient.
 
+mod reach;
 mod rules;
 mod step;
 
+pub use reach::Reach;
 pub use rules::{OWN_RULES, RULES};
 pub use step::{Gradients, Rule, Step};
 

@@ -1,7 +1,7 @@
 //! The network that images are made for: where its statistics are compared, and what it says of images.
 
 use super::form::Form;
-use crate::autodiff::has_rule;
+use crate::autodiff::Reach;
 use crate::error::{Error, Result};
 use crate::expr::OPSET;
 use crate::ir::{Attrs, DType, Graph, Node, ValueId};
@@ -54,14 +54,14 @@ impl Subject {
         if form.is_bytes {
             as_floats(&mut graph, &form)?;
         }
-        let reach = Reach::of(&graph, &form.name);
+        let reach = Reach::of(&graph, &graph.find(&form.name).into_iter().collect::<Vec<_>>(), |_| false);
         let normals = norms.iter().map(ChannelNormal::of).filter(|normal| {
-            let found = graph.find(&normal.tensor).filter(|id| reach.passes[id.index()]);
+            let found = graph.find(&normal.tensor).filter(|id| reach.passes(*id));
             let channels = found.and_then(|id| graph.value(id).shape.as_ref()?.get(1)?.known());
             channels == Some(normal.mean.len())
         });
         let normals: Vec<ChannelNormal> = normals.collect();
-        let scores = scores(&graph).filter(|(id, _)| reach.passes[id.index()]);
+        let scores = scores(&graph).filter(|(id, _)| reach.passes(*id));
         let features = scores.and_then(|(id, _)| features(&graph, id)).map(|id| graph.name_of(id).to_owned());
         let scores = scores.map(|(id, classes)| (graph.name_of(id).to_owned(), classes));
         if normals.is_empty() && scores.is_none() {
@@ -146,37 +146,5 @@ fn features(graph: &Graph, scores: ValueId) -> Option<ValueId> {
             return Some(input);
         }
         at = input;
-    }
-}
-
-/// Which values depend on an input in a way that gradients pass.
-struct Reach {
-    passes: Vec<bool>,
-    /// The operators that no gradient passes and that nothing of the kind lies before.
-    blocked: Vec<String>,
-}
-
-impl Reach {
-    fn of(graph: &Graph, input: &str) -> Self {
-        let values = graph.value_ids().count();
-        let (mut follows, mut passes, mut blocked) = (vec![false; values], vec![false; values], Vec::new());
-        if let Some(id) = graph.find(input) {
-            (follows[id.index()], passes[id.index()]) = (true, true);
-        }
-        for node in graph.nodes.iter().filter(|node| !node.is("Shape") && !node.is("Size")) {
-            let inputs = || node.inputs.iter().flatten().filter(|id| follows[id.index()]);
-            if inputs().next().is_none() {
-                continue;
-            }
-            let before = inputs().all(|id| passes[id.index()]);
-            if before && !has_rule(node) {
-                blocked.push(graph.describe(node));
-            }
-            let through = before && has_rule(node);
-            for id in node.outputs.iter().flatten() {
-                (follows[id.index()], passes[id.index()]) = (true, through);
-            }
-        }
-        Self { passes, blocked }
     }
 }

@@ -1,6 +1,6 @@
 //! Which tensors a student is to make as its teacher does.
 
-use crate::autodiff::has_rule;
+use crate::autodiff::{Reach, has_rule};
 use crate::ir::{DType, Graph, ValueId};
 use crate::outputs::{compared_tensors, may_hold_scores};
 use crate::plan::is_layer;
@@ -27,10 +27,10 @@ pub struct Targets {
 /// ArgMax, else the outputs themselves, in float32 where a Cast makes another type of it; and where an operator without
 /// gradient rule lies between such a tensor and the layers, what that operator reads.
 pub fn targets(graph: &Graph) -> Targets {
-    let reach = Reach::of(graph);
+    let reach = Reach::of(graph, &[], is_layer);
     let (mut found, mut blocked) = (Vec::new(), Vec::new());
     for (tensor, _) in compared_tensors(graph) {
-        reach.before(graph, tensor, &mut found, &mut blocked);
+        before(graph, &reach, tensor, &mut found, &mut blocked);
     }
     let mut tensors: Vec<ValueId> = Vec::new();
     for tensor in found.into_iter().map(|id| before_casts(graph, id)) {
@@ -68,46 +68,22 @@ fn before_casts(graph: &Graph, tensor: ValueId) -> ValueId {
     at
 }
 
-/// Which values follow from layers, and whether gradients pass all operators in between.
-struct Reach {
-    follows: Vec<bool>,
-    reached: Vec<bool>,
-}
-
-impl Reach {
-    fn of(graph: &Graph) -> Self {
-        let values = graph.value_ids().count();
-        let (mut follows, mut reached) = (vec![false; values], vec![true; values]);
-        for node in graph.nodes.iter().filter(|node| !node.is("Shape") && !node.is("Size")) {
-            let inputs = || node.inputs.iter().flatten().filter(|id| follows[id.index()]);
-            if !is_layer(node) && inputs().next().is_none() {
-                continue;
-            }
-            let passes = has_rule(node) && inputs().all(|id| reached[id.index()]);
-            for id in node.outputs.iter().flatten() {
-                (follows[id.index()], reached[id.index()]) = (true, passes);
-            }
+/// Adds the last tensors on all ways to `tensor` that gradients reach, and the places of the operators behind them.
+fn before(graph: &Graph, reach: &Reach, tensor: ValueId, found: &mut Vec<ValueId>, blocked: &mut Vec<usize>) {
+    let uses = graph.uses();
+    let (mut waiting, mut seen) = (vec![tensor], vec![false; graph.value_ids().count()]);
+    while let Some(id) = waiting.pop() {
+        if std::mem::replace(&mut seen[id.index()], true) || !reach.follows(id) {
+            continue;
         }
-        Self { follows, reached }
-    }
-
-    /// Adds the last tensors on all ways to `tensor` that gradients reach, and the places of the operators behind them.
-    fn before(&self, graph: &Graph, tensor: ValueId, found: &mut Vec<ValueId>, blocked: &mut Vec<usize>) {
-        let uses = graph.uses();
-        let (mut waiting, mut seen) = (vec![tensor], vec![false; self.follows.len()]);
-        while let Some(id) = waiting.pop() {
-            if std::mem::replace(&mut seen[id.index()], true) || !self.follows[id.index()] {
-                continue;
-            }
-            let Some(place) = uses.producer(id).filter(|_| !self.reached[id.index()]) else {
-                found.push(id);
-                continue;
-            };
-            if !has_rule(&graph.nodes[place]) {
-                blocked.push(place);
-            }
-            waiting.extend(graph.nodes[place].inputs.iter().flatten().rev());
+        let Some(place) = uses.producer(id).filter(|_| !reach.passes(id)) else {
+            found.push(id);
+            continue;
+        };
+        if !has_rule(&graph.nodes[place]) {
+            blocked.push(place);
         }
+        waiting.extend(graph.nodes[place].inputs.iter().flatten().rev());
     }
 }
 
