@@ -8,8 +8,8 @@ use crate::ir::{Graph, Node, ValueId};
 pub struct Reach {
     follows: Vec<bool>,
     passes: Vec<bool>,
-    /// The operators that no gradient passes and that nothing of the kind lies before, as they are described in errors.
-    pub blocked: Vec<String>,
+    /// The places of the nodes that no gradient passes and that nothing of the kind lies before.
+    pub blocked: Vec<usize>,
 }
 
 impl Reach {
@@ -20,7 +20,8 @@ impl Reach {
         for id in values {
             (reach.follows[id.index()], reach.passes[id.index()]) = (true, true);
         }
-        for node in graph.nodes.iter().filter(|node| !node.is("Shape") && !node.is("Size")) {
+        let nodes = graph.nodes.iter().enumerate();
+        for (place, node) in nodes.filter(|(_, node)| !node.is("Shape") && !node.is("Size")) {
             let inputs = || node.inputs.iter().flatten().filter(|id| reach.follows[id.index()]);
             if !begins(node) && inputs().next().is_none() {
                 continue;
@@ -28,7 +29,7 @@ impl Reach {
             let before = inputs().all(|id| reach.passes[id.index()]);
             let through = before && has_rule(node);
             if before && !through {
-                reach.blocked.push(graph.describe(node));
+                reach.blocked.push(place);
             }
             for id in node.outputs.iter().flatten() {
                 (reach.follows[id.index()], reach.passes[id.index()]) = (true, through);

@@ -54,7 +54,8 @@ impl Subject {
         if form.is_bytes {
             as_floats(&mut graph, &form)?;
         }
-        let reach = Reach::of(&graph, &graph.find(&form.name).into_iter().collect::<Vec<_>>(), |_| false);
+        let reach = Reach::of(&graph, graph.find(&form.name).as_slice(), |_| false);
+        let blocked: Vec<String> = reach.blocked.iter().map(|&at| graph.describe(&graph.nodes[at])).collect();
         let normals = norms.iter().map(ChannelNormal::of).filter(|normal| {
             let found = graph.find(&normal.tensor).filter(|id| reach.passes(*id));
             let channels = found.and_then(|id| graph.value(id).shape.as_ref()?.get(1)?.known());
@@ -65,8 +66,8 @@ impl Subject {
         let features = scores.and_then(|(id, _)| features(&graph, id)).map(|id| graph.name_of(id).to_owned());
         let scores = scores.map(|(id, classes)| (graph.name_of(id).to_owned(), classes));
         if normals.is_empty() && scores.is_none() {
-            let blocked = reach.blocked.first().cloned();
             let why = blocked
+                .first()
                 .map_or("it has no statistics of batch normalisation and no class scores".to_owned(), |op| {
                     format!("no gradient passes {op}")
                 });
@@ -85,7 +86,7 @@ impl Subject {
             scores: scores.clone(),
             features: features.clone(),
             swings: Vec::new(),
-            blocked: reach.blocked,
+            blocked,
             graph: graph.clone(),
         };
         made.graph.cut(&outputs);
