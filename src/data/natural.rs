@@ -1,17 +1,18 @@
 //! Random images with the statistics of photographs that matter to a first layer: correlated colours, about the spectrum
-//! of photographs, and sharp edges between areas that cover one another.
+//! of photographs, and edges between areas that cover one another, as soft as a lens leaves them.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::leaves::{Leaf, draw_leaves, paint_leaves};
-use super::smooth::{normal, pattern, skip_patterns, uniform};
+use super::smooth::{normal, pattern, skip_patterns, soften, uniform};
 use crate::parallel;
 
-/// Share of a channel's pattern that all channels have in common; photographs are mostly grey.
-const SHARED: f32 = 0.8;
+/// Share of a channel's pattern that all channels have in common; photographs are mostly grey, their channels correlate
+/// by 0.9.
+const SHARED: f32 = 0.949;
 /// The own share: shared and own together have variance 1.
-const OWN: f32 = 0.6;
+const OWN: f32 = 0.316;
 /// Deviation of the texture on every leaf, that of the leaves' colours being 1.
 const TEXTURE: f32 = 0.3;
 
@@ -35,6 +36,9 @@ pub fn natural_images(shape: &[usize], (mean, std): (&[f32], &[f32]), seed: u64,
         let texture = coloured_pattern(c, (h, w), &mut rng);
         let mut planes = texture.clone();
         paint_leaves(&mut planes, (h, w), &sketch.leaves);
+        for plane in &mut planes {
+            soften(plane, (h, w));
+        }
         let mut image = Vec::with_capacity(c * h * w);
         for (channel, (plane, texture)) in planes.iter().zip(&texture).enumerate() {
             let (mean, std) = (of(mean, channel, 0.0), of(std, channel, 1.0));

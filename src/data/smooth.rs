@@ -16,6 +16,29 @@ pub(super) fn pattern(h: usize, w: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     sum
 }
 
+/// Weight of each neighbour in a row or column when a plane is softened.
+const BLUR: f32 = 0.15;
+
+/// Softens the edges of an `h` x `w` plane: every pixel becomes the mean of itself and its neighbours, by (0.15, 0.7, 0.15)
+/// along its row and then along its column. Pixels at the border have themselves for the neighbour that is missing.
+pub(super) fn soften(plane: &mut [f32], (h, w): (usize, usize)) {
+    if plane.is_empty() {
+        return;
+    }
+    let rows = (0..h).map(|y| (y * w, 1, w));
+    let columns = (0..w).map(|x| (x, w, h));
+    for (start, stride, length) in rows.chain(columns) {
+        let mut before = plane[start];
+        for i in 0..length {
+            let at = start + i * stride;
+            let now = plane[at];
+            let after = if i + 1 < length { plane[at + stride] } else { now };
+            plane[at] = BLUR * (before + after) + (1.0 - 2.0 * BLUR) * now;
+            before = now;
+        }
+    }
+}
+
 /// Moves `rng` to where `count` patterns of `h` x `w` leave it.
 pub(super) fn skip_patterns(rng: &mut ChaCha8Rng, (h, w): (usize, usize), count: usize) {
     let normals: usize = octaves(h, w).map(|(_, rows, columns)| rows * columns).sum();
@@ -71,4 +94,35 @@ pub(super) fn uniform(rng: &mut ChaCha8Rng) -> f32 {
 pub(super) fn normal(rng: &mut ChaCha8Rng) -> f32 {
     let radius = (-2.0 * libm::log(f64::from(1.0 - uniform(rng)))).sqrt();
     (radius * libm::cos(std::f64::consts::TAU * f64::from(uniform(rng)))) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edges_are_softened_along_both_sides_and_flat_areas_stay() {
+        type Case = (&'static str, (usize, usize), &'static [f32], &'static [f32]);
+        let cases: &[Case] = &[
+            ("flat", (2, 3), &[2.0; 6], &[2.0; 6]),
+            ("a row", (1, 4), &[0.0, 0.0, 1.0, 1.0], &[0.0, 0.15, 0.85, 1.0]),
+            ("a column", (4, 1), &[0.0, 0.0, 1.0, 1.0], &[0.0, 0.15, 0.85, 1.0]),
+            (
+                "a point",
+                (3, 3),
+                &[0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0],
+                &[0.0225, 0.105, 0.0225, 0.105, 0.49, 0.105, 0.0225, 0.105, 0.0225],
+            ),
+            ("nothing", (3, 0), &[], &[]),
+        ];
+        let mut failed = Vec::new();
+        for (name, size, before, expected) in cases {
+            let mut plane = before.to_vec();
+            soften(&mut plane, *size);
+            if plane.iter().zip(*expected).any(|(found, expected)| (found - expected).abs() > 1e-6) {
+                failed.push(format!("{name}: {plane:?}, expected {expected:?}"));
+            }
+        }
+        assert!(failed.is_empty(), "{failed:#?}");
+    }
 }

@@ -26,10 +26,16 @@ const POOL_BYTES: usize = 256 << 20;
 /// Inputs where none were made for the network, as far as memory reaches, and at least.
 const LEAVES: usize = 1024;
 const FEWEST: usize = 96;
+/// Dead leaves for each image that was made, as far as memory reaches: few images go further beside many that are like
+/// real ones in nothing but edges and colours.
+const LEAVES_FOR_EACH: usize = 2;
 /// One of so many inputs is held out.
 const HELD_OUT: usize = 8;
 /// Keeps the inputs of training apart from those of the checks.
 const SEED: u64 = 0x6466_7174;
+/// Keep dead leaves beside images apart from those in place of them, and those that are held out from the others.
+const SEEN_BESIDE: u64 = 0x6265_7369_6465;
+const HELD_OUT_BESIDE: u64 = 0x6865_6c64_6c76;
 
 /// What training may draw on beside the solution that it starts from.
 pub struct Training<'a> {
@@ -57,6 +63,8 @@ pub struct Images {
     leaves: Leaves,
     /// How many of them are trained on, and how many there are.
     counts: [usize; 2],
+    /// How many dead leaves, into which nothing of the network went, lie beside them: to be trained on, and held out.
+    beside: [usize; 2],
 }
 
 /// What dead leaves follow from.
@@ -68,13 +76,20 @@ struct Leaves {
     threads: usize,
 }
 
+impl Leaves {
+    /// Returns `samples` of them, others for every `purpose`.
+    fn made(&self, samples: usize, purpose: u64) -> Result<Vec<Tensor>> {
+        self.input.synthetic(&self.float, samples, self.seed ^ purpose, self.threads)
+    }
+}
+
 impl Images {
-    /// Returns those that are trained on, one tensor for each input of the network.
+    /// Returns those that are trained on, one tensor for each input of the network; dead leaves last.
     ///
     /// # Errors
     /// When inputs cannot be made up.
     pub fn seen(&self) -> Result<Vec<Tensor>> {
-        self.part(0..self.counts[0])
+        self.with_leaves(self.part(0..self.counts[0])?, (self.beside[0], SEEN_BESIDE))
     }
 
     /// Returns those that are held out.
@@ -82,15 +97,22 @@ impl Images {
     /// # Errors
     /// When inputs cannot be made up.
     pub fn held_out(&self) -> Result<Vec<Tensor>> {
-        self.part(self.counts[0]..self.counts[1])
+        self.with_leaves(self.part(self.counts[0]..self.counts[1])?, (self.beside[1], HELD_OUT_BESIDE))
+    }
+
+    fn with_leaves(&self, images: Vec<Tensor>, (count, purpose): (usize, u64)) -> Result<Vec<Tensor>> {
+        if count == 0 {
+            return Ok(images);
+        }
+        let leaves = self.leaves.made(count, purpose)?;
+        images.iter().zip(&leaves).map(|(images, leaves)| Tensor::joined(&[images, leaves])).collect()
     }
 
     fn part(&self, range: Range<usize>) -> Result<Vec<Tensor>> {
         let all = match self.made.get() {
             Some(made) => made,
             None => {
-                let Leaves { float, input, seed, threads } = &self.leaves;
-                let made = input.synthetic(float, self.counts[1], seed ^ SEED, *threads)?;
+                let made = self.leaves.made(self.counts[1], SEED)?;
                 self.made.get_or_init(|| made)
             }
         };
@@ -139,20 +161,26 @@ pub struct DescentReport {
 }
 
 impl<'a> Training<'a> {
-    /// Returns the training of a student of `float`, on `images` that were made for it, else on dead leaves. One of eight
-    /// is held out, so that every stage is judged on what it did not see.
+    /// Returns the training of a student of `float`, on `images` that were made for it (or other inputs) and dead leaves
+    /// beside images, else on dead leaves alone. One of eight is held out, so that every stage is judged on what it did not
+    /// see.
     pub fn new(
         (float, teacher): (&'a Graph, Teacher<'a>),
         (images, rival): (Option<Vec<Tensor>>, Option<Rival>),
         run: Run<'a>,
         observer: &'a mut dyn Observer,
     ) -> Self {
-        let all = images.as_ref().map_or_else(|| leaves(float), |images| Tensor::samples_of(images));
+        let most = leaves(float);
+        let all = images.as_deref().map_or(most, Tensor::samples_of);
+        let seen = all - (all / HELD_OUT).max(1).min(all);
+        let are_images = images.iter().flatten().any(|tensor| tensor.shape().len() == 4);
+        let most = if are_images { most } else { 0 };
+        let beside = [seen, all - seen].map(|images| most.min(LEAVES_FOR_EACH * images));
         let Teacher { input, seed, threads, .. } = teacher;
         let leaves = Leaves { float: float.clone(), input: input.clone(), seed, threads };
         let digest = images.as_ref().map(|images| sha256(images.iter().map(|tensor| &tensor.bytes()[..])));
         let made = images.map_or_else(OnceCell::new, OnceCell::from);
-        let images = Rc::new(Images { made, leaves, counts: [all - (all / HELD_OUT).max(1).min(all), all] });
+        let images = Rc::new(Images { made, leaves, counts: [seen, all], beside });
         Self { float, teacher, run, observer, rival, images, digest, until: None }
     }
 
@@ -171,9 +199,14 @@ impl<'a> Training<'a> {
         Rc::clone(&self.images)
     }
 
-    /// Returns the number of inputs that are trained on.
+    /// Returns the number of inputs that are trained on, dead leaves beside them included.
     pub fn samples(&self) -> usize {
-        self.images.counts[0]
+        self.images.counts[0] + self.images.beside[0]
+    }
+
+    /// Returns how many dead leaves are among the first `samples` inputs that are trained on.
+    pub fn leaves_among(&self, samples: usize) -> usize {
+        samples.saturating_sub(self.images.counts[0])
     }
 
     /// Checks that there are as many inputs to train on as a step takes.
@@ -181,11 +214,13 @@ impl<'a> Training<'a> {
     /// # Errors
     /// [`Error::Usage`] for a batch of more.
     pub(super) fn check_batch(&self, batch: usize) -> Result<()> {
-        let [seen, all] = self.images.counts;
-        if seen >= batch {
+        if self.samples() >= batch {
             return Ok(());
         }
-        let message = format!("{all} images are too few for steps of {batch}; make more, or give a smaller --batch");
+        let message = format!(
+            "{} images are too few for steps of {batch}; make more, or give a smaller --batch",
+            self.images.counts[1]
+        );
         Err(Error::Usage(message))
     }
 
@@ -261,7 +296,7 @@ impl<'a> Training<'a> {
         let Teacher { input, norms, .. } = self.teacher;
         let shape = |id| self.float.value(id).shape.iter().flatten().map(ToString::to_string).collect::<Vec<_>>();
         let shapes: Vec<Vec<String>> = self.float.fed_inputs().into_iter().map(shape).collect();
-        fingerprint(&(&solved.plan, (shapes, input, norms), self.images.counts, &self.digest))
+        fingerprint(&(&solved.plan, (shapes, input, norms), self.images.counts, self.images.beside, &self.digest))
     }
 }
 

@@ -90,16 +90,17 @@ fn facts(report: &Report) -> String {
 /// How long a stage of training was and what it came to.
 #[allow(clippy::cast_precision_loss)]
 fn stage_of(stage: &StageReport) -> String {
-    let StageReport { samples, descents, held_out, .. } = stage;
+    let StageReport { samples, leaves, descents, held_out, .. } = stage;
     let Some(first) = descents.first() else { return "nothing to train".to_owned() };
     let blocks = match descents.len() {
         1 => String::new(),
         blocks => format!(" in each of {blocks} blocks"),
     };
+    let leaves = if *leaves > 0 { format!(" and {leaves} dead leaves") } else { String::new() };
     let (steps, batch, rate) = (first.planned_steps, first.batch, first.learning_rate);
     let bytes = descents.iter().map(|descent| descent.step_bytes).max().unwrap_or(0).div_ceil(1_000_000);
     let text = format!(
-        "{steps} steps of {batch} out of {samples} inputs{blocks}, learning rate {rate}, about {bytes} MB a step"
+        "{steps} steps of {batch} out of {samples} inputs{leaves}{blocks}, learning rate {rate}, about {bytes} MB a step"
     );
     let Some(held_out) = held_out else { return format!("{text}; not run") };
     let HeldOut { images, distance, agreement, is_kept } = held_out;

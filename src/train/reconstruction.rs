@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::blocks::{Block, inputs_on, segment};
-use super::losses::{squares_by_channel, unsettled};
+use super::losses::{small, squares_by_channel, unsettled};
 use super::readout::positive;
 use super::student::Role;
 use super::{Optimiser, Player, Student, Trained, TrainedVector, TrainingStep, fake_quantize, training_step};
@@ -17,9 +17,9 @@ use crate::quant::{ChannelLayout, Grid, QuantizedTensor};
 const STRETCH: [f32; 2] = [-0.1, 1.1];
 /// Losses that the state keeps.
 const LOSSES: usize = 20;
-/// How far a learning rate of 1 moves the ends of a grid, and what a bias changes in the results of its layer, in steps of
-/// the grid; it moves what rounds a weight by 1.
-const OTHERS: f32 = 1.0;
+/// How far a learning rate of 1 moves what rounds a weight, before the sigmoid; biases and the ends of grids move as those of
+/// [`Student`]. Rounding has farther to go in a few hundred steps.
+const ROUNDING: f32 = 10.0;
 /// A weight starts at most so near to one of its integers that gradients still move it.
 const EDGE: f32 = 0.01;
 
@@ -64,12 +64,12 @@ struct TrainedWeight {
 }
 
 impl<'a> Reconstruction<'a> {
-    /// Returns the reconstruction of `block`. Every weight starts between two neighbouring integers: at the place of the
-    /// float one, moved by `lean` (0 to 1) of the way to the integer that it is on. What is `settled` stays.
+    /// Returns the reconstruction of `block`. Every weight starts at the place of the float one between two
+    /// neighbouring integers, of which one is that it is on. What is `settled` stays.
     ///
     /// # Errors
     /// When the block does not belong to the student.
-    pub fn new(student: &'a Student, block: &Block, lean: f32, settled: &SettledParts) -> Result<Self> {
+    pub fn new(student: &'a Student, block: &Block, settled: &SettledParts) -> Result<Self> {
         let mut made = Self {
             student,
             graph: segment(&student.graph, block)?,
@@ -96,15 +96,15 @@ impl<'a> Reconstruction<'a> {
                 Some(Role::Weight(weight, _)) if !settled.weights.contains(&weight) => {
                     let quantized = &student.quantized[weight];
                     let scale = made.add_scale(&steps[student.grids.len() + weight], &quantized.grid)?;
-                    let (lower, places) = between(quantized, &student.float_weight(weight)?, lean);
+                    let (lower, places) = between(quantized, &student.float_weight(weight)?);
                     let starts: Vec<f32> = places.into_iter().map(inverse_share).collect();
-                    let ones = vec![1.0; starts.len()];
-                    let rounding = made.rounding.add(&name, &quantized.shape, &starts, &ones)?;
+                    let units = vec![ROUNDING; starts.len()];
+                    let rounding = made.rounding.add(&name, &quantized.shape, &starts, &units)?;
                     made.weights.insert(weight, TrainedWeight { rounding, scale, lower });
                 }
                 Some(Role::Bias(bias)) if !settled.biases.contains(&bias) => {
                     let value = &values[bias].1;
-                    let units: Vec<f32> = units[bias].1.to_f32()?.iter().map(|unit| unit * OTHERS).collect();
+                    let units = units[bias].1.to_f32()?;
                     let place = made.shifts.add(&name, value.shape(), &value.to_f32()?, &units)?;
                     made.biases.insert(bias, place);
                 }
@@ -116,7 +116,7 @@ impl<'a> Reconstruction<'a> {
 
     fn add_scale(&mut self, (name, start): &(String, Tensor), grid: &Grid) -> Result<usize> {
         let start = start.to_f32()?;
-        let units: Vec<f32> = (0..start.len()).map(|channel| OTHERS / grid.farthest(channel)).collect();
+        let units: Vec<f32> = (0..start.len()).map(|channel| 1.0 / grid.farthest(channel)).collect();
         self.scales.add(name, &[start.len()], &start, &units)
     }
 
@@ -147,8 +147,9 @@ impl<'a> Reconstruction<'a> {
         self.quantized.iter().map(|name| shape_of(&self.graph, name, batch)).collect()
     }
 
-    /// Returns the training step on a batch: fed are what it reads, `y`, `annealing` (the exponent and the weight of
-    /// [`unsettled`]), and a mask for each of [`Reconstruction::masked`].
+    /// Returns the training step on a batch: fed are what it reads, `y`, `annealing` (the exponent of [`unsettled`], the
+    /// weight of its mean over the distance, and the sharpness of the sigmoid), and a mask for each of
+    /// [`Reconstruction::masked`].
     ///
     /// # Errors
     /// An operator that cannot be differentiated or whose shape is not known, by node.
@@ -157,7 +158,7 @@ impl<'a> Reconstruction<'a> {
         let inputs = inputs_on(&builder, &self.graph, batch)?;
         let output = self.graph.outputs.iter().map(|&id| self.graph.name_of(id)).next().unwrap_or_default();
         let y = builder.input("y", DType::F32, &shape_of(&self.graph, output, batch)?);
-        let annealing = builder.input("annealing", DType::F32, &[2]);
+        let annealing = builder.input("annealing", DType::F32, &[3]);
         let shapes = self.masked(batch)?.into_iter().enumerate();
         let masks: Vec<Expr> =
             shapes.map(|(i, shape)| builder.input(&format!("mask_{i}"), DType::F32, &shape)).collect();
@@ -165,14 +166,14 @@ impl<'a> Reconstruction<'a> {
         let vectors = vectors.into_iter().filter(|(_, vector)| !vector.layout.is_empty());
         let vectors: Vec<(Expr, &TrainedVector)> =
             vectors.map(|(name, v)| (builder.input(name, DType::F32, &[v.layout.len()]), v)).collect();
-        let parts = Parts::of(&vectors);
+        let [exponent, weight, sharpness] = [0, 1, 2].map(|i| annealing.slice(0, i..i + 1).reshape(&[]));
+        let parts = Parts::of(&vectors, sharpness);
         let inlined = self.forward(&builder, &inputs, (&parts, &masks))?;
         let distance = squares_by_channel(inlined.outputs[0].cast(DType::F32), y);
-        let [exponent, weight] = [0, 1].map(|i| annealing.slice(0, i..i + 1).reshape(&[]));
         let open = parts.shares.iter().map(|&share| unsettled(share, exponent)).reduce(|sum, next| sum + next);
+        let open = open.map(|open| open * (1.0 / small(self.rounding.layout.len())));
         let terms: Vec<(&'static str, Expr)> = open.into_iter().map(|open| ("unsettled", open)).collect();
-        let loss = open.map_or(distance, |open| distance + weight * open);
-        // What is open weighs nothing at first, and then more than all else.
+        let loss = open.map_or(distance, |open| distance + weight * distance.stop_gradient() * open);
         let player = Player { loss, vectors: &vectors };
         training_step(&[player], (distance, &terms), (Optimiser::ADAM, LOSSES), lowering)
     }
@@ -249,14 +250,14 @@ struct Parts<'b> {
 }
 
 impl<'b> Parts<'b> {
-    fn of(vectors: &[(Expr<'b>, &TrainedVector)]) -> Self {
+    fn of(vectors: &[(Expr<'b>, &TrainedVector)], sharpness: Expr<'b>) -> Self {
         let split = |name: &str, of: &dyn Fn(Expr<'b>) -> Expr<'b>| {
             let found = vectors.iter().find(|(vector, _)| vector.name() == name);
             found.map_or(Vec::new(), |(vector, trained)| trained.layout.split(of(*vector)))
         };
         let [lo, hi] = STRETCH;
         Self {
-            shares: split("rounding", &|v| (v.sigmoid() * (hi - lo) + lo).clip(0.0, 1.0)),
+            shares: split("rounding", &|v| ((v * sharpness).sigmoid() * (hi - lo) + lo).clip(0.0, 1.0)),
             steps: split("scales", &|v| v.exp()),
             shifts: split("shifts", &|v| v),
         }
@@ -277,7 +278,7 @@ fn inverse_share(share: f32) -> f32 {
 
 /// Returns for each weight the smaller of two neighbouring integers (less its zero point) and where between them it
 /// starts, 0 to 1. One of the two is the integer that it is on.
-fn between(quantized: &QuantizedTensor, floats: &[f32], lean: f32) -> (Vec<f32>, Vec<f32>) {
+fn between(quantized: &QuantizedTensor, floats: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let layout = ChannelLayout::along(&quantized.shape, quantized.grid.scheme.axis);
     let one = |(i, &w): (usize, &f32)| {
         let channel = layout.channel(i);
@@ -286,8 +287,7 @@ fn between(quantized: &QuantizedTensor, floats: &[f32], lean: f32) -> (Vec<f32>,
         let (lo, hi) = quantized.grid.levels(channel);
         let exact = (w / quantized.grid.scale[channel]).clamp(own - 1.0, own + 1.0);
         let lower = (if exact < own { own - 1.0 } else { own }).clamp(lo, (hi - 1.0).max(lo));
-        let place = exact - lower + lean * (own - exact);
-        (lower, place.clamp(EDGE, 1.0 - EDGE))
+        (lower, (exact - lower).clamp(EDGE, 1.0 - EDGE))
     };
     floats.iter().enumerate().map(one).unzip()
 }

@@ -21,6 +21,8 @@ const INSIDE: f32 = 0.25;
 /// How much larger the steps of activations start than they were found: the cap of a ReLU6 lies at the very end of its
 /// grid, where the last bit of `exp(log s)` would decide whether gradients pass it.
 const WIDER: f32 = 2e-6;
+/// How large values are over the largest on their grid.
+const TYPICAL: f32 = 0.125;
 
 /// What is trained of a tensor.
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +38,8 @@ pub(super) enum Role {
 /// A student that is trained: weights and biases of the planned layers in one vector, the logarithms of all steps in
 /// another. Zero points stay, and so do the weights of layers that stay float.
 ///
-/// At a learning rate of 1 a step of Adam moves each weight by a step of its grid, each bias by what that changes in the
-/// results of its layer, and the ends of each grid by a step of it.
+/// At a learning rate of 1 a step of Adam moves each weight by a step of its grid, each bias by what steps of weights and
+/// inputs change in the results of its layer, and the ends of each grid by a step of it.
 #[derive(Clone, Debug)]
 pub struct Student {
     pub(super) graph: Graph,
@@ -127,11 +129,16 @@ impl Student {
         let constant = self.graph.constant_of(bias).filter(|tensor| tensor.shape().len() == 1);
         let Some(values) = constant.filter(|_| !self.roles.contains_key(&name)) else { return Ok(()) };
         let (shape, values) = (values.shape().to_vec(), values.to_f32()?);
-        let (x, w) = (self.grids[layer.input].scale[0], &self.quantized[weight]);
-        // Each result sums as many products of steps, which add up like noise.
+        let (x, w) = (&self.grids[layer.input], &self.quantized[weight]);
+        // A result sums products, which move by a step of the one times the other, and add up like noise.
         #[allow(clippy::cast_precision_loss)]
         let terms = (w.bytes.len() as f32 / values.len().max(1) as f32).sqrt();
-        let step = |channel: usize| x * terms * w.grid.scale.get(channel).unwrap_or(&w.grid.scale[0]);
+        let step = |channel: usize| {
+            let w = &w.grid;
+            let channel = if channel < w.scale.len() { channel } else { 0 };
+            let levels = TYPICAL * (x.farthest(0) + w.farthest(channel));
+            terms * levels * x.scale[0] * w.scale[channel]
+        };
         let units: Vec<f32> = (0..values.len()).map(step).collect();
         let trained = self.weights.add(&name, &shape, &values, &units)?;
         self.roles.insert(name, Role::Bias(trained));

@@ -13,7 +13,7 @@ const NAME: &str = "adversarial";
 const CHANCE: u64 = 0x7269_7661_6c73;
 
 pub(super) fn adversarial(effort: &Effort, solved: &mut Solved, training: &mut Training) -> Result<StageReport> {
-    let Some(rival) = training.rival.clone() else { return Ok(StageReport::new(NAME, training.samples())) };
+    let Some(rival) = training.rival.clone() else { return Ok(StageReport::new(NAME, training.samples(), training)) };
     let distillation = distillation(solved)?;
     let game = Adversary::new(&distillation, rival)?;
     let seed = training.teacher.seed;

@@ -61,6 +61,8 @@ pub struct StageReport {
     pub stage: &'static str,
     /// Inputs that it was trained on.
     pub samples: usize,
+    /// Dead leaves beside them.
+    pub leaves: usize,
     /// Operators that no gradient passes: what they read was trained for, and layers behind them stay as they were.
     pub blocked: Vec<String>,
     /// What was trained at a time: the whole network, or each block.
@@ -70,9 +72,10 @@ pub struct StageReport {
 }
 
 impl StageReport {
-    /// Returns the report of a stage that trained nothing yet.
-    fn new(stage: &'static str, samples: usize) -> Self {
-        Self { stage, samples, blocked: Vec::new(), descents: Vec::new(), held_out: None }
+    /// Returns the report of a stage that trained nothing yet, on the first `samples` inputs.
+    fn new(stage: &'static str, samples: usize, training: &Training) -> Self {
+        let leaves = training.leaves_among(samples);
+        Self { stage, samples: samples - leaves, leaves, blocked: Vec::new(), descents: Vec::new(), held_out: None }
     }
 }
 

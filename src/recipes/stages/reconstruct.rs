@@ -16,12 +16,10 @@ use crate::train::{
 
 const NAME: &str = "reconstruct";
 const BATCH: usize = 32;
-/// How far a step moves what rounds a weight, before the sigmoid.
+/// How far a step moves biases and the ends of a grid, and a tenth of how far it moves what rounds a weight.
 const LEARNING_RATE: f64 = 0.01;
-/// How much it counts that weights are not yet integers.
-const REGULARISATION: f64 = 0.001;
-/// How far weights start from the float ones towards the integers that they are on.
-const LEAN: f32 = 0.5;
+/// How much it counts at last that weights are not yet integers, over how far the block is from the float one.
+const REGULARISATION: f64 = 1.0;
 /// Bytes that the data of a block may take.
 const DATA_BYTES: usize = 1 << 30;
 /// Samples that go through a block at a time when its data are made.
@@ -34,14 +32,14 @@ pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, training: &mut T
     let mut student = student_of(solved)?;
     let blocks = blocks_of(&float, &student);
     let samples = samples_within(student.graph(), &blocks, training.samples());
-    let mut report = StageReport::new(NAME, samples);
+    let mut report = StageReport::new(NAME, samples, training);
     let mut streams = None;
     if let Some(first) = blocks.first().filter(|_| !training.run.dry_run) {
         streams = Some(Streams::at(&first.input, (&float, &student), (&training.images(), samples), training)?);
     }
     let mut settled = SettledParts::default();
     for (number, block) in blocks.iter().enumerate() {
-        let reconstruction = Reconstruction::new(&student, block, LEAN, &settled)?;
+        let reconstruction = Reconstruction::new(&student, block, &settled)?;
         settled = reconstruction.settles(&settled);
         let data = streams.as_ref().map(|s| s.data(block, &float, training.teacher.engine)).transpose()?;
         if reconstruction.layers() > 0 {
@@ -60,7 +58,7 @@ pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, training: &mut T
             let feeds = |data: &BlockData| BlockFeeds::new(data, (batch, masks), (steps, REGULARISATION), seed);
             let feeds = data.as_ref().map(feeds);
             let mut feed = |step| feeds.as_ref().map_or(Ok(Vec::new()), |feeds| feeds.batch(step));
-            let key = (block, samples, REGULARISATION.to_bits(), LEAN.to_bits());
+            let key = (block, samples, REGULARISATION.to_bits());
             let (state, descent) = training.descend(&planned, &step, (solved, &key), &mut feed)?;
             if descent.steps > 0 {
                 let mut trained = Trained::of(&solved.solution);

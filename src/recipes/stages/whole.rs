@@ -69,6 +69,7 @@ impl Whole<'_> {
             solved.settle(read_out(distillation.student(), training.teacher.engine, &vectors)?)?;
         }
         let blocked = distillation.targets().blocked.clone();
-        Ok(StageReport { blocked, descents: vec![descent], ..StageReport::new(name, training.samples()) })
+        let report = StageReport::new(name, training.samples(), training);
+        Ok(StageReport { blocked, descents: vec![descent], ..report })
     }
 }

@@ -22,14 +22,26 @@ pub fn divergence<'b>(teacher: Expr<'b>, student: Expr<'b>, temperature: f32) ->
     divergence * (temperature * temperature / small(batch))
 }
 
-/// Returns the squared error of `student` against `teacher` `[N, C, ...]`, summed over channels and averaged over the rest
-/// (Li et al. 2021, BRECQ). No gradient passes the teacher.
+/// Channels that vary less than so much of what all vary on average count as if they varied by that.
+const LEAST_VARIANCE: f32 = 1e-3;
+
+/// Returns the squared error of `student` against `teacher` `[N, C, ...]` over the variance of the teacher's channel,
+/// averaged over channels: 0 for equality, 1 for a student that knows no more than the means. No gradient passes the
+/// teacher.
+///
+/// Layers behind may enlarge a channel of small values as much as any; Li et al. 2021 (BRECQ, equation 10) weigh errors by
+/// squared gradients for that.
 #[track_caller]
 pub fn squares_by_channel<'b>(student: Expr<'b>, teacher: Expr<'b>) -> Expr<'b> {
+    let teacher = teacher.stop_gradient();
     let shape = teacher.shape();
     let channels = shape.get(1).copied().unwrap_or(1);
     let positions = shape.iter().product::<usize>() / channels.max(1);
-    (student - teacher.stop_gradient()).square().sum(&[], false) / small(positions)
+    let rest: Vec<usize> = (0..shape.len()).filter(|&axis| axis != 1).collect();
+    let mean = |e: Expr<'b>| e.sum(&rest, true) * (1.0 / small(positions));
+    let variance = mean((teacher - mean(teacher)).square());
+    let least = variance.sum(&[], false) * (LEAST_VARIANCE / small(channels));
+    (mean((student - teacher).square()) / (variance + least)).sum(&[], false) * (1.0 / small(channels))
 }
 
 /// Returns `Σ 1 - |2h - 1|^β` over `h` between 0 and 1: low where each is near to one of the two (Nagel et al. 2020,

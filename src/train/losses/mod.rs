@@ -21,6 +21,6 @@ fn log_softmax(x: Expr) -> Expr {
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn small(n: usize) -> f32 {
+pub(super) fn small(n: usize) -> f32 {
     n as f32
 }

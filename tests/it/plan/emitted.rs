@@ -36,8 +36,8 @@ fn a_shared_weight_is_written_once_unless_its_layers_differ_in_bits() {
         if found != copies || (weight("c2") == weight("c3")) != (copies == 1) {
             failed.push(format!("{name}: {found} grids"));
         }
-        // 6 bits leave a relative error of about 2 %, a wrong weight one of 100 %.
-        if let Err(message) = same_outputs(&graph, &made.emitted, 0.1) {
+        // Noise goes beyond ranges that are those of images, by 10 % of the output; a wrong weight leaves an error of 100 %.
+        if let Err(message) = same_outputs(&graph, &made.emitted, 0.2) {
             failed.push(format!("{name}: {message}"));
         }
     }

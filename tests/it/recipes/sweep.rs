@@ -14,8 +14,9 @@ use crate::support::{ort, relative_rms};
 
 /// What rounding may leave of 8 bits in nets of two to four layers: a wrong axis, sign or scale leaves tens of percent.
 const LIMIT_8_BITS: f64 = 0.06;
-/// Fewer bits may cost much; what is not even of the size of the float output is no rounding.
-const LIMIT_FEW_BITS: f64 = 1.5;
+/// Fewer bits may cost much, all the more where inputs are nearly grey, so that errors of weights add up; what is not even of
+/// the size of the float output is no rounding.
+const LIMIT_FEW_BITS: f64 = 2.0;
 
 fn net(opset: i64, input: &[usize], build: impl FnOnce(&mut Build)) -> Graph {
     let mut g = Build::at(opset);

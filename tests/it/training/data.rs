@@ -44,9 +44,10 @@ fn ranges_and_training_go_by_what_was_handed_over_and_the_report_says_so() {
         assert_eq!(ran.code, Some(0), "{data}: {}", ran.stderr);
         let report = ran.json();
         assert_eq!(report["data"]["samples"], 96, "{data}");
+        let stage = &report["training"][0];
         assert_eq!(
-            (&report["synthesis"], report["training"][0]["samples"].as_u64()),
-            (&serde_json::Value::Null, Some(84))
+            (&report["synthesis"], stage["samples"].as_u64(), stage["leaves"].as_u64()),
+            (&serde_json::Value::Null, Some(84), Some(168))
         );
         files.push(std::fs::read(folder.path().join("out.onnx")).unwrap());
     }
@@ -70,7 +71,7 @@ fn inputs_that_do_not_fit_are_refused() {
         ("images of another size", "--data narrow.npz", 3, &["narrow.npz", "[96, 16, 16, 1]"]),
         ("another scale", "--data raw.npz", 2, &["raw.npz", "is fed -1.000 to 1.000", "--scale"]),
         ("hardly any contrast", "--data dim.npz", 2, &["dim.npz", "is fed -1.000 to 1.000"]),
-        ("too few for a step", "--data few.npz --recipe cascade --batch 8", 2, &["4 images are too few", "--batch"]),
+        ("too few for a step", "--data few.npz --recipe cascade --batch 16", 2, &["4 images are too few", "--batch"]),
         ("ranges of something else", "--data fed.npz --ranges synthetic", 2, &["cannot be used with"]),
         (
             "an unknown stage",

@@ -77,7 +77,7 @@ fn blocks_whose_weights_are_settled_compute_what_the_student_computes_that_is_re
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         for (number, block) in found.iter().enumerate() {
             let before = student(&solved);
-            let reconstruction = Reconstruction::new(&before, block, 0.5, &settled).unwrap();
+            let reconstruction = Reconstruction::new(&before, block, &settled).unwrap();
             assert!(reconstruction.layers() > 0, "{model}: {block:?}");
             settled = reconstruction.settles(&settled);
             for engine in [ort() as &dyn Engine, &TractEngine] {
@@ -106,35 +106,25 @@ fn blocks_whose_weights_are_settled_compute_what_the_student_computes_that_is_re
                 let [weights, scales] = after.start();
                 let y =
                     engine.load(&part, &SessionOptions::default()).unwrap().run(&[weights, scales, x.clone()]).unwrap();
-                let energy: f32 = y[0].to_f32().unwrap().iter().map(|v| v * v).sum();
-                let annealing = Tensor::from_f32(&[2], &[2.0, 1.0]);
+                let annealing = Tensor::from_f32(&[3], &[2.0, 1.0, 1.0]);
                 let feeds = |mask: f32| {
                     [vec![x.clone(), y[0].clone(), annealing.clone()], masks(&reconstruction, mask)].concat()
                 };
                 let (_, [quantized, open]) = stepped(engine, &step, &state, &feeds(1.0), 0.0);
                 let (_, [float, _]) = stepped(engine, &step, &state, &feeds(0.0), 0.0);
                 // A tie of rounding may fall the other way.
-                if quantized > 1e-3 * energy
-                    || open > 1e-3
-                    || float <= quantized && !masks(&reconstruction, 1.0).is_empty()
-                {
-                    failed.push(format!(
-                        "{model}, block {number}, {}: {quantized}, {open}, {float} of {energy}",
-                        engine.name()
-                    ));
+                if quantized > 1e-3 || open > 1e-3 || float <= quantized && !masks(&reconstruction, 1.0).is_empty() {
+                    failed.push(format!("{model}, block {number}, {}: {quantized}, {open}, {float}", engine.name()));
                 }
                 if engine.name() == ort().name() {
                     let mut trained = Trained::of(&solved.solution);
                     let start: Vec<Tensor> = step.state.iter().map(|(_, start)| start.clone()).collect();
                     reconstruction.read_out(&step, &start, &mut trained).unwrap();
                     for (found, expected) in trained.weights.iter().zip(&solved.solution.weights) {
-                        // At half of the way from the float weight, it rounds to its integer or is in the middle.
-                        let differ = found.bytes.iter().zip(&expected.bytes).filter(|(a, b)| a != b).count();
-                        if differ * 20 > found.bytes.len() {
-                            failed.push(format!(
-                                "{model}, block {number}: {differ} of {} start elsewhere",
-                                found.bytes.len()
-                            ));
+                        let far = |&i: &usize| (found.integer(i) - expected.integer(i)).abs() > 1;
+                        let far = (0..found.bytes.len()).filter(far).count();
+                        if far > 0 {
+                            failed.push(format!("{model}, block {number}: {far} start elsewhere"));
                         }
                     }
                 }
@@ -155,18 +145,19 @@ fn a_block_learns_and_its_weights_settle() {
     let solved = solved(&made);
     let student = student(&solved);
     let block = &blocks_of(&student)[1];
-    let reconstruction = Reconstruction::new(&student, block, 0.5, &SettledParts::default()).unwrap();
+    let reconstruction = Reconstruction::new(&student, block, &SettledParts::default()).unwrap();
     let step = reconstruction.step(BATCH, &ort().lowering()).unwrap();
     let float = dfq_onnx::train::segment(&made.student, block).unwrap();
     let x = numbers(student.graph(), &block.input, 1);
     let y = ort().load(&float, &SessionOptions::default()).unwrap().run(std::slice::from_ref(&x)).unwrap().remove(0);
     let mut state: Vec<Tensor> = step.state.iter().map(|(_, start)| start.clone()).collect();
     let mut losses = Vec::new();
-    for number in 0..120u32 {
-        let annealing = if number < 60 { [20.0, 0.0] } else { [2.0, 0.01] };
+    for number in 0..120u16 {
+        let sharpness = 30f32.powf(f32::from(number.saturating_sub(60)) / 60.0);
+        let annealing = if number < 60 { [20.0, 0.0, 1.0] } else { [2.0, 1.0, sharpness] };
         let feeds =
-            [vec![x.clone(), y.clone(), Tensor::from_f32(&[2], &annealing)], masks(&reconstruction, 1.0)].concat();
-        let (next, found) = stepped(ort(), &step, &state, &feeds, 0.05);
+            [vec![x.clone(), y.clone(), Tensor::from_f32(&[3], &annealing)], masks(&reconstruction, 1.0)].concat();
+        let (next, found) = stepped(ort(), &step, &state, &feeds, 0.01);
         state = next;
         losses.push(found);
     }
@@ -178,14 +169,28 @@ type Loss = for<'b> fn(Expr<'b>, Expr<'b>) -> Expr<'b>;
 
 #[test]
 fn losses_of_blocks_are_those_of_the_formulas_and_slope_as_their_differences_do() {
-    let squares = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / 8.0;
-    let open = |h: &[f64], b: &[f64]| h.iter().map(|h| 1.0 - ((2.0 * h - 1.0).abs() + 1e-6).powf(b[0])).sum();
-    type Host = fn(&[f64], &[f64]) -> f64;
+    // Shape [2, 3, 4], of which the second are channels.
+    let channel = |v: &[f64], c: usize| -> Vec<f64> { (0..8).map(|i| v[i / 4 * 12 + c * 4 + i % 4]).collect() };
+    let variance = |v: &[f64]| {
+        let mean = v.iter().sum::<f64>() / 8.0;
+        v.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 8.0
+    };
+    let squares = |a: &[f64], b: &[f64]| {
+        let least = (0..3).map(|c| variance(&channel(b, c))).sum::<f64>() / 3.0 * 1e-3;
+        let share = |c: usize| {
+            let (a, b) = (channel(a, c), channel(b, c));
+            let squares: f64 = a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum();
+            squares / 8.0 / (variance(&b) + least)
+        };
+        (0..3).map(share).sum::<f64>() / 3.0
+    };
+    let open = |h: &[f64], b: &[f64]| h.iter().map(|h| 1.0 - ((2.0 * h - 1.0).abs() + 1e-6).powf(b[0])).sum::<f64>();
+    type Host<'a> = &'a dyn Fn(&[f64], &[f64]) -> f64;
     let near = |seed| -> Vec<f32> { normal(&[2, 3, 4], 0.2, seed).to_f32().unwrap().iter().map(|v| v + 0.3).collect() };
     let cases: [(&str, Loss, Host, Tensor); 3] = [
-        ("squares", squares_by_channel, squares, Tensor::from_f32(&[2, 3, 4], &near(5))),
-        ("unsettled", unsettled, open, Tensor::from_f32(&[], &[2.0])),
-        ("unsettled, steep", unsettled, open, Tensor::from_f32(&[], &[7.5])),
+        ("squares", squares_by_channel, &squares, Tensor::from_f32(&[2, 3, 4], &near(5))),
+        ("unsettled", unsettled, &open, Tensor::from_f32(&[], &[2.0])),
+        ("unsettled, steep", unsettled, &open, Tensor::from_f32(&[], &[7.5])),
     ];
     let mut failed = Vec::new();
     for (name, loss, host, other) in cases {
