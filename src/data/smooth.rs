@@ -4,6 +4,9 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
+/// Weight of each neighbour in a row or column when a plane is softened.
+const BLUR: f32 = 0.15;
+
 /// Returns one `h` x `w` pattern of mean 0 and variance 1: noise at halving resolutions, upsampled and added up, each
 /// octave twice as strong as the next finer one (amplitude about 1/frequency).
 pub(super) fn pattern(h: usize, w: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
@@ -15,9 +18,6 @@ pub(super) fn pattern(h: usize, w: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     standardise(&mut sum);
     sum
 }
-
-/// Weight of each neighbour in a row or column when a plane is softened.
-const BLUR: f32 = 0.15;
 
 /// Softens the edges of an `h` x `w` plane: every pixel becomes the mean of itself and its neighbours, by (0.15, 0.7, 0.15)
 /// along its row and then along its column. Pixels at the border have themselves for the neighbour that is missing.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::{Solved, Teacher};
+use crate::data::image_channels;
 use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::expr::{Lowering, STANDARD};
@@ -173,9 +174,10 @@ impl<'a> Training<'a> {
         let most = leaves(float);
         let all = images.as_deref().map_or(most, Tensor::samples_of);
         let seen = all - (all / HELD_OUT).max(1).min(all);
-        let are_images = images.iter().flatten().any(|tensor| tensor.shape().len() == 4);
-        let most = if are_images { most } else { 0 };
-        let beside = [seen, all - seen].map(|images| most.min(LEAVES_FOR_EACH * images));
+        let is_image = |id| float.value(id).shape.as_deref().and_then(image_channels).is_some();
+        let are_beside = images.is_some() && float.fed_inputs().into_iter().any(is_image);
+        let for_each = if are_beside { LEAVES_FOR_EACH } else { 0 };
+        let beside = [seen, all - seen].map(|images| most.min(for_each * images));
         let Teacher { input, seed, threads, .. } = teacher;
         let leaves = Leaves { float: float.clone(), input: input.clone(), seed, threads };
         let digest = images.as_ref().map(|images| sha256(images.iter().map(|tensor| &tensor.bytes()[..])));

@@ -3,6 +3,9 @@
 use super::{log_softmax, small};
 use crate::expr::Expr;
 
+/// Channels that vary less than so much of what all vary on average count as if they varied by that.
+const LEAST_VARIANCE: f32 = 1e-3;
+
 /// Returns `T² · Σ p (log p - log q)` with `p = softmax(teacher / T)` and `q = softmax(student / T)`, summed over classes
 /// and averaged over the batch (Hinton et al. 2015, section 2; the teacher's entropy included, so that 0 is equality).
 ///
@@ -22,9 +25,6 @@ pub fn divergence<'b>(teacher: Expr<'b>, student: Expr<'b>, temperature: f32) ->
     divergence * (temperature * temperature / small(batch))
 }
 
-/// Channels that vary less than so much of what all vary on average count as if they varied by that.
-const LEAST_VARIANCE: f32 = 1e-3;
-
 /// Returns the squared error of `student` against `teacher` `[N, C, ...]` over the variance of the teacher's channel,
 /// averaged over channels: 0 for equality, 1 for a student that knows no more than the means. No gradient passes the
 /// teacher.
@@ -34,14 +34,10 @@ const LEAST_VARIANCE: f32 = 1e-3;
 #[track_caller]
 pub fn squares_by_channel<'b>(student: Expr<'b>, teacher: Expr<'b>) -> Expr<'b> {
     let teacher = teacher.stop_gradient();
-    let shape = teacher.shape();
-    let channels = shape.get(1).copied().unwrap_or(1);
-    let positions = shape.iter().product::<usize>() / channels.max(1);
-    let rest: Vec<usize> = (0..shape.len()).filter(|&axis| axis != 1).collect();
-    let mean = |e: Expr<'b>| e.sum(&rest, true) * (1.0 / small(positions));
-    let variance = mean((teacher - mean(teacher)).square());
-    let least = variance.sum(&[], false) * (LEAST_VARIANCE / small(channels));
-    (mean((student - teacher).square()) / (variance + least)).sum(&[], false) * (1.0 / small(channels))
+    let rest: Vec<usize> = (0..teacher.shape().len()).filter(|&axis| axis != 1).collect();
+    let variance = (teacher - teacher.mean(&rest, true)).square().mean(&rest, true);
+    let least = variance.mean(&[], false) * LEAST_VARIANCE;
+    ((student - teacher).square().mean(&rest, true) / (variance + least)).mean(&[], false)
 }
 
 /// Returns `Σ 1 - |2h - 1|^β` over `h` between 0 and 1: low where each is near to one of the two (Nagel et al. 2020,
