@@ -48,7 +48,8 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
         let found = synthesis(&prepared, config, engines, clock.observer());
         made = config.unless_untrainable(found, &mut untrained)?;
     }
-    let images = given.as_deref().or(made.as_ref().map(|made| made.inputs.as_slice()));
+    let of_use = made.as_ref().filter(|made| made.report.is_of_use());
+    let images = given.as_deref().or(of_use.map(|made| made.inputs.as_slice()));
     let images = images.filter(|inputs| !inputs.is_empty());
 
     let mut float = None;
@@ -72,7 +73,7 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     if !config.stages.is_empty() && untrained.is_none() {
         clock.stage("train")?;
         let mut trained = solved.clone();
-        let found = train(&mut trained, (&prepared, images, made.as_ref()), config, engines, clock.observer());
+        let found = train(&mut trained, (&prepared, images, of_use), config, engines, clock.observer());
         if let Some(stages) = config.unless_untrainable(found, &mut untrained)? {
             (solved, training) = (trained, stages);
         }
@@ -92,6 +93,7 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     report.auto_bits = auto_bits.map(|chosen| AutoBits { stored: report::stored_bits(&report.layers), ..chosen });
     report.sensitivity = sensitivity;
     report.warnings.extend(report::training_warnings(&training, config.output.is_none()));
+    report.warnings.extend(made.as_ref().and_then(|made| report::images_warning(&made.report)));
     report.warnings.extend(untrained.map(|reason| Warning::NotTrained { reason }));
     report.training = training;
     report.data = config.data.as_ref().zip(given).map(|((path, _), inputs)| Data::of(path, &inputs));

@@ -92,9 +92,11 @@ pub(super) fn synthesis(
 ) -> Result<Made> {
     let Prepared { student: float, norms, input, .. } = prepared;
     let source = Source { float, norms, input, threads: engines.threads };
-    // Half of the time, where there is training to do.
-    let parts = if config.stages.is_empty() { 1 } else { 2 };
-    let settings = Settings { deadline: share_of(config.training.deadline, parts), ..config.training.clone() };
+    // Half of the time, where there is training to do, whose steps may have fewer samples than statistics need.
+    let is_trained = !config.stages.is_empty();
+    let deadline = share_of(config.training.deadline, if is_trained { 2 } else { 1 });
+    let batch = config.training.batch.filter(|_| !is_trained);
+    let settings = Settings { deadline, batch, ..config.training.clone() };
     synthesise(&source, &config.synthesis, &run_of(config, &settings, engines), observer)
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Solved, Teacher};
+use super::{Solution, Solved, Teacher};
 use crate::data::image_channels;
 use crate::digest::sha256;
 use crate::error::{Error, Result};
@@ -267,7 +267,7 @@ impl<'a> Training<'a> {
         feed: &mut dyn FnMut(u64) -> Result<Vec<Tensor>>,
     ) -> Result<(Vec<Tensor>, DescentReport)> {
         let Planned { name, steps, batch, learning_rate, schedule, until } = planned;
-        let key = (self.key(solved), steps, learning_rate, schedule, fingerprint(key));
+        let key = (self.key(solved), start_of(step, solved), steps, learning_rate, schedule, fingerprint(key));
         let checkpoints = self.run.checkpoints(name, *batch, &key)?;
         let Descent { state, history, resumed, rollbacks } = if self.run.dry_run {
             checkpoints.as_ref().map(Checkpoints::found).transpose()?;
@@ -300,6 +300,15 @@ impl<'a> Training<'a> {
         let shapes: Vec<Vec<String>> = self.float.fed_inputs().into_iter().map(shape).collect();
         fingerprint(&(&solved.plan, (shapes, input, norms), self.images.counts, self.images.beside, &self.digest))
     }
+}
+
+/// Returns the digest of what a step starts from: its state, and the grids and integers that were found before.
+fn start_of(step: &TrainingStep, solved: &Solved) -> String {
+    let Solution { activations, weights, .. } = &solved.solution;
+    let grids = activations.iter().chain(weights.iter().map(|weight| &weight.grid));
+    let scales = fingerprint(&grids.map(|grid| &grid.scale).collect::<Vec<_>>());
+    let state = step.state.iter().map(|(_, start)| &start.bytes()[..]);
+    sha256(state.chain(weights.iter().map(|weight| &weight.bytes[..])).chain([scales.as_bytes()]))
 }
 
 /// Returns how many dead leaves there are to train on.

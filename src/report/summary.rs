@@ -9,6 +9,7 @@ use crate::plan::{Activation, Cause, ContainerChoice, Plan, Policy, Weight, cont
 use crate::quant::Grid;
 use crate::recipes::{RangeSource, Solution, StageReport};
 use crate::stats::{InputSource, InputStatistics};
+use crate::synthesis::SynthesisReport;
 use crate::verify::Saturation;
 
 /// Returns the range of every activation grid and where it came from.
@@ -117,6 +118,12 @@ pub fn training_warnings(stages: &[StageReport], is_dry: bool) -> Vec<Warning> {
         warnings.push(Warning::TimeIsUp { done, planned });
     }
     warnings
+}
+
+/// Returns what the user should know of images that time did not suffice for.
+pub fn images_warning(images: &SynthesisReport) -> Option<Warning> {
+    let [done, planned] = images.steps();
+    (!images.is_of_use()).then_some(Warning::ImagesCutShort { done, planned })
 }
 
 /// Returns what the user should know of sums that x86 processors without VNNI saturate: what the checks saw of it, and

@@ -12,6 +12,7 @@ use crate::layers::Step;
 use crate::plan::{ContainerChoice, Float};
 use crate::recipes::{HeldOut, RangeSource, StageReport};
 use crate::stats::{InputScale, InputSource, InputStatistics};
+use crate::synthesis::SynthesisReport;
 
 /// Rows of the table of layers.
 const LAYERS: usize = 40;
@@ -69,22 +70,36 @@ fn facts(report: &Report) -> String {
     let count = |source: RangeSource| report.ranges.iter().filter(|range| range.source == source).count();
     let [told, observed, trained] =
         [RangeSource::Statistics, RangeSource::SyntheticInputs, RangeSource::Trained].map(count);
+    let observed_from = if report.data.is_some() { "the inputs given" } else { "synthetic inputs" };
     let ranges = match trained {
-        0 => format!("{told} from batch-normalisation statistics, {observed} from synthetic inputs"),
+        0 => format!("{told} from batch-normalisation statistics, {observed} from {observed_from}"),
         all => format!("{all} trained"),
     };
     let mut lines =
         vec![paragraph("size", &size(report)), paragraph("ranges", &ranges), paragraph("input", &input(&report.input))];
     lines.extend(report.data.as_ref().map(|data| {
-        let text = format!("{} inputs of {} were used for ranges and training", data.samples, data.file.display());
+        let purpose = if report.training.is_empty() { "ranges" } else { "ranges and training" };
+        let text = format!("{} inputs of {} were used for {purpose}", data.samples, data.file.display());
         paragraph("data", &text)
     }));
+    lines.extend(report.synthesis.as_ref().map(|images| paragraph("images", &images_of(images))));
     lines.extend(report.training.iter().map(|stage| paragraph(stage.stage, &stage_of(stage))));
     lines.extend(container(&report.container));
     lines.extend(steps(&report.steps));
     lines.extend(float(&report.plan.float));
     lines.extend(audit_lines(&report.audit, &report.plan));
     lines.join("\n")
+}
+
+/// What images were made for the network, and how long that was.
+fn images_of(images: &SynthesisReport) -> String {
+    let SynthesisReport { options, batch, generators, .. } = images;
+    let text = format!("{} by generators of {batch} each, {} steps", options.images, options.steps);
+    match images.steps() {
+        _ if generators.is_empty() => format!("{text}; not made"),
+        [done, planned] if done < planned => format!("{text}; time was up after {done} of {planned} in all"),
+        _ => text,
+    }
 }
 
 /// How long a stage of training was and what it came to.
@@ -103,12 +118,18 @@ fn stage_of(stage: &StageReport) -> String {
         "{steps} steps of {batch} out of {samples} inputs{leaves}{blocks}, learning rate {rate}, about {bytes} MB a step"
     );
     let Some(held_out) = held_out else { return format!("{text}; not run") };
+    let [done, planned] =
+        [descents.iter().map(|d| d.steps).sum(), descents.iter().map(|d| d.planned_steps).sum::<u64>()];
+    let cut = if done < planned { format!("; time was up after {done} of {planned} in all") } else { String::new() };
     let HeldOut { images, distance, agreement, is_kept } = held_out;
     let agreed = agreement.map_or(String::new(), |[before, after]| {
         format!(", agreement {:.1} -> {:.1} %", 100.0 * before, 100.0 * after)
     });
     let kept = if *is_kept { "kept" } else { "not kept: no nearer than what it started from" };
-    format!("{text}; on {images} inputs held out: distance {:.4} -> {:.4}{agreed}; {kept}", distance[0], distance[1])
+    format!(
+        "{text}{cut}; on {images} inputs held out: distance {:.4} -> {:.4}{agreed}; {kept}",
+        distance[0], distance[1]
+    )
 }
 
 /// What the network is fed, and how that is known.

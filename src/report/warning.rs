@@ -81,6 +81,13 @@ pub enum Warning {
         /// Steps that were planned.
         planned: u64,
     },
+    /// Time was up before images were of use.
+    ImagesCutShort {
+        /// Steps of generators that were done.
+        done: u64,
+        /// Steps that were planned.
+        planned: u64,
+    },
     /// 4-bit weights save space, not time.
     PackedWeightsAreNotFaster,
     /// ONNX Runtime was not to be had.
@@ -204,6 +211,11 @@ impl std::fmt::Display for Warning {
                 f,
                 "time was up after {done} of {planned} steps of training (--max-minutes); --steps with a smaller number ends \
                  in time, with a rate that falls to its end"
+            ),
+            Self::ImagesCutShort { done, planned } => write!(
+                f,
+                "time was up after {done} of {planned} steps of the generators of images (--max-minutes): images are left out, \
+                 and the rest goes by dead leaves; give more minutes, or make fewer --images"
             ),
             Self::PackedWeightsAreNotFaster => f.write_str(
                 "weights of 4 bits and below are stored packed: the file is small, but ONNX Runtime's CPU kernels \

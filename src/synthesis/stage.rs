@@ -25,6 +25,8 @@ use crate::train::{
 const BATCH: usize = 128;
 /// Fewer images than these have no statistics worth comparing.
 const SMALLEST_BATCH: usize = 16;
+/// Images after less than one of so many steps are hardly better than noise.
+const FEWEST_STEPS: u64 = 4;
 /// Keeps the numbers that are drawn here apart from those of other stages.
 const STAGE: u64 = 0x7379_6e74_6865_7369;
 
@@ -78,6 +80,20 @@ pub struct SynthesisReport {
     pub answers: Option<Answers>,
 }
 
+impl SynthesisReport {
+    /// Returns how many steps of all generators were done, and how many were to be.
+    pub fn steps(&self) -> [u64; 2] {
+        let done = self.generators.iter().map(|generator| generator.steps).sum();
+        [done, self.generators.iter().map(|_| self.options.steps).sum()]
+    }
+
+    /// Returns whether images are more than the noise that generators start from.
+    pub fn is_of_use(&self) -> bool {
+        let [done, planned] = self.steps();
+        done >= planned / FEWEST_STEPS
+    }
+}
+
 /// How one generator was trained.
 #[derive(Clone, Debug, Serialize)]
 pub struct Trained {
@@ -118,7 +134,8 @@ pub fn synthesise(source: &Source, options: &Options, run: &Run, observer: &mut 
         answers: None,
     };
     let count = options.images.div_ceil(batch.max(1));
-    let key = (options, &report.weights, source.input, source.norms, batches.making.subject.form.name.as_str());
+    let form = &batches.making.subject.form;
+    let key = (options, &report.weights, source.input, source.norms, (form.name.as_str(), form.shape(1)));
     let checkpoints =
         (0..count).map(|number| run.checkpoints(&name(number), batch, &key)).collect::<Result<Vec<_>>>()?;
     if run.dry_run {

@@ -18,6 +18,8 @@ const HISTORY: &str = "history";
 const SCHEDULE: &str = "schedule";
 /// The name of the rollbacks in a checkpoint.
 const ROLLBACKS: &str = "rollbacks";
+/// The name of a note in the checkpoint of a descent whose time was up, which ends there when it is resumed, too.
+const TIME_IS_UP: &str = "time is up";
 
 /// A loss this many times as large as it has ever been will not come back by itself: ordinary noise between windows of
 /// steps is below 3, and an adversary's loss rises by less.
@@ -99,7 +101,8 @@ pub struct Descent {
 /// steps of `stage` that are done.
 ///
 /// Whenever losses are read, the state is kept where all of it is finite; where the loss diverges, the descent goes back
-/// there and on at half the rate. Only what was kept so is ever written to a checkpoint.
+/// there and on at half the rate. Only what was kept so is ever written to a checkpoint. When time is up, what was
+/// done since is read once more.
 ///
 /// # Errors
 /// When the engine fails; a checkpoint that is damaged or of another run; [`Error::Runtime`] when the loss diverges again
@@ -118,8 +121,10 @@ pub fn descend(
     let resumed = kept.done();
     let options = SessionOptions { prepacking: true, ..SessionOptions::default() };
     let mut session = engine.load_steps(&step.graph, &kept.state, &options)?;
+    let is_up = || until.is_some_and(|until| Instant::now() >= until);
     let (mut done, mut written) = (kept.done(), None::<Instant>);
-    while kept.done() < steps && until.is_none_or(|until| Instant::now() < until) {
+    kept.is_up |= is_up();
+    while kept.done() < steps && !kept.is_up {
         let mut feeds = feed(done)?;
         feeds.push(step.optimiser.rates(kept.rate_at(done), done));
         session.step(&feeds)?;
@@ -127,7 +132,8 @@ pub fn descend(
         if observer.is_interrupted() {
             return Err(interrupted(stage, &kept, step, checkpoints.as_ref())?);
         }
-        if !done.is_multiple_of(step.losses as u64) && done < steps {
+        kept.is_up = is_up();
+        if !done.is_multiple_of(step.losses as u64) && done < steps && !kept.is_up {
             continue;
         }
         let found = Reading::of(step, session.as_ref(), done - kept.done())?;
@@ -147,6 +153,9 @@ pub fn descend(
             written = Some(Instant::now());
         }
     }
+    if let Some(checkpoints) = checkpoints.as_ref().filter(|_| kept.is_up) {
+        kept.write(step, checkpoints)?;
+    }
     let Kept { state, history, rollbacks, .. } = kept;
     Ok(Descent { state, history, resumed, rollbacks })
 }
@@ -156,10 +165,12 @@ fn interrupted(stage: &str, kept: &Kept, step: &TrainingStep, checkpoints: Optio
         let text = format!("{stage} stopped at step {}; nothing is kept without --run-folder", kept.done());
         return Ok(Error::Interrupted(text));
     };
-    if kept.done() > 0 {
-        kept.write(step, checkpoints)?;
-    }
     let folder = checkpoints.path.parent().unwrap_or(&checkpoints.path).display();
+    if kept.done() == 0 {
+        let text = format!("{stage} stopped before there was anything to keep; --resume {folder} begins it anew");
+        return Ok(Error::Interrupted(text));
+    }
+    kept.write(step, checkpoints)?;
     Ok(Error::Interrupted(format!("{stage} stopped at step {}; go on with --resume {folder}", kept.done())))
 }
 
@@ -196,6 +207,8 @@ struct Kept {
     /// The largest mean loss between two readings.
     largest: f32,
     rollbacks: Vec<Rollback>,
+    /// Whether time was up before all steps were done.
+    is_up: bool,
 }
 
 impl Kept {
@@ -208,6 +221,7 @@ impl Kept {
             window: step.losses,
             largest: 0.0,
             rollbacks: Vec::new(),
+            is_up: false,
         }
     }
 
@@ -257,6 +271,9 @@ impl Kept {
         let mut about = About::new(checkpoints.run.clone(), self.done());
         about.notes.insert(SCHEDULE.to_owned(), json(&self.rate.state())?);
         about.notes.insert(ROLLBACKS.to_owned(), json(&self.rollbacks)?);
+        if self.is_up {
+            about.notes.insert(TIME_IS_UP.to_owned(), json(&self.is_up)?);
+        }
         let mut tensors = BTreeMap::from([(HISTORY.to_owned(), self.history.to_tensor())]);
         let state = step.state.iter().zip(&self.state);
         tensors.extend(state.map(|((name, _), value)| (name.clone(), value.clone())));
@@ -277,7 +294,8 @@ impl Kept {
             losses.chunks(self.window).map(|w| (w.iter().sum::<f32>() / w.len() as f32).abs()).fold(0.0, f32::max)
         };
         let largest = means(history.loss());
-        Ok(Self { state, history, rate: self.rate.resumed(schedule), largest, rollbacks, ..self })
+        let is_up = about.notes.contains_key(TIME_IS_UP);
+        Ok(Self { state, history, rate: self.rate.resumed(schedule), largest, rollbacks, is_up, ..self })
     }
 }
 

@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 use crate::onnx;
 use crate::runtime::Engine;
 
+/// The extension of checkpoints.
+pub const CHECKPOINT: &str = "safetensors";
 /// Time between two checkpoints.
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -63,7 +65,7 @@ impl<'a> Run<'a> {
             // The batch may be what memory allows, and has to be given where that differs.
             settings: format!("b{batch}:{settings}"),
         };
-        let path = folder.path.join(format!("{stage}.safetensors"));
+        let path = folder.path.join(format!("{stage}.{CHECKPOINT}"));
         if !folder.resume && path.exists() {
             let message =
                 format!("{} holds a run already; --resume {} goes on with it", path.display(), folder.path.display());

@@ -82,7 +82,7 @@ impl StageReport {
 /// Returns the stages called `names`.
 ///
 /// # Errors
-/// [`Error::Usage`] listing those that exist.
+/// [`Error::Usage`] listing those that exist, or for one that is named twice.
 pub fn find_stages(names: &[String]) -> Result<Vec<&'static Stage>> {
     let find = |name: &String| {
         STAGES.iter().copied().find(|stage| stage.name == name).ok_or_else(|| {
@@ -90,6 +90,9 @@ pub fn find_stages(names: &[String]) -> Result<Vec<&'static Stage>> {
             Error::Usage(format!("there is no stage \"{name}\"; known: {}", known.join(", ")))
         })
     };
+    if let Some((_, twice)) = names.iter().enumerate().find(|(place, name)| names[..*place].contains(name)) {
+        return Err(Error::Usage(format!("--stages: \"{twice}\" is named twice; give it more --steps")));
+    }
     names.iter().map(find).collect()
 }
 

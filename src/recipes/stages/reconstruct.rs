@@ -2,6 +2,8 @@
 //! weights are rounded (AdaRound; Nagel et al. 2020), the steps of its quantizers (LSQ; Esser et al. 2020) and its biases,
 //! while some elements stay float by chance (QDrop; Wei et al. 2022).
 
+use std::ops::Range;
+
 use super::{StageReport, blocks_of};
 use crate::error::Result;
 use crate::ir::{Graph, Tensor};
@@ -31,7 +33,8 @@ pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, training: &mut T
     let float = partly_quantized(solved, &Part::of(&solved.plan, false))?;
     let mut student = student_of(solved)?;
     let blocks = blocks_of(&float, &student);
-    let samples = samples_within(student.graph(), &blocks, training.samples());
+    let fewest = training.run.settings.batch.or(student.graph().fixed_batch()).unwrap_or(BATCH);
+    let samples = samples_within(student.graph(), &blocks, fewest..training.samples());
     let mut report = StageReport::new(NAME, samples, training);
     let mut streams = None;
     if let Some(first) = blocks.first().filter(|_| !training.run.dry_run) {
@@ -49,7 +52,7 @@ pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, training: &mut T
                 name: format!("{NAME}-{}", number + 1),
                 batch,
                 steps,
-                learning_rate: LEARNING_RATE,
+                learning_rate: training.run.settings.learning_rate.unwrap_or(LEARNING_RATE),
                 schedule: Schedule::Cosine { steps, floor: 0.0, warmup: 0 },
                 until: training.until(blocks.len() - number),
             };
@@ -58,7 +61,7 @@ pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, training: &mut T
             let feeds = |data: &BlockData| BlockFeeds::new(data, (batch, masks), (steps, REGULARISATION), seed);
             let feeds = data.as_ref().map(feeds);
             let mut feed = |step| feeds.as_ref().map_or(Ok(Vec::new()), |feeds| feeds.batch(step));
-            let key = (block, samples, REGULARISATION.to_bits());
+            let key = (block, samples);
             let (state, descent) = training.descend(&planned, &step, (solved, &key), &mut feed)?;
             if descent.steps > 0 {
                 let mut trained = Trained::of(&solved.solution);
@@ -89,12 +92,13 @@ fn step_of(reconstruction: &Reconstruction, number: usize, training: &Training) 
     Ok((step, batch))
 }
 
-/// Returns how many samples the data of every block are made of, at most `most`.
-fn samples_within(graph: &Graph, blocks: &[Block], most: usize) -> usize {
+/// Returns how many samples the data of every block are made of: as many as memory allows, within `range` as far as there
+/// are so many.
+fn samples_within(graph: &Graph, blocks: &[Block], range: Range<usize>) -> usize {
     let size = |name: &str| graph.find(name).map_or(0, |id| graph.value(id).sample_len());
     // What the block reads comes twice: from the student and from the float network.
     let largest = blocks.iter().map(|block| 2 * size(&block.input) + size(&block.output)).max().unwrap_or(0);
-    (DATA_BYTES / (4 * largest).max(1)).max(BATCH).min(most)
+    (DATA_BYTES / (4 * largest).max(1)).max(range.start).min(range.end)
 }
 
 /// What the next block reads on all samples.

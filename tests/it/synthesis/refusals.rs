@@ -4,6 +4,7 @@ use dfq_onnx::ir::{DType, Graph, Tensor};
 use dfq_onnx::onnx;
 
 use crate::support::build::Build;
+use crate::support::fixture;
 use crate::support::net::{layer, pads};
 use crate::support::program::{files, run};
 
@@ -38,6 +39,7 @@ fn what_cannot_be_made_is_refused_with_what_to_do() {
     for (name, graph) in [("blocked", blocked()), ("silent", silent()), ("sequences", sequences())] {
         onnx::save(&graph, &folder.path().join(format!("{name}.onnx")), onnx::INLINE_LIMIT).unwrap();
     }
+    std::fs::copy(fixture("digits_resnet8.onnx"), folder.path().join("own.onnx")).unwrap();
     std::fs::write(folder.path().join("file"), "no folder").unwrap();
     let before = files(folder.path());
     let digits = "{fixtures}/digits_resnet8.onnx --steps 20";
@@ -57,12 +59,7 @@ fn what_cannot_be_made_is_refused_with_what_to_do() {
         ("no term at all", format!("{digits} --loss bn=0 --loss one-hot=0"), 2, &["no term of the loss is left"]),
         ("nothing to resume", format!("{digits} --resume nowhere"), 2, &["no such folder"]),
         ("a folder that is none", format!("{digits} --run-folder file"), 5, &["file"]),
-        (
-            "the model as output",
-            "{fixtures}/digits_resnet8.onnx -o {fixtures}/digits_resnet8.onnx".into(),
-            2,
-            &["is the model itself"],
-        ),
+        ("the model as output", "own.onnx -o own.onnx".into(), 2, &["is the model itself"]),
         ("an unwritable place", format!("{digits} -o nowhere/out.npz"), 5, &["nowhere"]),
         ("a batch beyond memory", format!("{digits} --batch 100000000"), 5, &["try --batch"]),
         ("no learning rate", format!("{digits} --learning-rate 0"), 2, &["above 0"]),

@@ -90,11 +90,26 @@ fn a_budget_too_small_for_any_step_leaves_what_was_found_without_training() {
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let report = ran.json();
     let stages = report["training"].as_array().unwrap();
+    assert_eq!(stages.len(), 2);
     assert!(stages.iter().all(|stage| stage["held_out"]["is_kept"] == false), "{stages:?}");
     assert!(stages.iter().all(|stage| stage["descents"][0]["steps"] == 0), "{stages:?}");
     let warnings = report["warnings"].to_string();
-    assert!(warnings.contains("time_is_up"), "{warnings}");
-    assert!(report["ranges"].as_array().unwrap().iter().all(|range| range["source"] != "trained"));
+    assert!(warnings.contains("time_is_up") && warnings.contains("images_cut_short"), "{warnings}");
+    let fast = "quantize {fixtures}/digits_mobilenet.onnx --bits 4 --effort fast --samples 8 -o fast.onnx";
+    assert_eq!(run(folder.path(), fast).code, Some(0));
+    let [cut, fast] = ["out.onnx", "fast.onnx"].map(|name| std::fs::read(folder.path().join(name)).unwrap());
+    assert!(cut == fast, "not what fast makes");
+}
+
+#[test]
+fn a_stage_that_starts_from_something_else_is_not_taken_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = "quantize {fixtures}/digits_mobilenet.onnx --bits 4 --recipe cascade --images 16 --steps 2 --batch 8 \
+                 --samples 8 -o out.onnx";
+    let ran = run(folder.path(), &format!("{flags} --stages distil --run-folder run"));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let ran = run(folder.path(), &format!("{flags} --stages reconstruct,distil --resume run"));
+    assert!(ran.code == Some(2) && ran.stderr.contains("distil.safetensors belongs to another run"), "{}", ran.stderr);
 }
 
 #[test]

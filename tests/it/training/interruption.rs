@@ -1,10 +1,10 @@
 //! Runs that are asked to stop: they end with exit code 130, and go on from where they were.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dfq_onnx::observe::{Observer, Progress};
 use dfq_onnx::runtime::{Engine, TractEngine};
-use dfq_onnx::train::{Checkpoints, Descent, Schedule, descend};
+use dfq_onnx::train::{Checkpoints, Course, Descent, Schedule, descend};
 
 use super::bowl;
 use crate::support::ort;
@@ -70,4 +70,22 @@ fn a_descent_that_was_asked_to_stop_anywhere_goes_on_as_one_that_was_not() {
         assert_eq!(descent(engine, None, READS).unwrap(), whole);
     }
     assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn a_descent_whose_time_is_up_keeps_every_step_and_stays_as_it_is() {
+    let step = bowl::step(&TractEngine, [10.01, 9.99]);
+    for (what, milliseconds) in [("at once", 0), ("in the middle of a window", 300)] {
+        let folder = tempfile::tempdir().unwrap();
+        let descent = |until, resume| {
+            let checkpoints = Some(bowl::checkpoints(folder.path(), resume));
+            let course = Course { until, ..bowl::course(1_000_000_000, 0.01, Schedule::Constant, checkpoints) };
+            descend((&step, &TractEngine), ("bowl", course), &mut |_| Ok(bowl::feed(11.0)), &mut After(u64::MAX))
+        };
+        let ended = descent(Some(Instant::now() + Duration::from_millis(milliseconds)), false).unwrap();
+        assert_eq!(ended.history.steps() > 0, milliseconds > 0, "{what}");
+        // Without a limit it would take hours.
+        let resumed = ended.history.steps();
+        assert_eq!(descent(None, true).unwrap(), Descent { resumed, ..ended }, "{what}");
+    }
 }

@@ -148,6 +148,7 @@ fn flags_that_contradict_the_recipe_the_model_or_each_other_are_refused() {
         ("a file to resume", lsq("--resume file"), 2, &["--resume file"]),
         ("no folder to resume", lsq("--resume"), 2, &["--resume"]),
         ("both folders", lsq("--resume run --run-folder run"), 2, &["cannot be used with"]),
+        ("a stage twice", lsq("--stages distil,distil"), 2, &["\"distil\" is named twice"]),
         ("no steps", lsq("--steps 0"), 2, &["--steps"]),
         ("no samples", lsq("--batch 0"), 2, &["--batch", "at least 1"]),
         ("no rate", lsq("--learning-rate 0"), 2, &["--learning-rate", "above 0"]),
