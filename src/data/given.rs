@@ -9,11 +9,14 @@ use crate::stats::{InputSource, InputStatistics};
 
 /// The part of all values that may lie outside of what the network is fed by more than a tenth of it.
 const OUTSIDE: f64 = 0.01;
-/// The part of the interval that the network is fed which values span at least.
-const SPAN: f64 = 0.05;
+/// How many times as large as that of what the network is fed the deviation of values may be, or as small.
+const CONTRAST: f64 = 3.0;
+/// Samples of which one is held out.
+const FEWEST: usize = 2;
 
 /// Returns the inputs of `graph` in the file at `path`, one tensor for each, samples first: arrays of the names of its
-/// inputs (what `synth` writes) as they are, else images, made inputs by `preprocess`.
+/// inputs (what `synth` writes) as they are, else images, made inputs by `preprocess`. An array of the name of the only
+/// input that is not as the input is may hold images, too.
 ///
 /// # Errors
 /// When the file cannot be read, or its arrays have not the shape, the type, the number of samples or the scale that the
@@ -25,10 +28,12 @@ pub fn given_inputs(path: &Path, graph: &Graph, preprocess: &Preprocess, fed: &I
     let named = |&id: &ValueId| arrays.iter().find(|(name, _)| name == graph.name_of(id));
     let found: Vec<&Array> = ids.iter().filter_map(named).collect();
     let inputs = match ids.as_slice() {
+        &[id] if found.first().is_none_or(|array| holds_pixels(graph, id, array)) => {
+            vec![images(path, graph, id, preprocess)?]
+        }
         _ if found.len() == ids.len() => {
             ids.iter().zip(found).map(|(&id, array)| fitting(&place, graph, id, array)).collect::<Result<Vec<_>>>()?
         }
-        &[id] => vec![images(path, graph, id, preprocess)?],
         _ => {
             let names: Vec<&str> = ids.iter().map(|&id| graph.name_of(id)).collect();
             let present: Vec<&str> = arrays.iter().map(|(name, _)| name.as_str()).collect();
@@ -39,8 +44,9 @@ pub fn given_inputs(path: &Path, graph: &Graph, preprocess: &Preprocess, fed: &I
     };
     let samples = |tensor: &Tensor| tensor.shape().first().copied().unwrap_or(0);
     let counts: Vec<usize> = inputs.iter().map(samples).collect();
-    if counts.iter().any(|&count| count != counts[0] || count == 0) {
-        return Err(Error::malformed(place, format!("expected as many samples of every input, found {counts:?}")));
+    if counts.iter().any(|&count| count != counts[0] || count < FEWEST) {
+        let message = format!("expected as many samples of every input, at least {FEWEST}, found {counts:?}");
+        return Err(Error::malformed(place, message));
     }
     for tensor in inputs.iter().filter(|tensor| tensor.dtype().is_float() && tensor.shape().len() == 4) {
         check_scale(&place, &tensor.to_f32()?, fed)?;
@@ -50,11 +56,16 @@ pub fn given_inputs(path: &Path, graph: &Graph, preprocess: &Preprocess, fed: &I
 
 fn images(path: &Path, graph: &Graph, id: ValueId, preprocess: &Preprocess) -> Result<Tensor> {
     let value = graph.value(id);
-    let data = Dataset::read(path)?;
+    let data = Dataset::read_images(path)?;
     let shape =
         value.shape.clone().ok_or_else(|| Error::unsupported("model", "the shape of its input is not declared"))?;
     let dtype = value.dtype.unwrap_or(DType::F32);
     data.batch(0..data.len(), &preprocess.to_type(dtype), &shape)?.to_type(dtype)
+}
+
+/// Returns whether an array of the input's name holds bytes where the network is fed floats.
+fn holds_pixels(graph: &Graph, id: ValueId, (_, tensor): &Array) -> bool {
+    tensor.dtype() == DType::U8 && graph.value(id).dtype.is_some_and(DType::is_float)
 }
 
 /// Returns an array that is an input as it is.
@@ -77,22 +88,34 @@ fn fitting(place: &str, graph: &Graph, id: ValueId, (name, tensor): &Array) -> R
     Err(Error::shape(place, message))
 }
 
-/// Refuses images of another scale than the network is fed, where that is known.
+/// Refuses images of another scale than the network is fed. Where that is only assumed, they may lie around the interval.
 #[allow(clippy::cast_precision_loss)]
 fn check_scale(place: &str, values: &[f32], fed: &InputStatistics) -> Result<()> {
-    let (lo, hi) = (fed.lo, fed.hi);
-    if fed.source == InputSource::Assumed || values.is_empty() {
-        return Ok(());
+    if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+        return Err(Error::malformed(place, format!("holds the value {value}; expected finite inputs")));
     }
-    let margin = 0.1 * (hi - lo);
+    let (lo, hi, is_assumed) = (fed.lo, fed.hi, fed.source == InputSource::Assumed);
+    let margin = if is_assumed { hi - lo } else { 0.1 * (hi - lo) };
     let beyond = values.iter().filter(|&&v| !(lo - margin..=hi + margin).contains(&f64::from(v))).count();
-    let [least, most] = [f32::min, f32::max].map(|end| values.iter().copied().reduce(end).map_or(0.0, f64::from));
-    if beyond as f64 <= OUTSIDE * values.len() as f64 && most - least >= SPAN * (hi - lo) {
+    let contrast = deviation(values) / fed.contrast();
+    let is_alike = is_assumed || (1.0 / CONTRAST..=CONTRAST).contains(&contrast);
+    if values.is_empty() || (beyond as f64 <= OUTSIDE * values.len() as f64 && is_alike) {
         return Ok(());
     }
+    let [least, most] = [f32::min, f32::max].map(|end| values.iter().copied().reduce(end).unwrap_or(0.0));
+    let fed = if is_assumed { "is assumed to be fed" } else { "is fed" };
+    let found = format!("{least:.3} to {most:.3} with a deviation of {:.3}", deviation(values));
     let message = format!(
-        "holds inputs from {least:.3} to {most:.3}, the model is fed {lo:.3} to {hi:.3}; give --mean, --std and --scale \
-         that pixels become inputs by, or --input-range"
+        "holds inputs from {found}, the model {fed} {lo:.3} to {hi:.3}; give --mean, --std and --scale that pixels become \
+         inputs by, or --input-range"
     );
     Err(Error::Usage(format!("{place}: {message}")))
+}
+
+/// Returns the standard deviation of all values.
+#[allow(clippy::cast_precision_loss)]
+fn deviation(values: &[f32]) -> f64 {
+    let mean_of = |of: &dyn Fn(f64) -> f64| values.iter().map(|&v| of(f64::from(v))).sum::<f64>() / values.len() as f64;
+    let mean = mean_of(&|v| v);
+    mean_of(&|v| (v - mean) * (v - mean)).sqrt()
 }

@@ -66,8 +66,7 @@ impl Dataset {
     /// When the file cannot be read, images are not found, or labels are no class indices of as many images.
     pub fn read(path: &Path) -> Result<Self> {
         let arrays = read_arrays(path)?;
-        let place = path.display().to_string();
-        let images = find_images(&place, &arrays)?.clone();
+        let Self { images, place, .. } = Self::unlabelled(path, &arrays)?;
         let named = |names: &[&str]| names.iter().find_map(|name| arrays.iter().find(|(n, _)| n == name));
         let labels = named(LABEL_NAMES).map(|(_, tensor)| class_indices(&place, tensor)).transpose()?;
         if let Some(labels) = &labels
@@ -76,6 +75,19 @@ impl Dataset {
             return Err(Error::malformed(place, format!("{} images, {} labels", images.shape()[0], labels.len())));
         }
         Ok(Self { images, labels, place })
+    }
+
+    /// Returns the images of such a file, whatever labels it has.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or images are not found.
+    pub fn read_images(path: &Path) -> Result<Self> {
+        Self::unlabelled(path, &read_arrays(path)?)
+    }
+
+    fn unlabelled(path: &Path, arrays: &[Array]) -> Result<Self> {
+        let place = path.display().to_string();
+        Ok(Self { images: find_images(&place, arrays)?.clone(), labels: None, place })
     }
 
     /// Returns [`Dataset::read`] of a file that must have labels and an image.

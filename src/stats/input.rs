@@ -103,6 +103,12 @@ impl InputStatistics {
         (of(&self.mean, 0.0), of(&self.std, 1.0))
     }
 
+    /// Returns the mean deviation of channels.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn contrast(&self) -> f64 {
+        self.std.iter().sum::<f64>() / self.std.len() as f64
+    }
+
     /// Returns `tensor` with every value moved into the interval; other than float tensors stay as they are.
     ///
     /// # Errors

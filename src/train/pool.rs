@@ -9,7 +9,7 @@ use super::chance::{chance, moved};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Tensor};
 
-/// Images whose rows are this short have their channels last.
+/// Colours that images have at most where channels come last.
 const MOST_COLOURS: usize = 4;
 
 /// Inputs for all steps of a stage.
@@ -44,7 +44,7 @@ impl Pool {
 
     /// Returns the pool that mirrors and shifts every image anew whenever it is dealt out, and mixes every other one with
     /// the one before it by a share between 0 and 1 (Zhang et al. 2018; Luo et al. 2024): few images go further. Only
-    /// float images with channels first are varied.
+    /// float32 images are varied, with channels first or last.
     #[must_use]
     pub fn varied(self) -> Self {
         Self { varies: true, ..self }
@@ -59,11 +59,9 @@ impl Pool {
         let picked = index::sample(&mut rng, self.samples, self.batch).into_vec();
         let inputs = self.inputs.iter().map(|tensor| {
             let dealt = rows(tensor, &picked)?;
-            match *dealt.shape() {
-                [_, channels, height, width] if self.varies && dealt.dtype() == DType::F32 && width > MOST_COLOURS => {
-                    varied(&dealt, [channels, height, width], &mut rng)
-                }
-                _ => Ok(dealt),
+            match planes(dealt.shape()).filter(|_| self.varies && dealt.dtype() == DType::F32) {
+                Some(planes) => varied(&dealt, planes, &mut rng),
+                None => Ok(dealt),
             }
         });
         inputs.collect()
@@ -80,19 +78,32 @@ pub(super) fn rows(tensor: &Tensor, picked: &[usize]) -> Result<Tensor> {
     Tensor::new(tensor.dtype(), shape, bytes.freeze())
 }
 
+/// Returns the planes of an image, their height and width, and the values of one pixel in a plane: as many planes of one
+/// value as there are channels, or one plane of all channels where they come last.
+fn planes(shape: &[usize]) -> Option<[usize; 4]> {
+    match *shape {
+        [_, channels, height, width] if width > MOST_COLOURS => Some([channels, height, width, 1]),
+        [_, height, width, channels] if height.min(width) > MOST_COLOURS => Some([1, height, width, channels]),
+        _ => None,
+    }
+}
+
 /// Returns images mirrored, shifted, and every other one mixed with the one before it.
-fn varied(images: &Tensor, [channels, height, width]: [usize; 3], rng: &mut ChaCha8Rng) -> Result<Tensor> {
+fn varied(images: &Tensor, planes: [usize; 4], rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    let [count, height, width, depth] = planes;
     let values = images.to_f32()?;
-    let size = channels * height * width;
+    let size = count * height * width * depth;
     let place = |place: i64| usize::try_from(place).unwrap_or(0);
     let mut made: Vec<f32> = Vec::with_capacity(values.len());
     for (number, image) in values.chunks(size).enumerate() {
         let [rows, columns] = moved(height, width, rng);
+        let values_of = |column: i64| (0..depth).map(move |value| place(column) * depth + value);
+        let columns: Vec<usize> = columns.into_iter().flat_map(values_of).collect();
         let start = made.len();
-        for plane in image.chunks(height * width) {
+        for plane in image.chunks(height * width * depth) {
             for &row in &rows {
-                let row = &plane[place(row) * width..][..width];
-                made.extend(columns.iter().map(|&column| row[place(column)]));
+                let row = &plane[place(row) * width * depth..][..width * depth];
+                made.extend(columns.iter().map(|&column| row[column]));
             }
         }
         if number % 2 == 1 {
@@ -148,6 +159,36 @@ mod tests {
             assert_eq!(found[even], plain[even]);
             let (lo, hi) = (plain[even].min(plain[odd]), plain[even].max(plain[odd]));
             assert!(found[odd] > lo && found[odd] < hi, "{plain:?} {found:?}");
+        }
+    }
+
+    #[test]
+    fn images_with_channels_last_are_varied_as_those_with_channels_first() {
+        let planes: Vec<f32> = (0..6 * 3 * 5 * 8u16).map(f32::from).collect();
+        // [n, c, h, w] to [n, h, w, c].
+        let channels_last = |values: &[f32]| -> Vec<f32> {
+            let images = values.chunks(3 * 40);
+            images.flat_map(|image| (0..120).map(move |i| image[i % 3 * 40 + i / 3])).collect()
+        };
+        let batch = |shape: &[usize], values: &[f32]| {
+            let pool = Pool::new(vec![Tensor::from_f32(shape, values)], 6, 1, 0).unwrap();
+            pool.varied().batch(2).unwrap()[0].to_f32().unwrap()
+        };
+        let first = batch(&[6, 3, 5, 8], &planes);
+        assert_eq!(batch(&[6, 5, 8, 3], &channels_last(&planes)), channels_last(&first));
+    }
+
+    #[test]
+    fn what_is_no_float_image_stays_as_it_is() {
+        let bytes: Vec<u8> = (0..6 * 5 * 8 * 3u16).map(|i| i.to_le_bytes()[0]).collect();
+        let floats: Vec<f32> = bytes[..96].iter().copied().map(f32::from).collect();
+        let cases = [
+            ("bytes", Tensor::new(DType::U8, vec![6, 5, 8, 3], bytes.into()).unwrap()),
+            ("a small map", Tensor::from_f32(&[6, 4, 2, 2], &floats)),
+        ];
+        for (name, images) in cases {
+            let pool = Pool::new(vec![images], 6, 1, 0).unwrap();
+            assert_eq!(pool.clone().varied().batch(0).unwrap(), pool.batch(0).unwrap(), "{name}");
         }
     }
 }

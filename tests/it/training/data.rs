@@ -23,12 +23,19 @@ fn prepared() -> tempfile::TempDir {
     let fed = Tensor::from_f32(&[96, 1, 32, 32], &fed);
     write(folder.path(), "images.npz", &[("images", &images)]);
     // Of labels that no class has nothing is seen.
-    write(folder.path(), "labelled.npz", &[("labels", &Tensor::from_i64(&[96], &[77; 96])), ("images", &images)]);
+    write(folder.path(), "labelled.npz", &[("labels", &Tensor::from_i64(&[96], &[-1; 96])), ("images", &images)]);
     write(folder.path(), "fed.npz", &[("input", &fed)]);
     write(folder.path(), "small.npz", &[("input", &normal(&[96, 1, 16, 16], 0.5, 1))]);
     write(folder.path(), "narrow.npz", &[("images", &normal(&[96, 16, 16, 1], 0.5, 1))]);
     write(folder.path(), "raw.npz", &[("input", &normal(&[96, 1, 32, 32], 100.0, 1))]);
     write(folder.path(), "dim.npz", &[("input", &normal(&[96, 1, 32, 32], 1e-3, 1))]);
+    // Around the middle of what the network is fed, with an eighth of its contrast.
+    let unit: Vec<f32> = fed.to_f32().unwrap().iter().map(|v| 0.12 * v + 0.5).collect();
+    write(folder.path(), "unit.npz", &[("input", &Tensor::from_f32(&[96, 1, 32, 32], &unit))]);
+    let broken: Vec<f32> = unit.iter().enumerate().map(|(i, v)| if i == 7 { f32::NAN } else { *v }).collect();
+    write(folder.path(), "nan.npz", &[("input", &Tensor::from_f32(&[96, 1, 32, 32], &broken))]);
+    write(folder.path(), "one.npz", &[("input", &fed.rows(0..1).unwrap())]);
+    write(folder.path(), "bytes.npz", &[("input", &images)]);
     write(folder.path(), "few.npz", &[("input", &fed.rows(0..4).unwrap())]);
     std::fs::write(folder.path().join("text.npz"), "no arrays").unwrap();
     folder
@@ -38,7 +45,7 @@ fn prepared() -> tempfile::TempDir {
 fn ranges_and_training_go_by_what_was_handed_over_and_the_report_says_so() {
     let folder = prepared();
     let mut files = Vec::new();
-    for data in ["images", "fed", "labelled"] {
+    for data in ["images", "fed", "labelled", "bytes"] {
         let flags = format!("{MODEL} --recipe cascade --steps 20 --batch 16 --data {data}.npz --format json");
         let ran = run(folder.path(), &flags);
         assert_eq!(ran.code, Some(0), "{data}: {}", ran.stderr);
@@ -52,6 +59,7 @@ fn ranges_and_training_go_by_what_was_handed_over_and_the_report_says_so() {
         files.push(std::fs::read(folder.path().join("out.onnx")).unwrap());
     }
     assert!(files[0] == files[2], "labels change the file");
+    assert!(files[0] == files[3], "images under the name of the input are others");
     let ran = run(folder.path(), &format!("{MODEL} --data fed.npz --format json"));
     assert_eq!((ran.code, &ran.json()["training"]), (Some(0), &serde_json::Value::Array(Vec::new())));
     let plain = run(folder.path(), &format!("{MODEL} --format json"));
@@ -70,6 +78,9 @@ fn inputs_that_do_not_fit_are_refused() {
         ("inputs of another size", "--data small.npz", 3, &["small.npz", "\"input\"", "[96, 1, 16, 16]"]),
         ("images of another size", "--data narrow.npz", 3, &["narrow.npz", "[96, 16, 16, 1]"]),
         ("another scale", "--data raw.npz", 2, &["raw.npz", "is fed -1.000 to 1.000", "--scale"]),
+        ("an eighth of the contrast", "--data unit.npz", 2, &["unit.npz", "is fed -1.000 to 1.000", "--std"]),
+        ("no number", "--data nan.npz", 3, &["nan.npz", "NaN"]),
+        ("a single one", "--data one.npz", 3, &["one.npz", "at least 2"]),
         ("hardly any contrast", "--data dim.npz", 2, &["dim.npz", "is fed -1.000 to 1.000"]),
         ("too few for a step", "--data few.npz --recipe cascade --batch 16", 2, &["4 images are too few", "--batch"]),
         ("ranges of something else", "--data fed.npz --ranges synthetic", 2, &["cannot be used with"]),
