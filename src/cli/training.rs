@@ -1,13 +1,13 @@
 //! The flags that say how a recipe trains.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use crate::error::{Error, Result};
 use crate::recipes::{RECIPES, Recipe};
-use crate::train::{CHECKPOINT, RunFolder, Settings};
+use crate::train::{RunFolder, Settings};
 
 #[derive(Args)]
 pub(super) struct TrainingArguments {
@@ -44,11 +44,6 @@ impl TrainingArguments {
         if let Some(folder) = resume.as_ref().filter(|folder| !folder.is_dir()) {
             return Err(Error::Usage(format!("--resume {}: there is no such folder", folder.display())));
         }
-        if let Some((folder, file)) = run_folder.as_ref().and_then(|folder| Some((folder, checkpoint_in(folder)?))) {
-            let (file, folder) = (file.display(), folder.display());
-            let advice = format!("--resume {folder} goes on with it, or name another folder");
-            return Err(Error::Usage(format!("{file} holds a run already; {advice}")));
-        }
         let folder = |path: &PathBuf, resume| RunFolder { path: path.clone(), resume };
         let continued = resume.as_ref().map(|path| folder(path, true));
         Ok(Settings {
@@ -77,12 +72,6 @@ impl TrainingArguments {
         }
         Ok(settings)
     }
-}
-
-/// Returns a checkpoint that lies in `folder`, the first by name.
-fn checkpoint_in(folder: &Path) -> Option<PathBuf> {
-    let files = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
-    files.filter(|path| path.extension().is_some_and(|extension| extension == CHECKPOINT)).min()
 }
 
 fn minutes(text: &str) -> Result<f64, String> {

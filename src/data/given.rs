@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Tensor, ValueId};
 use crate::stats::{InputSource, InputStatistics};
 
-/// The part of all values that may lie outside of what the network is fed by more than a tenth of it.
+/// The part of all values that may lie far outside of the interval that the network is fed.
 const OUTSIDE: f64 = 0.01;
 /// How many times as large as that of what the network is fed the deviation of values may be, or as small.
 const CONTRAST: f64 = 3.0;
@@ -15,8 +15,8 @@ const CONTRAST: f64 = 3.0;
 const FEWEST: usize = 2;
 
 /// Returns the inputs of `graph` in the file at `path`, one tensor for each, samples first: arrays of the names of its
-/// inputs (what `synth` writes) as they are, else images, made inputs by `preprocess`. An array of the name of the only
-/// input that is not as the input is may hold images, too.
+/// inputs (what `synth` writes) as they are, else images, made inputs by `preprocess`. Bytes under the name of the only
+/// input are images where that is fed floats.
 ///
 /// # Errors
 /// When the file cannot be read, or its arrays have not the shape, the type, the number of samples or the scale that the
@@ -29,7 +29,7 @@ pub fn given_inputs(path: &Path, graph: &Graph, preprocess: &Preprocess, fed: &I
     let found: Vec<&Array> = ids.iter().filter_map(named).collect();
     let inputs = match ids.as_slice() {
         &[id] if found.first().is_none_or(|array| holds_pixels(graph, id, array)) => {
-            vec![images(path, graph, id, preprocess)?]
+            vec![images(Dataset::unlabelled(path, &arrays)?, graph, id, preprocess)?]
         }
         _ if found.len() == ids.len() => {
             ids.iter().zip(found).map(|(&id, array)| fitting(&place, graph, id, array)).collect::<Result<Vec<_>>>()?
@@ -54,9 +54,8 @@ pub fn given_inputs(path: &Path, graph: &Graph, preprocess: &Preprocess, fed: &I
     Ok(inputs)
 }
 
-fn images(path: &Path, graph: &Graph, id: ValueId, preprocess: &Preprocess) -> Result<Tensor> {
+fn images(data: Dataset, graph: &Graph, id: ValueId, preprocess: &Preprocess) -> Result<Tensor> {
     let value = graph.value(id);
-    let data = Dataset::read_images(path)?;
     let shape =
         value.shape.clone().ok_or_else(|| Error::unsupported("model", "the shape of its input is not declared"))?;
     let dtype = value.dtype.unwrap_or(DType::F32);
@@ -88,7 +87,8 @@ fn fitting(place: &str, graph: &Graph, id: ValueId, (name, tensor): &Array) -> R
     Err(Error::shape(place, message))
 }
 
-/// Refuses images of another scale than the network is fed. Where that is only assumed, they may lie around the interval.
+/// Refuses images of another scale than the network is fed. Where that is only assumed, they may lie beside the interval by
+/// its whole length, else by a tenth of it.
 #[allow(clippy::cast_precision_loss)]
 fn check_scale(place: &str, values: &[f32], fed: &InputStatistics) -> Result<()> {
     if let Some(value) = values.iter().find(|value| !value.is_finite()) {
@@ -97,17 +97,16 @@ fn check_scale(place: &str, values: &[f32], fed: &InputStatistics) -> Result<()>
     let (lo, hi, is_assumed) = (fed.lo, fed.hi, fed.source == InputSource::Assumed);
     let margin = if is_assumed { hi - lo } else { 0.1 * (hi - lo) };
     let beyond = values.iter().filter(|&&v| !(lo - margin..=hi + margin).contains(&f64::from(v))).count();
-    let contrast = deviation(values) / fed.contrast();
-    let is_alike = is_assumed || (1.0 / CONTRAST..=CONTRAST).contains(&contrast);
+    let deviation = deviation(values);
+    let is_alike = is_assumed || (1.0 / CONTRAST..=CONTRAST).contains(&(deviation / fed.contrast()));
     if values.is_empty() || (beyond as f64 <= OUTSIDE * values.len() as f64 && is_alike) {
         return Ok(());
     }
     let [least, most] = [f32::min, f32::max].map(|end| values.iter().copied().reduce(end).unwrap_or(0.0));
     let fed = if is_assumed { "is assumed to be fed" } else { "is fed" };
-    let found = format!("{least:.3} to {most:.3} with a deviation of {:.3}", deviation(values));
     let message = format!(
-        "holds inputs from {found}, the model {fed} {lo:.3} to {hi:.3}; give --mean, --std and --scale that pixels become \
-         inputs by, or --input-range"
+        "holds inputs from {least:.3} to {most:.3} with a deviation of {deviation:.3}, the model {fed} {lo:.3} to {hi:.3}; give \
+         --mean, --std and --scale that pixels become inputs by, or --input-range"
     );
     Err(Error::Usage(format!("{place}: {message}")))
 }

@@ -77,15 +77,11 @@ impl Dataset {
         Ok(Self { images, labels, place })
     }
 
-    /// Returns the images of such a file, whatever labels it has.
+    /// Returns the images among the arrays of such a file, whatever labels it has.
     ///
     /// # Errors
-    /// When the file cannot be read, or images are not found.
-    pub fn read_images(path: &Path) -> Result<Self> {
-        Self::unlabelled(path, &read_arrays(path)?)
-    }
-
-    fn unlabelled(path: &Path, arrays: &[Array]) -> Result<Self> {
+    /// When images are not found.
+    pub(super) fn unlabelled(path: &Path, arrays: &[Array]) -> Result<Self> {
         let place = path.display().to_string();
         Ok(Self { images: find_images(&place, arrays)?.clone(), labels: None, place })
     }

@@ -16,4 +16,4 @@ pub use given::given_inputs;
 pub use images::{Dataset, Layout, Preprocess};
 pub use natural::natural_images;
 pub use npz::{Array, find_array, npz_bytes, read_arrays};
-pub use synthetic::{image_channels, input_shape, synthetic_inputs};
+pub use synthetic::{MOST_COLOURS, image_channels, input_shape, synthetic_inputs};

@@ -11,7 +11,7 @@ use crate::ir::{DType, Dim, Graph, Tensor, ValueId, element_count, front_axis};
 /// Elements that one input may have at most, all samples together.
 const LARGEST: usize = 1 << 30;
 /// Channels that an image has at most where channels come last.
-const MOST_COLOURS: usize = 4;
+pub const MOST_COLOURS: usize = 4;
 /// Mean and deviation of pixels that are bytes.
 const BYTES: (f32, f32) = (115.0, 64.0);
 

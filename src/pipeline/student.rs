@@ -16,7 +16,7 @@ use crate::stats::{
     read_statistics,
 };
 use crate::synthesis::{Made, Source, synthesise};
-use crate::train::{Run, Settings, share_of};
+use crate::train::{Run, RunFolder, Settings, share_of};
 use crate::verify::limits::default_samples;
 use crate::{onnx, passes, shape};
 
@@ -44,8 +44,9 @@ pub(super) struct Prepared {
     pub passes: Vec<(&'static str, usize)>,
 }
 
-/// Returns the model and the files that go with it.
+/// Returns the model and the files that go with it, once it is clear that checkpoints have a place of their own.
 pub(super) fn load(config: &Config) -> Result<Loaded> {
+    config.training.folder.as_ref().map_or(Ok(()), RunFolder::refuse_used)?;
     Ok(Loaded {
         original: onnx::load(&config.model)?,
         statistics: config.statistics.as_deref().map(read_statistics).transpose()?.unwrap_or_default(),

@@ -267,8 +267,12 @@ impl<'a> Training<'a> {
         feed: &mut dyn FnMut(u64) -> Result<Vec<Tensor>>,
     ) -> Result<(Vec<Tensor>, DescentReport)> {
         let Planned { name, steps, batch, learning_rate, schedule, until } = planned;
-        let key = (self.key(solved), start_of(step, solved), steps, learning_rate, schedule, fingerprint(key));
-        let checkpoints = self.run.checkpoints(name, *batch, &key)?;
+        let key = || (self.key(solved), start_of(step, solved), steps, learning_rate, schedule, fingerprint(key));
+        // All weights are hashed for it, which is for nothing where no checkpoints go anywhere.
+        let checkpoints = match &self.run.settings.folder {
+            Some(_) => self.run.checkpoints(name, *batch, &key())?,
+            None => None,
+        };
         let Descent { state, history, resumed, rollbacks } = if self.run.dry_run {
             checkpoints.as_ref().map(Checkpoints::found).transpose()?;
             let state = step.state.iter().map(|(_, start)| start.clone()).collect();

@@ -113,7 +113,7 @@ pub fn training_warnings(stages: &[StageReport], is_dry: bool) -> Vec<Warning> {
     if !steps.is_empty() {
         warnings.push(Warning::TrainingDiverged { steps });
     }
-    let [done, planned] = [descents().map(|d| d.steps).sum(), descents().map(|d| d.planned_steps).sum()];
+    let [done, planned] = [0, 1].map(|i| stages.iter().map(|stage| stage.steps()[i]).sum());
     if !is_dry && done < planned {
         warnings.push(Warning::TimeIsUp { done, planned });
     }

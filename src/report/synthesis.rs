@@ -130,11 +130,8 @@ pub fn render_synthesis(document: &SynthesisDocument) -> String {
         paragraph(
             "images",
             &format!(
-                "{} by generators of {} each, {} steps, learning rate {}; {:.1} million multiply-accumulates an image, the \
-                 network {:.1}; about {} MB a step",
-                synthesis.options.images,
-                synthesis.batch,
-                synthesis.options.steps,
+                "{}, learning rate {}; {:.1} million multiply-accumulates an image, the network {:.1}; about {} MB a step",
+                asked(synthesis),
                 synthesis.options.learning_rate,
                 millions(generator),
                 millions(teacher),
@@ -149,6 +146,12 @@ pub fn render_synthesis(document: &SynthesisDocument) -> String {
     let warnings: Vec<String> = document.warnings.iter().map(|w| paragraph("warning:", &w.to_string())).collect();
     parts.push(warnings.join("\n"));
     parts.join("\n\n").trim_end().to_owned() + "\n"
+}
+
+/// Says how many images were asked for, and of how many steps.
+pub(super) fn asked(synthesis: &SynthesisReport) -> String {
+    let SynthesisReport { options, batch, .. } = synthesis;
+    format!("{} by generators of {batch} each, {} steps", options.images, options.steps)
 }
 
 /// Returns the table of losses: at the beginning and at the end of each generator.

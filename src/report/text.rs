@@ -7,6 +7,7 @@ use comfy_table::Table;
 use super::coverage::audit_lines;
 use super::layout::{dash, grouped, millions, paragraph, some_of, table};
 use super::ranking::summary_of;
+use super::synthesis::asked;
 use super::{LayerCost, Report, render_auto_bits, render_verification};
 use crate::layers::Step;
 use crate::plan::{ContainerChoice, Float};
@@ -93,13 +94,14 @@ fn facts(report: &Report) -> String {
 
 /// What images were made for the network, and how long that was.
 fn images_of(images: &SynthesisReport) -> String {
-    let SynthesisReport { options, batch, generators, .. } = images;
-    let text = format!("{} by generators of {batch} each, {} steps", options.images, options.steps);
-    match images.steps() {
-        _ if generators.is_empty() => format!("{text}; not made"),
-        [done, planned] if done < planned => format!("{text}; time was up after {done} of {planned} in all"),
-        _ => text,
-    }
+    let is_made = !images.generators.is_empty();
+    let ended = if is_made { cut(images.steps()) } else { "; not made".to_owned() };
+    asked(images) + &ended
+}
+
+/// Says where time was up before all steps were done.
+fn cut([done, planned]: [u64; 2]) -> String {
+    if done < planned { format!("; time was up after {done} of {planned} in all") } else { String::new() }
 }
 
 /// How long a stage of training was and what it came to.
@@ -118,9 +120,7 @@ fn stage_of(stage: &StageReport) -> String {
         "{steps} steps of {batch} out of {samples} inputs{leaves}{blocks}, learning rate {rate}, about {bytes} MB a step"
     );
     let Some(held_out) = held_out else { return format!("{text}; not run") };
-    let [done, planned] =
-        [descents.iter().map(|d| d.steps).sum(), descents.iter().map(|d| d.planned_steps).sum::<u64>()];
-    let cut = if done < planned { format!("; time was up after {done} of {planned} in all") } else { String::new() };
+    let cut = cut(stage.steps());
     let HeldOut { images, distance, agreement, is_kept } = held_out;
     let agreed = agreement.map_or(String::new(), |[before, after]| {
         format!(", agreement {:.1} -> {:.1} %", 100.0 * before, 100.0 * after)

@@ -44,7 +44,7 @@ pub use parameters::{Entry, Parameters};
 pub use pool::Pool;
 pub use readout::{Trained, read_out};
 pub use reconstruction::{Reconstruction, SettledParts};
-pub use run::{CHECKPOINT, Run};
+pub use run::Run;
 pub use schedule::{LearningRate, Plateau, Schedule};
 pub use settings::{RunFolder, Settings, share_of};
 pub use step::{Player, TrainingStep, training_step};

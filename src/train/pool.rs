@@ -6,11 +6,9 @@ use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 
 use super::chance::{chance, moved};
+use crate::data::MOST_COLOURS;
 use crate::error::{Error, Result};
 use crate::ir::{DType, Tensor};
-
-/// Colours that images have at most where channels come last.
-const MOST_COLOURS: usize = 4;
 
 /// Inputs for all steps of a stage.
 #[derive(Clone, Debug)]

@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::settings::CHECKPOINT;
 use super::{Checkpoints, Identity, Settings, fingerprint};
 use crate::digest::{sha256, sha256_of_file};
 use crate::error::{Error, Result};
 use crate::onnx;
 use crate::runtime::Engine;
 
-/// The extension of checkpoints.
-pub const CHECKPOINT: &str = "safetensors";
 /// Time between two checkpoints.
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -48,11 +47,11 @@ impl<'a> Run<'a> {
         Ok(self.digest.get_or_init(|| digest).clone())
     }
 
-    /// Returns where the checkpoints of `stage` go, once it is clear that nobody else's lie there. Resumed is what has an
-    /// equal `key` (all that the stage's steps depend on beside model, seed, engine and version) and `batch`.
+    /// Returns where the checkpoints of `stage` go. Resumed is what has an equal `key` (all that the stage's steps depend on
+    /// beside model, seed, engine and version) and `batch`.
     ///
     /// # Errors
-    /// [`Error::Usage`] where a run lies there that is not to be resumed; models that cannot be read.
+    /// Models that cannot be read.
     pub fn checkpoints(&self, stage: &str, batch: usize, key: &impl Serialize) -> Result<Option<Checkpoints>> {
         let Some(folder) = &self.settings.folder else { return Ok(None) };
         // Another engine or version adds up in another order: other bytes.
@@ -66,11 +65,6 @@ impl<'a> Run<'a> {
             settings: format!("b{batch}:{settings}"),
         };
         let path = folder.path.join(format!("{stage}.{CHECKPOINT}"));
-        if !folder.resume && path.exists() {
-            let message =
-                format!("{} holds a run already; --resume {} goes on with it", path.display(), folder.path.display());
-            return Err(Error::Usage(message + ", or name another folder"));
-        }
         Ok(Some(Checkpoints { path, run, resume: folder.resume, interval: INTERVAL }))
     }
 

@@ -3,6 +3,11 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use crate::error::{Error, Result};
+
+/// The extension of checkpoints.
+pub(super) const CHECKPOINT: &str = "safetensors";
+
 /// Where a run leaves checkpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunFolder {
@@ -10,6 +15,23 @@ pub struct RunFolder {
     pub path: PathBuf,
     /// Whether to go on from what it holds.
     pub resume: bool,
+}
+
+impl RunFolder {
+    /// Refuses a folder that holds a run which is not to be gone on with.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming one of its checkpoints.
+    pub fn refuse_used(&self) -> Result<()> {
+        let entries = std::fs::read_dir(&self.path).ok().filter(|_| !self.resume).into_iter().flatten();
+        let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let checkpoint = files.filter(|path| path.extension().is_some_and(|extension| extension == CHECKPOINT)).min();
+        checkpoint.map_or(Ok(()), |file| {
+            let (file, folder) = (file.display(), self.path.display());
+            let advice = format!("--resume {folder} goes on with it, or name another folder");
+            Err(Error::Usage(format!("{file} holds a run already; {advice}")))
+        })
+    }
 }
 
 /// Settings of training; what is not given is the recipe's choice.

@@ -77,6 +77,12 @@ impl StageReport {
         let leaves = training.leaves_among(samples);
         Self { stage, samples: samples - leaves, leaves, blocked: Vec::new(), descents: Vec::new(), held_out: None }
     }
+
+    /// Returns how many steps of all descents were done, and how many were to be.
+    pub fn steps(&self) -> [u64; 2] {
+        let descents = || self.descents.iter();
+        [descents().map(|descent| descent.steps).sum(), descents().map(|descent| descent.planned_steps).sum()]
+    }
 }
 
 /// Returns the stages called `names`.

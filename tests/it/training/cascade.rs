@@ -95,6 +95,7 @@ fn a_budget_too_small_for_any_step_leaves_what_was_found_without_training() {
     assert!(stages.iter().all(|stage| stage["descents"][0]["steps"] == 0), "{stages:?}");
     let warnings = report["warnings"].to_string();
     assert!(warnings.contains("time_is_up") && warnings.contains("images_cut_short"), "{warnings}");
+    assert!(report["ranges"].as_array().unwrap().iter().all(|range| range["source"] != "trained"));
     let fast = "quantize {fixtures}/digits_mobilenet.onnx --bits 4 --effort fast --samples 8 -o fast.onnx";
     assert_eq!(run(folder.path(), fast).code, Some(0));
     let [cut, fast] = ["out.onnx", "fast.onnx"].map(|name| std::fs::read(folder.path().join(name)).unwrap());
