@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use crate::error::{Error, Result};
 use crate::ir::{Attr, Attrs, DType, Graph, Node, Tensor, ValueId};
-use crate::passes::clip_in_integers;
+use crate::passes::{clip_in_integers, drop_identity};
 use crate::place::{PlacedActivation, layer_of, place};
 use crate::plan::Plan;
 use crate::quant::{Grid, QuantizedTensor, quantize_bias};
@@ -40,6 +40,7 @@ pub fn emit(graph: &Graph, plan: &Plan, solution: &Solution) -> Result<Graph> {
     let mut graph = emitter.finish();
     graph.sort()?;
     graph.sweep();
+    drop_identity(&mut graph)?;
     if plan.target.choices().clips_in_integers {
         clip_in_integers(&mut graph)?;
     }

@@ -26,6 +26,9 @@ pub(super) struct PlanArguments {
     /// Weights of 7 bits at most, for x86 processors without VNNI, whose kernels saturate at 8
     #[arg(long)]
     reduce_range: bool,
+    /// Let residual sums add what layers read as layers read it, in place of 8 bits
+    #[arg(long)]
+    shared_shortcuts: bool,
     /// How much work to spend: fast needs no training, balanced takes minutes, max a multiple of that [default: balanced
     /// for quantize, without training where the model cannot be trained; fast for sensitivity]
     #[arg(long, value_name = "EFFORT", conflicts_with = "recipe")]
@@ -128,6 +131,7 @@ impl PlanArguments {
             layer_bits: self.layer_bits.clone(),
             container: self.container,
             reduce_range: self.reduce_range,
+            shared_shortcuts: self.shared_shortcuts,
         }
     }
 }

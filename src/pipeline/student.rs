@@ -7,7 +7,7 @@ use crate::data::{Dataset, given_inputs};
 use crate::error::Result;
 use crate::ir::{Graph, Tensor};
 use crate::observe::Observer;
-use crate::plan::{Policy, plan, total_macs};
+use crate::plan::{Policy, part_shortcuts, plan, total_macs};
 use crate::recipes::{self, Solved, StageReport, Teacher, Training};
 use crate::runtime::Engines;
 use crate::sensitivity::Reference;
@@ -114,6 +114,7 @@ pub(super) fn solve(
     engines: &Engines,
 ) -> Result<Solved> {
     let mut student = prepared.student.clone();
+    part_shortcuts(&mut student, policy)?;
     let plan = plan(&student, policy)?;
     raise_opset(&mut student, plan.opset())?;
     let solution = (config.recipe.run)(&mut student, &plan, &teacher((prepared, images), config, engines))?;

@@ -19,7 +19,6 @@ const TABLE: &[(&str, usize, Condition)] = &[
     ("Gather", 1, always),
     ("Expand", 1, always),
     ("Tile", 1, always),
-    ("Identity", 1, always),
     ("DepthToSpace", 1, always),
     ("SpaceToDepth", 1, always),
     ("Pad", 1, pads_with_zero_or_itself),

@@ -9,6 +9,7 @@ mod layer_shape;
 mod placement;
 mod policy;
 mod residual;
+mod shortcuts;
 mod slow_in_integers;
 mod stays_float;
 mod target;
@@ -21,6 +22,7 @@ pub use grid_preserving::preserved_inputs;
 pub use layer_shape::{FloatRule, LayerShape};
 pub use placement::{INTEGER_KERNELS, channel_axis, plan};
 pub use policy::{LayerBits, Policy};
+pub use shortcuts::part_shortcuts;
 pub use slow_in_integers::{Slow, slower_in_integers};
 pub use target::{Choices, PACKED_OPSET, PER_CHANNEL_OPSET, ResidualSums, Target};
 
@@ -43,7 +45,7 @@ pub enum Role {
     Image,
     /// The input of a Conv, Gemm or MatMul.
     LayerInput,
-    /// An operand of a residual sum that no layer reads.
+    /// An operand of a residual sum, on the bits of sums.
     Carrier,
     /// Needed only so that integer kernels of the target find their neighbours quantized.
     Output,

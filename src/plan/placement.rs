@@ -16,7 +16,7 @@ use crate::ir::{Graph, Node, Tensor, Uses, ValueId};
 use crate::quant::Scheme;
 
 /// Bits of the network input, of residual operands that no layer reads, and of tensors quantized for kernels' sake.
-const WIDE_BITS: u32 = 8;
+pub(super) const WIDE_BITS: u32 = 8;
 /// Bits of weights in the reduced range: two products of a byte and such a weight add up to less than 16 bits hold.
 /// Depthwise kernels add no products of bytes, so their weights keep all bits.
 const REDUCED_BITS: u32 = 7;
@@ -30,6 +30,18 @@ pub const INTEGER_KERNELS: &[&str] =
 /// # Errors
 /// Bits or a container that the target lacks; names that match no node; a graph without a layer that can be quantized.
 pub fn plan(graph: &Graph, policy: &Policy) -> Result<Plan> {
+    let mut planner = placed(graph, policy)?;
+    if planner.choices.quantizes_outputs {
+        planner.place_outputs();
+    }
+    planner.finish()
+}
+
+/// Returns the wishes of layers and residual sums.
+///
+/// # Errors
+/// As [`plan`].
+pub(super) fn placed<'a>(graph: &'a Graph, policy: &'a Policy) -> Result<Planner<'a>> {
     refuse_unfit(policy)?;
     let mut planner = Planner::new(graph, policy)?;
     planner.place_layers();
@@ -38,10 +50,7 @@ pub fn plan(graph: &Graph, policy: &Policy) -> Result<Plan> {
     if planner.choices.concat_shares_grid {
         planner.unite_concats();
     }
-    if planner.choices.quantizes_outputs {
-        planner.place_outputs();
-    }
-    planner.finish()
+    Ok(planner)
 }
 
 /// A layer that is quantized.
@@ -67,6 +76,8 @@ pub(super) struct Planner<'a> {
     pub parent: Vec<usize>,
     pub demand: Vec<Option<Demand>>,
     pub layers: Vec<PlacedLayer>,
+    /// Operands of residual sums that are on a grid.
+    pub summed: Vec<ValueId>,
     pub float: Vec<Float>,
 }
 
@@ -90,6 +101,7 @@ impl<'a> Planner<'a> {
             parent: (0..values).collect(),
             demand: vec![None; values],
             layers: Vec::new(),
+            summed: Vec::new(),
             float: Vec::new(),
         })
     }
@@ -159,6 +171,7 @@ impl<'a> Planner<'a> {
             }
             for id in quantized_operands(self.graph, &self.uses, self.policy.target, node, operands) {
                 self.ask(id, Role::Carrier, WIDE_BITS);
+                self.summed.push(id);
             }
         }
     }

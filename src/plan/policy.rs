@@ -32,6 +32,8 @@ pub struct Policy {
     pub container: Container,
     /// Whether weights have 7 bits at most, so that x86 processors without VNNI do not saturate.
     pub reduce_range: bool,
+    /// Whether residual sums add what layers read as layers read it, in place of 8 bits.
+    pub shared_shortcuts: bool,
 }
 
 /// Bits of one layer where they differ from the others'.
@@ -69,6 +71,7 @@ impl Default for Policy {
             layer_bits: Vec::new(),
             container: Container::Auto,
             reduce_range: false,
+            shared_shortcuts: false,
         }
     }
 }

@@ -41,7 +41,7 @@ pub struct BlockFeeds {
 }
 
 impl BlockFeeds {
-    /// Returns the feeds of `steps` steps on `batch` samples of `data`, whose activations on grids have the shapes `masks`;
+    /// Returns the feeds of `steps` steps on `batch` samples of `data`, whose activations on coarse grids have the shapes `masks`;
     /// `regularisation` is the weight at last of what is not yet an integer. `key` is the run's seed and the block.
     pub fn new(
         data: &BlockData,
@@ -53,7 +53,7 @@ impl BlockFeeds {
     }
 
     /// Returns what `step` is fed before the rates: samples picked without repeats, whose elements are those of the student
-    /// or those of the float network by a coin for each, and of whose activations every other element is quantized (Wei et
+    /// or those of the float network by a coin for each, and of whose coarse activations every other element is quantized (Wei et
     /// al. 2022, QDrop).
     ///
     /// # Errors
@@ -64,16 +64,13 @@ impl BlockFeeds {
         let picked = index::sample(&mut rng, target.shape()[0], self.batch).into_vec();
         let [quantized, float, target] = [quantized, float, target].map(|tensor| rows(tensor, &picked));
         let (quantized, float) = (quantized?, float?.to_f32()?);
-        let coins = coins(quantized.len(), &mut rng);
-        let pairs = quantized.to_f32()?.into_iter().zip(float).zip(coins);
-        let x: Vec<f32> = pairs.map(|((quantized, float), coin)| if coin { quantized } else { float }).collect();
+        let mut x = quantized.to_f32()?;
+        let coins = coins(x.len(), &mut rng);
+        x.iter_mut().zip(float).zip(coins).for_each(|((x, float), coin)| *x = if coin > 0.0 { *x } else { float });
         let annealing = Tensor::from_f32(&[3], &self.annealing(step));
         let mut feeds = vec![Tensor::from_f32(quantized.shape(), &x), target?, annealing];
-        for shape in &self.masks {
-            let ones = self::coins(shape.iter().product(), &mut rng);
-            let values: Vec<f32> = ones.map(|one| f32::from(u8::from(one))).collect();
-            feeds.push(Tensor::from_f32(shape, &values));
-        }
+        let masks = self.masks.iter();
+        feeds.extend(masks.map(|shape| Tensor::from_f32(shape, &self::coins(shape.iter().product(), &mut rng))));
         Ok(feeds)
     }
 
@@ -90,10 +87,14 @@ impl BlockFeeds {
     }
 }
 
-/// Returns `n` throws of a coin.
-fn coins(n: usize, rng: &mut ChaCha8Rng) -> impl Iterator<Item = bool> + use<> {
-    let words: Vec<u64> = (0..n.div_ceil(64)).map(|_| rng.next_u64()).collect();
-    (0..n).map(move |i| words[i / 64] >> (i % 64) & 1 == 1)
+/// Returns `n` throws of a coin, 0 or 1.
+fn coins(n: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let mut thrown = vec![0.0; n];
+    for throws in thrown.chunks_mut(32) {
+        let word = rng.next_u32();
+        throws.iter_mut().enumerate().for_each(|(i, coin)| *coin = f32::from(u8::from(word >> i & 1 == 1)));
+    }
+    thrown
 }
 
 #[cfg(test)]

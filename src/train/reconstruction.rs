@@ -20,6 +20,8 @@ const LOSSES: usize = 20;
 /// How far a learning rate of 1 moves what rounds a weight, before the sigmoid; biases and the ends of grids move as those of
 /// [`Student`]. Rounding has farther to go in a few hundred steps.
 const ROUNDING: f32 = 10.0;
+/// Bits of grids whose errors are too small to be worth leaving out by chance.
+const FINE: u32 = 8;
 /// A weight starts at most so near to one of its integers that gradients still move it.
 const EDGE: f32 = 0.01;
 
@@ -48,8 +50,8 @@ pub struct Reconstruction<'a> {
     /// Logarithms of steps.
     scales: TrainedVector,
     shifts: TrainedVector,
-    /// Activations that are quantized, by name: some of their elements stay float while others are trained.
-    quantized: Vec<String>,
+    /// Activations on coarse grids, by name: some of their elements stay float while others are trained.
+    coarse: Vec<String>,
 }
 
 /// A weight that is rounded in training.
@@ -79,7 +81,7 @@ impl<'a> Reconstruction<'a> {
             rounding: TrainedVector::default(),
             scales: TrainedVector::default(),
             shifts: TrainedVector::default(),
-            quantized: Vec::new(),
+            coarse: Vec::new(),
         };
         let start = student.start();
         let [values, steps] = [student.weights.layout.tensors(&start[0])?, student.scales.layout.tensors(&start[1])?];
@@ -87,7 +89,9 @@ impl<'a> Reconstruction<'a> {
         for name in tensors(&made.graph) {
             match student.roles.get(&name).copied() {
                 Some(Role::Activation(grid)) => {
-                    made.quantized.push(name);
+                    if student.grids[grid].scheme.bits < FINE {
+                        made.coarse.push(name);
+                    }
                     if !settled.grids.contains(&grid) && !made.grids.contains_key(&grid) {
                         let place = made.add_scale(&steps[grid], &student.grids[grid])?;
                         made.grids.insert(grid, place);
@@ -139,12 +143,12 @@ impl<'a> Reconstruction<'a> {
         &self.graph
     }
 
-    /// Returns the shapes of activations that are quantized, for a batch.
+    /// Returns the shapes of activations on coarse grids, for a batch.
     ///
     /// # Errors
     /// When one is not known.
     pub fn masked(&self, batch: usize) -> Result<Vec<Vec<usize>>> {
-        self.quantized.iter().map(|name| shape_of(&self.graph, name, batch)).collect()
+        self.coarse.iter().map(|name| shape_of(&self.graph, name, batch)).collect()
     }
 
     /// Returns the training step on a batch: fed are what it reads, `y`, `annealing` (the exponent of [`unsettled`], the
@@ -195,7 +199,7 @@ impl<'a> Reconstruction<'a> {
                     None => constant(name, &student.grids[grid].scale, &[student.grids[grid].scale.len()]),
                 };
                 let made = fake_quantize(x, step, &student.grids[grid]);
-                let mask = self.quantized.iter().position(|other| other == name).and_then(|i| masks.get(i));
+                let mask = self.coarse.iter().position(|other| other == name).and_then(|i| masks.get(i));
                 mask.map_or(made, |&mask| x + mask * (made - x))
             }
             Some(Role::Weight(weight, _)) => {

@@ -140,8 +140,8 @@ fn grid_errors(made: &Quantized, policy: &Policy) -> Vec<String> {
     for activation in &made.plan.activations {
         let mut scales = Vec::new();
         for name in &activation.quantized {
-            let read = |id| graph.nodes.iter().find(move |n| n.input(0) == Some(id) && n.is("QuantizeLinear"));
-            let Some(q) = graph.find(name).and_then(read) else {
+            let makes = |id| graph.nodes.iter().find(move |n| n.output(0) == Some(id) && n.is("QuantizeLinear"));
+            let Some(q) = graph.find(&format!("{name}_quantized")).and_then(makes) else {
                 wrong.push(format!("{name} is not quantized"));
                 continue;
             };

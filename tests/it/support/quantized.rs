@@ -2,7 +2,7 @@
 
 use dfq_onnx::emit::emit;
 use dfq_onnx::ir::Graph;
-use dfq_onnx::plan::{Plan, Policy, plan};
+use dfq_onnx::plan::{Plan, Policy, part_shortcuts, plan};
 use dfq_onnx::recipes::{self, Solution, Teacher};
 use dfq_onnx::stats::{BatchNorm, InputStatistics, guess_input, read_batch_norms};
 use dfq_onnx::{onnx, passes, shape};
@@ -67,6 +67,7 @@ pub fn quantized_from(
 ) -> dfq_onnx::Result<Quantized> {
     let Prepared { float, input, norms } = prepared;
     let mut student = float.clone();
+    part_shortcuts(&mut student, policy)?;
     let plan = plan(&student, policy)?;
     onnx::upgrade(&mut student, plan.opset())?;
     shape::infer(&mut student)?;

@@ -1,0 +1,57 @@
+//! Shortcuts past layers: what a residual sum adds keeps its bits where layers read the same tensor on fewer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::placement::{Planner, WIDE_BITS, placed};
+use super::{Policy, Role};
+use crate::error::Result;
+use crate::ir::{Attrs, Graph, Node, ValueId};
+
+/// Puts an Identity between a tensor that a residual sum adds and the layers that want it on fewer bits than sums add, so
+/// that a plan has a grid for each: else what is lost for one layer is lost for all layers behind the sum. Returns the
+/// number of tensors that were parted so.
+///
+/// # Errors
+/// As [`super::plan`].
+pub fn part_shortcuts(graph: &mut Graph, policy: &Policy) -> Result<usize> {
+    if policy.shared_shortcuts {
+        return Ok(0);
+    }
+    let reads = placed(graph, policy)?.narrowed_shortcuts();
+    let mut parted: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+    for &(node, slot) in &reads {
+        let Some(x) = graph.nodes[node].inputs[slot] else { continue };
+        let y = *parted.entry(x).or_insert_with(|| {
+            let y = graph.add_value(&format!("{}_narrowed", graph.name_of(x)));
+            let value = graph.value(x).clone();
+            (graph.value_mut(y).dtype, graph.value_mut(y).shape) = (value.dtype, value.shape);
+            y
+        });
+        graph.nodes[node].inputs[slot] = Some(y);
+    }
+    for (&x, &y) in &parted {
+        let node = Node::new("Identity", [x], [y], Attrs::default());
+        let first = graph.nodes.iter().position(|node| node.inputs.contains(&Some(y)));
+        graph.nodes.insert(first.unwrap_or(graph.nodes.len()), node);
+    }
+    Ok(parted.len())
+}
+
+impl Planner<'_> {
+    /// Returns the places, node and input, where a layer reads on fewer bits than sums add what lies on one grid with an
+    /// operand of a sum.
+    fn narrowed_shortcuts(&self) -> Vec<(usize, usize)> {
+        let is_narrowed =
+            |set: &usize| self.demand[*set].is_some_and(|d| d.role == Role::LayerInput && d.bits < WIDE_BITS);
+        let sets: BTreeSet<usize> = self.summed.iter().map(|&id| self.set_of(id)).filter(is_narrowed).collect();
+        let mut reads = Vec::new();
+        for layer in self.layers.iter().filter(|layer| layer.input.is_some()) {
+            for (slot, id) in self.graph.nodes[layer.node].inputs.iter().enumerate().take(2) {
+                if id.is_some_and(|id| sets.contains(&self.set_of(id))) {
+                    reads.push((layer.node, slot));
+                }
+            }
+        }
+        reads
+    }
+}
