@@ -9,7 +9,7 @@ pub struct Progress<'a> {
     pub done: u64,
     /// Steps in all.
     pub steps: u64,
-    /// The newest loss and its terms, by name.
+    /// The loss that was read last and its terms, by name; none before any was.
     pub losses: &'a [(&'a str, f32)],
 }
 

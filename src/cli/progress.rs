@@ -119,8 +119,9 @@ impl Observer for Reporter {
         }
         if steps.told.elapsed() >= INTERVAL || progress.done == progress.steps {
             let Progress { stage, done, steps: all, .. } = progress;
-            let left = left.filter(|_| done < all).map_or(String::new(), |left| format!(", {left:.0} s left"));
-            say(&format!("{stage}: step {done} of {all}, {losses}{left}"));
+            let left = left.filter(|_| done < all).map_or(String::new(), |left| format!("{left:.0} s left"));
+            let told = [format!("{stage}: step {done} of {all}"), losses, left];
+            say(&told.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", "));
             steps.told = Instant::now();
         }
     }

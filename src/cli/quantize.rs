@@ -11,7 +11,7 @@ use super::plan::Effort;
 use super::progress::Reporter;
 use super::training::TrainingArguments;
 use super::{Format, missed, print, say};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files;
 use crate::pipeline::{Config, Ranges, quantize};
 use crate::report::{Report, render};
@@ -83,7 +83,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         output: (!arguments.dry_run).then_some(output),
         auto_bits: arguments.auto_bits.map(|average| Request { average, candidates: candidates(arguments) }),
         sensitivity: arguments.sensitivity,
-        synthesis: synthesis::Options { images: images(arguments, config.synthesis.images)?, ..config.synthesis },
+        synthesis: synthesis::Options { images: images(arguments, &config)?, ..config.synthesis },
         data: arguments.data.clone().map(|file| (file, arguments.model.preprocess())),
         ranges: arguments.ranges,
         thresholds: arguments.thresholds.thresholds(),
@@ -121,8 +121,15 @@ fn outputs(arguments: &Arguments) -> crate::Result<(PathBuf, PathBuf)> {
     Ok((output, report))
 }
 
-fn images(arguments: &Arguments, usual: usize) -> anyhow::Result<usize> {
-    Ok(arguments.images.map(usize::try_from).transpose()?.unwrap_or(usual))
+/// Returns how many images are made where any are.
+fn images(arguments: &Arguments, config: &Config) -> anyhow::Result<usize> {
+    let Some(images) = arguments.images else { return Ok(config.synthesis.images) };
+    if !config.recipe.wants_images && arguments.ranges == Ranges::Analytic {
+        let message =
+            format!("--images: recipe \"{}\" makes none; --ranges synthetic finds ranges on some", config.recipe.name);
+        return Err(Error::Usage(message).into());
+    }
+    Ok(usize::try_from(images)?)
 }
 
 fn candidates(arguments: &Arguments) -> Vec<u32> {

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::ir::{Graph, Tensor};
 use crate::observe::Observer;
 use crate::plan::{Policy, part_shortcuts, plan, total_macs};
-use crate::recipes::{self, Solved, StageReport, Teacher, Training};
+use crate::recipes::{self, Solved, StageReport, Supply, Teacher, Training};
 use crate::runtime::Engines;
 use crate::sensitivity::Reference;
 use crate::stats::{
@@ -130,7 +130,8 @@ pub(super) fn train(
     observer: &mut dyn Observer,
 ) -> Result<Vec<StageReport>> {
     let (float, teacher) = (&prepared.student, teacher((prepared, images), config, engines));
-    let images = images.map(<[Tensor]>::to_vec);
+    let planned = || made.filter(|made| made.inputs.is_empty()).map(|made| Supply::Planned(made.report.options.images));
+    let images = images.map(|images| Supply::Ready(images.to_vec())).or_else(planned);
     let rival = made.and_then(|made| made.rival.clone());
     let mut training =
         Training::new((float, teacher), (images, rival), run_of(config, &config.training, engines), observer);

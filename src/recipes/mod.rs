@@ -23,7 +23,7 @@ use crate::runtime::Engine;
 use crate::stats::{BatchNorm, InputStatistics};
 
 pub use stages::{HeldOut, STAGES, Stage, StageReport, find_stages, train};
-pub use training::{DescentReport, Training};
+pub use training::{DescentReport, Supply, Training};
 
 /// What every recipe may draw on; none of it is data of the user's.
 #[derive(Clone, Copy)]

@@ -57,6 +57,15 @@ pub struct Training<'a> {
     until: Option<Instant>,
 }
 
+/// Images that a student of a network is trained on.
+#[derive(Clone, Debug)]
+pub enum Supply {
+    /// Those that were made for the network, or handed over: one tensor for each of its inputs.
+    Ready(Vec<Tensor>),
+    /// So many, which a dry run does not make.
+    Planned(usize),
+}
+
 /// Inputs that are trained on, and those that stages are judged by.
 #[derive(Debug)]
 pub struct Images {
@@ -162,17 +171,21 @@ pub struct DescentReport {
 }
 
 impl<'a> Training<'a> {
-    /// Returns the training of a student of `float`, on `images` that were made for it (or other inputs) and dead leaves
-    /// beside images, else on dead leaves alone. One of eight is held out, so that every stage is judged on what it did not
+    /// Returns the training of a student of `float`, on `images` (or other inputs) and dead leaves beside images, else on
+    /// dead leaves alone. One of eight is held out, so that every stage is judged on what it did not
     /// see.
     pub fn new(
         (float, teacher): (&'a Graph, Teacher<'a>),
-        (images, rival): (Option<Vec<Tensor>>, Option<Rival>),
+        (images, rival): (Option<Supply>, Option<Rival>),
         run: Run<'a>,
         observer: &'a mut dyn Observer,
     ) -> Self {
         let most = leaves(float);
-        let all = images.as_deref().map_or(most, Tensor::samples_of);
+        let all = match &images {
+            Some(Supply::Ready(images)) => Tensor::samples_of(images),
+            Some(Supply::Planned(images)) => *images,
+            None => most,
+        };
         let seen = all - (all / HELD_OUT).max(1).min(all);
         let is_image = |id| float.value(id).shape.as_deref().and_then(image_channels).is_some();
         let are_beside = images.is_some() && float.fed_inputs().into_iter().any(is_image);
@@ -180,6 +193,10 @@ impl<'a> Training<'a> {
         let beside = [seen, all - seen].map(|images| most.min(for_each * images));
         let Teacher { input, seed, threads, .. } = teacher;
         let leaves = Leaves { float: float.clone(), input: input.clone(), seed, threads };
+        let images = images.and_then(|images| match images {
+            Supply::Ready(images) => Some(images),
+            Supply::Planned(_) => None,
+        });
         let digest = images.as_ref().map(|images| sha256(images.iter().map(|tensor| &tensor.bytes()[..])));
         let made = images.map_or_else(OnceCell::new, OnceCell::from);
         let images = Rc::new(Images { made, leaves, counts: [seen, all], beside });

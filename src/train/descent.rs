@@ -98,7 +98,7 @@ pub struct Descent {
 }
 
 /// Makes all steps of `course` by `engine`; `feed` gives what each is fed before the rates, and `observer` hears of the
-/// steps of `stage` that are done.
+/// steps of `stage` that are done, and of the losses that were read last.
 ///
 /// Whenever losses are read, the state is kept where all of it is finite; where the loss diverges, the descent goes back
 /// there and on at half the rate. Only what was kept so is ever written to a checkpoint. When time is up, what was
@@ -134,6 +134,7 @@ pub fn descend(
         }
         kept.is_up = is_up();
         if !done.is_multiple_of(step.losses as u64) && done < steps && !kept.is_up {
+            observer.progress(&Progress { stage, done, steps, losses: &kept.history.last() });
             continue;
         }
         let found = Reading::of(step, session.as_ref(), done - kept.done())?;

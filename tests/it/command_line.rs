@@ -108,6 +108,12 @@ fn a_dry_run_prints_the_plan_and_writes_nothing() {
     assert_eq!(json["output"], Value::Null);
     assert_eq!(json["plan"]["layers"].as_array().unwrap().len(), 10);
     ran_in(folder.path(), "quantize model.onnx -o absent/x.onnx --dry-run", 0);
+    // One of eight images is held out, and two dead leaves lie beside each.
+    let json =
+        ran_in(folder.path(), "quantize model.onnx --recipe cascade --images 48 --dry-run --format json", 0).json();
+    let inputs = |stage: &Value| (stage["samples"].as_u64(), stage["leaves"].as_u64());
+    let found: Vec<_> = json["training"].as_array().unwrap().iter().map(inputs).collect();
+    assert_eq!(found, [(Some(42), Some(84)); 2]);
 }
 
 #[test]

@@ -49,6 +49,7 @@ fn flags_that_make_no_sense_are_usage_errors() {
         flags("--samples 0", 2, &["--samples"]),
         flags("--per-tensor --per-channel", 2, &["cannot be used with"]),
         flags("--dry-run --min-sqnr 20", 2, &["--dry-run", "--min-sqnr"]),
+        flags("--images 32 --effort fast", 2, &["--images", "recipe \"fast\" makes none", "--ranges synthetic"]),
         flags("--nonsense", 2, &["--nonsense"]),
         case("command", |_| (), "frobnicate", 2, &["frobnicate"]),
         case("no model", |_| (), "quantize", 2, &["<MODEL>"]),

@@ -19,8 +19,9 @@ struct After(u64);
 impl Observer for After {
     fn stage(&mut self, _: &str) {}
 
-    fn progress(&mut self, _: &Progress) {
-        self.0 = self.0.saturating_sub(1);
+    fn progress(&mut self, progress: &Progress) {
+        let is_read = progress.done.is_multiple_of(bowl::READ) || progress.done == progress.steps;
+        self.0 = self.0.saturating_sub(u64::from(is_read));
     }
 
     fn note(&mut self, _: &str) {}
@@ -88,4 +89,26 @@ fn a_descent_whose_time_is_up_keeps_every_step_and_stays_as_it_is() {
         let resumed = ended.history.steps();
         assert_eq!(descent(None, true).unwrap(), Descent { resumed, ..ended }, "{what}");
     }
+}
+
+/// Remembers the steps that it hears of, and how many losses.
+struct Heard(Vec<(u64, usize)>);
+
+impl Observer for Heard {
+    fn stage(&mut self, _: &str) {}
+
+    fn progress(&mut self, progress: &Progress) {
+        self.0.push((progress.done, progress.losses.len()));
+    }
+
+    fn note(&mut self, _: &str) {}
+}
+
+#[test]
+fn every_step_is_heard_of_and_losses_once_they_were_read() {
+    let (step, schedule) = (bowl::step(ort(), [0.0, 0.0]), Schedule::Constant);
+    let mut heard = Heard(Vec::new());
+    let course = bowl::course(6, 0.1, schedule, None);
+    descend((&step, ort()), ("bowl", course), &mut |_| Ok(bowl::feed(11.0)), &mut heard).unwrap();
+    assert_eq!(heard.0, [(1, 0), (2, 0), (3, 0), (4, 3), (5, 3), (6, 3)]);
 }
