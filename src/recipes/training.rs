@@ -55,6 +55,8 @@ pub struct Training<'a> {
     digest: Option<String>,
     /// When the stage that is going on is to end.
     until: Option<Instant>,
+    /// Whether the next descent starts from what it would in a run that is not dry.
+    is_start_known: bool,
 }
 
 /// Images that a student of a network is trained on.
@@ -193,6 +195,7 @@ impl<'a> Training<'a> {
         let beside = [seen, all - seen].map(|images| most.min(for_each * images));
         let Teacher { input, seed, threads, .. } = teacher;
         let leaves = Leaves { float: float.clone(), input: input.clone(), seed, threads };
+        let is_start_known = !matches!(images, Some(Supply::Planned(_)));
         let images = images.and_then(|images| match images {
             Supply::Ready(images) => Some(images),
             Supply::Planned(_) => None,
@@ -200,7 +203,7 @@ impl<'a> Training<'a> {
         let digest = images.as_ref().map(|images| sha256(images.iter().map(|tensor| &tensor.bytes()[..])));
         let made = images.map_or_else(OnceCell::new, OnceCell::from);
         let images = Rc::new(Images { made, leaves, counts: [seen, all], beside });
-        Self { float, teacher, run, observer, rival, images, digest, until: None }
+        Self { float, teacher, run, observer, rival, images, digest, until: None, is_start_known }
     }
 
     /// Begins one of `stages` stages that are left, which gets its share of the time.
@@ -271,8 +274,9 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    /// Makes all steps of a descent that begins with what was `solved`; a dry run makes none. They depend on `key` beside
-    /// the run, what was solved, and the inputs. Returns the state, in the order of [`TrainingStep::state`].
+    /// Makes all steps of a descent that begins with what was `solved`. They depend on `key` beside the run, what was
+    /// solved, and the inputs. Returns the state, in the order of [`TrainingStep::state`]. A dry run makes none; it checks
+    /// the checkpoint of the first descent alone, since others start from what it did not make.
     ///
     /// # Errors
     /// When inputs cannot be made, a file cannot be written, a checkpoint is of another run, or the engine fails.
@@ -291,7 +295,8 @@ impl<'a> Training<'a> {
             None => None,
         };
         let Descent { state, history, resumed, rollbacks } = if self.run.dry_run {
-            checkpoints.as_ref().map(Checkpoints::found).transpose()?;
+            let is_known = std::mem::replace(&mut self.is_start_known, false);
+            checkpoints.as_ref().filter(|_| is_known).map(Checkpoints::found).transpose()?;
             let state = step.state.iter().map(|(_, start)| start.clone()).collect();
             Descent { state, history: History::default(), resumed: 0, rollbacks: Vec::new() }
         } else {

@@ -77,6 +77,8 @@ fn a_cascade_that_is_stopped_in_any_stage_goes_on_to_the_same_bytes() {
     let resumed = |stage: usize| ran.json()["training"][stage]["descents"][0]["resumed_at"].as_u64().unwrap();
     assert!(resumed(0) > 0 && resumed(1) > 0 && resumed(2) > 0);
     assert!(std::fs::read(folder.path().join("out.onnx")).unwrap() == bytes, "other bytes");
+    let dry = run(folder.path(), &format!("{RUN} --resume run --dry-run"));
+    assert_eq!(dry.code, Some(0), "{}", dry.stderr);
 }
 
 #[test]
