@@ -14,6 +14,8 @@ use crate::ir::Tensor;
 const FREE: f64 = 0.2;
 /// The exponent of the regulariser, at first and at last (Nagel et al. 2020).
 const EXPONENTS: [f64; 2] = [20.0, 2.0];
+/// How much it counts at last that weights are not yet integers, over how far the block is from the float one.
+const REGULARISATION: f64 = 1.0;
 /// What sigmoids are sharpened by at last. A few hundred steps are too few for the regulariser alone: it left four in ten
 /// weights between their integers, and rounding those undid what was learned.
 const SHARPEST: f64 = 30.0;
@@ -35,26 +37,20 @@ pub struct BlockFeeds {
     data: BlockData,
     batch: usize,
     masks: Vec<Vec<usize>>,
-    regularisation: f64,
     steps: u64,
     key: (u64, u64),
 }
 
 impl BlockFeeds {
-    /// Returns the feeds of `steps` steps on `batch` samples of `data`, whose activations on coarse grids have the shapes `masks`;
-    /// `regularisation` is the weight at last of what is not yet an integer. `key` is the run's seed and the block.
-    pub fn new(
-        data: &BlockData,
-        (batch, masks): (usize, Vec<Vec<usize>>),
-        (steps, regularisation): (u64, f64),
-        key: (u64, u64),
-    ) -> Self {
-        Self { data: data.clone(), batch, masks, regularisation, steps, key }
+    /// Returns the feeds of `steps` steps on `batch` samples of `data`, whose activations on coarse grids have the shapes
+    /// `masks`. `key` is the run's seed and the block.
+    pub fn new(data: &BlockData, (batch, masks): (usize, Vec<Vec<usize>>), steps: u64, key: (u64, u64)) -> Self {
+        Self { data: data.clone(), batch, masks, steps, key }
     }
 
     /// Returns what `step` is fed before the rates: samples picked without repeats, whose elements are those of the student
-    /// or those of the float network by a coin for each, and of whose coarse activations every other element is quantized (Wei et
-    /// al. 2022, QDrop).
+    /// or those of the float network by a coin for each, and of whose activations on coarse grids every other element is
+    /// quantized (Wei et al. 2022, QDrop).
     ///
     /// # Errors
     /// When the data are no floats.
@@ -83,7 +79,7 @@ impl BlockFeeds {
         }
         let [first, last] = EXPONENTS;
         let way = (done - FREE) / (1.0 - FREE);
-        [(first + (last - first) * way) as f32, (self.regularisation * way) as f32, libm::pow(SHARPEST, way) as f32]
+        [(first + (last - first) * way) as f32, (REGULARISATION * way) as f32, libm::pow(SHARPEST, way) as f32]
     }
 }
 
@@ -104,7 +100,7 @@ mod tests {
     fn feeds() -> BlockFeeds {
         let tensor = |value: f32| Tensor::from_f32(&[6, 2, 50], &vec![value; 600]);
         let data = BlockData { quantized: tensor(1.0), float: tensor(2.0), target: tensor(3.0) };
-        BlockFeeds::new(&data, (4, vec![vec![4, 100]]), (100, 0.5), (7, 1))
+        BlockFeeds::new(&data, (4, vec![vec![4, 100]]), 100, (7, 1))
     }
 
     #[test]
@@ -126,8 +122,8 @@ mod tests {
     fn rounding_is_free_first_and_then_ever_steeper() {
         let found: Vec<[f32; 3]> = [0, 19, 20, 60, 99].map(|step| feeds().annealing(step)).to_vec();
         assert_eq!(found[..3], [[20.0, 0.0, 1.0]; 3]);
-        let halfway = [11.0, 0.25, 30f32.sqrt()];
+        let halfway = [11.0, 0.5, 30f32.sqrt()];
         assert!(found[3].iter().zip(halfway).all(|(found, expected)| (found - expected).abs() < 1e-4), "{found:?}");
-        assert!(found[4][0] < 2.3 && found[4][1] > 0.49 && found[4][2] > 28.0, "{found:?}");
+        assert!(found[4][0] < 2.3 && found[4][1] > 0.98 && found[4][2] > 28.0, "{found:?}");
     }
 }

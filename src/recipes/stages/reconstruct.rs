@@ -20,8 +20,6 @@ const NAME: &str = "reconstruct";
 const BATCH: usize = 32;
 /// How far a step moves biases and the ends of a grid, and a tenth of how far it moves what rounds a weight.
 const LEARNING_RATE: f64 = 0.01;
-/// How much it counts at last that weights are not yet integers, over how far the block is from the float one.
-const REGULARISATION: f64 = 1.0;
 /// Bytes that the data of a block may take.
 const DATA_BYTES: usize = 1 << 30;
 /// Samples that go through a block at a time when its data are made.
@@ -58,7 +56,7 @@ pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, training: &mut T
             };
             let seed = (training.teacher.seed, CHANCE ^ u64::try_from(number).unwrap_or(0));
             let masks = reconstruction.masked(batch)?;
-            let feeds = |data: &BlockData| BlockFeeds::new(data, (batch, masks), (steps, REGULARISATION), seed);
+            let feeds = |data: &BlockData| BlockFeeds::new(data, (batch, masks), steps, seed);
             let feeds = data.as_ref().map(feeds);
             let mut feed = |step| feeds.as_ref().map_or(Ok(Vec::new()), |feeds| feeds.batch(step));
             let key = (block, samples);
