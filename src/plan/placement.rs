@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::ir::{Graph, Node, Tensor, Uses, ValueId};
 use crate::quant::Scheme;
 
-/// Bits of the network input, of residual operands that no layer reads, and of tensors quantized for kernels' sake.
+/// Bits of the network input, of operands of residual sums, and of tensors quantized for kernels' sake.
 pub(super) const WIDE_BITS: u32 = 8;
 /// Bits of weights in the reduced range: two products of a byte and such a weight add up to less than 16 bits hold.
 /// Depthwise kernels add no products of bytes, so their weights keep all bits.
