@@ -183,25 +183,21 @@ impl<'a> Training<'a> {
         observer: &'a mut dyn Observer,
     ) -> Self {
         let most = leaves(float);
-        let all = match &images {
-            Some(Supply::Ready(images)) => Tensor::samples_of(images),
-            Some(Supply::Planned(images)) => *images,
-            None => most,
+        let (has_images, is_start_known) = (images.is_some(), !matches!(images, Some(Supply::Planned(_))));
+        let (all, ready) = match images {
+            Some(Supply::Ready(images)) => (Tensor::samples_of(&images), Some(images)),
+            Some(Supply::Planned(images)) => (images, None),
+            None => (most, None),
         };
         let seen = all - (all / HELD_OUT).max(1).min(all);
         let is_image = |id| float.value(id).shape.as_deref().and_then(image_channels).is_some();
-        let are_beside = images.is_some() && float.fed_inputs().into_iter().any(is_image);
+        let are_beside = has_images && float.fed_inputs().into_iter().any(is_image);
         let for_each = if are_beside { LEAVES_FOR_EACH } else { 0 };
         let beside = [seen, all - seen].map(|images| most.min(for_each * images));
         let Teacher { input, seed, threads, .. } = teacher;
         let leaves = Leaves { float: float.clone(), input: input.clone(), seed, threads };
-        let is_start_known = !matches!(images, Some(Supply::Planned(_)));
-        let images = images.and_then(|images| match images {
-            Supply::Ready(images) => Some(images),
-            Supply::Planned(_) => None,
-        });
-        let digest = images.as_ref().map(|images| sha256(images.iter().map(|tensor| &tensor.bytes()[..])));
-        let made = images.map_or_else(OnceCell::new, OnceCell::from);
+        let digest = ready.as_ref().map(|images| sha256(images.iter().map(|tensor| &tensor.bytes()[..])));
+        let made = ready.map_or_else(OnceCell::new, OnceCell::from);
         let images = Rc::new(Images { made, leaves, counts: [seen, all], beside });
         Self { float, teacher, run, observer, rival, images, digest, until: None, is_start_known }
     }

@@ -140,8 +140,13 @@ fn grid_errors(made: &Quantized, policy: &Policy) -> Vec<String> {
     for activation in &made.plan.activations {
         let mut scales = Vec::new();
         for name in &activation.quantized {
-            let makes = |id| graph.nodes.iter().find(move |n| n.output(0) == Some(id) && n.is("QuantizeLinear"));
-            let Some(q) = graph.find(&format!("{name}_quantized")).and_then(makes) else {
+            let read = |id| graph.nodes.iter().find(move |n| n.input(0) == Some(id) && n.is("QuantizeLinear"));
+            // What was parted from a tensor is read behind the grid of that, or from it where it has none.
+            let sources = match name.strip_suffix("_narrowed") {
+                Some(whole) => vec![format!("{whole}_dequantized"), whole.to_owned()],
+                None => vec![name.clone()],
+            };
+            let Some(q) = sources.iter().find_map(|source| graph.find(source).and_then(read)) else {
                 wrong.push(format!("{name} is not quantized"));
                 continue;
             };
