@@ -9,7 +9,7 @@ use crate::quant::{Grid, Histogram, activation_grid};
 use crate::recipes::{RangeSource, Teacher};
 use crate::runtime::{PIECE_BYTES, SessionOptions, run_in_batches};
 use crate::sample::{SAMPLES, samples_within};
-use crate::stats::{self, Moments, propagate};
+use crate::stats::{self, InputSource, Moments, propagate};
 
 /// Returns one grid per activation of the plan and where each range came from.
 ///
@@ -30,22 +30,34 @@ pub fn calibrate(student: &Graph, plan: &Plan, teacher: &Teacher) -> Result<(Vec
     let grid = |activation: &Activation| -> Option<(Grid, RangeSource)> {
         let input = teacher.input;
         match known(activation) {
-            _ if is_input(student, activation) => {
+            _ if is_input(student, activation) && input.source != InputSource::Data => {
                 #[allow(clippy::cast_possible_truncation)]
                 let grid = Grid::per_tensor(activation.scheme, input.lo as f32, input.hi as f32);
                 Some((grid, RangeSource::Input))
             }
-            Some(m) => Some((activation_grid(activation.scheme, &Histogram::of_moments(&m)), RangeSource::Statistics)),
+            Some(m) => Some((fitted(activation, &Histogram::of_moments(&m)), RangeSource::Statistics)),
             None => None,
         }
     };
     let mut grids = parallel::map(teacher.threads, &plan.activations, grid);
     let unknown: Vec<usize> = (0..grids.len()).filter(|&i| grids[i].is_none()).collect();
     for (index, histogram) in unknown.iter().zip(observe(student, plan, &unknown, teacher)?) {
-        let grid = activation_grid(plan.activations[*index].scheme, &histogram);
+        let grid = fitted(&plan.activations[*index], &histogram);
         grids[*index] = Some((grid, RangeSource::SyntheticInputs));
     }
     Ok(grids.into_iter().flatten().unzip())
+}
+
+/// Returns the grid of least error that reaches as far as its tensors' operators do.
+fn fitted(activation: &Activation, histogram: &Histogram) -> Grid {
+    let grid = activation_grid(activation.scheme, histogram);
+    let (lo, hi) = grid.range(0);
+    match activation.reach {
+        Some([least, most]) if least < lo || most > hi => {
+            Grid::per_tensor(activation.scheme, lo.min(least), hi.max(most))
+        }
+        _ => grid,
+    }
 }
 
 fn is_input(student: &Graph, activation: &Activation) -> bool {

@@ -4,6 +4,7 @@ mod check;
 mod clock;
 mod config;
 mod describe;
+mod handed_over;
 mod inputs;
 mod student;
 
@@ -14,7 +15,7 @@ pub use inputs::make_inputs;
 use check::{check, compare, published_name, reference};
 use clock::Clock;
 use describe::describe;
-use student::{float_answers, given, load, prepare, samples, solve, synthesis, train};
+use student::{float_answers, handed_over, load, prepare, samples, solve, synthesis, train};
 
 use crate::emit::emit;
 use crate::error::Result;
@@ -40,25 +41,25 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     let loaded = load(config)?;
 
     clock.stage("normalise")?;
-    let prepared = prepare(&loaded, config, engines)?;
+    let mut prepared = prepare(&loaded, config, engines)?;
 
-    let (given, mut made, mut untrained) = (given(&prepared, config)?, None, None);
-    if given.is_none() && (config.ranges == Ranges::Synthetic || config.recipe.wants_images) {
+    let (handed, mut made, mut untrained) = (handed_over(&mut prepared, config)?, None, None);
+    if handed.is_none() && (config.ranges == Ranges::Synthetic || config.recipe.wants_images) {
         clock.stage("synthesise")?;
         let found = synthesis(&prepared, config, engines, clock.observer());
         made = config.unless_untrainable(found, &mut untrained)?;
     }
     let of_use = made.as_ref().filter(|made| made.report.is_of_use());
-    let images = given.as_deref().or(of_use.map(|made| made.inputs.as_slice()));
+    let images = handed.as_ref().map(|handed| handed.seen.as_slice()).or(of_use.map(|made| made.inputs.as_slice()));
     let images = images.filter(|inputs| !inputs.is_empty());
 
     let mut float = None;
     if config.auto_bits.is_some() || config.sensitivity {
         clock.stage("float answers")?;
-        float = Some(float_answers(&prepared, config, engines)?);
+        float = Some(float_answers((&prepared, handed.as_ref()), config, engines)?);
     }
 
-    let (mut policy, mut auto_bits) = (config.policy.clone(), None);
+    let (mut policy, mut auto_bits) = (prepared.policy(config), None);
     if let (Some(request), Some(float)) = (&config.auto_bits, &float) {
         clock.stage("auto-bits")?;
         let solve = |policy: &Policy| solve((&prepared, images), policy, config, engines);
@@ -96,7 +97,7 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     report.warnings.extend(made.as_ref().and_then(|made| report::images_warning(&made.report)));
     report.warnings.extend(untrained.map(|reason| Warning::NotTrained { reason }));
     report.training = training;
-    report.data = config.data.as_ref().zip(given).map(|((path, _), inputs)| Data::of(path, &inputs));
+    report.data = config.data.as_ref().zip(handed.as_ref()).map(|((path, _), handed)| Data::of(path, handed.counts));
     report.synthesis = made.map(|made| made.report);
 
     let (reference, unrunnable) = reference(&loaded.original, engines)?;
@@ -109,7 +110,8 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
         clock.stage("verify")?;
         let written = Draft::write(&quantized, output, config.external_data)?;
         report.bytes.quantized = written.saved.bytes;
-        let found = check((&reference, &quantized), &written.saved, (&report, samples), config, engines)?;
+        let inputs = handed.as_ref().map(|handed| handed.first_held_out(samples)).transpose()?;
+        let found = check((&reference, &quantized), &written.saved, (&report, inputs, samples), config, engines)?;
         report.warnings.extend(report::saturation_warnings(&report.plan, &found.saturation, lacks_vnni()));
         draft = published_name(output, &found, config.keep_failed).map(|name| (written, name));
         report.verification = Some(found);
@@ -143,12 +145,12 @@ pub fn rank_layers(config: &Config, engines: &Engines, observer: &mut dyn Observ
     let prepared = prepare(&loaded, config, engines)?;
 
     clock.stage(config.recipe.name)?;
-    let solved = solve((&prepared, None), &config.policy, config, engines)?;
+    let solved = solve((&prepared, None), &prepared.policy(config), config, engines)?;
 
     clock.stage("sensitivity")?;
     let labelled = config.evaluation.as_ref().zip(loaded.images.as_ref());
     let labelled = labelled.map(|((_, preprocess), data)| Labelled { data, preprocess });
-    let sensitivity = rank(&solved, &float_answers(&prepared, config, engines)?, labelled)?;
+    let sensitivity = rank(&solved, &float_answers((&prepared, None), config, engines)?, labelled)?;
     Ok(Ranking {
         schema_version: SCHEMA_VERSION,
         tool: report::tool(),

@@ -60,6 +60,7 @@ impl ModelArguments {
             stages: self.plan.stages(recipe)?,
             synthesis: synthesis::Options { images: recipe.effort.images, ..synthesis::Options::default() },
             policy: self.plan.policy(),
+            activations: self.plan.activations,
             input_shapes: self.graph.input_shape.clone(),
             input: self.input.input(),
             statistics: self.graph.bn_stats.clone(),

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use crate::error::{Error, Result};
-use crate::plan::{Container, LayerBits, Policy, Target};
+use crate::plan::{Activations, Container, FloatActivations, LayerBits, Policy, Target};
 use crate::recipes::{self, RECIPES, Recipe, STAGES, Stage};
 
 #[derive(Args)]
@@ -26,6 +26,10 @@ pub(super) struct PlanArguments {
     /// Weights of 7 bits at most, for x86 processors without VNNI, whose kernels saturate at 8
     #[arg(long)]
     reduce_range: bool,
+    /// What goes onto grids beside weights: auto leaves activations float whose range rests on a guess of what the model is
+    /// fed
+    #[arg(long, value_enum, default_value_t = Activations::Auto)]
+    pub(super) activations: Activations,
     /// Let residual sums add what layers read as layers read it, in place of 8 bits
     #[arg(long)]
     shared_shortcuts: bool,
@@ -132,6 +136,8 @@ impl PlanArguments {
             container: self.container,
             reduce_range: self.reduce_range,
             shared_shortcuts: self.shared_shortcuts,
+            // What is guessed is known once the model is read.
+            float_activations: FloatActivations::None,
         }
     }
 }

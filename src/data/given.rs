@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{Array, Dataset, Preprocess, read_arrays};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Tensor, ValueId};
-use crate::stats::{InputSource, InputStatistics};
+use crate::stats::InputStatistics;
 
 /// The part of all values that may lie far outside of the interval that the network is fed.
 const OUTSIDE: f64 = 0.01;
@@ -87,25 +87,23 @@ fn fitting(place: &str, graph: &Graph, id: ValueId, (name, tensor): &Array) -> R
     Err(Error::shape(place, message))
 }
 
-/// Refuses images of another scale than the network is fed. Where that is only assumed, they may lie beside the interval by
-/// its whole length, else by a tenth of it.
+/// Refuses images of another scale than the network is known to be fed; where that is a guess, images outrank it.
 #[allow(clippy::cast_precision_loss)]
 fn check_scale(place: &str, values: &[f32], fed: &InputStatistics) -> Result<()> {
     if let Some(value) = values.iter().find(|value| !value.is_finite()) {
         return Err(Error::malformed(place, format!("holds the value {value}; expected finite inputs")));
     }
-    let (lo, hi, is_assumed) = (fed.lo, fed.hi, fed.source == InputSource::Assumed);
-    let margin = if is_assumed { hi - lo } else { 0.1 * (hi - lo) };
+    let (lo, hi) = (fed.lo, fed.hi);
+    let margin = 0.1 * (hi - lo);
     let beyond = values.iter().filter(|&&v| !(lo - margin..=hi + margin).contains(&f64::from(v))).count();
     let deviation = deviation(values);
-    let is_alike = is_assumed || (1.0 / CONTRAST..=CONTRAST).contains(&(deviation / fed.contrast()));
-    if values.is_empty() || (beyond as f64 <= OUTSIDE * values.len() as f64 && is_alike) {
+    let is_alike = (1.0 / CONTRAST..=CONTRAST).contains(&(deviation / fed.contrast()));
+    if fed.source.is_guess() || values.is_empty() || (beyond as f64 <= OUTSIDE * values.len() as f64 && is_alike) {
         return Ok(());
     }
     let [least, most] = [f32::min, f32::max].map(|end| values.iter().copied().reduce(end).unwrap_or(0.0));
-    let fed = if is_assumed { "is assumed to be fed" } else { "is fed" };
     let message = format!(
-        "holds inputs from {least:.3} to {most:.3} with a deviation of {deviation:.3}, the model {fed} {lo:.3} to {hi:.3}; give \
+        "holds inputs from {least:.3} to {most:.3} with a deviation of {deviation:.3}, the model is fed {lo:.3} to {hi:.3}; give \
          --mean, --std and --scale that pixels become inputs by, or --input-range"
     );
     Err(Error::Usage(format!("{place}: {message}")))

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::path::Path;
 
+use super::kind::image_channels;
 use super::npz::{Array, read_arrays};
-use super::synthetic::image_channels;
 use crate::error::{Error, Result};
 use crate::ir::{DType, Dim, Shape, Tensor};
 

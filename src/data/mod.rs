@@ -4,6 +4,7 @@
 mod eval;
 mod given;
 mod images;
+mod kind;
 mod leaves;
 mod natural;
 mod npz;
@@ -14,6 +15,7 @@ pub(crate) use eval::argmax;
 pub use eval::{Evaluation, class_scores, evaluate};
 pub use given::given_inputs;
 pub use images::{Dataset, Layout, Preprocess};
+pub use kind::{InputKind, MOST_COLOURS, image_channels, input_kind};
 pub use natural::natural_images;
 pub use npz::{Array, find_array, npz_bytes, read_arrays};
-pub use synthetic::{MOST_COLOURS, image_channels, input_shape, synthetic_inputs};
+pub use synthetic::{input_shape, synthetic_inputs};

@@ -3,52 +3,25 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::kind::{InputKind, image_beside, image_channels, input_kind};
 use super::natural::natural_images;
 use super::smooth::{normal, uniform};
 use crate::error::{Error, Result};
-use crate::ir::{DType, Dim, Graph, Tensor, ValueId, element_count, front_axis};
+use crate::ir::{DType, Dim, Graph, Tensor, ValueId, element_count};
 
 /// Elements that one input may have at most, all samples together.
 const LARGEST: usize = 1 << 30;
-/// Channels that an image has at most where channels come last.
-pub const MOST_COLOURS: usize = 4;
 /// Mean and deviation of pixels that are bytes.
 const BYTES: (f32, f32) = (115.0, 64.0);
-
-/// What an input is taken for.
-#[derive(Clone, Debug, PartialEq)]
-enum Kind {
-    /// Images, channels first or last.
-    Image {
-        /// Whether channels come last.
-        channels_last: bool,
-    },
-    /// Indices below a number, that of the rows of a table.
-    Index(u32),
-    /// Height and width of the images beside it.
-    Size([f32; 2]),
-    /// Ones: factors by which images were resized.
-    Factor,
-    /// Zeros and ones.
-    Flags,
-    /// Normal noise; with the mean and deviation of images where there are no images beside it.
-    Numbers {
-        /// Whether the statistics that were given are its own.
-        described: bool,
-    },
-}
-
-/// Returns whether an input of this shape is taken for images, and the axis of their channels.
-pub fn image_channels(dims: &[Dim]) -> Option<usize> {
-    let [_, first, _, last] = dims else { return None };
-    let colours = |dim: &Dim| dim.known().is_some_and(|n| n <= MOST_COLOURS);
-    Some(if colours(last) && !colours(first) { 3 } else { 1 })
-}
+/// One of so many recurrent states is the one that a network starts from: zeros.
+const STARTS: usize = 4;
+/// Deviation of the other states, which recurrent operators keep between -1 and 1.
+const STATES: f32 = 0.5;
 
 /// Returns `samples` inputs for each input that the graph must be fed, batch axis first.
 ///
-/// Rank 4: [`natural_images`] (bytes from 0 to 255). Integers that pick rows of a constant table: any of its rows. Pairs
-/// called a size or shape: height and width of the images. Other integers: zeros and ones. Other floats: normal noise,
+/// Images: [`natural_images`] (bytes from 0 to 255). Token ids: any rows of their table. Sizes: height and width of the
+/// images. Masks: ones, from some place on zeros. Recurrent states: zeros, or noise between -1 and 1. Features: normal noise,
 /// with `mean` and `std` where the model takes no images.
 ///
 /// # Errors
@@ -71,14 +44,20 @@ pub fn synthetic_inputs(
         })?;
         let seed = seed.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let dtype = graph.value(id).dtype.unwrap_or(DType::F32);
-        let kind = kind_of(graph, id);
-        let values = match kind {
-            Kind::Image { channels_last } => {
+        let values = match input_kind(graph, id) {
+            InputKind::Image { channels_last } => {
                 let (mean, std) = if dtype == DType::U8 { (&[BYTES.0][..], &[BYTES.1][..]) } else { (mean, std) };
                 check_channels(graph, id, (&shape, channels_last), (mean, std))?;
                 images((&shape, channels_last), (mean, std), seed, threads)
             }
-            _ => numbers(&kind, &shape, (mean, std), seed),
+            InputKind::Mask => mask(dtype, &shape, seed),
+            InputKind::State => states(&shape, seed),
+            kind => numbers(
+                (kind, image_beside(graph).map(|image| height_and_width(graph, image))),
+                &shape,
+                (mean, std),
+                seed,
+            ),
         };
         inputs.push(tensor(dtype, &shape, &values).map_err(|_| {
             let message = format!("no synthetic inputs of type {dtype}; give real ones");
@@ -88,55 +67,13 @@ pub fn synthetic_inputs(
     Ok(inputs)
 }
 
-fn kind_of(graph: &Graph, id: ValueId) -> Kind {
-    let dtype = graph.value(id).dtype.unwrap_or(DType::F32);
-    let shape = |id: ValueId| graph.value(id).shape.as_deref().unwrap_or_default();
-    let is_image = |id: ValueId| {
-        let dtype = graph.value(id).dtype.unwrap_or(DType::F32);
-        (dtype.is_float() || dtype == DType::U8) && image_channels(shape(id)).is_some()
-    };
-    if is_image(id) {
-        return Kind::Image { channels_last: image_channels(shape(id)) == Some(3) };
-    }
-    let image = graph.fed_inputs().into_iter().find(|&other| is_image(other));
-    let name = graph.name_of(id).to_lowercase();
-    let named = |words: &[&str]| words.iter().any(|word| name.contains(word));
-    let is_pair = shape(id).last().and_then(Dim::known) == Some(2);
-    match (image, rows_picked(graph, id)) {
-        (_, Some(rows)) if !dtype.is_float() => Kind::Index(rows),
-        (Some(_), _) if is_pair && named(&["scale_factor"]) => Kind::Factor,
-        (Some(image), _) if is_pair && named(&["size", "shape"]) => Kind::Size(height_and_width(shape(image))),
-        _ if !dtype.is_float() => Kind::Flags,
-        _ => Kind::Numbers { described: image.is_none() },
-    }
-}
-
-fn height_and_width(image: &[Dim]) -> [f32; 2] {
+fn height_and_width(graph: &Graph, image: ValueId) -> [f32; 2] {
+    let image = graph.value(image).shape.as_deref().unwrap_or_default();
     let first = if image_channels(image) == Some(3) { 1 } else { 2 };
     [first, first + 1].map(|axis| {
         let size = image.get(axis).and_then(Dim::known).and_then(|n| u16::try_from(n).ok());
         size.map_or(1.0, f32::from)
     })
-}
-
-/// The rows of the smallest constant table that `id` picks from.
-fn rows_picked(graph: &Graph, id: ValueId) -> Option<u32> {
-    const HANDING_ON: &[&str] =
-        &["Cast", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"];
-    let (mut waiting, mut smallest) = (vec![id], None);
-    while let Some(id) = waiting.pop() {
-        for node in graph.nodes.iter().filter(|n| n.inputs.contains(&Some(id))) {
-            if HANDING_ON.iter().any(|op| node.is(op)) {
-                waiting.extend(node.output(0));
-            }
-            let table = node.input(0).filter(|_| node.is("Gather") && node.input(1) == Some(id));
-            let Some(shape) = table.and_then(|table| graph.constant_of(table)).map(Tensor::shape) else { continue };
-            let axis = front_axis(node.attrs.int("axis", 0), shape.len());
-            let rows = axis.and_then(|axis| shape.get(axis)).and_then(|&n| u32::try_from(n).ok()).filter(|&n| n > 0);
-            smallest = rows.into_iter().chain(smallest).min();
-        }
-    }
-    smallest
 }
 
 /// Returns samples, height, width and channels of images.
@@ -174,8 +111,14 @@ fn images(layout: (&[usize], bool), statistics: (&[f32], &[f32]), seed: u64, thr
     (0..images.len()).map(|i| images[of(i)]).collect()
 }
 
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
-fn numbers(kind: &Kind, shape: &[usize], (mean, std): (&[f32], &[f32]), seed: u64) -> Vec<f32> {
+/// Numbers of a kind, for a model whose images, where it takes any, have this height and width.
+#[allow(clippy::cast_possible_truncation)]
+fn numbers(
+    (kind, image): (InputKind, Option<[f32; 2]>),
+    shape: &[usize],
+    (mean, std): (&[f32], &[f32]),
+    seed: u64,
+) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let columns = shape.last().copied().unwrap_or(1).max(1);
     let of = |values: &[f32], column: usize, default: f32| match values {
@@ -183,13 +126,43 @@ fn numbers(kind: &Kind, shape: &[usize], (mean, std): (&[f32], &[f32]), seed: u6
         many if many.len() == columns => many[column],
         _ => default,
     };
-    let value = |i: usize| match kind {
-        Kind::Index(rows) => (f64::from(uniform(&mut rng)) * f64::from(*rows)).floor() as f32,
-        Kind::Size(pair) => pair[i % 2],
-        Kind::Factor => 1.0,
-        Kind::Flags => f32::from(u8::from(rng.next_u32() & 1 == 1)),
-        Kind::Numbers { described: true } => of(mean, i % columns, 0.0) + of(std, i % columns, 1.0) * normal(&mut rng),
+    let value = |i: usize| match (kind, image) {
+        (InputKind::TokenIds { vocabulary }, _) => {
+            (f64::from(uniform(&mut rng)) * f64::from(vocabulary)).floor() as f32
+        }
+        (InputKind::Size, Some(size)) => size[i % 2],
+        (InputKind::Factor, _) => 1.0,
+        (InputKind::Features, None) => of(mean, i % columns, 0.0) + of(std, i % columns, 1.0) * normal(&mut rng),
         _ => normal(&mut rng),
+    };
+    (0..shape.iter().product()).map(value).collect()
+}
+
+/// Ones up to a place in each row, then zeros; a row of booleans has one of both at least, whatever true means. Single
+/// values are either.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+fn mask(dtype: DType, shape: &[usize], seed: u64) -> Vec<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let row = shape.last().copied().filter(|_| shape.len() > 1).unwrap_or(1).max(1);
+    let most = if dtype == DType::Bool && row > 1 { row - 1 } else { row };
+    let mut values = Vec::with_capacity(shape.iter().product());
+    for _ in 0..shape.iter().product::<usize>() / row {
+        let ones = match row {
+            1 => (rng.next_u32() & 1) as usize,
+            _ => 1 + (uniform(&mut rng) * most as f32) as usize,
+        };
+        values.extend((0..row).map(|i| f32::from(u8::from(i < ones.min(most)))));
+    }
+    values
+}
+
+/// Recurrent states: some are those that a network starts from.
+fn states(shape: &[usize], seed: u64) -> Vec<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let row: usize = shape.iter().skip(1).product::<usize>().max(1);
+    let value = |i: usize| match (i / row) % STARTS {
+        0 => 0.0,
+        _ => (STATES * normal(&mut rng)).clamp(-1.0, 1.0),
     };
     (0..shape.iter().product()).map(value).collect()
 }
@@ -245,7 +218,6 @@ pub fn input_shape(graph: &Graph, id: ValueId, samples: usize) -> Result<Vec<usi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::{Attr, Attrs, Node};
 
     /// A graph whose inputs are `name, type, shape`.
     fn graph(inputs: &[(&str, DType, &[usize])]) -> Graph {
@@ -257,36 +229,6 @@ mod tests {
             graph.inputs.push(id);
         }
         graph
-    }
-
-    #[test]
-    fn inputs_are_what_their_shape_type_name_and_use_tell() {
-        let image = ("image", DType::F32, &[1usize, 3, 20, 30][..]);
-        let mut words = graph(&[("ids", DType::I64, &[1, 8]), ("mask", DType::I64, &[1, 8])]);
-        let ids = words.inputs[0];
-        let table = words.add_constant("table", Tensor::from_f32(&[7, 50], &[0.0; 350]));
-        let [cast, rows] = ["cast", "rows"].map(|name| words.add_value(name));
-        words.nodes.push(Node::new("Cast", [ids], [cast], [("to", Attr::Int(6))]));
-        words.nodes.push(Node::new("Gather", [table, cast], [rows], Attrs::default()));
-        let cases = [
-            ("image", graph(&[image]), 0, Kind::Image { channels_last: false }),
-            ("bytes", graph(&[("x", DType::U8, &[1, 20, 30, 3])]), 0, Kind::Image { channels_last: true }),
-            ("token ids", words.clone(), 0, Kind::Index(7)),
-            ("mask", words, 1, Kind::Flags),
-            ("size", graph(&[("orig_size", DType::I64, &[1, 2]), image]), 0, Kind::Size([20.0, 30.0])),
-            ("shape", graph(&[image, ("im_shape", DType::F32, &[1, 2])]), 1, Kind::Size([20.0, 30.0])),
-            ("factor", graph(&[image, ("scale_factor", DType::F32, &[1, 2])]), 1, Kind::Factor),
-            ("features", graph(&[("x", DType::F32, &[1, 9])]), 0, Kind::Numbers { described: true }),
-            ("features beside", graph(&[image, ("x", DType::F32, &[1, 9])]), 1, Kind::Numbers { described: false }),
-        ];
-        let mut failed = Vec::new();
-        for (name, graph, input, expected) in cases {
-            let found = kind_of(&graph, graph.inputs[input]);
-            if found != expected {
-                failed.push(format!("{name}: {found:?}"));
-            }
-        }
-        assert!(failed.is_empty(), "{failed:#?}");
     }
 
     #[test]

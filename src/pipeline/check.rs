@@ -7,7 +7,7 @@ use super::Config;
 use crate::data::{Dataset, evaluate};
 use crate::error::Result;
 use crate::gate::{coverage_gate, lint_check};
-use crate::ir::Graph;
+use crate::ir::{Graph, Tensor};
 use crate::onnx::Saved;
 use crate::passes;
 use crate::report::{self, Comparison, Report, Warning};
@@ -39,11 +39,12 @@ pub(super) fn reference<'a>(original: &'a Graph, engines: &Engines) -> Result<(C
     Ok((Cow::Owned(converted), Some(warning)))
 }
 
-/// Returns what every check and threshold says of the file that was written.
+/// Returns what every check and threshold says of the file that was written, on the `held_out` part of inputs that were
+/// handed over, else on synthetic ones.
 pub(super) fn check(
     (original, quantized): (&Graph, &Graph),
     saved: &Saved,
-    (report, samples): (&Report, usize),
+    (report, held_out, samples): (&Report, Option<Vec<Tensor>>, usize),
     config: &Config,
     engines: &Engines,
 ) -> Result<Verification> {
@@ -56,9 +57,13 @@ pub(super) fn check(
         min_sqnr: config.thresholds.min_sqnr,
         ..VerifyOptions::default()
     };
-    let inputs = report.input.synthetic(quantized, samples, config.seed, engines.threads)?;
+    let is_synthetic = held_out.is_none();
+    let inputs = match held_out {
+        Some(inputs) => inputs,
+        None => report.input.synthetic(quantized, samples, config.seed, engines.threads)?,
+    };
     let mut found = verify(original, quantized, &checkers(engines), Some(&inputs), &options)?;
-    found.synthetic_inputs = true;
+    found.synthetic_inputs = is_synthetic;
     found.checks.push(lint_check(quantized, config.policy.target));
     found.gates.extend(config.thresholds.min_coverage.map(|limit| coverage_gate(&report.audit, limit)));
     Ok(found)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::data::Preprocess;
 use crate::error::{Error, Result};
-use crate::plan::Policy;
+use crate::plan::{Activations, Policy};
 use crate::recipes::{RECIPES, Recipe, Stage};
 use crate::sensitivity;
 use crate::stats::InputStatistics;
@@ -25,6 +25,8 @@ pub struct Config {
     pub stages: Vec<&'static Stage>,
     /// What goes where.
     pub policy: Policy,
+    /// Which activations go onto grids.
+    pub activations: Activations,
     /// The average of weight bits to stay within, where bits are to be chosen layer by layer.
     pub auto_bits: Option<sensitivity::Request>,
     /// Whether the report ranks layers by what quantizing them costs.
@@ -93,6 +95,7 @@ impl Config {
             trains_where_it_can: false,
             stages: RECIPES[0].stages.to_vec(),
             policy: Policy::default(),
+            activations: Activations::default(),
             auto_bits: None,
             sensitivity: false,
             training: Settings::default(),

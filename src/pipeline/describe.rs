@@ -19,7 +19,7 @@ pub(super) fn describe(
     (solved, quantized): (Solved, &Graph),
 ) -> Result<Report> {
     let warnings = warnings(engines, original, &prepared, &solved);
-    let Prepared { batch_norms, given, input, passes, .. } = prepared;
+    let Prepared { batch_norms, given, input, inputs, passes, .. } = prepared;
     let Solved { student, plan, solution } = solved;
     Ok(Report {
         schema_version: SCHEMA_VERSION,
@@ -42,6 +42,7 @@ pub(super) fn describe(
         bytes: Bytes { float: onnx::stored_bytes(&config.model)?, quantized: 0 },
         warnings,
         input,
+        inputs,
         plan,
         auto_bits: None,
         data: None,
@@ -58,7 +59,7 @@ fn warnings(engines: &Engines, original: &Graph, prepared: &Prepared, solved: &S
     let Solved { student, plan, solution } = solved;
     let mut warnings = Vec::new();
     warnings.extend(prepared.norms.is_empty().then_some(Warning::NoStatistics));
-    warnings.extend(report::warnings(plan, solution, &prepared.input));
+    warnings.extend(report::warnings(plan, solution, (&prepared.inputs, &prepared.input)));
     warnings.extend(report::float_copies(student, plan));
     warnings.extend(report::conversion(original));
     if student.opset() > original.opset() {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Config;
-use crate::data::{Dataset, given_inputs};
+use super::handed_over::HandedOver;
+use crate::data::Dataset;
 use crate::error::Result;
 use crate::ir::{Graph, Tensor};
 use crate::observe::Observer;
@@ -12,8 +13,8 @@ use crate::recipes::{self, Solved, StageReport, Supply, Teacher, Training};
 use crate::runtime::Engines;
 use crate::sensitivity::Reference;
 use crate::stats::{
-    BatchNorm, InputSource, InputStatistics, TensorStatistics, guess_input, place_statistics, read_batch_norms,
-    read_statistics,
+    BatchNorm, InputSource, InputStatistics, KnownInput, TensorStatistics, guess_input, guessed, known_inputs,
+    place_statistics, read_batch_norms, read_statistics,
 };
 use crate::synthesis::{Made, Source, synthesise};
 use crate::train::{Run, RunFolder, Settings, share_of};
@@ -39,6 +40,8 @@ pub(super) struct Prepared {
     /// How many tensors' statistics came in a file of their own.
     pub given: usize,
     pub input: InputStatistics,
+    /// What is known of each input.
+    pub inputs: Vec<KnownInput>,
     /// The batch that the model fixes, where the student's is free.
     pub batch: Option<usize>,
     pub passes: Vec<(&'static str, usize)>,
@@ -75,13 +78,34 @@ pub(super) fn prepare(loaded: &Loaded, config: &Config, engines: &Engines) -> Re
     let (batch_norms, given_count) = (norms.len(), given.len());
     norms.retain(|norm| given.iter().all(|g| g.output != norm.output));
     norms.extend(given);
-    Ok(Prepared { student, norms, batch_norms, given: given_count, input, batch, passes })
+    let inputs = known_inputs(&student, &input);
+    Ok(Prepared { student, norms, batch_norms, given: given_count, input, inputs, batch, passes })
 }
 
-/// Returns the inputs that the user handed over, if any; labels beside them are not read.
-pub(super) fn given(prepared: &Prepared, config: &Config) -> Result<Option<Vec<Tensor>>> {
+impl Prepared {
+    /// Returns what goes where, now that it is known which ranges rest on a guess.
+    pub fn policy(&self, config: &Config) -> Policy {
+        let guessed = guessed(&self.student, &self.norms, &self.inputs);
+        Policy { float_activations: config.activations.float(&guessed), ..config.policy.clone() }
+    }
+}
+
+/// Reads the inputs that the user handed over, if any; what was only assumed of inputs is what they are from then on.
+pub(super) fn handed_over(prepared: &mut Prepared, config: &Config) -> Result<Option<HandedOver>> {
     let Some((path, preprocess)) = &config.data else { return Ok(None) };
-    given_inputs(path, &prepared.student, preprocess, &prepared.input).map(Some)
+    let Prepared { student, input, batch, .. } = prepared;
+    let handed = HandedOver::read(path, student, preprocess, (&*input, *batch))?;
+    if input.source.is_guess()
+        && let Some(of_data) = InputStatistics::of_data(student, &handed.seen)?
+    {
+        *input = of_data;
+    }
+    prepared.inputs = known_inputs(&prepared.student, &prepared.input);
+    for known in &mut prepared.inputs {
+        known.source = if known.source.is_guess() { InputSource::Data } else { known.source };
+        known.is_guess = false;
+    }
+    Ok(Some(handed))
 }
 
 /// Makes inputs for the network.
@@ -147,14 +171,19 @@ fn teacher<'a>(
     Teacher { norms, input, images, engine: engines.main(), seed: config.seed, threads: engines.threads }
 }
 
-/// Returns what the float student makes of synthetic inputs.
-pub(super) fn float_answers<'a>(prepared: &Prepared, config: &Config, engines: &'a Engines) -> Result<Reference<'a>> {
+/// Returns what the float student makes of inputs that were handed over and held out, else of synthetic ones.
+pub(super) fn float_answers<'a>(
+    (prepared, handed): (&Prepared, Option<&HandedOver>),
+    config: &Config,
+    engines: &'a Engines,
+) -> Result<Reference<'a>> {
     let Prepared { student, input, .. } = prepared;
-    Reference::new(
-        engines.main(),
-        student,
-        &input.synthetic(student, samples(student, config), config.seed, engines.threads)?,
-    )
+    let samples = samples(student, config);
+    let inputs = match handed {
+        Some(handed) => handed.first_held_out(samples)?,
+        None => input.synthetic(student, samples, config.seed, engines.threads)?,
+    };
+    Reference::new(engines.main(), student, &inputs)
 }
 
 /// Returns how many samples the checks run.

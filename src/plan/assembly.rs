@@ -48,6 +48,7 @@ impl Planner<'_> {
                     },
                     role: demand.role,
                     roots: Vec::new(),
+                    reach: None,
                     tensors: Vec::new(),
                     quantized: Vec::new(),
                 });
@@ -68,6 +69,12 @@ impl Planner<'_> {
         let is_root = !inputs.into_iter().any(|input| self.set_of(input) == set);
         if is_root {
             activation.roots.push(name.clone());
+            let reach = self.policy.float_activations.reach(self.graph, (maker, id), activation.scheme.bits);
+            let hull = |[a, b]: [f32; 2], [c, d]: [f32; 2]| [a.min(c), b.max(d)];
+            activation.reach = match (activation.reach, reach) {
+                (Some(a), Some(b)) => Some(hull(a, b)),
+                (a, b) => a.or(b),
+            };
         }
         if (is_root || self.choices.quantizes_outputs) && !self.uses.consumers(id).is_empty() {
             activation.quantized.push(name.clone());
@@ -85,18 +92,15 @@ impl Planner<'_> {
             let (name, op_type) = (self.graph.label(node).to_owned(), node.op_type.clone());
             let output = node.output(0).map_or(String::new(), |id| self.graph.name_of(id).to_owned());
             match (placed.input, weight) {
-                (Some(input), weight) => {
+                (Ok(input), weight) => {
                     let input = slot[self.set_of(input)].expect("a layer's input was asked for");
                     made.layers.push(Layer { name, op_type, output, input, weight });
                 }
-                (None, Some(weight)) => {
-                    let reason = "its weight alone is quantized, as the target reads packed weights".to_owned();
-                    let float =
-                        Float { name: name.clone(), op_type: op_type.clone(), cause: Cause::WeightOnly, reason };
-                    self.float.push(float);
+                (Err(why), Some(weight)) => {
+                    self.float.push(why);
                     made.weight_only.push(WeightOnly { name, op_type, output, weight });
                 }
-                (None, None) => {}
+                (Err(why), None) => self.float.push(why),
             }
         }
         made

@@ -4,6 +4,7 @@ mod assembly;
 mod container;
 mod cost;
 mod demand;
+mod float_activations;
 mod grid_preserving;
 mod layer_shape;
 mod placement;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use container::{Container, ContainerChoice, container_choice};
 pub use cost::{macs, total_macs};
+pub use float_activations::{Activations, FloatActivations};
 pub use grid_preserving::preserved_inputs;
 pub use layer_shape::{FloatRule, LayerShape};
 pub use placement::{INTEGER_KERNELS, channel_axis, plan};
@@ -60,6 +62,8 @@ pub struct Activation {
     pub role: Role,
     /// Tensors whose values set the range: those that no grid-preserving operator makes from another of this grid.
     pub roots: Vec<String>,
+    /// The interval that the grid reaches at least, whatever values were seen.
+    pub reach: Option<[f32; 2]>,
     /// Every tensor on the grid, `roots` included.
     pub tensors: Vec<String>,
     /// The tensors behind which Q/DQ is written; the others keep the grid by themselves.
@@ -130,6 +134,8 @@ pub enum Cause {
     Speed,
     /// A layer of which the weight alone is quantized, as the target reads it.
     WeightOnly,
+    /// A layer whose input is on no grid: its weight alone is quantized, where it has one.
+    FloatInput,
     /// A tensor between quantized operators that something reads in floating point.
     Reader,
 }

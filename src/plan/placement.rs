@@ -56,8 +56,8 @@ pub(super) fn placed<'a>(graph: &'a Graph, policy: &'a Policy) -> Result<Planner
 /// A layer that is quantized.
 pub(super) struct PlacedLayer {
     pub node: usize,
-    /// None where the weight alone is quantized.
-    pub input: Option<ValueId>,
+    /// The input that goes onto a grid, or why none does and the weight alone is quantized.
+    pub input: Result<ValueId, Float>,
     /// Initializer, grid, and whether it is stored two to a byte.
     pub weight: Option<(ValueId, Scheme, bool)>,
 }
@@ -151,21 +151,47 @@ impl<'a> Planner<'a> {
             let packed = is_packed(self.policy, &node.op_type, weight_bits);
             (other, Scheme::weight(weight_bits, self.policy.symmetric, axis), packed)
         });
+        let stays_float = |cause, reason: &str| Float {
+            name: self.graph.label(node).to_owned(),
+            op_type: node.op_type.clone(),
+            cause,
+            reason: reason.to_owned(),
+        };
+        let operands = if weight.is_some() { vec![input] } else { vec![input, other] };
+        if let Some(why) = operands.iter().find_map(|&id| self.why_float(id)) {
+            return match weight {
+                Some(_) => {
+                    let reason = format!("its weight alone is quantized: {why}");
+                    let input = Err(stays_float(Cause::FloatInput, &reason));
+                    self.layers.push(PlacedLayer { node: index, input, weight });
+                }
+                None => self.float.push(stays_float(Cause::FloatInput, why)),
+            };
+        }
         if weight.is_some_and(|(_, _, packed)| packed && self.choices.packed_weights_alone) {
-            return self.layers.push(PlacedLayer { node: index, input: None, weight });
+            let reason = "its weight alone is quantized, as the target reads packed weights";
+            let input = Err(stays_float(Cause::WeightOnly, reason));
+            return self.layers.push(PlacedLayer { node: index, input, weight });
         }
         self.ask(input, Role::LayerInput, input_bits);
         if weight.is_none() {
             self.ask(other, Role::LayerInput, input_bits);
         }
-        self.layers.push(PlacedLayer { node: index, input: Some(input), weight });
+        self.layers.push(PlacedLayer { node: index, input: Ok(input), weight });
+    }
+
+    /// Returns why a tensor is on no grid, where it is not to be.
+    fn why_float(&self, id: ValueId) -> Option<&'static str> {
+        self.policy.float_activations.why(self.graph, id)
     }
 
     fn place_residual_sums(&mut self) {
         for node in &self.graph.nodes {
             let operands: Vec<ValueId> = node.inputs.iter().flatten().copied().collect();
             let Ok(operands) = <[ValueId; 2]>::try_from(operands) else { continue };
-            let ready = |id: &ValueId| self.behind_layer[id.index()] && is_float(self.graph, *id);
+            let ready = |id: &ValueId| {
+                self.behind_layer[id.index()] && is_float(self.graph, *id) && self.why_float(*id).is_none()
+            };
             if !node.is("Add") || !operands.iter().all(ready) || self.excluded(node) {
                 continue;
             }
@@ -181,7 +207,7 @@ impl<'a> Planner<'a> {
         for node in self.graph.nodes.iter().rev() {
             let Some(inputs) = preserved_inputs(self.graph, node) else { continue };
             let wanted = node.outputs.iter().flatten().any(|&id| self.demanded(id));
-            if wanted && inputs.iter().all(|&id| is_float(self.graph, id)) {
+            if wanted && inputs.iter().all(|&id| is_float(self.graph, id) && self.why_float(id).is_none()) {
                 self.unite(node, &inputs);
             }
         }
@@ -218,7 +244,8 @@ impl<'a> Planner<'a> {
             if makes_logits {
                 continue;
             }
-            if !self.uses.is_output(result) && !self.uses.consumers(result).is_empty() {
+            let may_be_on_a_grid = !self.uses.is_output(result) && self.why_float(result).is_none();
+            if may_be_on_a_grid && !self.uses.consumers(result).is_empty() {
                 self.ask(result, Role::Output, WIDE_BITS);
             }
         }

@@ -2,7 +2,7 @@
 
 use regex::Regex;
 
-use super::{Container, Target, is_layer};
+use super::{Container, FloatActivations, Target, is_layer};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Node, nearest_names};
 
@@ -34,6 +34,8 @@ pub struct Policy {
     pub reduce_range: bool,
     /// Whether residual sums add what layers read as layers read it, in place of 8 bits.
     pub shared_shortcuts: bool,
+    /// Which activations stay in floating point.
+    pub float_activations: FloatActivations,
 }
 
 /// Bits of one layer where they differ from the others'.
@@ -72,6 +74,7 @@ impl Default for Policy {
             container: Container::Auto,
             reduce_range: false,
             shared_shortcuts: false,
+            float_activations: FloatActivations::None,
         }
     }
 }

@@ -45,7 +45,7 @@ impl Planner<'_> {
             |set: &usize| self.demand[*set].is_some_and(|d| d.role == Role::LayerInput && d.bits < WIDE_BITS);
         let sets: BTreeSet<usize> = self.summed.iter().map(|&id| self.set_of(id)).filter(is_narrowed).collect();
         let mut reads = Vec::new();
-        for layer in self.layers.iter().filter(|layer| layer.input.is_some()) {
+        for layer in self.layers.iter().filter(|layer| layer.input.is_ok()) {
             for (slot, id) in self.graph.nodes[layer.node].inputs.iter().enumerate().take(2) {
                 if id.is_some_and(|id| sets.contains(&self.set_of(id))) {
                     reads.push((layer.node, slot));

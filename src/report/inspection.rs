@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::inputs::inputs;
 use super::layout::{grouped, millions, paragraph, table};
-use super::text::input;
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
-use crate::plan::{Float, Policy, macs, plan};
+use crate::plan::{Activations, Float, Policy, macs, plan};
 use crate::runtime::Engine;
 use crate::stats::{
-    BatchNorm, InputSource, InputStatistics, TensorStatistics, guess_input, place_statistics, read_batch_norms,
-    read_statistics, statistics_to_write,
+    BatchNorm, InputSource, InputStatistics, KnownInput, TensorStatistics, guess_input, guessed, known_inputs,
+    place_statistics, read_batch_norms, read_statistics, statistics_to_write,
 };
 use crate::{onnx, passes, shape};
 
@@ -53,6 +53,8 @@ pub struct Inspection {
     pub without_statistics: Option<String>,
     /// What the statistics tell of the network's input.
     pub input: InputStatistics,
+    /// What is known of each input, and how surely.
+    pub known_inputs: Vec<KnownInput>,
     /// Layers that would be quantized.
     pub quantizable: Vec<Quantizable>,
     /// What would stay float, and why.
@@ -81,8 +83,8 @@ pub struct Quantizable {
     pub op_type: String,
     /// The dimensions of its weight; empty where both operands are activations.
     pub weight: Vec<usize>,
-    /// The tensors whose grid its input would be on.
-    pub input: String,
+    /// The first of the tensors whose grid its input would be on; none where the weight alone would be quantized.
+    pub input: Option<String>,
     /// Multiply-accumulates of one sample, where shapes are known.
     pub macs: Option<u64>,
 }
@@ -112,7 +114,11 @@ pub fn inspect(
     if input.source == InputSource::Assumed {
         input = guess_input(&graph, &given);
     }
-    let (quantizable, float, refused) = match layers(&graph) {
+    let known_inputs = known_inputs(&graph, &input);
+    let statistics: Vec<BatchNorm> = norms.iter().chain(&given).cloned().collect();
+    let float_activations = Activations::Auto.float(&guessed(&graph, &statistics, &known_inputs));
+    let policy = Policy { float_activations, ..Policy::default() };
+    let (quantizable, float, refused) = match layers(&graph, &policy) {
         Ok((quantizable, float)) => (quantizable, float, None),
         Err(error) => (Vec::new(), Vec::new(), Some(error.to_string())),
     };
@@ -131,31 +137,33 @@ pub fn inspect(
         macs: graph.nodes.iter().filter_map(|n| macs(&graph, n)).sum(),
         batch_norms_folded: norms.len() - left,
         statistics_given: given.len(),
-        statistics: statistics_to_write(&graph, norms.iter().chain(&given)),
+        statistics: statistics_to_write(&graph, &statistics),
         without_statistics: (norms.is_empty() && given.is_empty()).then(|| super::Warning::NoStatistics.to_string()),
         batch_norms: norms,
         input,
+        known_inputs,
         quantizable,
         float,
         refused,
     })
 }
 
-fn layers(graph: &Graph) -> Result<(Vec<Quantizable>, Vec<Float>)> {
+fn layers(graph: &Graph, policy: &Policy) -> Result<(Vec<Quantizable>, Vec<Float>)> {
     passes::refuse_unfit(graph)?;
-    let plan = plan(graph, &Policy::default())?;
-    let layers = plan.layers.iter().map(|layer| {
-        let node = graph.maker(&layer.output);
-        let weight = layer.weight.and_then(|i| graph.constant_of(graph.find(&plan.weights[i].tensor)?));
+    let plan = plan(graph, policy)?;
+    let quantizable = |name: &String, op_type: &String, output: &str, weight: Option<usize>, input: Option<usize>| {
+        let weight = weight.and_then(|i| graph.constant_of(graph.find(&plan.weights[i].tensor)?));
         Quantizable {
-            name: layer.name.clone(),
-            op_type: layer.op_type.clone(),
+            name: name.clone(),
+            op_type: op_type.clone(),
             weight: weight.map_or(Vec::new(), |w| w.shape().to_vec()),
-            input: plan.activations[layer.input].tensors.first().cloned().unwrap_or_default(),
-            macs: node.and_then(|n| macs(graph, n)),
+            input: input.and_then(|i| plan.activations[i].tensors.first().cloned()),
+            macs: graph.maker(output).and_then(|n| macs(graph, n)),
         }
-    });
-    Ok((layers.collect(), plan.float.clone()))
+    };
+    let layers = plan.layers.iter().map(|l| quantizable(&l.name, &l.op_type, &l.output, l.weight, Some(l.input)));
+    let alone = plan.weight_only.iter().map(|l| quantizable(&l.name, &l.op_type, &l.output, Some(l.weight), None));
+    Ok((layers.chain(alone).collect(), plan.float.clone()))
 }
 
 fn ports(graph: &Graph, ids: &[ValueId]) -> Vec<Port> {
@@ -197,7 +205,7 @@ pub fn render_inspection(inspection: &Inspection) -> String {
         paragraph("operators", &counts(&i.operators)),
         paragraph("normalised", &counts(&i.normalised)),
         paragraph("parameters", &format!("{parameters:.3} M, {} MMAC a sample", millions(Some(i.macs)))),
-        paragraph("fed with", &input(&i.input)),
+        paragraph("fed with", &inputs(&i.known_inputs)),
     ];
     match &i.without_statistics {
         Some(text) => lines.push(paragraph("statistics", &format!("none: {text}"))),

@@ -2,6 +2,7 @@
 
 mod coverage;
 mod curves;
+mod inputs;
 mod inspection;
 mod layout;
 mod ranking;
@@ -31,12 +32,11 @@ pub use verification::render_verification;
 pub use warning::Warning;
 
 use crate::audit::Audit;
-use crate::ir::Tensor;
 use crate::layers::Step;
 use crate::plan::{ContainerChoice, Plan};
 use crate::recipes::{RangeSource, StageReport};
 use crate::sensitivity::{AutoBits, Sensitivity};
-use crate::stats::InputStatistics;
+use crate::stats::{InputStatistics, KnownInput};
 use crate::synthesis::SynthesisReport;
 use crate::verify::Verification;
 
@@ -55,12 +55,14 @@ pub struct Data {
     pub file: PathBuf,
     /// Samples in it.
     pub samples: usize,
+    /// How many of them nothing was found or trained on, so that figures are of unseen inputs.
+    pub held_out: usize,
 }
 
 impl Data {
-    /// Returns what is to be said of the `inputs` of a file.
-    pub fn of(file: &Path, inputs: &[Tensor]) -> Self {
-        Self { file: file.to_owned(), samples: Tensor::samples_of(inputs) }
+    /// Returns what is to be said of a file of so many samples, of which so many are held out.
+    pub fn of(file: &Path, [samples, held_out]: [usize; 2]) -> Self {
+        Self { file: file.to_owned(), samples, held_out }
     }
 }
 
@@ -91,8 +93,10 @@ pub struct Report {
     pub statistics_given: usize,
     /// See [`Report::batch_norms`].
     pub batch_norms_folded: usize,
-    /// The network's input.
+    /// The network's input: images, or where it is fed none, features.
     pub input: InputStatistics,
+    /// What is known of each input, and how surely.
+    pub inputs: Vec<KnownInput>,
     /// Placement.
     pub plan: Plan,
     /// One entry per activation grid of the plan.
@@ -125,6 +129,13 @@ pub struct Report {
     pub warnings: Vec<Warning>,
     /// Stage and seconds.
     pub seconds: Vec<(&'static str, f64)>,
+}
+
+impl Report {
+    /// Returns whether what an input takes is a guess, on which all that was found without labels rests.
+    pub fn rests_on_a_guess(&self) -> bool {
+        self.inputs.iter().any(|known| known.is_guess)
+    }
 }
 
 /// A range and where it came from.

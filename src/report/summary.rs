@@ -1,5 +1,6 @@
 //! Parts of a report that follow from the plan, the solution and the student.
 
+use super::inputs::guess;
 use super::{Bytes, LayerCost, Range, Warning};
 use crate::error::Result;
 use crate::ir::{Attr, DType, Graph, Node};
@@ -8,7 +9,7 @@ use crate::passes::is_converted;
 use crate::plan::{Activation, Cause, ContainerChoice, Plan, Policy, Weight, container_choice, macs};
 use crate::quant::Grid;
 use crate::recipes::{RangeSource, Solution, StageReport};
-use crate::stats::{InputSource, InputStatistics};
+use crate::stats::{InputStatistics, KnownInput};
 use crate::synthesis::SynthesisReport;
 use crate::verify::Saturation;
 
@@ -156,7 +157,8 @@ pub fn saturation_warnings(plan: &Plan, saturation: &[Saturation], lacks_vnni: b
 pub fn float_copies(student: &Graph, plan: &Plan) -> Vec<Warning> {
     let quantized = |node: &Node| {
         let name = node.output(0).map(|id| student.name_of(id));
-        plan.layers.iter().any(|layer| Some(layer.output.as_str()) == name)
+        let mut outputs = plan.layers.iter().map(|l| &l.output).chain(plan.weight_only.iter().map(|l| &l.output));
+        outputs.any(|output| Some(output.as_str()) == name)
     };
     let mut weights: Vec<&str> = plan.weights.iter().map(|w| w.tensor.as_str()).collect();
     weights.sort_unstable();
@@ -192,11 +194,12 @@ pub fn conversion(original: &Graph) -> Option<Warning> {
 }
 
 /// Returns what the user should know of the input, of what stays float and of what the grids cost.
-pub fn warnings(plan: &Plan, solution: &Solution, input: &InputStatistics) -> Vec<Warning> {
-    let mut warnings = Vec::new();
-    if input.source == InputSource::Assumed {
-        warnings.push(Warning::InputAssumed { lo: input.lo, hi: input.hi });
-    }
+pub fn warnings(
+    plan: &Plan,
+    solution: &Solution,
+    (inputs, statistics): (&[KnownInput], &InputStatistics),
+) -> Vec<Warning> {
+    let mut warnings: Vec<Warning> = guess(inputs, statistics, plan).into_iter().collect();
     let layers = plan.float.iter().filter(|f| f.cause == Cause::Form);
     let stays: Vec<String> = layers.map(|f| format!("{} ({}): {}", f.name, f.op_type, f.reason)).collect();
     if !stays.is_empty() {

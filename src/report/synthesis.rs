@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::curves::{Curve, curves};
+use super::inputs::input;
 use super::layout::{paragraph, table};
-use super::text::input;
 use super::{SCHEMA_VERSION, Warning, tool};
 use crate::error::Result;
 use crate::stats::{InputSource, InputStatistics};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use comfy_table::Table;
 
 use super::coverage::audit_lines;
+use super::inputs::inputs;
 use super::layout::{dash, grouped, millions, paragraph, some_of, table};
 use super::ranking::summary_of;
 use super::synthesis::asked;
@@ -12,7 +13,6 @@ use super::{LayerCost, Report, render_auto_bits, render_verification};
 use crate::layers::Step;
 use crate::plan::{ContainerChoice, Float};
 use crate::recipes::{HeldOut, RangeSource, StageReport};
-use crate::stats::{InputScale, InputSource, InputStatistics};
 use crate::synthesis::SynthesisReport;
 
 /// Rows of the table of layers.
@@ -22,23 +22,24 @@ const LAYERS: usize = 40;
 /// warnings.
 pub fn render(report: &Report) -> String {
     let output = report.output.as_ref().map_or("(nothing written)".to_owned(), |path| path.display().to_string());
-    let mut parts = vec![
-        format!(
-            "{} -> {output}\nrecipe {}, seed {}, engines: {}",
-            report.model.display(),
-            report.recipe,
-            report.seed,
-            report.engines.join(", ")
-        ),
-        layers(&report.layers),
-        facts(report),
-    ];
+    let warnings = |is_first: bool| -> Vec<String> {
+        let warnings = report.warnings.iter().filter(|warning| warning.is_first() == is_first);
+        warnings.map(|warning| paragraph("warning:", &warning.to_string())).collect()
+    };
+    let mut parts = vec![format!(
+        "{} -> {output}\nrecipe {}, seed {}, engines: {}",
+        report.model.display(),
+        report.recipe,
+        report.seed,
+        report.engines.join(", ")
+    )];
+    parts.extend(warnings(true));
+    parts.extend([layers(&report.layers), facts(report)]);
     parts.extend(report.auto_bits.as_ref().map(render_auto_bits));
     parts.extend(report.sensitivity.as_ref().map(summary_of));
     parts.extend(report.verification.as_ref().map(render_verification));
     parts.extend(accuracy(report));
-    let warnings: Vec<String> = report.warnings.iter().map(|w| paragraph("warning:", &w.to_string())).collect();
-    parts.push(warnings.join("\n"));
+    parts.push(warnings(false).join("\n"));
     parts.join("\n\n").trim_end().to_owned() + "\n"
 }
 
@@ -76,11 +77,15 @@ fn facts(report: &Report) -> String {
         0 => format!("{told} from batch-normalisation statistics, {observed} from {observed_from}"),
         all => format!("{all} trained"),
     };
-    let mut lines =
-        vec![paragraph("size", &size(report)), paragraph("ranges", &ranges), paragraph("input", &input(&report.input))];
+    let mut lines = vec![
+        paragraph("size", &size(report)),
+        paragraph("ranges", &ranges),
+        paragraph("input", &inputs(&report.inputs)),
+    ];
     lines.extend(report.data.as_ref().map(|data| {
         let purpose = if report.training.is_empty() { "ranges" } else { "ranges and training" };
-        let text = format!("{} inputs of {} were used for {purpose}", data.samples, data.file.display());
+        let [seen, held_out] = [data.samples - data.held_out, data.held_out];
+        let text = format!("{seen} inputs of {} were used for {purpose}, {held_out} to judge by", data.file.display());
         paragraph("data", &text)
     }));
     lines.extend(report.synthesis.as_ref().map(|images| paragraph("images", &images_of(images))));
@@ -130,23 +135,6 @@ fn stage_of(stage: &StageReport) -> String {
         "{text}{cut}; on {images} inputs held out: distance {:.4} -> {:.4}{agreed}; {kept}",
         distance[0], distance[1]
     )
-}
-
-/// What the network is fed, and how that is known.
-pub(super) fn input(input: &InputStatistics) -> String {
-    let scale = match input.scale {
-        InputScale::Normalised => "normalised",
-        InputScale::Unit | InputScale::SignedUnit => "scaled pixels",
-        InputScale::Raw => "raw pixels",
-        InputScale::Custom => "an interval",
-    };
-    let source = match input.source {
-        InputSource::Given => "as given",
-        InputSource::FirstLayer => "as the first layer tells",
-        InputSource::Bytes => "as bytes are",
-        InputSource::Assumed => "assumed, nothing in the file tells",
-    };
-    format!("{:.3} to {:.3} ({scale}, {source})", input.lo, input.hi)
 }
 
 #[allow(clippy::cast_precision_loss)]

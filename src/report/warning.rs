@@ -19,12 +19,23 @@ pub enum Warning {
         /// Those operators.
         operators: Vec<String>,
     },
-    /// Nothing tells how inputs are scaled.
+    /// Nothing tells how images are scaled that were made.
     InputAssumed {
         /// The interval that was taken.
         lo: f64,
         /// Its upper end.
         hi: f64,
+    },
+    /// Nothing tells what inputs are like.
+    InputGuessed {
+        /// What is not known.
+        unknown: Vec<String>,
+        /// Layers whose inputs stay float for it.
+        float_inputs: usize,
+        /// Layers whose inputs are on grids.
+        layers: usize,
+        /// The flags that make it sure.
+        cures: String,
     },
     /// The model computed in other floating-point types.
     FloatsConverted {
@@ -134,6 +145,13 @@ pub enum Warning {
     },
 }
 
+impl Warning {
+    /// Returns whether the report begins with it, since all that follows depends on it.
+    pub fn is_first(&self) -> bool {
+        matches!(self, Self::InputGuessed { .. })
+    }
+}
+
 impl std::fmt::Display for Warning {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -160,6 +178,15 @@ impl std::fmt::Display for Warning {
                 "nothing in the file tells how inputs are scaled: {lo} to {hi} (normalised) is assumed; \
                  give --mean and --std, or --input-range LO:HI"
             ),
+            Self::InputGuessed { unknown, float_inputs, layers, cures } => {
+                let all = float_inputs + layers;
+                write!(f, "nothing in the file tells {}; figures below rest on a guess of it, ", unknown.join(", nor "))?;
+                match float_inputs {
+                    0 => f.write_str("and ranges may be wrong for it")?,
+                    _ => write!(f, "and {float_inputs} of {all} layers have float inputs for it, with quantized weights")?,
+                }
+                write!(f, "; give {cures}")
+            }
             Self::FloatsConverted { from, stored, float32 } => write!(
                 f,
                 "the model was converted from {} to float32, which grids need: {stored} bytes of constants became \

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{BatchNorm, ClippedNormal, Moments};
-use crate::data::{image_channels, synthetic_inputs};
+use crate::data::{InputKind, image_channels, input_kind, synthetic_inputs};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Node, Tensor, ValueId};
 
@@ -23,8 +23,19 @@ pub enum InputSource {
     FirstLayer,
     /// Images are fed as bytes.
     Bytes,
+    /// They are those of inputs that the user handed over.
+    Data,
+    /// The graph tells: rows of a table, sizes of images, zeros and ones.
+    Graph,
     /// Nothing is known; normalised inputs are assumed.
     Assumed,
+}
+
+impl InputSource {
+    /// Returns whether this is a guess, which only the user can make sure.
+    pub fn is_guess(self) -> bool {
+        self == Self::Assumed
+    }
 }
 
 /// The conventions in which images are fed.
@@ -167,18 +178,18 @@ impl InputStatistics {
 }
 
 /// Returns whether `id` is what [`InputStatistics`] describe, or a Cast of it: an image of floats or bytes, or where the
-/// network is fed no image, any floats.
+/// network is fed no image, any features.
 pub fn is_network_input(graph: &Graph, id: ValueId) -> bool {
     let cast = graph.nodes.iter().find(|n| n.is("Cast") && n.output(0) == Some(id));
     let source = cast.and_then(|n| n.input(0)).unwrap_or(id);
-    let of_numbers = |id: ValueId| graph.value(id).dtype.is_none_or(DType::is_float);
-    let is_image = |id: ValueId| {
-        let value = graph.value(id);
-        let numbers = of_numbers(id) || value.dtype == Some(DType::U8);
-        numbers && value.shape.as_deref().and_then(image_channels).is_some()
-    };
     let fed = graph.fed_inputs();
-    fed.contains(&source) && (is_image(source) || of_numbers(source) && !fed.iter().any(|&id| is_image(id)))
+    let is_image = |id: ValueId| matches!(input_kind(graph, id), InputKind::Image { .. });
+    fed.contains(&source)
+        && match input_kind(graph, source) {
+            InputKind::Image { .. } => true,
+            InputKind::Features => !fed.iter().any(|&id| is_image(id)),
+            _ => false,
+        }
 }
 
 /// Returns the input's statistics as the first convolution and the normalisation behind it imply them.

@@ -12,6 +12,7 @@ mod fixed_batch;
 mod floats;
 mod fusion;
 mod gradients;
+mod guesses;
 mod heads;
 mod inlining;
 mod kernels;

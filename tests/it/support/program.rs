@@ -34,11 +34,19 @@ pub fn as_typed(folder: &Path, arguments: &str) -> Command {
     command
 }
 
-/// Returns the same, but that models are quantized without training, which takes minutes, where no recipe is named.
+/// Returns the same, but that models are quantized without training, which takes minutes, where no recipe is named, and
+/// activations are too, although small models tell nothing of what they are fed, where nothing is said of them.
 pub fn program(folder: &Path, arguments: &str) -> Command {
-    let named = ["--recipe", "--effort", "--stages"].iter().any(|flag| arguments.contains(flag));
-    let is_fast = arguments.starts_with("quantize") && !named;
-    as_typed(folder, &format!("{arguments}{}", if is_fast { " --effort fast" } else { "" }))
+    let is_named = |flags: &[&str]| flags.iter().any(|flag| arguments.contains(flag));
+    let mut typed = arguments.to_owned();
+    if arguments.starts_with("quantize") && !is_named(&["--recipe", "--effort", "--stages"]) {
+        typed += " --effort fast";
+    }
+    if ["quantize", "sensitivity"].iter().any(|command| arguments.starts_with(command)) && !is_named(&["--activations"])
+    {
+        typed += " --activations quantized";
+    }
+    as_typed(folder, &typed)
 }
 
 /// Returns what `program(folder, arguments)` did.

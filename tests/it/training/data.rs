@@ -54,7 +54,7 @@ fn ranges_and_training_go_by_what_was_handed_over_and_the_report_says_so() {
         let stage = &report["training"][0];
         assert_eq!(
             (&report["synthesis"], stage["samples"].as_u64(), stage["leaves"].as_u64()),
-            (&serde_json::Value::Null, Some(84), Some(168))
+            (&serde_json::Value::Null, Some(63), Some(126))
         );
         files.push(std::fs::read(folder.path().join("out.onnx")).unwrap());
     }
@@ -82,7 +82,7 @@ fn inputs_that_do_not_fit_are_refused() {
         ("no number", "--data nan.npz", 3, &["nan.npz", "NaN"]),
         ("a single one", "--data one.npz", 3, &["one.npz", "at least 2"]),
         ("hardly any contrast", "--data dim.npz", 2, &["dim.npz", "is fed -1.000 to 1.000"]),
-        ("too few for a step", "--data few.npz --recipe cascade --batch 16", 2, &["4 images are too few", "--batch"]),
+        ("too few for a step", "--data few.npz --recipe cascade --batch 16", 2, &["3 images are too few", "--batch"]),
         ("ranges of something else", "--data fed.npz --ranges synthetic", 2, &["cannot be used with"]),
         (
             "an unknown stage",

@@ -1,0 +1,63 @@
+//! Inputs that the user handed over: some to find ranges on and to train on, the others to judge by.
+
+use std::path::Path;
+
+use crate::data::{Preprocess, given_inputs};
+use crate::error::Result;
+use crate::ir::{Graph, Tensor};
+use crate::stats::InputStatistics;
+
+/// One of so many samples is held out.
+const HELD_OUT: usize = 4;
+
+/// Inputs that were handed over, one tensor for each input of the network in either part.
+pub(super) struct HandedOver {
+    /// What ranges, rounding and training go by.
+    pub seen: Vec<Tensor>,
+    /// What nothing goes by but figures.
+    pub held_out: Vec<Tensor>,
+    /// Samples in the file, and how many of them are held out.
+    pub counts: [usize; 2],
+}
+
+impl HandedOver {
+    /// Reads the inputs of `graph` in the file at `path`; labels beside them are not read. What is known of them is `fed`;
+    /// where the model takes no other batch than one of a fixed size, both parts are filled up to multiples of it.
+    ///
+    /// # Errors
+    /// Those of [`given_inputs`].
+    pub fn read(
+        path: &Path,
+        graph: &Graph,
+        preprocess: &Preprocess,
+        (fed, batch): (&InputStatistics, Option<usize>),
+    ) -> Result<Self> {
+        let inputs = given_inputs(path, graph, preprocess, fed)?;
+        let samples = Tensor::samples_of(&inputs);
+        let batch = batch.or(graph.fixed_batch()).unwrap_or(1).max(1);
+        // The last of every four, and of fewer the last: whatever order a file has, both parts have some of all of it.
+        let is_held_out = |i: &usize| i % HELD_OUT == HELD_OUT - 1 || samples < HELD_OUT && i + 1 == samples;
+        let part = |held_out: bool| -> Result<Vec<Tensor>> {
+            let mut rows: Vec<usize> = (0..samples).filter(|i| is_held_out(i) == held_out).collect();
+            let filled = rows.len().next_multiple_of(batch);
+            rows = rows.iter().copied().cycle().take(filled).collect();
+            inputs.iter().map(|tensor| picked(tensor, &rows)).collect()
+        };
+        let counts = [samples, (0..samples).filter(is_held_out).count()];
+        Ok(Self { seen: part(false)?, held_out: part(true)?, counts })
+    }
+
+    /// Returns at most `samples` of the inputs that are held out.
+    ///
+    /// # Errors
+    /// When a tensor has fewer samples than the others.
+    pub fn first_held_out(&self, samples: usize) -> Result<Vec<Tensor>> {
+        let samples = samples.min(Tensor::samples_of(&self.held_out));
+        self.held_out.iter().map(|tensor| tensor.rows(0..samples)).collect()
+    }
+}
+
+fn picked(tensor: &Tensor, rows: &[usize]) -> Result<Tensor> {
+    let rows = rows.iter().map(|&row| tensor.rows(row..row + 1)).collect::<Result<Vec<Tensor>>>()?;
+    Tensor::joined(&rows.iter().collect::<Vec<&Tensor>>())
+}

@@ -1,0 +1,67 @@
+//! What a model is fed, as text.
+
+use super::Warning;
+use crate::data::InputKind;
+use crate::plan::{Cause, Plan};
+use crate::stats::{InputScale, InputSource, InputStatistics, KnownInput};
+
+/// Returns what images or features are fed, and how that is known.
+pub(super) fn input(input: &InputStatistics) -> String {
+    let scale = match input.scale {
+        InputScale::Normalised => "normalised",
+        InputScale::Unit | InputScale::SignedUnit => "scaled pixels",
+        InputScale::Raw => "raw pixels",
+        InputScale::Custom => "an interval",
+    };
+    format!("{:.3} to {:.3} ({scale}, {})", input.lo, input.hi, source(input.source))
+}
+
+/// Returns kind, range and source of every input.
+pub(super) fn inputs(known: &[KnownInput]) -> String {
+    let one = |known: &KnownInput| {
+        let range = match (known.kind, known.range) {
+            (InputKind::TokenIds { vocabulary }, _) => format!(" below {vocabulary}"),
+            (InputKind::Mask, _) | (_, None) => String::new(),
+            (_, Some([lo, hi])) => format!(" from {lo:.3} to {hi:.3}"),
+        };
+        format!("\"{}\": {}{range} ({})", known.name, known.kind.name(), source(known.source))
+    };
+    known.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+fn source(source: InputSource) -> &'static str {
+    match source {
+        InputSource::Given => "as given",
+        InputSource::FirstLayer => "as the first layer tells",
+        InputSource::Bytes => "as bytes are",
+        InputSource::Data => "as the inputs handed over are",
+        InputSource::Graph => "as the graph tells",
+        InputSource::Assumed => "assumed, nothing in the file tells",
+    }
+}
+
+/// Returns what the user should know of inputs whose range is a guess, and what follows for the `plan`.
+pub(super) fn guess(known: &[KnownInput], statistics: &InputStatistics, plan: &Plan) -> Option<Warning> {
+    let guesses = || known.iter().filter(|known| known.is_guess);
+    guesses().next()?;
+    let named = |is: fn(InputKind) -> bool| -> Option<String> {
+        let named = guesses().filter(|known| is(known.kind));
+        let named: Vec<String> = named.map(|known| format!("\"{}\" ({})", known.name, known.kind.name())).collect();
+        (!named.is_empty()).then(|| named.join(", "))
+    };
+    let is_ids = |kind| matches!(kind, InputKind::TokenIds { .. });
+    let is_scaled = |kind| matches!(kind, InputKind::Image { .. } | InputKind::Features);
+    let scaled = named(is_scaled)
+        .map(|names| format!("what values {names} takes: {} to {} is a guess", statistics.lo, statistics.hi));
+    let states = named(|kind| kind == InputKind::State).map(|names| format!("what values {names} takes"));
+    let ids = named(is_ids).map(|names| format!("which ids are how frequent in {names}"));
+    let mut cures = vec!["--data FILE"];
+    cures.extend(scaled.is_some().then_some("--input-range LO:HI"));
+    cures.extend(named(|kind| matches!(kind, InputKind::Image { .. })).map(|_| "--mean and --std"));
+    Some(Warning::InputGuessed {
+        unknown: ids.into_iter().chain(states).chain(scaled).collect(),
+        float_inputs: plan.float.iter().filter(|float| float.cause == Cause::FloatInput).count(),
+        layers: plan.layers.len(),
+        cures: cures.join(" or "),
+    })
+}

@@ -1,0 +1,35 @@
+//! Intervals that results lie in whatever the network is fed.
+
+use crate::ir::{Dim, Graph, Node, front_axis};
+
+/// Steps of a grid up to 1 that an even share of a Softmax takes at least: with more to share, nearly all of its results
+/// would be rounded to nothing.
+const STEPS_OF_A_SHARE: usize = 4;
+
+/// Returns the interval between the values that the first result of `node` tends to, where its operator has two: a
+/// grid of `bits` bits that ends before them saturates what the network is surest of.
+pub fn output_bounds(graph: &Graph, node: &Node, bits: u32) -> Option<[f32; 2]> {
+    match node.op_type.as_str() {
+        "Sigmoid" | "HardSigmoid" => Some([0.0, 1.0]),
+        "Tanh" | "Softsign" | "Erf" => Some([-1.0, 1.0]),
+        "Softmax" => (shares(graph, node)?.saturating_mul(STEPS_OF_A_SHARE) <= 1 << bits).then_some([0.0, 1.0]),
+        _ => None,
+    }
+}
+
+/// Returns the constant bounds of a Clip, where it has both.
+pub fn clip_bounds(graph: &Graph, node: &Node) -> Option<[f32; 2]> {
+    let bound = |i: usize, name: &str| match node.input(i) {
+        Some(id) => graph.constant_of(id)?.to_f32().ok()?.first().copied(),
+        None => node.attrs.get(name).map(|_| node.attrs.float(name, 0.0)),
+    };
+    let bounds = if node.is("Clip") { [bound(1, "min")?, bound(2, "max")?] } else { return None };
+    bounds.iter().all(|bound| bound.is_finite()).then_some(bounds)
+}
+
+/// Returns how many results of a Softmax share 1.
+fn shares(graph: &Graph, node: &Node) -> Option<usize> {
+    let shape = graph.value(node.input(0)?).shape.as_ref()?;
+    let axis = front_axis(node.attrs.int("axis", -1), shape.len())?;
+    shape.get(axis).and_then(Dim::known)
+}
