@@ -32,6 +32,7 @@ use crate::ir::{Graph, Tensor};
 pub use batched::run_in_batches;
 pub use device::Device;
 pub use ort::OrtEngine;
+pub use ort_library::TELEMETRY_SWITCH;
 pub use pieces::PIECE_BYTES;
 pub use search::{Found, Origin, Places, locate};
 pub use select::{EngineChoice, EngineRequest, Engines, engines};

@@ -10,6 +10,11 @@ use crate::error::{Error, Result};
 /// The oldest minor version of ONNX Runtime 1 that works.
 pub const OLDEST_MINOR: u32 = 24;
 
+/// The environment variable that keeps ONNX Runtime from sending usage data and from leaving an identifier in the user's
+/// cache folder. It is read when the library is loaded; nothing that is said later stops it (seen in 1.31). Only a process
+/// without other threads can set it soundly, so the program does so first of all, and users of this crate have to.
+pub const TELEMETRY_SWITCH: &str = "ORT_DISABLE_TELEMETRY";
+
 /// The library is global to the process by its nature: a second one cannot be loaded beside it.
 static LOADED: Mutex<Option<(PathBuf, ort::environment::Environment)>> = Mutex::new(None);
 
@@ -24,7 +29,7 @@ pub fn examine(path: &Path) -> Result<String, String> {
         return Err("no such file".to_owned());
     }
     match ort::util::probe(path) {
-        None if is_name => Err("not installed".to_owned()),
+        None if is_name => Err("no such file, and no library of this name is installed".to_owned()),
         None => Err("is no ONNX Runtime 1 library that this system can load".to_owned()),
         Some(minor) if minor < OLDEST_MINOR => Err(format!("version 1.{minor}, expected 1.{OLDEST_MINOR} or newer")),
         Some(minor) => Ok(version_in_path(path, minor)),
@@ -59,7 +64,8 @@ fn version_in_path(path: &Path, minor: u32) -> String {
     }
 }
 
-/// Returns the environment of the library at `path`, which is loaded where none is yet.
+/// Returns the environment of the library at `path`, which is loaded where none is yet. Logs a warning where the process
+/// did not set [`TELEMETRY_SWITCH`].
 ///
 /// # Errors
 /// [`Error::Resources`] when the file is no usable library, or another one is loaded already.
@@ -75,6 +81,9 @@ pub fn load(path: &Path) -> Result<ort::environment::Environment> {
             )));
         }
         return Ok(environment.clone());
+    }
+    if std::env::var_os(TELEMETRY_SWITCH).is_none() {
+        tracing::warn!("ONNX Runtime sends usage data; set {TELEMETRY_SWITCH}=1 before the process starts threads");
     }
     let refused =
         |e: &dyn std::fmt::Display| Error::Resources(format!("cannot load ONNX Runtime from {}: {e}", real.display()));

@@ -32,6 +32,7 @@ mod steps;
 mod support;
 mod synthesis;
 mod targets;
+mod telemetry;
 mod tied;
 mod training;
 mod verify;
