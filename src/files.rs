@@ -20,9 +20,16 @@ fn folder_of(path: &Path) -> &Path {
 /// [`Error::Usage`] where the path names no file; [`Error::Write`] where its folder takes no new one.
 pub fn draft_of(path: &Path) -> Result<(TempDir, PathBuf)> {
     let name = path.file_name().ok_or_else(|| Error::Usage(format!("{} names no file", path.display())))?;
+    let parent = folder_of(path);
+    if !parent.exists() {
+        let parent = parent.display();
+        let message =
+            format!("there is no folder {parent}; create it (mkdir -p {parent}), or name a file in another one");
+        return Err(Error::write(path)(io::Error::new(io::ErrorKind::NotFound, message)));
+    }
     // The name of the temporary folder means nothing to the user.
     let plain = |e: io::Error| e.raw_os_error().map_or_else(|| e.kind().into(), io::Error::from_raw_os_error);
-    let made = tempfile::Builder::new().prefix(".dfq-onnx-").tempdir_in(folder_of(path));
+    let made = tempfile::Builder::new().prefix(".dfq-onnx-").tempdir_in(parent);
     let folder = made.map_err(|e| Error::write(path)(plain(e)))?;
     let draft = folder.path().join(name);
     Ok((folder, draft))

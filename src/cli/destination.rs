@@ -10,10 +10,14 @@ use crate::onnx::files_of;
 ///
 /// # Errors
 /// [`Error::Usage`] for a path that is the model itself or holds its weights, a directory, a device or another one of
-/// `paths`; [`Error::Write`] where the folder takes no new file.
+/// `paths`; [`Error::Write`] where the folder takes no new file; [`Error::Read`] where the model is no file.
 pub(super) fn destinations<const N: usize>(model: &Path, paths: [&Path; N]) -> Result<[PathBuf; N]> {
-    // A model that cannot be read is refused with its reason when it is loaded.
-    let kept = files_of(model).unwrap_or_else(|_| vec![model.to_owned()]);
+    let kept = match files_of(model) {
+        // Outputs are named after the model where nobody names them.
+        Err(unreadable @ Error::Read { .. }) => return Err(unreadable),
+        // What is no model is refused with its reason when it is loaded.
+        found => found.unwrap_or_else(|_| vec![model.to_owned()]),
+    };
     let kept: Vec<PathBuf> = kept.iter().map(|path| real(path)).collect();
     let paths = paths.map(real);
     for (i, path) in paths.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! NumPy files: the arrays of an `.npz` (stored or deflated) or the one array of an `.npy`.
 
 use std::fs::File;
-use std::io::{BufReader, Cursor, Read, Write};
+use std::io::{self, BufReader, Cursor, Read, Write};
 use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn, ShapeBuilder};
@@ -12,9 +12,13 @@ use zip::{DateTime, ZipArchive, ZipWriter};
 
 use crate::error::{Error, Result};
 use crate::ir::{DType, Tensor, element_count};
+use crate::onnx::kind_of;
 
 /// One array of a file under its name (without `.npy`; the file's own stem for a plain `.npy`).
 pub type Array = (String, Tensor);
+
+/// Bytes that a file of another kind is told by.
+const TOLD_BY: u64 = 4096;
 
 /// NumPy type descriptors and the element types they stand for.
 const DESCRIPTORS: &[(&str, DType)] = &[
@@ -37,17 +41,25 @@ const DESCRIPTORS: &[(&str, DType)] = &[
 /// # Errors
 /// Files that cannot be read, are neither format, or hold element types without an ONNX counterpart; names file and member.
 pub fn read_arrays(path: &Path) -> Result<Vec<Array>> {
-    let mut file = BufReader::new(File::open(path).map_err(Error::read(path))?);
-    let mut magic = [0u8; 6];
-    file.read_exact(&mut magic).map_err(Error::read(path))?;
+    if path.is_dir() {
+        let found = io::Error::other("is a directory; pack arrays into one file with numpy.savez");
+        return Err(Error::read(path)(found));
+    }
+    let mut start = Vec::new();
+    let file = File::open(path).map_err(Error::read(path))?;
+    file.take(TOLD_BY).read_to_end(&mut start).map_err(Error::read(path))?;
     let file = BufReader::new(File::open(path).map_err(Error::read(path))?);
-    if &magic == b"\x93NUMPY" {
+    if start.starts_with(b"\x93NUMPY") {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let tensor = read_npy(&path.display().to_string(), file)?;
         return Ok(vec![(name, tensor)]);
     }
     let place = path.display().to_string();
-    let broken = |e: zip::result::ZipError| Error::malformed(&place, format!("is no .npz or .npy file ({e})"));
+    let found = kind_of(&start).filter(|_| !start.starts_with(b"PK")).map(|found| format!("it is {}", found.what));
+    let broken = |e: zip::result::ZipError| {
+        let found = found.clone().unwrap_or_else(|| e.to_string());
+        Error::malformed(&place, format!("is no .npz or .npy file ({found}); save arrays with numpy.savez"))
+    };
     let mut archive = ZipArchive::new(file).map_err(broken)?;
     let mut arrays = Vec::with_capacity(archive.len());
     for i in 0..archive.len() {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use prost::Message;
 
+use super::foreign::refusal;
 use super::proto::tensor_shape_proto::dimension::Value as DimValue;
 use super::proto::type_proto::Value as TypeValue;
 use super::proto::{
@@ -31,7 +32,11 @@ pub fn load(path: &Path) -> Result<Graph> {
         Error::Unsupported { place, message } => Error::unsupported(format!("{}: {place}", path.display()), message),
         other => other,
     };
-    decode_in(map_file(path)?, Some(folder)).map_err(in_file)
+    let bytes = map_file(path)?;
+    decode_in(bytes.clone(), Some(folder)).map_err(|error| match error {
+        Error::Malformed { .. } => refusal(path, &bytes).unwrap_or_else(|| in_file(error)),
+        error => in_file(error),
+    })
 }
 
 /// Returns the bytes of the model file at `path` together with its external data, each file counted once.

@@ -1,12 +1,14 @@
 //! Model files: the only place that sees protobuf types.
 
 mod draft;
+mod foreign;
 mod load;
 pub mod opset;
 mod save;
 mod tensor;
 
 pub use draft::Draft;
+pub use foreign::{Foreign, kind_of};
 pub use load::{decode, files_of, load, stored_bytes};
 pub use opset::upgrade;
 pub use save::{INLINE_LIMIT, Saved, constant_bytes, encode, encode_split, save};

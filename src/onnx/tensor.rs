@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 
+use super::foreign;
 use super::proto::TensorProto;
 use super::proto::tensor_proto::DataLocation;
 use crate::error::{Error, Result};
@@ -130,7 +131,7 @@ pub fn map_file(path: &Path) -> Result<Bytes> {
     // Before opening, which waits for a writer where the path is a pipe.
     let kind = std::fs::metadata(path).map_err(Error::read(path))?.file_type();
     if !kind.is_file() {
-        let found = if kind.is_dir() { "is a directory" } else { "is no regular file" };
+        let found = if kind.is_dir() { foreign::folder(path) } else { "is no regular file".to_owned() };
         return Err(Error::read(path)(std::io::Error::other(found)));
     }
     let file = std::fs::File::open(path).map_err(Error::read(path))?;

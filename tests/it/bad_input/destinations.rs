@@ -28,7 +28,7 @@ fn prepared(folder: &Path) {
 #[test]
 fn outputs_that_cannot_be_written_leave_nothing_behind() {
     check(&[
-        output("missing folder", "-o absent/out.onnx", 5, &["cannot write", "absent"]),
+        output("missing folder", "-o absent/out.onnx", 5, &["cannot write", "there is no folder absent", "mkdir -p"]),
         output("below a file", "-o file/out.onnx", 5, &["cannot write", "file"]),
         #[cfg(target_os = "linux")]
         output("not writable", "-o /proc/out.onnx", 5, &["cannot write", "/proc"]),
