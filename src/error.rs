@@ -107,6 +107,23 @@ impl Error {
         |source| Self::Write { path: path.to_owned(), source }
     }
 
+    /// Returns the name of the variant, as JSON documents have it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "read",
+            Self::Write { .. } => "write",
+            Self::Malformed { .. } => "malformed",
+            Self::Unsupported { .. } => "unsupported",
+            Self::Shape { .. } => "shape",
+            Self::Plan(_) => "plan",
+            Self::Usage(_) => "usage",
+            Self::Runtime { .. } => "runtime",
+            Self::Resources(_) => "resources",
+            Self::Interrupted(_) => "interrupted",
+            Self::Verification(_) => "verification",
+        }
+    }
+
     /// Returns the process exit code that the documentation promises for this error.
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -1,6 +1,9 @@
 //! Groups of flags that several commands share, and the parsing of their values.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
 
@@ -18,7 +21,7 @@ pub(super) struct EngineArguments {
     #[arg(long, default_value = "cpu", value_parser = parse::<Device>)]
     device: Device,
     /// Threads of one run [default: all cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = whole(1..=1024u16))]
     threads: Option<u16>,
     /// ONNX Runtime's library (libonnxruntime.so, onnxruntime.dll, libonnxruntime.dylib)
     #[arg(long, value_name = "FILE")]
@@ -65,10 +68,10 @@ impl EngineArguments {
 #[derive(Args, Debug)]
 pub(super) struct SampleArguments {
     /// Inputs that models are compared on [default: 64, fewer above 31 million multiply-accumulates, 8 at least]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", value_parser = whole(1..=100_000u32))]
     samples: Option<u32>,
     /// Everything random follows from it
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = whole(0..=u64::MAX))]
     pub(super) seed: u64,
 }
 
@@ -105,8 +108,19 @@ impl ThresholdArguments {
 }
 
 /// Parses a value by its `FromStr`, keeping its message.
-pub(super) fn parse<T: std::str::FromStr<Err = crate::Error>>(text: &str) -> Result<T, String> {
+pub(super) fn parse<T: FromStr<Err = crate::Error>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|e: crate::Error| e.to_string())
+}
+
+/// Returns a parser of whole numbers in `range`.
+pub(super) fn whole<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
+{
+    move |text: &str| {
+        let value = text.trim().parse::<T>().ok().filter(|value| range.contains(value));
+        value.ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
+    }
 }
 
 /// Parses a finite number.
@@ -161,6 +175,15 @@ mod tests {
         assert_eq!(input_shape("input:0:1,3,8,8"), expected);
         for bad in ["x", "x:", "x:1x0", "x:1xN", "x:-1"] {
             assert!(input_shape(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_told_from_words_and_from_what_is_out_of_range() {
+        let bits = whole(2..=8u32);
+        assert_eq!(bits("4"), Ok(4));
+        for bad in ["four", "4.0", "", "1", "9", "-4"] {
+            assert_eq!(bits(bad), Err("expected a whole number from 2 to 8".to_owned()), "{bad}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::Args;
 use serde::Serialize;
 
-use super::arguments::EngineArguments;
+use super::arguments::{EngineArguments, whole};
 use super::{Format, print};
 use crate::error::Error;
 use crate::ir::Tensor;
@@ -24,10 +24,10 @@ pub(super) struct Arguments {
     #[arg(required = true)]
     models: Vec<PathBuf>,
     /// Timed runs of each model, in turn
-    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = whole(1..=1_000_000u32))]
     runs: u32,
     /// Samples in one run; a batch that the model fixes wins
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = whole(1..=u16::MAX))]
     batch: u16,
     /// How results are printed
     #[arg(long, default_value = "table")]

@@ -23,5 +23,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         Format::Json => print_document(&doctor)?,
         Format::Table => print(&doctor.to_string())?,
     }
-    Ok(0)
+    // What was named and cannot be used is no finding but a mistake.
+    match (&arguments.ort_lib, &doctor.used, doctor.advice.first()) {
+        (Some(_), None, Some(why)) => {
+            super::say(&format!("error: {why}"));
+            Ok(5)
+        }
+        _ => Ok(0),
+    }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::arguments::EngineArguments;
+use super::arguments::{EngineArguments, whole};
 use super::preprocess::PreprocessArguments;
 use super::{Format, print, print_document};
 use crate::data::{Dataset, evaluate};
@@ -20,10 +20,10 @@ pub(super) struct Arguments {
     #[command(flatten)]
     preprocess: PreprocessArguments,
     /// Use the first N images only
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = whole(1..=1_000_000_000u32))]
     limit: Option<u32>,
     /// Images in one run; a batch that the model fixes wins
-    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = whole(1..=u16::MAX))]
     batch: u16,
     /// How results are printed
     #[arg(long, default_value = "table")]

@@ -6,6 +6,7 @@ mod bench;
 mod destination;
 mod doctor;
 mod eval;
+mod failure;
 mod inspect;
 mod lint;
 mod model;
@@ -80,12 +81,11 @@ enum Format {
 
 /// Runs the command in `arguments` (the program's name first) and returns the process's exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments.into_iter().map(with_dashes)) {
+    let arguments: Vec<OsString> = arguments.into_iter().map(with_dashes).collect();
+    let wants_json = failure::wants_json(&arguments);
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+        Err(error) => return failure::not_parsed(&error, wants_json),
     };
     start_log(cli.verbose);
     let result = match cli.command {
@@ -102,10 +102,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match result {
         Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            say(&format!("error: {error:#}"));
-            ExitCode::from(error.downcast_ref::<Error>().map_or(1, Error::exit_code))
-        }
+        Err(error) => failure::ended_by(&error, wants_json),
     }
 }
 

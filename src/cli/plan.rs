@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
+use super::arguments::whole;
 use crate::error::{Error, Result};
 use crate::plan::{Activations, Container, FloatActivations, LayerBits, Policy, Target};
 use crate::recipes::{self, RECIPES, Recipe, STAGES, Stage};
@@ -9,13 +10,13 @@ use crate::recipes::{self, RECIPES, Recipe, STAGES, Stage};
 #[derive(Args)]
 pub(super) struct PlanArguments {
     /// Bits of weights and activations, 2 to 8 [default: 8]
-    #[arg(long, value_name = "N", conflicts_with = "precision", value_parser = bits())]
+    #[arg(long, value_name = "N", conflicts_with = "precision", value_parser = whole(2..=8u32))]
     bits: Option<u32>,
     /// Bits of weights and activations apart, such as w4a8
     #[arg(long, value_name = "wXaY", value_parser = precision)]
     precision: Option<(u32, u32)>,
     /// Bits of activations where they differ from --bits or go with --auto-bits
-    #[arg(long, value_name = "N", conflicts_with = "precision", value_parser = bits())]
+    #[arg(long, value_name = "N", conflicts_with = "precision", value_parser = whole(2..=8u32))]
     activation_bits: Option<u32>,
     /// Whom the file is for
     #[arg(long, default_value = "onnx")]
@@ -140,10 +141,6 @@ impl PlanArguments {
             float_activations: FloatActivations::None,
         }
     }
-}
-
-fn bits() -> clap::builder::RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(2..=8)
 }
 
 /// Returns the help of `--stages`.

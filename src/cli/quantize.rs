@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::arguments::{EngineArguments, ThresholdArguments, limit};
+use super::arguments::{EngineArguments, ThresholdArguments, limit, whole};
 use super::destination::{destinations, weights_beside};
 use super::model::ModelArguments;
 use super::plan::Effort;
@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     auto_bits: Option<f64>,
     /// Widths that --auto-bits chooses from [default: 2,3,4,5,6,8]
     #[arg(long, value_name = "N[,N...]", requires = "auto_bits", value_delimiter = ',',
-          value_parser = clap::value_parser!(u32).range(2..=8))]
+          value_parser = whole(2..=8u32))]
     bit_candidates: Vec<u32>,
     /// Rank layers by what quantizing them costs, each alone, in the report (as `dfq-onnx sensitivity` does)
     #[arg(long)]
@@ -40,7 +40,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with = "ranges")]
     data: Option<PathBuf>,
     /// Images to make for the network, where the recipe or --ranges wants any [default: 256, 1024 with --effort max]
-    #[arg(long, value_name = "N", conflicts_with = "data", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    #[arg(long, value_name = "N", conflicts_with = "data", value_parser = whole(2..=1_000_000u32))]
     images: Option<u32>,
     /// What ranges of activations come from
     #[arg(long, value_enum, default_value_t = Ranges::Analytic)]

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::arguments::EngineArguments;
+use super::arguments::{EngineArguments, whole};
 use super::model::ModelArguments;
 use super::plan::Effort;
 use super::progress::Reporter;
@@ -15,7 +15,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
     /// Print the first K rows only
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "K", value_parser = whole(1..=1_000_000_000u32))]
     top: Option<u32>,
     /// How results are printed
     #[arg(long, default_value = "table")]

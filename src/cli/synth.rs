@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::arguments::{EngineArguments, positive};
+use super::arguments::{EngineArguments, positive, whole};
 use super::destination::destinations;
 use super::model::GraphArguments;
 use super::preprocess::InputArguments;
@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     input: InputArguments,
     /// Everything random follows from it
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = whole(0..=u64::MAX))]
     seed: u64,
     /// Tell batch, memory and losses, and make nothing
     #[arg(long)]

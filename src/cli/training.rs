@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::arguments::whole;
 use crate::error::{Error, Result};
 use crate::recipes::{RECIPES, Recipe};
 use crate::train::{RunFolder, Settings};
@@ -12,7 +13,7 @@ use crate::train::{RunFolder, Settings};
 #[derive(Args)]
 pub(super) struct TrainingArguments {
     /// Steps of training
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = whole(1..=1_000_000_000u64))]
     steps: Option<u64>,
     /// Samples of a step of training [default: 32, or as many as memory allows]
     #[arg(long, value_name = "N", value_parser = batch)]
