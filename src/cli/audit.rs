@@ -6,10 +6,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::arguments::share;
+use super::quantized::load_quantized;
 use super::{Format, missed, print, print_document};
 use crate::audit::{Audit, audit};
 use crate::gate::coverage_gate;
-use crate::onnx;
 use crate::plan::Target;
 use crate::report::render_audit;
 use crate::verify::Check;
@@ -38,7 +38,7 @@ struct Audited<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    let audit = audit(&onnx::load(&arguments.model)?, arguments.target)?;
+    let audit = audit(&load_quantized(&arguments.model)?, arguments.target)?;
     let gates: Vec<Check> = arguments.min_coverage.map(|limit| coverage_gate(&audit, limit)).into_iter().collect();
     match arguments.format {
         Format::Json => print_document(&Audited { model: &arguments.model, audit: &audit, gates: &gates })?,

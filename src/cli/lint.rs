@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use super::quantized::load_quantized;
 use super::{Format, print, print_document};
-use crate::ir::{is_dequantize, is_quantize};
 use crate::lint::{Finding, Severity, lint};
 use crate::plan::Target;
-use crate::{onnx, shape};
+use crate::shape;
 
 #[derive(Args)]
 #[command(after_help = "Exit codes: 0 clean or warnings alone, 2 usage, 3 bad or unsupported model, 4 errors found")]
@@ -34,7 +34,7 @@ struct Linted<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    let mut graph = onnx::load(&arguments.model)?;
+    let mut graph = load_quantized(&arguments.model)?;
     // Shapes make some rules sharper; a file whose shapes are not understood is held against the others.
     let inferred = shape::infer(&mut graph);
     let findings = lint(&graph, arguments.target);
@@ -44,9 +44,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     match arguments.format {
         Format::Json => print_document(&linted)?,
         Format::Table => print(&text(&linted))?,
-    }
-    if !graph.nodes.iter().any(|node| is_quantize(node) || is_dequantize(node)) {
-        super::say("warning: the file has no QuantizeLinear and no DequantizeLinear: it is not quantized");
     }
     if let Err(error) = inferred {
         super::say(&format!("warning: rules that need shapes were not fully checked: {error}"));

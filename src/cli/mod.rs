@@ -14,6 +14,7 @@ mod plan;
 mod preprocess;
 mod progress;
 mod quantize;
+mod quantized;
 mod sensitivity;
 mod synth;
 mod training;

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::arguments::{EngineArguments, SampleArguments, ThresholdArguments};
 use super::preprocess::InputArguments;
+use super::quantized::load_pair;
 use super::{Format, missed, print, print_document};
 use crate::audit::audit;
 use crate::data::Dataset;
@@ -14,9 +15,10 @@ use crate::ir::Graph;
 use crate::pipeline::checkers;
 use crate::plan::{Target, total_macs};
 use crate::report::render_verification;
+use crate::shape;
 use crate::stats::{guess_input, read_batch_norms};
 use crate::verify::{VerifyOptions, limits::default_samples, verify};
-use crate::{onnx, shape};
+
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -44,7 +46,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    let (original, quantized) = (onnx::load(&arguments.original)?, onnx::load(&arguments.quantized)?);
+    let (original, quantized) = load_pair(&arguments.original, &arguments.quantized)?;
     let engines = arguments.engine.start()?;
     let samples = match arguments.samples.samples()? {
         Some(samples) => samples,

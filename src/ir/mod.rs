@@ -21,7 +21,7 @@ pub use graph::{Graph, Metadata, OperatorSet};
 pub use nearest::nearest_names;
 pub use node::Node;
 pub use order::Uses;
-pub use qdq::{is_dequantize, is_quantize, quantized_type, stated_type};
+pub use qdq::{is_dequantize, is_quantize, is_quantized, quantized_type, stated_type};
 pub use tensor::{Tensor, element_count};
 pub use text::text;
 pub use value::{Dim, Shape, Value, ValueId};

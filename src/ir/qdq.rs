@@ -13,6 +13,19 @@ pub fn is_dequantize(node: &Node) -> bool {
     is_of_either_domain(node, "DequantizeLinear")
 }
 
+/// Returns whether `graph` computes on integers in place of floats anywhere, by QuantizeLinear and DequantizeLinear or by
+/// operators of their own.
+pub fn is_quantized(graph: &Graph) -> bool {
+    const OPERATORS: &[&str] = &["ConvInteger", "MatMulInteger", "MatMulNBits", "QAttention", "QGemm", "QMoE"];
+    let op_types = graph.nodes.iter().map(|node| node.op_type.as_str());
+    op_types.into_iter().any(|op| {
+        OPERATORS.contains(&op)
+            || op.starts_with("QLinear")
+            || op.contains("Quantize")
+            || op.starts_with("MatMulInteger")
+    })
+}
+
 /// Returns the type that the attribute `output_dtype` of a QuantizeLinear names.
 pub fn stated_type(quantize: &Node) -> Option<DType> {
     i32::try_from(quantize.attrs.int("output_dtype", 0)).ok().and_then(DType::from_code)
