@@ -95,6 +95,7 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     report.sensitivity = sensitivity;
     report.warnings.extend(report::training_warnings(&training, config.output.is_none()));
     report.warnings.extend(made.as_ref().and_then(|made| report::images_warning(&made.report)));
+    report.warnings.extend(report::few_bits(&report.plan, !config.stages.is_empty() && untrained.is_none()));
     report.warnings.extend(untrained.map(|reason| Warning::NotTrained { reason }));
     report.training = training;
     report.data = config.data.as_ref().zip(handed.as_ref()).map(|((path, _), handed)| Data::of(path, handed.counts));
@@ -120,6 +121,10 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     if loaded.images.is_some() {
         clock.stage("evaluate")?;
         report.evaluation = compare((&reference, &quantized), loaded.images.as_ref(), config, engines)?;
+    }
+
+    if config.output.is_none() {
+        report.warnings.retain(|warning| !warning.is_of_results());
     }
 
     clock.stage("write")?;
@@ -160,6 +165,7 @@ pub fn rank_layers(config: &Config, engines: &Engines, observer: &mut dyn Observ
         engine: engines.main().name(),
         input: prepared.input,
         sensitivity,
+        flags: Vec::new(),
         seconds: clock.finish(),
     })
 }

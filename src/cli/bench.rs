@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::arguments::{EngineArguments, whole};
-use super::{Format, print};
+use super::{Format, print, print_document};
 use crate::error::Error;
 use crate::ir::Tensor;
 use crate::onnx;
@@ -55,7 +55,7 @@ struct Timing {
     milliseconds_median: f64,
     milliseconds_p10: f64,
     milliseconds_p90: f64,
-    /// Median over runs of the first model's time divided by this one's, run in turn.
+    /// The first model's median divided by this one's.
     speedup: f64,
 }
 
@@ -81,10 +81,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         }
     }
     let machine = Machine::examine();
-    let reference = subjects[0].milliseconds.clone();
+    let [_, reference, _] = percentiles(&subjects[0].milliseconds);
     let timing = |(model, subject): (&PathBuf, &Subject)| -> crate::Result<Timing> {
         let [p10, median, p90] = percentiles(&subject.milliseconds);
-        let ratios: Vec<f64> = reference.iter().zip(&subject.milliseconds).map(|(a, b)| a / b).collect();
         Ok(Timing {
             model: model.clone(),
             bytes: onnx::stored_bytes(model)?,
@@ -92,7 +91,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             milliseconds_median: median,
             milliseconds_p10: p10,
             milliseconds_p90: p90,
-            speedup: percentiles(&ratios)[1],
+            speedup: reference / median,
         })
     };
     let timings = Timings {
@@ -104,7 +103,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         models: arguments.models.iter().zip(&subjects).map(timing).collect::<crate::Result<_>>()?,
     };
     match arguments.format {
-        Format::Json => print(&serde_json::to_string_pretty(&timings)?)?,
+        Format::Json => print_document(&timings)?,
         Format::Table => print(&table(&timings))?,
     }
     Ok(0)

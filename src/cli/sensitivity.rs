@@ -14,7 +14,7 @@ use crate::report::render_ranking;
 pub(super) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
-    /// Print the first K rows only
+    /// Print the first K rows only, and flags for their layers
     #[arg(long, value_name = "K", value_parser = whole(1..=1_000_000_000u32))]
     top: Option<u32>,
     /// How results are printed
@@ -27,10 +27,8 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let config = arguments.model.config(Effort::Fast)?;
     let engines = arguments.engine.start()?;
-    let mut ranking = rank_layers(&config, &engines, &mut Reporter::start()?)?;
-    if let Some(top) = arguments.top {
-        ranking.sensitivity.shares.truncate(usize::try_from(top)?);
-    }
+    let ranking = rank_layers(&config, &engines, &mut Reporter::start()?)?;
+    let ranking = ranking.of_first(arguments.top.map(usize::try_from).transpose()?);
     match arguments.format {
         Format::Table => print(&render_ranking(&ranking))?,
         Format::Json => print(&serde_json::to_string_pretty(&ranking)?)?,

@@ -16,6 +16,9 @@ const WORTH_A_WORD: f64 = 0.05;
 /// Share of the whole cost below which what the recipe changed in floating point is not shown.
 const NEGLIGIBLE: f64 = 0.001;
 
+/// Layers that flags are given for where nobody says how many.
+const FLAGGED: usize = 3;
+
 /// The report of `sensitivity`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ranking {
@@ -35,14 +38,47 @@ pub struct Ranking {
     pub input: InputStatistics,
     /// The ranking.
     pub sensitivity: Sensitivity,
+    /// Flags of `quantize` that give the first layers of the ranking more bits, or leave them float.
+    pub flags: Vec<String>,
     /// Stage and seconds.
     pub seconds: Vec<(&'static str, f64)>,
 }
 
-/// Returns the ranking as text.
+impl Ranking {
+    /// Returns the first `top` rows of the ranking, all where no number is given, with flags for their layers; without a
+    /// number for the first few.
+    pub fn of_first(mut self, top: Option<usize>) -> Self {
+        self.sensitivity.shares.truncate(top.unwrap_or(usize::MAX));
+        // Grids that only other operators read have no flags, and where nothing is saved none are wanted.
+        let layers = self.sensitivity.shares.iter().filter(|share| share.output.is_some() && share.gain > 0.0);
+        self.flags = layers.take(top.unwrap_or(FLAGGED)).map(flag).collect();
+        self
+    }
+}
+
+/// Returns the flag that gives a layer of fewer than 8 bits 8, and leaves others float.
+fn flag(share: &Share) -> String {
+    let is_low = share.weight_bits.into_iter().chain(share.input_bits).any(|bits| bits < 8);
+    match is_low {
+        true => format!("--layer-bits {}", quoted(&format!("{}=8", share.name))),
+        false => format!("--exclude {}", quoted(&share.name)),
+    }
+}
+
+/// Returns an argument as a shell takes it.
+fn quoted(argument: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:=@%+,-".contains(c);
+    if argument.chars().all(is_plain) { argument.to_owned() } else { format!("'{}'", argument.replace('\'', "'\\''")) }
+}
+
+/// Returns the ranking as text, with flags to paste at its end.
 pub fn render_ranking(ranking: &Ranking) -> String {
+    let flags = match ranking.flags.as_slice() {
+        [] => String::new(),
+        flags => format!("\n\nflags that spare the first {}: {}", flags.len(), flags.join(" ")),
+    };
     format!(
-        "{}\nrecipe {}, seed {}, engine: {}\n\n{}",
+        "{}\nrecipe {}, seed {}, engine: {}\n\n{}{flags}",
         ranking.model.display(),
         ranking.recipe,
         ranking.seed,
@@ -51,9 +87,9 @@ pub fn render_ranking(ranking: &Ranking) -> String {
     )
 }
 
-/// Returns the table of layers, the most expensive first.
+/// Returns the table of layers, those first that save most where they stay float.
 fn render_sensitivity(sensitivity: &Sensitivity) -> String {
-    let mut header = vec!["bits", "alone", "weight", "input", "dB", "if float", "rank"];
+    let mut header = vec!["rank", "if float", "bits", "alone", "weight", "input", "dB"];
     if sensitivity.shares.iter().any(|share| share.accuracy.is_some()) {
         header.extend(["top-1 alone", "if float"]);
     }
@@ -61,13 +97,13 @@ fn render_sensitivity(sensitivity: &Sensitivity) -> String {
     for share in &sensitivity.shares {
         let mut row = vec![
             share.name.clone(),
+            share.gain_rank.to_string(),
+            short(share.gain),
             bits(share),
             short(share.alone.cost),
             share.weight_alone.map_or_else(dash, |cost| short(cost.cost)),
             share.input_alone.map_or_else(dash, |cost| short(cost.cost)),
             format!("{:.1}", share.alone.sqnr_db),
-            short(share.gain),
-            share.gain_rank.to_string(),
         ];
         if let Some(accuracy) = share.accuracy {
             row.extend([accuracy.alone, accuracy.left_float].map(|share| format!("{:.2} %", 100.0 * share)));
@@ -77,17 +113,17 @@ fn render_sensitivity(sensitivity: &Sensitivity) -> String {
     format!("{}\n\n{}", whole(sensitivity), table.trim_fmt())
 }
 
-/// Returns the layers that cost the most, for the report of a run.
+/// Returns the layers that save the most where they stay float, for the report of a run.
 pub(super) fn summary_of(sensitivity: &Sensitivity) -> String {
-    let mut table = table(&["layer"], &["bits", "alone", "dB", "if float", "rank"]);
+    let mut table = table(&["layer"], &["rank", "if float", "bits", "alone", "dB"]);
     for share in sensitivity.shares.iter().take(RANKED) {
         table.add_row([
             share.name.clone(),
+            share.gain_rank.to_string(),
+            short(share.gain),
             bits(share),
             short(share.alone.cost),
             format!("{:.1}", share.alone.sqnr_db),
-            short(share.gain),
-            share.gain_rank.to_string(),
         ]);
     }
     format!("{}\n{}", whole(sensitivity), with_rest(&table, sensitivity.shares.len(), RANKED))
@@ -105,7 +141,7 @@ fn whole(sensitivity: &Sensitivity) -> String {
     let samples = sensitivity.samples;
     let mut lines = vec![
         format!("what quantization costs: {measure} ({samples} synthetic inputs; not accuracy)"),
-        "each layer quantized alone (cost, SQNR in dB), and what is saved if it alone stays float".to_owned(),
+        "ranked by what is saved if a layer alone stays float; and each quantized alone (cost, SQNR in dB)".to_owned(),
         format!("everything quantized: {}", cost(&sensitivity.quantized)),
     ];
     if sensitivity.float.cost > NEGLIGIBLE * sensitivity.quantized.cost {

@@ -8,7 +8,7 @@ use crate::onnx;
 use crate::passes::is_converted;
 use crate::plan::{Activation, Cause, ContainerChoice, Plan, Policy, Weight, container_choice, macs};
 use crate::quant::Grid;
-use crate::recipes::{RangeSource, Solution, StageReport};
+use crate::recipes::{Solution, StageReport};
 use crate::stats::{InputStatistics, KnownInput};
 use crate::synthesis::SynthesisReport;
 use crate::verify::Saturation;
@@ -121,36 +121,33 @@ pub fn training_warnings(stages: &[StageReport], is_dry: bool) -> Vec<Warning> {
     warnings
 }
 
+/// Returns a warning of few bits where nothing is trained.
+pub fn few_bits(plan: &Plan, is_trained: bool) -> Option<Warning> {
+    let bits = plan.fewest_bits();
+    (bits <= 4 && !is_trained).then_some(Warning::FewBits { bits })
+}
+
 /// Returns what the user should know of images that time did not suffice for.
 pub fn images_warning(images: &SynthesisReport) -> Option<Warning> {
     let [done, planned] = images.steps();
     (!images.is_of_use()).then_some(Warning::ImagesCutShort { done, planned })
 }
 
-/// Returns what the user should know of sums that x86 processors without VNNI saturate: what the checks saw of it, and
-/// whether this machine is one (`lacks_vnni`).
+/// Returns what the user should know of sums that x86 processors without VNNI saturate, where the checks saw results go wrong
+/// by it; `lacks_vnni` is whether this machine is one.
 #[allow(clippy::cast_precision_loss)]
-pub fn saturation_warnings(plan: &Plan, saturation: &[Saturation], lacks_vnni: bool) -> Vec<Warning> {
+pub fn saturation_warnings(plan: &Plan, saturation: &[Saturation], lacks_vnni: bool) -> Option<Warning> {
     let choices = plan.target.choices();
-    let mut warnings = Vec::new();
-    if !choices.runs_on_x86 || !choices.quantizes_outputs {
-        return warnings;
-    }
-    let wide = |w: &Weight| w.scheme.bits == 8 && w.scheme.signed;
-    if lacks_vnni && plan.weights.iter().any(wide) {
-        warnings.push(Warning::NoVnni);
-    }
-    let found = || saturation.iter().filter(|s| s.saturated > 0);
+    let found = || saturation.iter().filter(|s| s.wrong_results > 0);
     let total = |of: fn(&Saturation) -> u64| found().map(of).sum::<u64>() as f64;
-    if let Some(worst) = found().max_by(|a, b| a.relative_rms.total_cmp(&b.relative_rms)) {
-        warnings.push(Warning::PairSaturation {
-            layers: found().count(),
-            wrong_percent: 100.0 * total(|s| s.wrong_results) / total(|s| s.results),
-            worst: worst.layer.clone(),
-            relative_rms: worst.relative_rms,
-        });
-    }
-    warnings
+    let worst = found().max_by(|a, b| a.relative_rms.total_cmp(&b.relative_rms))?;
+    (choices.runs_on_x86 && choices.quantizes_outputs).then(|| Warning::PairSaturation {
+        layers: found().count(),
+        wrong_percent: 100.0 * total(|s| s.wrong_results) / total(|s| s.results),
+        worst: worst.layer.clone(),
+        relative_rms: worst.relative_rms,
+        here: lacks_vnni,
+    })
 }
 
 /// Returns the weights that quantized layers share with nodes that stay float.
@@ -220,10 +217,6 @@ pub fn warnings(
     }
     if let Some(runtime) = plan.target.choices().unchecked_runtime {
         warnings.push(Warning::RuntimeNotRun { runtime });
-    }
-    let bits = plan.fewest_bits();
-    if bits <= 4 && !solution.sources.contains(&RangeSource::Trained) {
-        warnings.push(Warning::FewBits { bits });
     }
     warnings
 }

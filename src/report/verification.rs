@@ -23,7 +23,9 @@ pub fn render_verification(verification: &Verification) -> String {
     saturated.sort_by(|a, b| b.relative_rms.total_cmp(&a.relative_rms));
     if !saturated.is_empty() {
         let table = saturation(&saturated);
-        parts.push(format!("layers that would go wrong in integer kernels of x86 without VNNI\n{table}"));
+        parts.push(format!(
+            "layers that would go wrong in integer kernels of x86 without VNNI (cure: --reduce-range)\n{table}"
+        ));
     }
     let notes: Vec<String> = verification.notes.iter().map(|note| paragraph("note:", note)).collect();
     parts.push(notes.join("\n"));

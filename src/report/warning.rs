@@ -128,9 +128,9 @@ pub enum Warning {
         worst: String,
         /// Its error: RMS over RMS of its result.
         relative_rms: f64,
+        /// Whether this machine is such a processor.
+        here: bool,
     },
-    /// This machine has no VNNI, and the file is for machines such as this.
-    NoVnni,
     /// A quantized weight is stored in floating point too.
     WeightStaysFloatToo {
         /// The initializer.
@@ -149,6 +149,20 @@ impl Warning {
     /// Returns whether the report begins with it, since all that follows depends on it.
     pub fn is_first(&self) -> bool {
         matches!(self, Self::InputGuessed { .. })
+    }
+
+    /// Returns whether this is about what a run came to; a dry run comes to nothing.
+    pub fn is_of_results(&self) -> bool {
+        matches!(
+            self,
+            Self::ImagesCutShort { .. }
+                | Self::OriginalNotRun { .. }
+                | Self::PairSaturation { .. }
+                | Self::RuntimeNotRun { .. }
+                | Self::SingleRuntime { .. }
+                | Self::TimeIsUp { .. }
+                | Self::TrainingDiverged { .. }
+        )
     }
 }
 
@@ -261,15 +275,12 @@ impl std::fmt::Display for Warning {
                 "the file keeps to the rules of {runtime}, which was not run here: what was checked is its arithmetic; \
                  compare a few results there too"
             ),
-            Self::PairSaturation { layers, wrong_percent, worst, relative_rms } => write!(
+            Self::PairSaturation { layers, wrong_percent, worst, relative_rms, here } => write!(
                 f,
-                "on x86 processors without VNNI, sums of two 8-bit products exceed 16 bits in {layers} layer(s): \
-                 {wrong_percent:.2} % of their results would be wrong, worst in {worst} (relative error \
-                 {relative_rms:.4}); use --reduce-range for such machines"
-            ),
-            Self::NoVnni => f.write_str(
-                "this processor has no VNNI: its integer kernels saturate sums of two 8-bit products, so 8-bit weights \
-                 may answer otherwise here than elsewhere; use --reduce-range",
+                "x86 processors without VNNI{} saturate sums of two 8-bit products that exceed 16 bits, which happened in \
+                 {layers} layer(s): {wrong_percent:.2} % of their results would be wrong, worst in {worst} (relative error \
+                 {relative_rms:.4}); use --reduce-range for such machines",
+                if *here { ", such as this one," } else { "" }
             ),
             Self::WeightStaysFloatToo { weight, readers } => write!(
                 f,

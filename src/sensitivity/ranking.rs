@@ -19,7 +19,7 @@ pub struct Sensitivity {
     pub float: Cost,
     /// Everything quantized.
     pub quantized: Cost,
-    /// The most expensive first, by [`Share::alone`].
+    /// By [`Share::gain_rank`].
     pub shares: Vec<Share>,
 }
 
@@ -110,7 +110,6 @@ fn ranked(mut shares: Vec<Share>) -> Vec<Share> {
     for (share, place) in shares.iter_mut().zip(1..) {
         share.gain_rank = place;
     }
-    shares.sort_by(|a, b| b.alone.cost.total_cmp(&a.alone.cost));
     shares
 }
 

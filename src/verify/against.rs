@@ -23,7 +23,7 @@ pub struct Against {
     pub outputs: Vec<OutputAgreement>,
     /// Per quantized tensor that the original has too, and per output; the largest local error first.
     pub blame: Vec<TensorError>,
-    /// Tensors that the original does not have.
+    /// Tensors of both models that could not be compared.
     pub notes: Vec<String>,
 }
 
@@ -234,7 +234,9 @@ fn report(quantized: &Graph, quantizers: &[Quantizer], matches: &Matches, errors
     for (i, quantizer) in quantizers.iter().enumerate() {
         let name = quantized.name_of(quantizer.input);
         if !errors.usable[i] {
-            against.notes.push(format!("\"{name}\" is no tensor of the float model, or has another shape there"));
+            if matches.tensors[i].is_some() {
+                against.notes.push(format!("\"{name}\" has another shape in the float model: it is not compared"));
+            }
             continue;
         }
         let before = upstream(quantized, &uses, &cuts, quantizer.input);

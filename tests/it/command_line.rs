@@ -193,6 +193,63 @@ fn the_same_seed_gives_the_same_bytes() {
 }
 
 #[test]
+fn verify_refuses_arguments_that_are_swapped_or_twice_the_same() {
+    let folder = with_model();
+    ran_in(folder.path(), "quantize model.onnx -o q.onnx --samples 4", 0);
+    std::fs::copy(folder.path().join("q.onnx"), folder.path().join("copy.onnx")).unwrap();
+    let mobile = "{fixtures}/digits_mobilenet.onnx";
+    let cases = [
+        ("verify q.onnx model.onnx".to_owned(), 2, "q.onnx is quantized and model.onnx is not"),
+        ("verify q.onnx q.onnx".to_owned(), 2, "the same model"),
+        ("verify model.onnx ./model.onnx".to_owned(), 2, "the same model"),
+        ("verify q.onnx copy.onnx".to_owned(), 2, "the same model"),
+        (format!("verify model.onnx {mobile}"), 3, "is not quantized"),
+    ];
+    for (command, code, says) in cases {
+        let ran = ran_in(folder.path(), &command, code);
+        assert!(ran.stderr.contains(says), "{command}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn the_ratio_of_a_benchmark_is_that_of_the_medians_beside_it() {
+    let folder = with_model();
+    ran_in(folder.path(), "quantize model.onnx -o q.onnx --samples 4", 0);
+    let json = ran_in(folder.path(), "bench model.onnx q.onnx --runs 9 --format json", 0).json();
+    assert_eq!(json["schema_version"], 1);
+    let models = json["models"].as_array().unwrap();
+    let of = |model: &Value, field: &str| model[field].as_f64().unwrap();
+    for model in models {
+        let ratio = of(&models[0], "milliseconds_median") / of(model, "milliseconds_median");
+        assert!((of(model, "speedup") - ratio).abs() < 1e-9, "{json:#}");
+    }
+}
+
+#[test]
+fn warnings_are_those_that_apply() {
+    let folder = with_model();
+    let kinds = |arguments: &str| -> Vec<String> {
+        let json = ran_in(folder.path(), &format!("quantize model.onnx --format json {arguments}"), 0).json();
+        json["warnings"].as_array().unwrap().iter().map(|w| w["kind"].as_str().unwrap().to_owned()).collect()
+    };
+    let cases = [
+        ("few bits, not trained", "--bits 4 --dry-run", "few_bits", true),
+        ("few bits, to be trained", "--bits 4 --dry-run --recipe lsq", "few_bits", false),
+        ("few bits, trained", "--bits 4 --samples 4 --recipe lsq --steps 2 --batch 8 -o t.onnx", "few_bits", false),
+        ("one engine, nothing checked", "--dry-run --engine tract", "single_runtime", false),
+        ("a runtime that is not run, nothing checked", "--dry-run --target tensorrt", "runtime_not_run", false),
+        ("a runtime that is not run", "--samples 4 --target tensorrt -o u.onnx", "runtime_not_run", true),
+        ("images that a dry run does not make", "--dry-run --ranges synthetic", "images_cut_short", false),
+    ];
+    let found = cases.map(|(name, flags, kind, expected)| (name, kinds(flags), kind, expected));
+    let wrong: Vec<_> =
+        found.iter().filter(|(_, kinds, kind, expected)| kinds.contains(&(*kind).to_owned()) != *expected).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let ran = ran_in(folder.path(), "quantize model.onnx --bits 4 --samples 4 -o v.onnx", 0);
+    assert!(!ran.stdout.contains("is no tensor of the float model"), "{}", ran.stdout);
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_error() {
     let folder = tempfile::tempdir().unwrap();
     sound(folder.path());

@@ -91,7 +91,28 @@ fn a_layer_that_few_bits_ruin_ranks_first_both_ways_and_by_its_weight() {
     let float = json["sensitivity"]["float"]["cost"].as_f64().unwrap();
     assert!(float < 1e-9, "nothing quantized costs {float}, corrections of biases are taken back");
     let table = ran(folder.path(), "sensitivity model.onnx --precision w4a8 --samples 4 --top 2", 0).stdout;
-    assert_eq!(table.matches("/net/").count(), 2, "{table}");
+    let (rows, flags) = table.split_once("flags that spare").unwrap();
+    assert_eq!(rows.matches("/net/").count(), 2, "{table}");
+    assert!(flags.contains("--layer-bits /net/hostile=8"), "{table}");
+}
+
+#[test]
+fn rows_are_in_the_order_of_their_rank_and_the_flags_below_are_taken_as_they_are() {
+    let folder = with_net();
+    for flags in ["--precision w4a8", "--bits 8"] {
+        let json =
+            ran(folder.path(), &format!("sensitivity model.onnx {flags} --samples 8 --top 3 --format json"), 0).json();
+        let gains: Vec<f64> = shares(&json).iter().map(|share| share["gain"].as_f64().unwrap()).collect();
+        assert!(gains.len() == 3 && gains.is_sorted_by(|a, b| a >= b), "{gains:?}");
+        let ranks: Vec<u64> = shares(&json).iter().map(|share| share["gain_rank"].as_u64().unwrap()).collect();
+        assert_eq!(ranks, [1, 2, 3]);
+        let spared = json["flags"].as_array().unwrap().iter().map(|flag| flag.as_str().unwrap());
+        let spared: Vec<&str> = spared.collect();
+        assert!(!spared.is_empty(), "{json:#}");
+        let text = ran(folder.path(), &format!("sensitivity model.onnx {flags} --samples 8 --top 3"), 0).stdout;
+        assert!(text.trim_end().ends_with(&spared.join(" ")), "{text}");
+        ran(folder.path(), &format!("quantize model.onnx {flags} {} --dry-run", spared.join(" ")), 0);
+    }
 }
 
 #[test]
