@@ -6,6 +6,7 @@ mod config;
 mod describe;
 mod handed_over;
 mod inputs;
+mod scale;
 mod student;
 
 pub use check::checkers;
@@ -150,6 +151,9 @@ pub fn rank_layers(config: &Config, engines: &Engines, observer: &mut dyn Observ
     let prepared = prepare(&loaded, config, engines)?;
 
     clock.stage(config.recipe.name)?;
+    for warning in &prepared.warnings {
+        clock.observer().note(&format!("warning: {warning}"));
+    }
     let solved = solve((&prepared, None), &prepared.policy(config), config, engines)?;
 
     clock.stage("sensitivity")?;

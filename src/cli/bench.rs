@@ -1,14 +1,16 @@
 //! `dfq-onnx bench`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
 
 use super::arguments::{EngineArguments, whole};
+use super::shapes::ShapeArguments;
 use super::{Format, print, print_document};
-use crate::error::Error;
+use crate::data::{Dataset, Feeds, Preprocess};
+use crate::error::{Error, Result};
 use crate::ir::Tensor;
 use crate::onnx;
 use crate::runtime::machine::Machine;
@@ -23,6 +25,12 @@ pub(super) struct Arguments {
     /// The models; ratios are against the first
     #[arg(required = true)]
     models: Vec<PathBuf>,
+    /// Inputs (.npz or .npy) to run on, the first ones, in place of synthetic ones: an array for each input of a model, by
+    /// name, or images
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    shapes: ShapeArguments,
     /// Timed runs of each model, in turn
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = whole(1..=1_000_000u32))]
     runs: u32,
@@ -68,8 +76,9 @@ struct Subject {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let engines = arguments.engine.start_single()?;
     let mut subjects = Vec::with_capacity(arguments.models.len());
+    let data = arguments.data.as_deref().map(Dataset::read).transpose()?;
     for model in &arguments.models {
-        subjects.push(prepare(model, engines.main(), usize::from(arguments.batch))?);
+        subjects.push(prepare(model, engines.main(), (arguments, data.as_ref()))?);
     }
     for i in 0..WARM_UP + usize::try_from(arguments.runs)? {
         for subject in &mut subjects {
@@ -82,7 +91,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     }
     let machine = Machine::examine();
     let [_, reference, _] = percentiles(&subjects[0].milliseconds);
-    let timing = |(model, subject): (&PathBuf, &Subject)| -> crate::Result<Timing> {
+    let timing = |(model, subject): (&PathBuf, &Subject)| -> Result<Timing> {
         let [p10, median, p90] = percentiles(&subject.milliseconds);
         Ok(Timing {
             model: model.clone(),
@@ -100,7 +109,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         processor: machine.processor,
         features: machine.features,
         missing_features: machine.missing_features,
-        models: arguments.models.iter().zip(&subjects).map(timing).collect::<crate::Result<_>>()?,
+        models: arguments.models.iter().zip(&subjects).map(timing).collect::<Result<_>>()?,
     };
     match arguments.format {
         Format::Json => print_document(&timings)?,
@@ -109,14 +118,31 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn prepare(model: &std::path::Path, engine: &dyn Engine, batch: usize) -> crate::Result<Subject> {
+fn prepare(model: &Path, engine: &dyn Engine, (arguments, data): (&Arguments, Option<&Dataset>)) -> Result<Subject> {
     let graph = onnx::load(model)?;
-    let inputs = guess_input(&graph, &read_batch_norms(&graph)).synthetic(&graph, batch, 0, 1)?;
+    let (described, batch) = (arguments.shapes.described(&graph)?, usize::from(arguments.batch));
+    let inputs = match data {
+        Some(data) => first_of(&data.feeds(&described, &Preprocess::default())?, graph.fixed_batch().unwrap_or(batch))?,
+        None => guess_input(&graph, &read_batch_norms(&graph)).synthetic(&described, batch, 0, 1)?,
+    };
     if inputs.is_empty() {
         return Err(Error::malformed(model.display().to_string(), "takes no input"));
     }
     let session = engine.load(&graph, &SessionOptions { prepacking: true, ..SessionOptions::default() })?;
     Ok(Subject { session, inputs, milliseconds: Vec::new() })
+}
+
+/// Returns the inputs of the first `batch` samples.
+fn first_of(feeds: &Feeds, batch: usize) -> Result<Vec<Tensor>> {
+    match feeds.samples() {
+        // Arrays that have no samples in common are one run.
+        None => feeds.all(),
+        Some(samples) if samples < batch => {
+            let message = format!("holds {samples} sample(s), {batch} go into one run; give a smaller --batch");
+            Err(Error::Usage(format!("{}: {message}", feeds.place())))
+        }
+        Some(_) => feeds.batch(0..batch),
+    }
 }
 
 /// Returns the 10th, 50th and 90th percentile of `values`, of which there is one at least.

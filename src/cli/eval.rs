@@ -6,7 +6,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::arguments::{EngineArguments, whole};
-use super::preprocess::PreprocessArguments;
+use super::preprocess::InputArguments;
+use super::scale::check_scale;
+use super::shapes::ShapeArguments;
 use super::{Format, print, print_document};
 use crate::data::{Dataset, evaluate};
 use crate::onnx;
@@ -15,10 +17,12 @@ use crate::onnx;
 pub(super) struct Arguments {
     /// The model, float or quantized
     model: PathBuf,
-    /// Labelled images: .npz with "images" and "labels"
+    /// Labelled images: .npz with "images" and "labels", or with an array for each input, by name, and "labels"
     data: PathBuf,
     #[command(flatten)]
-    preprocess: PreprocessArguments,
+    input: InputArguments,
+    #[command(flatten)]
+    shapes: ShapeArguments,
     /// Use the first N images only
     #[arg(long, value_name = "N", value_parser = whole(1..=1_000_000_000u32))]
     limit: Option<u32>,
@@ -44,14 +48,16 @@ struct Result {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    let graph = onnx::load(&arguments.model)?;
+    let graph = arguments.shapes.described(&onnx::load(&arguments.model)?)?;
     let mut data = Dataset::read_labelled(&arguments.data)?;
     if let Some(limit) = arguments.limit {
         data = data.first(usize::try_from(limit)?)?;
     }
+    let preprocess = arguments.input.preprocess()?;
+    check_scale(&data.labelled(&graph, &preprocess)?.0, &graph, &arguments.input)?;
     let engines = arguments.engine.start()?;
     let engine = engines.main();
-    let found = evaluate(engine, &graph, &data, &arguments.preprocess.preprocess(), usize::from(arguments.batch))?;
+    let found = evaluate(engine, &graph, &data, &preprocess, usize::from(arguments.batch))?;
     let result = Result {
         model: arguments.model.clone(),
         data: arguments.data.clone(),

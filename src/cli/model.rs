@@ -8,6 +8,7 @@ use super::arguments::{SampleArguments, input_shape};
 use super::plan::{Effort, PlanArguments};
 use super::preprocess::InputArguments;
 use crate::data::Preprocess;
+use crate::error::Result;
 use crate::pipeline::Config;
 use crate::synthesis;
 
@@ -43,7 +44,10 @@ pub(super) struct GraphArguments {
 
 impl ModelArguments {
     /// Returns how pixels become inputs.
-    pub(super) fn preprocess(&self) -> Preprocess {
+    ///
+    /// # Errors
+    /// As [`InputArguments::preprocess`].
+    pub(super) fn preprocess(&self) -> Result<Preprocess> {
         self.input.preprocess()
     }
 
@@ -62,11 +66,11 @@ impl ModelArguments {
             policy: self.plan.policy(),
             activations: self.plan.activations,
             input_shapes: self.graph.input_shape.clone(),
-            input: self.input.input(),
+            input: self.input.input()?,
             statistics: self.graph.bn_stats.clone(),
             seed: self.samples.seed,
             samples: self.samples.samples()?,
-            evaluation: self.eval.clone().map(|file| (file, self.preprocess())),
+            evaluation: self.eval.clone().zip(Some(self.preprocess()?)),
             ..Config::of_model(&self.model)
         })
     }

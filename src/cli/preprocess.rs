@@ -3,7 +3,8 @@
 use clap::{Args, ValueEnum};
 
 use super::arguments::{interval, number, positive};
-use crate::data::{Layout, Preprocess};
+use crate::data::{Layout, Pixels, Preprocess};
+use crate::error::{Error, Result};
 use crate::stats::InputStatistics;
 
 /// What the network is fed.
@@ -18,13 +19,25 @@ pub(super) struct InputArguments {
 
 impl InputArguments {
     /// Returns what these flags say of the network's input; nothing where none is given.
-    pub(super) fn input(&self) -> Option<InputStatistics> {
-        let interval = self.input_range.map(|(lo, hi)| InputStatistics::of_interval(lo, hi));
-        interval.or_else(|| self.pixels.input())
+    ///
+    /// # Errors
+    /// As [`PreprocessArguments::preprocess`].
+    pub(super) fn input(&self) -> Result<Option<InputStatistics>> {
+        let preprocess = self.preprocess()?;
+        let of_pixels = preprocess.is_given().then(|| preprocess.statistics(Pixels::default()));
+        Ok(self.interval().or(of_pixels))
     }
 
-    /// Returns the same for reading images.
-    pub(super) fn preprocess(&self) -> Preprocess {
+    /// Returns the interval that was given.
+    pub(super) fn interval(&self) -> Option<InputStatistics> {
+        self.input_range.map(|(lo, hi)| InputStatistics::of_interval(lo, hi))
+    }
+
+    /// Returns how pixels become inputs.
+    ///
+    /// # Errors
+    /// As [`PreprocessArguments::preprocess`].
+    pub(super) fn preprocess(&self) -> Result<Preprocess> {
         self.pixels.preprocess()
     }
 }
@@ -32,10 +45,10 @@ impl InputArguments {
 /// How pixels become inputs.
 #[derive(Args, Debug)]
 pub(super) struct PreprocessArguments {
-    /// Means, one or one per channel, in units after --scale
+    /// Means, one or one per channel, in units after --scale; goes with --std
     #[arg(long, value_name = "M[,M...]", value_delimiter = ',', allow_negative_numbers = true, value_parser = number)]
     mean: Vec<f32>,
-    /// Standard deviations, one or one per channel, in units after --scale
+    /// Standard deviations, one or one per channel, in units after --scale; goes with --mean
     #[arg(long, value_name = "S[,S...]", value_delimiter = ',', value_parser = positive)]
     std: Vec<f32>,
     /// Factor on pixels before --mean and --std [default: 1/255 for uint8 arrays, else 1]
@@ -54,24 +67,29 @@ enum LayoutArgument {
 }
 
 impl PreprocessArguments {
-    /// Returns the same for reading images.
-    pub(super) fn preprocess(&self) -> Preprocess {
-        Preprocess {
-            mean: self.mean.clone(),
-            std: self.std.clone(),
-            scale: self.scale,
-            layout: match self.layout {
-                LayoutArgument::Auto => Layout::Auto,
-                LayoutArgument::Nhwc => Layout::Nhwc,
-                LayoutArgument::Nchw => Layout::Nchw,
-            },
+    /// Returns how pixels become inputs.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for means without deviations, and the other way round.
+    pub(super) fn preprocess(&self) -> Result<Preprocess> {
+        let usage = |message: &str| Err(Error::Usage(message.to_owned()));
+        match (self.mean.is_empty(), self.std.is_empty()) {
+            (false, true) => {
+                usage("--mean without --std: give what differences from the mean are divided by (--std 1 for none)")
+            }
+            (true, false) => {
+                usage("--std without --mean: give what is subtracted before dividing (--mean 0 for nothing)")
+            }
+            _ => Ok(Preprocess {
+                mean: self.mean.clone(),
+                std: self.std.clone(),
+                scale: self.scale,
+                layout: match self.layout {
+                    LayoutArgument::Auto => Layout::Auto,
+                    LayoutArgument::Nhwc => Layout::Nhwc,
+                    LayoutArgument::Nchw => Layout::Nchw,
+                },
+            }),
         }
-    }
-
-    fn input(&self) -> Option<InputStatistics> {
-        let given = !self.mean.is_empty() || !self.std.is_empty() || self.scale.is_some();
-        let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
-        let scale = self.scale.map_or(1.0 / 255.0, f64::from);
-        given.then(|| InputStatistics::of_preprocessing(&wide(&self.mean), &wide(&self.std), scale))
     }
 }

@@ -84,7 +84,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         auto_bits: arguments.auto_bits.map(|average| Request { average, candidates: candidates(arguments) }),
         sensitivity: arguments.sensitivity,
         synthesis: synthesis::Options { images: images(arguments, &config)?, ..config.synthesis },
-        data: arguments.data.clone().map(|file| (file, arguments.model.preprocess())),
+        data: arguments.data.clone().zip(Some(arguments.model.preprocess()?)),
         ranges: arguments.ranges,
         thresholds: arguments.thresholds.thresholds(),
         keep_failed: arguments.keep_failed,

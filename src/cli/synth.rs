@@ -104,7 +104,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         training: settings,
         input_shapes: arguments.graph.input_shape.clone(),
         statistics: arguments.graph.bn_stats.clone(),
-        input: arguments.input.input(),
+        input: arguments.input.input()?,
         seed: arguments.seed,
         ..Config::of_model(&arguments.model)
     };

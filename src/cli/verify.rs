@@ -1,15 +1,17 @@
 //! `dfq-onnx verify`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::arguments::{EngineArguments, SampleArguments, ThresholdArguments};
 use super::preprocess::InputArguments;
 use super::quantized::load_pair;
+use super::scale::check_scale;
+use super::shapes::ShapeArguments;
 use super::{Format, missed, print, print_document};
 use crate::audit::audit;
-use crate::data::Dataset;
+use crate::data::{Dataset, Feeds};
 use crate::gate::coverage_gate;
 use crate::ir::Graph;
 use crate::pipeline::checkers;
@@ -17,8 +19,7 @@ use crate::plan::{Target, total_macs};
 use crate::report::render_verification;
 use crate::shape;
 use crate::stats::{guess_input, read_batch_norms};
-use crate::verify::{VerifyOptions, limits::default_samples, verify};
-
+use crate::verify::{Verification, VerifyOptions, limits::default_samples, verify};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -26,11 +27,14 @@ pub(super) struct Arguments {
     original: PathBuf,
     /// The quantized Q/DQ model, ours or another tool's
     quantized: PathBuf,
-    /// Images to compare on instead of synthetic inputs (.npz; labels are not looked at)
+    /// Inputs (.npz or .npy) to compare on, all of them, in place of synthetic ones; labels are not read. Arrays of the names
+    /// of the model's inputs are taken as they are, images by --mean, --std, --scale and --layout
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     #[command(flatten)]
     input: InputArguments,
+    #[command(flatten)]
+    shapes: ShapeArguments,
     #[command(flatten)]
     samples: SampleArguments,
     #[command(flatten)]
@@ -47,22 +51,20 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let (original, quantized) = load_pair(&arguments.original, &arguments.quantized)?;
+    let described = arguments.shapes.described(&original)?;
+    let feeds = arguments.data.as_ref().map(|file| feeds(file, &described, &arguments.input)).transpose()?;
     let engines = arguments.engine.start()?;
-    let samples = match arguments.samples.samples()? {
-        Some(samples) => samples,
-        None => default_samples(total_macs(&inferred(&original)?)),
+    let samples = match (arguments.samples.samples()?, feeds.as_ref()) {
+        (Some(samples), _) => samples,
+        (None, Some(feeds)) => feeds.samples().unwrap_or(1),
+        (None, None) => default_samples(total_macs(&inferred(&described)?)),
     };
-    let inputs = match &arguments.data {
-        Some(file) => {
-            let images = Dataset::read(file)?.first(samples)?;
-            let fed = original.fed_inputs();
-            let shape = fed.first().and_then(|&id| original.value(id).shape.clone()).unwrap_or_default();
-            vec![images.batch(0..images.len(), &arguments.input.preprocess(), &shape)?]
-        }
+    let inputs = match &feeds {
+        Some(feeds) => feeds.all()?,
         None => {
             let guess = || guess_input(&original, &read_batch_norms(&original));
-            let input = arguments.input.input().unwrap_or_else(guess);
-            input.synthetic(&original, samples, arguments.samples.seed, engines.threads)?
+            let input = arguments.input.input()?.unwrap_or_else(guess);
+            input.synthetic(&described, samples, arguments.samples.seed, engines.threads)?
         }
     };
     let thresholds = arguments.thresholds.thresholds();
@@ -76,7 +78,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         ..VerifyOptions::default()
     };
     let mut result = verify(&original, &quantized, &checkers(&engines), Some(&inputs), &options)?;
-    result.synthetic_inputs = arguments.data.is_none();
+    result.synthetic_inputs = feeds.is_none();
+    let is_asked = arguments.samples.samples()?.is_some();
+    result.notes.extend(feeds.and_then(|feeds| left_out(&feeds, &result, is_asked)));
     if let Some(limit) = thresholds.min_coverage {
         result.gates.push(coverage_gate(&audit(&quantized, arguments.target)?, limit));
     }
@@ -86,6 +90,20 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     }
     let missed = missed(result.checks.iter().chain(&result.gates));
     Ok(if missed || !result.passed() { 4 } else { 0 })
+}
+
+/// Returns what the model is fed of the file at `path`, once its scale is clear.
+fn feeds(path: &Path, original: &Graph, input: &InputArguments) -> crate::Result<Feeds> {
+    let feeds = Dataset::read(path)?.feeds(original, &input.preprocess()?)?;
+    check_scale(&feeds, original, input)?;
+    Ok(feeds)
+}
+
+/// Returns how many samples were left out, and why; nothing where none were. `is_asked` is whether the user gave a number.
+fn left_out(feeds: &Feeds, result: &Verification, is_asked: bool) -> Option<String> {
+    let (all, used) = (feeds.samples()?, result.samples);
+    let why = if is_asked { "--samples asks for no more" } else { "the model takes batches of a fixed size alone" };
+    (used < all).then(|| format!("{used} of the {all} samples of {} were compared: {why}", feeds.place()))
 }
 
 fn inferred(original: &Graph) -> crate::Result<Graph> {

@@ -2,10 +2,9 @@
 
 use serde::Serialize;
 
-use super::images::no_labels;
 use super::{Dataset, Preprocess};
 use crate::error::{Error, Result};
-use crate::ir::{DType, Graph, Tensor};
+use crate::ir::{Graph, Tensor};
 use crate::runtime::{Engine, SessionOptions};
 
 /// Top-5 is counted from this many classes up.
@@ -46,11 +45,11 @@ pub(crate) fn argmax(scores: &[f32]) -> usize {
     scores.iter().enumerate().fold(0, |best, (i, v)| if *v > scores[best] { i } else { best })
 }
 
-/// Returns how many images of `data` the model in `graph` gets right, run in batches of `batch` (a fixed batch of the
-/// model wins). The class scores are the first output of shape `[n, classes]` or `[n, classes, 1, 1]`.
+/// Returns how many samples of `data` the model in `graph` gets right, run in batches of `batch` (a fixed
+/// batch of the model wins). The class scores are the first output of shape `[n, classes]` or `[n, classes, 1, 1]`.
 ///
 /// # Errors
-/// Without labels or class scores, with labels beyond the classes, or when images do not fit or the engine fails.
+/// Without labels or class scores, with labels beyond the classes, or when inputs do not fit or the engine fails.
 pub fn evaluate(
     engine: &dyn Engine,
     graph: &Graph,
@@ -58,24 +57,20 @@ pub fn evaluate(
     preprocess: &Preprocess,
     batch: usize,
 ) -> Result<Evaluation> {
-    let labels = data.labels.as_ref().ok_or_else(|| no_labels(&data.place))?;
-    let &[input] = graph.fed_inputs().as_slice() else {
-        return Err(Error::unsupported("model", format!("{} inputs, expected one", graph.fed_inputs().len())));
-    };
-    let dtype = graph.value(input).dtype.unwrap_or(DType::F32);
-    let preprocess = preprocess.to_type(dtype);
-    let shape = graph.value(input).shape.clone();
-    let shape = shape.ok_or_else(|| Error::unsupported("model", "the shape of its input is not declared"))?;
-    let fixed = shape.first().and_then(crate::ir::Dim::known);
+    let (feeds, labels) = data.labelled(graph, preprocess)?;
+    let fixed = graph.fixed_batch();
+    if let Some(batch) = fixed.filter(|&batch| batch > labels.len()) {
+        let message = format!("holds {} samples, the model takes {batch} at once; give more", labels.len());
+        return Err(Error::malformed(data.place(), message));
+    }
     let batch = fixed.unwrap_or(batch).max(1);
     let mut session = engine.load(graph, &SessionOptions { prepacking: true, ..SessionOptions::default() })?;
-    let mut result = Evaluation { n: data.len(), correct: 0, correct_top5: None, predictions: Vec::new() };
-    for start in (0..data.len()).step_by(batch) {
+    let mut result = Evaluation { n: labels.len(), correct: 0, correct_top5: None, predictions: Vec::new() };
+    for start in (0..labels.len()).step_by(batch) {
         // A fixed batch is filled up with images before these, and their results are dropped.
-        let end = (start + batch).min(data.len());
-        let first = if fixed.is_some() { (end.max(batch)) - batch } else { start };
-        let images = data.batch(first..end, &preprocess, &shape)?.to_type(dtype)?;
-        let outputs = session.run(&[images])?;
+        let end = (start + batch).min(labels.len());
+        let first = if fixed.is_some() { end.saturating_sub(batch) } else { start };
+        let outputs = session.run(&feeds.batch(first..end)?)?;
         let (rows, classes, scores) = outputs.iter().find_map(class_scores).ok_or_else(|| {
             let shapes: Vec<&[usize]> = outputs.iter().map(Tensor::shape).collect();
             Error::unsupported("model", format!("no output holds class scores [n, classes]; found {shapes:?}"))
@@ -84,7 +79,7 @@ pub fn evaluate(
             return Err(Error::shape("class output", format!("{} images in, {rows} rows out", end - first)));
         }
         for (row, &label) in scores.chunks(classes).zip(&labels[first..end]).skip(start - first) {
-            count(&mut result, row, label, &data.place)?;
+            count(&mut result, row, label, data.place())?;
         }
     }
     Ok(result)

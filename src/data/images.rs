@@ -1,122 +1,61 @@
 //! Arrays of images to float NCHW batches, normalised as the model was trained.
 
 use std::ops::Range;
-use std::path::Path;
 
 use super::kind::image_channels;
-use super::npz::{Array, read_arrays};
+use super::npz::Array;
+use super::preprocess::{Layout, Pixels, Preprocess};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Dim, Shape, Tensor};
 
 /// Names under which images are looked for, in this order.
 const IMAGE_NAMES: &[&str] = &["images", "image", "x", "x_test", "data", "inputs", "input"];
-/// Names under which labels are looked for, in this order.
-const LABEL_NAMES: &[&str] = &["labels", "label", "y", "y_test", "targets"];
 
-/// Where the channels of an array of images are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Layout {
-    /// Found from the shape that the model expects.
-    #[default]
-    Auto,
-    /// Last.
-    Nhwc,
-    /// Second.
-    Nchw,
-}
-
-/// How pixels become inputs: `(pixel * scale - mean) / std`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Preprocess {
-    /// One value, or one per channel; none means 0.
-    pub mean: Vec<f32>,
-    /// One value, or one per channel; none means 1.
-    pub std: Vec<f32>,
-    /// Multiplied first; where not given 1/255 for uint8 arrays and 1 for others.
-    pub scale: Option<f32>,
-    /// Layout of the array.
-    pub layout: Layout,
-}
-
-impl Preprocess {
-    /// Returns how pixels become inputs of a type: what takes integers takes them as they are.
-    pub(super) fn to_type(&self, dtype: DType) -> Self {
-        let raw = !dtype.is_float() && self.scale.is_none();
-        Self { scale: if raw { Some(1.0) } else { self.scale }, ..self.clone() }
-    }
-}
-
-/// Images, with labels where there are any.
+/// Images.
 #[derive(Clone, Debug)]
-pub struct Dataset {
+pub(super) struct Images {
     /// `[n, h, w, c]`, `[n, c, h, w]` or `[n, h, w]`, of any number type.
-    pub images: Tensor,
-    /// One class index per image.
-    pub labels: Option<Vec<usize>>,
+    pub tensor: Tensor,
     /// The file, for messages.
     pub place: String,
 }
 
-impl Dataset {
-    /// Returns the images and labels of an `.npz` or `.npy` file.
-    ///
-    /// Images are the array called `images`, `x`, `data` or the like, else the only one of rank 3 or more.
-    ///
-    /// # Errors
-    /// When the file cannot be read, images are not found, or labels are no class indices of as many images.
-    pub fn read(path: &Path) -> Result<Self> {
-        let arrays = read_arrays(path)?;
-        let Self { images, place, .. } = Self::unlabelled(path, &arrays)?;
-        let named = |names: &[&str]| names.iter().find_map(|name| arrays.iter().find(|(n, _)| n == name));
-        let labels = named(LABEL_NAMES).map(|(_, tensor)| class_indices(&place, tensor)).transpose()?;
-        if let Some(labels) = &labels
-            && labels.len() != images.shape()[0]
-        {
-            return Err(Error::malformed(place, format!("{} images, {} labels", images.shape()[0], labels.len())));
-        }
-        Ok(Self { images, labels, place })
-    }
-
-    /// Returns the images among the arrays of such a file, whatever labels it has.
+impl Images {
+    /// Returns the array of `arrays` that is called `images`, `x`, `data` or the like, else the only one of rank 3 or more.
     ///
     /// # Errors
     /// When images are not found.
-    pub(super) fn unlabelled(path: &Path, arrays: &[Array]) -> Result<Self> {
-        let place = path.display().to_string();
-        Ok(Self { images: find_images(&place, arrays)?.clone(), labels: None, place })
-    }
-
-    /// Returns [`Dataset::read`] of a file that must have labels and an image.
-    ///
-    /// # Errors
-    /// As [`Dataset::read`], and where there are none.
-    pub fn read_labelled(path: &Path) -> Result<Self> {
-        let data = Self::read(path)?;
-        match (&data.labels, data.is_empty()) {
-            (None, _) => Err(no_labels(&data.place)),
-            (_, true) => Err(Error::malformed(data.place, "holds no image")),
-            _ => Ok(data),
+    pub fn find(place: &str, arrays: &[Array]) -> Result<Self> {
+        let image_like = |tensor: &Tensor| tensor.shape().len() >= 3;
+        let named = IMAGE_NAMES.iter().find_map(|name| arrays.iter().find(|(n, t)| n == name && image_like(t)));
+        let mut unnamed = arrays.iter().filter(|(_, t)| image_like(t));
+        match (named, unnamed.next(), unnamed.next()) {
+            (Some((_, tensor)), _, _) | (None, Some((_, tensor)), None) => {
+                Ok(Self { tensor: tensor.clone(), place: place.to_owned() })
+            }
+            _ => {
+                let present: Vec<String> = arrays.iter().map(|(n, t)| format!("{n} {:?}", t.shape())).collect();
+                let found = present.join(", ");
+                let message = format!("expected images under the name \"images\" (rank 3 or 4), found {found}");
+                Err(Error::malformed(place, message))
+            }
         }
-    }
-
-    /// Returns the first `n` images, or all where there are fewer.
-    ///
-    /// # Errors
-    /// When the images do not divide into rows.
-    pub fn first(self, n: usize) -> Result<Self> {
-        let n = n.min(self.len());
-        let labels = self.labels.map(|labels| labels.into_iter().take(n).collect());
-        Ok(Self { images: self.images.rows(0..n)?, labels, place: self.place })
     }
 
     /// Returns the number of images.
     pub fn len(&self) -> usize {
-        self.images.shape().first().copied().unwrap_or(0)
+        self.tensor.shape().first().copied().unwrap_or(0)
     }
 
-    /// Returns whether there is no image.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Returns what pixels these are.
+    ///
+    /// # Errors
+    /// When the values cannot be read.
+    pub fn pixels(&self) -> Result<Pixels> {
+        match self.tensor.dtype() {
+            DType::U8 => Ok(Pixels::default()),
+            dtype => Ok(Pixels::of(dtype, &as_floats(&self.tensor)?)),
+        }
     }
 
     /// Returns the images of `range` as float32 `[n, c, h, w]`, or `[n, h, w, c]` where `expected`, the shape of the
@@ -129,11 +68,8 @@ impl Dataset {
         let channels_first = |s: &Shape| vec![s[0].clone(), s[3].clone(), s[1].clone(), s[2].clone()];
         let planes = if wants_last { &channels_first(expected) } else { expected };
         let [c, h, w, channels_last] = self.dimensions(preprocess.layout, planes)?;
-        let pixels = self.pixels(range.clone())?;
-        let scale = preprocess.scale.unwrap_or(match self.images.dtype() {
-            DType::U8 => 1.0 / 255.0,
-            _ => 1.0,
-        });
+        let pixels = self.values(range.clone())?;
+        let scale = preprocess.scale_of(self.tensor.dtype());
         let mean = per_channel(&self.place, "mean", &preprocess.mean, c, 0.0)?;
         let std = per_channel(&self.place, "std", &preprocess.std, c, 1.0)?;
         if std.contains(&0.0) {
@@ -161,16 +97,16 @@ impl Dataset {
         Ok(Tensor::from_f32(&[n, h, w, c], &values))
     }
 
-    fn pixels(&self, range: Range<usize>) -> Result<Vec<f32>> {
+    fn values(&self, range: Range<usize>) -> Result<Vec<f32>> {
         if range.end > self.len() {
             return Err(Error::shape(&self.place, format!("holds {} images, {range:?} was asked for", self.len())));
         }
-        let per_image: usize = self.images.shape()[1..].iter().product();
-        let width = self.images.dtype().bits() / 8 * per_image;
-        let mut shape = self.images.shape().to_vec();
+        let per_image: usize = self.tensor.shape()[1..].iter().product();
+        let width = self.tensor.dtype().bits() / 8 * per_image;
+        let mut shape = self.tensor.shape().to_vec();
         shape[0] = range.len();
-        let bytes = self.images.bytes().slice(range.start * width..range.end * width);
-        as_floats(&Tensor::new(self.images.dtype(), shape, bytes)?)
+        let bytes = self.tensor.bytes().slice(range.start * width..range.end * width);
+        as_floats(&Tensor::new(self.tensor.dtype(), shape, bytes)?)
     }
 
     /// Returns channels, height, width, and 1 where channels come last in the array (else 0).
@@ -179,7 +115,7 @@ impl Dataset {
             let fit = |dim: &Dim, n: usize| dim.known().is_none_or(|d| d == n);
             expected.len() == 4 && fit(&expected[1], c) && fit(&expected[2], h) && fit(&expected[3], w)
         };
-        let candidates: Vec<[usize; 4]> = match *self.images.shape() {
+        let candidates: Vec<[usize; 4]> = match *self.tensor.shape() {
             [_, h, w] => vec![[1, h, w, 0]],
             [_, a, b, c] => match layout {
                 Layout::Nhwc => vec![[c, a, b, 1]],
@@ -196,39 +132,11 @@ impl Dataset {
                 format!(
                     "the model expects images [{}] (n, c, h, w), found {:?}; resize or transpose the array",
                     dims.join(", "),
-                    self.images.shape()
+                    self.tensor.shape()
                 ),
             )
         })
     }
-}
-
-pub(super) fn no_labels(place: &str) -> Error {
-    Error::malformed(place, "holds no array \"labels\"; save one class index per image beside the images")
-}
-
-fn find_images<'a>(place: &str, arrays: &'a [Array]) -> Result<&'a Tensor> {
-    let image_like = |tensor: &Tensor| tensor.shape().len() >= 3;
-    let named = IMAGE_NAMES.iter().find_map(|name| arrays.iter().find(|(n, t)| n == name && image_like(t)));
-    let mut unnamed = arrays.iter().filter(|(_, t)| image_like(t));
-    match (named, unnamed.next(), unnamed.next()) {
-        (Some((_, tensor)), _, _) | (None, Some((_, tensor)), None) => Ok(tensor),
-        _ => {
-            let present: Vec<String> = arrays.iter().map(|(n, t)| format!("{n} {:?}", t.shape())).collect();
-            Err(Error::malformed(
-                place,
-                format!("expected images under the name \"images\" (rank 3 or 4), found {}", present.join(", ")),
-            ))
-        }
-    }
-}
-
-fn class_indices(place: &str, labels: &Tensor) -> Result<Vec<usize>> {
-    let refused = |found: String| {
-        Error::malformed(place, format!("labels: expected one class index of 0 or more per image, found {found}"))
-    };
-    let values = labels.to_i64().map_err(|_| refused(format!("{} {:?}", labels.dtype(), labels.shape())))?;
-    values.into_iter().map(|v| usize::try_from(v).map_err(|_| refused(v.to_string()))).collect()
 }
 
 fn per_channel(place: &str, what: &str, values: &[f32], channels: usize, default: f32) -> Result<Vec<f32>> {
@@ -260,14 +168,13 @@ mod tests {
         shape.iter().map(|&d| Dim::Known(d)).collect()
     }
 
-    fn dataset(dtype: DType, shape: &[usize], values: &[i32]) -> Dataset {
-        let images = Tensor::from_ints(dtype, shape, values).unwrap();
-        Dataset { images, labels: None, place: "x.npz".to_owned() }
+    fn images(dtype: DType, shape: &[usize], values: &[i32]) -> Images {
+        Images { tensor: Tensor::from_ints(dtype, shape, values).unwrap(), place: "x.npz".to_owned() }
     }
 
     #[test]
     fn channels_last_become_channels_first_and_normalised() {
-        let data = dataset(DType::U8, &[2, 1, 2, 3], &[0, 51, 102, 153, 204, 255, 255, 255, 255, 0, 0, 0]);
+        let data = images(DType::U8, &[2, 1, 2, 3], &[0, 51, 102, 153, 204, 255, 255, 255, 255, 0, 0, 0]);
         let options = Preprocess { mean: vec![0.0, 0.2, 0.4], std: vec![1.0, 1.0, 2.0], ..Preprocess::default() };
         let batch = data.batch(0..1, &options, &known(&[1, 3, 1, 2])).unwrap();
         let expected = [0.0, 0.6, 0.0, 0.6, 0.0, 0.3];
@@ -282,7 +189,7 @@ mod tests {
     fn channels_stay_last_where_the_model_takes_them_so() {
         let pixels: Vec<i32> = (0..2 * 5 * 6 * 3).collect();
         let options = Preprocess { scale: Some(1.0), ..Preprocess::default() };
-        let data = dataset(DType::I16, &[2, 5, 6, 3], &pixels);
+        let data = images(DType::I16, &[2, 5, 6, 3], &pixels);
         let batch = data.batch(0..2, &options, &known(&[2, 5, 6, 3])).unwrap();
         assert_eq!(batch.shape(), [2, 5, 6, 3]);
         assert_eq!(batch.to_f32().unwrap(), (0u8..180).map(f32::from).collect::<Vec<f32>>());
@@ -290,14 +197,14 @@ mod tests {
 
     #[test]
     fn one_channel_images_need_no_channel_axis() {
-        let data = dataset(DType::I16, &[1, 2, 2], &[1, 2, 3, 4]);
+        let data = images(DType::I16, &[1, 2, 2], &[1, 2, 3, 4]);
         let batch = data.batch(0..1, &Preprocess::default(), &known(&[1, 1, 2, 2])).unwrap();
         assert_eq!(batch.to_f32().unwrap(), [1.0, 2.0, 3.0, 4.0]);
     }
 
     #[test]
     fn errors_name_expected_and_found_shapes() {
-        let data = dataset(DType::U8, &[1, 2, 2], &[1, 2, 3, 4]);
+        let data = images(DType::U8, &[1, 2, 2], &[1, 2, 3, 4]);
         let error = data.batch(0..1, &Preprocess::default(), &known(&[1, 3, 2, 2])).unwrap_err().to_string();
         assert!(error.contains("[1, 3, 2, 2]") && error.contains("[1, 2, 2]"), "{error}");
     }

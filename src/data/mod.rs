@@ -1,21 +1,28 @@
 //! Inputs for evaluation and verification: arrays from files, images to batches, synthetic inputs, top-1 counting; and
 //! what the user hands over. Images that are made against BN statistics are another matter.
 
+mod dataset;
 mod eval;
+mod feeds;
 mod given;
 mod images;
 mod kind;
 mod leaves;
 mod natural;
 mod npz;
+mod preprocess;
+mod scale;
 mod smooth;
 mod synthetic;
 
+pub use dataset::Dataset;
 pub(crate) use eval::argmax;
 pub use eval::{Evaluation, class_scores, evaluate};
+pub use feeds::Feeds;
 pub use given::given_inputs;
-pub use images::{Dataset, Layout, Preprocess};
 pub use kind::{InputKind, MOST_COLOURS, image_channels, input_kind};
 pub use natural::natural_images;
 pub use npz::{Array, find_array, npz_bytes, read_arrays};
+pub use preprocess::{Layout, Pixels, Preprocess};
+pub use scale::{mismatch, refuse_other_scale};
 pub use synthetic::{input_shape, synthetic_inputs};

@@ -59,6 +59,7 @@ fn warnings(engines: &Engines, original: &Graph, prepared: &Prepared, solved: &S
     let Solved { student, plan, solution } = solved;
     let mut warnings = Vec::new();
     warnings.extend(prepared.norms.is_empty().then_some(Warning::NoStatistics));
+    warnings.extend(prepared.warnings.iter().cloned());
     warnings.extend(report::warnings(plan, solution, (&prepared.inputs, &prepared.input)));
     warnings.extend(report::float_copies(student, plan));
     warnings.extend(report::conversion(original));

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use super::Config;
 use super::handed_over::HandedOver;
+use super::scale::{check_evaluation, of_pixels};
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::ir::{Graph, Tensor};
 use crate::observe::Observer;
 use crate::plan::{Policy, part_shortcuts, plan, total_macs};
 use crate::recipes::{self, Solved, StageReport, Supply, Teacher, Training};
+use crate::report::Warning;
 use crate::runtime::Engines;
 use crate::sensitivity::Reference;
 use crate::stats::{
@@ -45,6 +47,8 @@ pub(super) struct Prepared {
     /// The batch that the model fixes, where the student's is free.
     pub batch: Option<usize>,
     pub passes: Vec<(&'static str, usize)>,
+    /// What the user should know of the files that were handed over.
+    pub warnings: Vec<Warning>,
 }
 
 /// Returns the model and the files that go with it, once it is clear that checkpoints have a place of their own.
@@ -73,13 +77,15 @@ pub(super) fn prepare(loaded: &Loaded, config: &Config, engines: &Engines) -> Re
     if guess.source == InputSource::Assumed {
         guess = guess_input(&student, &given);
     }
-    let input = config.input.clone().filter(|_| guess.source != InputSource::Bytes).unwrap_or(guess);
+    let warnings = check_evaluation(loaded, config, (&student, &guess))?.into_iter().collect();
+    let given_input = of_pixels(loaded, config, &student)?.or_else(|| config.input.clone());
+    let input = given_input.filter(|_| guess.source != InputSource::Bytes).unwrap_or(guess);
     input.check_channels(&student)?;
     let (batch_norms, given_count) = (norms.len(), given.len());
     norms.retain(|norm| given.iter().all(|g| g.output != norm.output));
     norms.extend(given);
     let inputs = known_inputs(&student, &input);
-    Ok(Prepared { student, norms, batch_norms, given: given_count, input, inputs, batch, passes })
+    Ok(Prepared { student, norms, batch_norms, given: given_count, input, inputs, batch, passes, warnings })
 }
 
 impl Prepared {

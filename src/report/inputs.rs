@@ -12,6 +12,7 @@ pub(super) fn input(input: &InputStatistics) -> String {
         InputScale::Unit | InputScale::SignedUnit => "scaled pixels",
         InputScale::Raw => "raw pixels",
         InputScale::Custom => "an interval",
+        InputScale::Preprocessed => "preprocessed pixels",
     };
     format!("{:.3} to {:.3} ({scale}, {})", input.lo, input.hi, source(input.source))
 }

@@ -37,6 +37,11 @@ pub enum Warning {
         /// The flags that make it sure.
         cures: String,
     },
+    /// Labelled images are perhaps on another scale than the network is fed.
+    OtherScale {
+        /// How, and what to do.
+        message: String,
+    },
     /// The model computed in other floating-point types.
     FloatsConverted {
         /// Those types.
@@ -201,6 +206,7 @@ impl std::fmt::Display for Warning {
                 }
                 write!(f, "; give {cures}")
             }
+            Self::OtherScale { message } => f.write_str(message),
             Self::FloatsConverted { from, stored, float32 } => write!(
                 f,
                 "the model was converted from {} to float32, which grids need: {stored} bytes of constants became \

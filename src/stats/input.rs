@@ -52,6 +52,8 @@ pub enum InputScale {
     Raw,
     /// An interval that the user gave.
     Custom,
+    /// Pixels, made inputs as the user said.
+    Preprocessed,
 }
 
 /// Mean, deviation and interval of the network's input, per channel or one for all.
@@ -79,7 +81,7 @@ impl InputStatistics {
 
     fn of_scale(scale: InputScale, source: InputSource) -> Self {
         let (lo, hi, mean, std) = match scale {
-            InputScale::Normalised | InputScale::Custom => (-2.5, 3.0, 0.0, 1.0),
+            InputScale::Normalised | InputScale::Custom | InputScale::Preprocessed => (-2.5, 3.0, 0.0, 1.0),
             InputScale::Unit => (0.0, 1.0, PIXEL.0, PIXEL.1),
             InputScale::SignedUnit => (-1.0, 1.0, 2.0 * PIXEL.0 - 1.0, 2.0 * PIXEL.1),
             InputScale::Raw => (0.0, 255.0, 255.0 * PIXEL.0, 255.0 * PIXEL.1),
@@ -103,7 +105,7 @@ impl InputStatistics {
             std: (0..n).map(|i| PIXEL.1 * 255.0 * scale / at(std, i, 1.0)).collect(),
             lo: (0..n).map(|i| map(0.0, i)).fold(f64::INFINITY, f64::min),
             hi: (0..n).map(|i| map(1.0, i)).fold(f64::NEG_INFINITY, f64::max),
-            scale: InputScale::Custom,
+            scale: InputScale::Preprocessed,
             source: InputSource::Given,
         }
     }

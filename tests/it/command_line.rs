@@ -235,7 +235,6 @@ fn warnings_are_those_that_apply() {
     let cases = [
         ("few bits, not trained", "--bits 4 --dry-run", "few_bits", true),
         ("few bits, to be trained", "--bits 4 --dry-run --recipe lsq", "few_bits", false),
-        ("few bits, trained", "--bits 4 --samples 4 --recipe lsq --steps 2 --batch 8 -o t.onnx", "few_bits", false),
         ("one engine, nothing checked", "--dry-run --engine tract", "single_runtime", false),
         ("a runtime that is not run, nothing checked", "--dry-run --target tensorrt", "runtime_not_run", false),
         ("a runtime that is not run", "--samples 4 --target tensorrt -o u.onnx", "runtime_not_run", true),

@@ -1,7 +1,5 @@
 //! `--format json` where a command fails: a document on stdout, words on stderr.
 
-use std::path::Path;
-
 use crate::support::nets::sound;
 use crate::support::program::run;
 
@@ -38,7 +36,8 @@ fn errors_are_json_too_where_results_would_be() {
 
 #[test]
 fn a_library_that_is_not_there_is_told_of_by_doctor_and_is_an_error() {
-    let ran = run(Path::new("."), "doctor --ort-lib nowhere.so");
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run(folder.path(), "doctor --ort-lib nowhere.so");
     assert_eq!(ran.code, Some(5), "{}{}", ran.stdout, ran.stderr);
     let says = ["error: ", "nowhere.so", "no such file", "libonnxruntime"];
     assert!(says.iter().all(|text| ran.stderr.contains(text)), "{}", ran.stderr);

@@ -14,6 +14,7 @@ mod floats;
 mod fusion;
 mod gradients;
 mod guesses;
+mod handed_over;
 mod heads;
 mod inlining;
 mod kernels;

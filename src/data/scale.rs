@@ -1,0 +1,103 @@
+//! Whether images are on the scale that a network is fed.
+
+use super::{Feeds, Preprocess};
+use crate::error::{Error, Result};
+use crate::ir::Tensor;
+use crate::stats::{InputSource, InputStatistics};
+
+/// The part of all values that may lie far outside of the interval that the network is fed.
+const OUTSIDE: f64 = 0.01;
+/// How many times as large as that of what the network is fed the deviation of values may be, or as small.
+const CONTRAST: f64 = 3.0;
+/// The part of the interval that the network is fed which lies below 0 where images have values there.
+const BELOW: f64 = 0.1;
+
+/// Returns how the images among `inputs`, of the file `place`, differ in scale from what the network is fed, and what to do;
+/// nothing where they do not. Where what it is fed is only assumed, they may lie beside the interval by its whole length,
+/// else by a tenth of it.
+///
+/// # Errors
+/// For values that are no finite numbers.
+pub fn mismatch(place: &str, inputs: &[Tensor], fed: &InputStatistics) -> Result<Option<String>> {
+    for tensor in inputs.iter().filter(|tensor| is_image(tensor)) {
+        let values = tensor.to_f32()?;
+        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+            return Err(Error::malformed(place, format!("holds the value {value}; expected finite inputs")));
+        }
+        if let Some(found) = of_images(&values, fed) {
+            return Ok(Some(format!("{place}: {found}")));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns what to say where images are perhaps on another scale than a network is fed that is judged by them; nothing where
+/// they are on the same, or nothing is known and the user says by `preprocess` how pixels become inputs. What is known is
+/// `fed`, and whether `is_sure`.
+///
+/// # Errors
+/// [`Error::Usage`] for another scale than one that is known surely; as [`mismatch`].
+pub fn refuse_other_scale(
+    feeds: &Feeds,
+    (fed, is_sure): (&InputStatistics, bool),
+    preprocess: &Preprocess,
+) -> Result<Option<String>> {
+    let (inputs, is_assumed) = (feeds.judged()?, fed.source == InputSource::Assumed);
+    if is_assumed && preprocess.is_given() {
+        return Ok(None);
+    }
+    match mismatch(feeds.place(), &inputs, fed)? {
+        Some(message) if is_sure && !is_assumed => Err(Error::Usage(message)),
+        None if is_assumed && feeds.pixels()?.is_some() => Ok(Some(format!(
+            "{}: nothing in the model tells how pixels become its inputs, and nothing was said: they are fed as they are, bytes \
+             over 255; give --mean and --std, or --scale, where that is not what it was trained on",
+            feeds.place()
+        ))),
+        None if !is_assumed => one_sided(feeds.place(), &inputs, fed),
+        found => Ok(found),
+    }
+}
+
+/// Returns what to say of images without a value below 0 where a good part of what the network is fed is.
+fn one_sided(place: &str, inputs: &[Tensor], fed: &InputStatistics) -> Result<Option<String>> {
+    let (lo, hi) = (fed.lo, fed.hi);
+    for tensor in inputs.iter().filter(|tensor| is_image(tensor)) {
+        if lo < -BELOW * (hi - lo) && tensor.to_f32()?.iter().all(|&value| value >= 0.0) {
+            return Ok(Some(format!(
+                "{place}: holds no input below 0, the model is fed {lo:.3} to {hi:.3}; give --mean and --std that pixels become \
+                 inputs by"
+            )));
+        }
+    }
+    Ok(None)
+}
+
+fn is_image(tensor: &Tensor) -> bool {
+    tensor.dtype().is_float() && tensor.shape().len() == 4
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn of_images(values: &[f32], fed: &InputStatistics) -> Option<String> {
+    let (lo, hi, is_assumed) = (fed.lo, fed.hi, fed.source == InputSource::Assumed);
+    let margin = if is_assumed { hi - lo } else { 0.1 * (hi - lo) };
+    let beyond = values.iter().filter(|&&v| !(lo - margin..=hi + margin).contains(&f64::from(v))).count();
+    let deviation = deviation(values);
+    let is_alike = is_assumed || (1.0 / CONTRAST..=CONTRAST).contains(&(deviation / fed.contrast()));
+    if values.is_empty() || (beyond as f64 <= OUTSIDE * values.len() as f64 && is_alike) {
+        return None;
+    }
+    let [least, most] = [f32::min, f32::max].map(|end| values.iter().copied().reduce(end).unwrap_or(0.0));
+    let fed = if is_assumed { "is assumed to be fed" } else { "is fed" };
+    Some(format!(
+        "holds inputs from {least:.3} to {most:.3} with a deviation of {deviation:.3}, the model {fed} {lo:.3} to {hi:.3}; give \
+         --mean, --std and --scale that pixels become inputs by, or --input-range"
+    ))
+}
+
+/// Returns the standard deviation of all values.
+#[allow(clippy::cast_precision_loss)]
+fn deviation(values: &[f32]) -> f64 {
+    let mean_of = |of: &dyn Fn(f64) -> f64| values.iter().map(|&v| of(f64::from(v))).sum::<f64>() / values.len() as f64;
+    let mean = mean_of(&|v| v);
+    mean_of(&|v| (v - mean) * (v - mean)).sqrt()
+}
