@@ -34,6 +34,7 @@ pub mod shape;
 pub mod stats;
 pub mod synthesis;
 pub mod train;
+pub mod verdict;
 pub mod verify;
 
 pub use error::{Error, Result};

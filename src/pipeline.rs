@@ -13,17 +13,17 @@ pub use check::checkers;
 pub use config::{Config, Ranges, Thresholds};
 pub use inputs::make_inputs;
 
-use check::{check, compare, published_name, reference};
+use check::{check, compare, judge, published_name, reference};
 use clock::Clock;
 use describe::describe;
-use student::{float_answers, handed_over, load, prepare, samples, solve, synthesis, train};
+use student::{float_answers, handed_over, keep_nearer, load, prepare, samples, solve, synthesis, train};
 
 use crate::emit::emit;
 use crate::error::Result;
 use crate::observe::Observer;
 use crate::onnx::{self, Draft};
 use crate::passes;
-use crate::plan::Policy;
+use crate::plan::{Policy, total_macs};
 use crate::report::{self, Data, Ranking, Report, SCHEMA_VERSION, Warning};
 use crate::runtime::{Engines, machine::lacks_vnni};
 use crate::sensitivity::{AutoBits, Labelled, choose_bits, rank};
@@ -71,13 +71,16 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     clock.stage(config.recipe.name)?;
     let mut solved = solve((&prepared, images), &policy, config, engines)?;
 
-    let mut training = Vec::new();
+    let (mut training, mut against_start) = (Vec::new(), None);
     if !config.stages.is_empty() && untrained.is_none() {
         clock.stage("train")?;
         let mut trained = solved.clone();
         let found = train(&mut trained, (&prepared, images, of_use), config, engines, clock.observer());
         if let Some(stages) = config.unless_untrainable(found, &mut untrained)? {
             (solved, training) = (trained, stages);
+            if of_use.is_some() && config.output.is_some() {
+                against_start = Some(keep_nearer(&mut solved, (&prepared, images, of_use), &policy, config, engines)?);
+            }
         }
     }
 
@@ -90,7 +93,7 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     clock.stage("emit")?;
     let mut quantized = emit(&solved.student, &solved.plan, &solved.solution)?;
     prepared.batch.map(|batch| passes::fix_batch(&mut quantized, batch)).transpose()?;
-    let samples = samples(&solved.student, config);
+    let (samples, macs) = (samples(&solved.student, config), total_macs(&solved.student));
     let mut report = describe(config, engines, (&loaded.original, prepared), (solved, &quantized))?;
     report.auto_bits = auto_bits.map(|chosen| AutoBits { stored: report::stored_bits(&report.layers), ..chosen });
     report.sensitivity = sensitivity;
@@ -98,7 +101,8 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     report.warnings.extend(made.as_ref().and_then(|made| report::images_warning(&made.report)));
     report.warnings.extend(report::few_bits(&report.plan, !config.stages.is_empty() && untrained.is_none()));
     report.warnings.extend(untrained.map(|reason| Warning::NotTrained { reason }));
-    report.training = training;
+    report.warnings.extend(against_start.as_ref().filter(|found| !found.is_kept).map(|_| Warning::StartKept));
+    (report.training, report.against_start) = (training, against_start);
     report.data = config.data.as_ref().zip(handed.as_ref()).map(|((path, _), handed)| Data::of(path, handed.counts));
     report.synthesis = made.map(|made| made.report);
 
@@ -126,6 +130,12 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
 
     if config.output.is_none() {
         report.warnings.retain(|warning| !warning.is_of_results());
+    }
+
+    if report.verification.is_some() {
+        clock.stage("judge")?;
+        let held_out = handed.as_ref().map(|handed| handed.held_out.as_slice());
+        report.judgement = Some(judge((&reference, &quantized), (&report, held_out, macs), config, engines)?);
     }
 
     clock.stage("write")?;

@@ -10,6 +10,7 @@ use clap::Args;
 use crate::error::Result;
 use crate::pipeline::Thresholds;
 use crate::runtime::{Device, EngineChoice, EngineRequest, Engines, Places, engines};
+use crate::verdict::{Judgement, Verdict};
 
 /// Which engine runs models, and where.
 #[derive(Args, Debug)]
@@ -97,12 +98,25 @@ pub(super) struct ThresholdArguments {
     /// Exit with 4 when the target computes less than this share of the multiply-accumulates in integers
     #[arg(long, value_name = "SHARE", value_parser = share)]
     min_coverage: Option<f64>,
+    /// The lowest verdict that exits with 0; below it the file is written and the exit code is 4
+    #[arg(long, value_name = "VERDICT", default_value = "doubtful")]
+    accept: Verdict,
 }
 
 impl ThresholdArguments {
+    /// Says on stderr where a verdict is not accepted, and returns whether that is so.
+    pub(super) fn refuses(&self, judgement: &Judgement) -> bool {
+        let refuses = judgement.verdict < self.accept;
+        if refuses {
+            let word = judgement.verdict.word();
+            super::say(&format!("missed: the verdict is {word}: {}; --accept {word} takes it", judgement.reason));
+        }
+        refuses
+    }
+
     /// Returns what was asked for.
     pub(super) fn thresholds(&self) -> Thresholds {
-        let &Self { min_agreement, min_sqnr, min_coverage } = self;
+        let &Self { min_agreement, min_sqnr, min_coverage, .. } = self;
         Thresholds { min_agreement, min_sqnr, min_coverage }
     }
 }

@@ -35,7 +35,7 @@ pub(super) struct PlanArguments {
     #[arg(long)]
     shared_shortcuts: bool,
     /// How much work to spend: fast needs no training, balanced takes minutes, max a multiple of that [default: balanced
-    /// for quantize, without training where the model cannot be trained; fast for sensitivity]
+    /// for quantize below 8 bits, without training where the model cannot be trained; fast at 8 bits and for sensitivity]
     #[arg(long, value_name = "EFFORT", conflicts_with = "recipe")]
     effort: Option<Effort>,
     /// Recipe by name [default: the best that --effort allows]
@@ -100,6 +100,16 @@ impl PlanArguments {
             (None, Effort::Balanced) => recipes::find("cascade"),
             (None, Effort::Max) => recipes::find("cascade-max"),
         }
+    }
+
+    /// Returns the effort that bits are worth where the user names none, and says nothing of training: at 8 bits there is
+    /// hardly anything to win back.
+    pub(super) fn worthwhile(&self, is_trained: bool) -> Effort {
+        let (weight_bits, activation_bits) = self.bits();
+        let asks =
+            |bits: &LayerBits| bits.weight.is_some_and(|bits| bits < 8) || bits.input.is_some_and(|bits| bits < 8);
+        let is_low = weight_bits < 8 || activation_bits < 8 || self.layer_bits.iter().any(|(_, bits)| asks(bits));
+        if is_low || is_trained || !self.stages.is_empty() { Effort::Balanced } else { Effort::Fast }
     }
 
     /// Returns whether nobody named a recipe or an effort.

@@ -7,7 +7,6 @@ use clap::Args;
 use super::arguments::{EngineArguments, ThresholdArguments, limit, whole};
 use super::destination::{destinations, weights_beside};
 use super::model::ModelArguments;
-use super::plan::Effort;
 use super::progress::Reporter;
 use super::training::TrainingArguments;
 use super::{Format, missed, print, say};
@@ -73,7 +72,8 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let (output, report_path) = outputs(arguments)?;
-    let config = arguments.model.config(Effort::Balanced)?;
+    let is_trained = arguments.auto_bits.is_some() || arguments.training.is_given() || arguments.images.is_some();
+    let config = arguments.model.config(arguments.model.plan.worthwhile(is_trained))?;
     let config = Config {
         training: match arguments.ranges {
             Ranges::Analytic => arguments.training.settings(config.recipe)?,
@@ -101,7 +101,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         Format::Table => print(&render(&report))?,
         Format::Json => print(&json)?,
     }
-    Ok(verdict(&report, arguments.max_drop))
+    Ok(exit_code(&report, arguments))
 }
 
 /// Returns where the model and the report go, both of which can be written.
@@ -140,7 +140,7 @@ fn candidates(arguments: &Arguments) -> Vec<u32> {
 }
 
 /// Says on stderr which check or threshold was missed, and returns the exit code.
-fn verdict(report: &Report, max_drop: Option<f64>) -> u8 {
+fn exit_code(report: &Report, arguments: &Arguments) -> u8 {
     let mut failed = false;
     if let Some(verification) = &report.verification {
         failed |= missed(verification.checks.iter().chain(&verification.gates));
@@ -149,7 +149,7 @@ fn verdict(report: &Report, max_drop: Option<f64>) -> u8 {
             failed = true;
         }
     }
-    if let (Some(limit), Some(comparison)) = (max_drop, &report.evaluation) {
+    if let (Some(limit), Some(comparison)) = (arguments.max_drop, &report.evaluation) {
         let [float, quantized, _] = comparison.percentages();
         let drop = float - quantized;
         if drop > limit {
@@ -157,6 +157,9 @@ fn verdict(report: &Report, max_drop: Option<f64>) -> u8 {
             failed = true;
         }
     }
+    // A file that was not written needs no verdict to fail.
+    let judged = report.judgement.iter().filter(|_| report.output.is_some());
+    failed |= judged.fold(false, |refused, judgement| arguments.thresholds.refuses(judgement) || refused);
     if failed { 4 } else { 0 }
 }
 

@@ -36,6 +36,14 @@ pub(super) struct TrainingArguments {
 }
 
 impl TrainingArguments {
+    /// Returns whether the user says anything of training.
+    pub(super) fn is_given(&self) -> bool {
+        let Self { steps, batch, learning_rate, save_graphs, run_folder, max_minutes, resume } = self;
+        let folders = [save_graphs, run_folder, resume];
+        let numbers = steps.is_some() || batch.is_some() || learning_rate.is_some() || max_minutes.is_some();
+        numbers || folders.into_iter().any(Option::is_some)
+    }
+
     /// Returns what these flags say; the time begins now.
     ///
     /// # Errors

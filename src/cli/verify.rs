@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 
 use super::arguments::{EngineArguments, SampleArguments, ThresholdArguments};
 use super::preprocess::InputArguments;
@@ -16,9 +17,10 @@ use crate::gate::coverage_gate;
 use crate::ir::Graph;
 use crate::pipeline::checkers;
 use crate::plan::{Target, total_macs};
-use crate::report::render_verification;
+use crate::report::{render_judgement, render_verification};
 use crate::shape;
-use crate::stats::{guess_input, read_batch_norms};
+use crate::stats::{KnownInput, guess_input, known_inputs, read_batch_norms};
+use crate::verdict::{self, Judgement, Situation};
 use crate::verify::{Verification, VerifyOptions, limits::default_samples, verify};
 
 #[derive(Args)]
@@ -54,18 +56,16 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let described = arguments.shapes.described(&original)?;
     let feeds = arguments.data.as_ref().map(|file| feeds(file, &described, &arguments.input)).transpose()?;
     let engines = arguments.engine.start()?;
+    let macs = total_macs(&inferred(&described)?);
     let samples = match (arguments.samples.samples()?, feeds.as_ref()) {
         (Some(samples), _) => samples,
         (None, Some(feeds)) => feeds.samples().unwrap_or(1),
-        (None, None) => default_samples(total_macs(&inferred(&described)?)),
+        (None, None) => default_samples(macs),
     };
+    let known = arguments.input.input()?.unwrap_or_else(|| guess_input(&original, &read_batch_norms(&original)));
     let inputs = match &feeds {
         Some(feeds) => feeds.all()?,
-        None => {
-            let guess = || guess_input(&original, &read_batch_norms(&original));
-            let input = arguments.input.input()?.unwrap_or_else(guess);
-            input.synthetic(&described, samples, arguments.samples.seed, engines.threads)?
-        }
+        None => known.synthetic(&described, samples, arguments.samples.seed, engines.threads)?,
     };
     let thresholds = arguments.thresholds.thresholds();
     let options = VerifyOptions {
@@ -84,12 +84,40 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     if let Some(limit) = thresholds.min_coverage {
         result.gates.push(coverage_gate(&audit(&quantized, arguments.target)?, limit));
     }
-    match arguments.format {
-        Format::Json => print_document(&result)?,
-        Format::Table => print(&render_verification(&result))?,
+    let known_inputs = known_inputs(&described, &known);
+    let judged = verdict::after_checks(&result.checks, || {
+        let (random, is_guess) = ((arguments.samples.seed, engines.threads), known_inputs.iter().any(|i| i.is_guess));
+        let judged_on = match arguments.data {
+            Some(_) => verdict::Inputs::of_data(inputs),
+            None => verdict::Inputs::synthetic((&described, macs), (&known, is_guess), random)?,
+        };
+        verdict::judge(&original, &quantized, engines.main(), &judged_on)
+    })?;
+    let judgement = Judgement { next: advice(arguments, &judged, &known_inputs, result.lowest_bits), ..judged };
+    show(&result, &judgement, arguments.format)?;
+    let missed = missed(result.checks.iter().chain(&result.gates)) || !result.passed();
+    Ok(if missed || arguments.thresholds.refuses(&judgement) { 4 } else { 0 })
+}
+
+/// The checks and what is to be thought of the quantized model.
+#[derive(Serialize)]
+struct Judged<'a> {
+    #[serde(flatten)]
+    verification: &'a Verification,
+    #[serde(flatten)]
+    judgement: &'a Judgement,
+}
+
+fn show(verification: &Verification, judgement: &Judgement, format: Format) -> anyhow::Result<()> {
+    match format {
+        Format::Json => print_document(&Judged { verification, judgement }),
+        Format::Table => print(&format!("{}\n\n{}", render_verification(verification), render_judgement(judgement))),
     }
-    let missed = missed(result.checks.iter().chain(&result.gates));
-    Ok(if missed || !result.passed() { 4 } else { 0 })
+}
+
+fn advice(arguments: &Arguments, judgement: &Judgement, inputs: &[KnownInput], bits: u32) -> String {
+    let [model, output] = [&arguments.original, &arguments.quantized].map(|path| path.display().to_string());
+    Situation::new((&model, &output), bits, true, inputs).advice(judgement)
 }
 
 /// Returns what the model is fed of the file at `path`, once its scale is clear.

@@ -15,7 +15,7 @@ const LABEL_NAMES: &[&str] = &["labels", "label", "y", "y_test", "targets"];
 #[derive(Clone, Debug)]
 pub struct Dataset {
     arrays: Vec<Array>,
-    labels: Option<Vec<usize>>,
+    pub(crate) labels: Option<Vec<usize>>,
     place: String,
 }
 

@@ -1,6 +1,7 @@
 //! Inputs for evaluation and verification: arrays from files, images to batches, synthetic inputs, top-1 counting; and
 //! what the user hands over. Images that are made against BN statistics are another matter.
 
+mod centered;
 mod dataset;
 mod eval;
 mod feeds;
@@ -15,6 +16,7 @@ mod scale;
 mod smooth;
 mod synthetic;
 
+pub use centered::CenteredNoise;
 pub use dataset::Dataset;
 pub(crate) use eval::argmax;
 pub use eval::{Evaluation, class_scores, evaluate};

@@ -12,6 +12,7 @@ use crate::onnx::Saved;
 use crate::passes;
 use crate::report::{self, Comparison, Report, Warning};
 use crate::runtime::{Engine, Engines, SessionOptions};
+use crate::verdict::{self, Judgement, Situation};
 use crate::verify::{self, Verification, VerifyOptions, verify};
 
 /// Images in one run of the evaluation.
@@ -69,6 +70,34 @@ pub(super) fn check(
     Ok(found)
 }
 
+/// Returns what is to be thought of the quantized model: by labels where there are any, else by what it makes of the
+/// `held_out` part of inputs that were handed over, else of synthetic ones.
+pub(super) fn judge(
+    (original, quantized): (&Graph, &Graph),
+    (report, held_out, macs): (&Report, Option<&[Tensor]>, u64),
+    config: &Config,
+    engines: &Engines,
+) -> Result<Judgement> {
+    let checks = report.verification.as_ref().map_or(&[][..], |found| &found.checks);
+    let is_guess = report.inputs.iter().any(|input| input.is_guess);
+    let judged = verdict::after_checks(checks, || {
+        let random = (config.seed, engines.threads);
+        let inputs = match (&report.evaluation, held_out) {
+            (Some(comparison), _) => return Ok(verdict::grade(&comparison.labels())),
+            (None, Some(tensors)) => verdict::Inputs::of_data(tensors.to_vec()),
+            (None, None) => verdict::Inputs::synthetic((quantized, macs), (&report.input, is_guess), random)?,
+        };
+        verdict::judge(original, quantized, engines.main(), &inputs)
+    })?;
+    let policy = &config.policy;
+    let path = |path: Option<&Path>| path.map_or(String::new(), |path| path.display().to_string());
+    let files = (path(Some(&config.model)), path(config.output.as_deref()));
+    let bits = policy.weight_bits.min(policy.activation_bits);
+    let is_trained = !report.training.is_empty();
+    let situation = Situation::new((&files.0, &files.1), bits, is_trained, &report.inputs);
+    Ok(Judgement { next: situation.advice(&judged), ..judged })
+}
+
 /// Returns where a file that was checked goes: nowhere where it failed and is not to be kept.
 pub(super) fn published_name(output: &Path, found: &Verification, keep_failed: bool) -> Option<PathBuf> {
     let failed_name = || {
@@ -89,12 +118,21 @@ pub(super) fn compare(
     let engine = engines.main();
     let float = evaluate(engine, original, images, preprocess, BATCH)?;
     let low = evaluate(engine, quantized, images, preprocess, BATCH)?;
-    let agreeing = float.predictions.iter().zip(&low.predictions).filter(|(a, b)| a == b).count();
+    let labels = images.labels.iter().flatten();
+    let mut found = [0; 3];
+    for ((a, b), label) in float.predictions.iter().zip(&low.predictions).zip(labels) {
+        let [lost, gained] = [a == label && b != label, b == label && a != label];
+        let counts = [lost, gained, a == b];
+        found.iter_mut().zip(counts).for_each(|(count, is_one)| *count += usize::from(is_one));
+    }
+    let [lost, gained, agreeing] = found;
     Ok(Some(Comparison {
         data: data.clone(),
         images: float.n,
         float_correct: float.correct,
         quantized_correct: low.correct,
+        lost,
+        gained,
         agreeing,
     }))
 }

@@ -48,9 +48,11 @@ pub(super) fn describe(
         data: None,
         synthesis: None,
         training: Vec::new(),
+        against_start: None,
         sensitivity: None,
         verification: None,
         evaluation: None,
+        judgement: None,
         seconds: Vec::new(),
     })
 }

@@ -8,9 +8,9 @@ use super::scale::{check_evaluation, of_pixels};
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::ir::{Graph, Tensor};
-use crate::observe::Observer;
+use crate::observe::{Observer, Silent};
 use crate::plan::{Policy, part_shortcuts, plan, total_macs};
-use crate::recipes::{self, Solved, StageReport, Supply, Teacher, Training};
+use crate::recipes::{self, HeldOut, Solved, StageReport, Supply, Teacher, Training};
 use crate::report::Warning;
 use crate::runtime::Engines;
 use crate::sensitivity::Reference;
@@ -159,13 +159,39 @@ pub(super) fn train(
     engines: &Engines,
     observer: &mut dyn Observer,
 ) -> Result<Vec<StageReport>> {
+    let mut training = training((prepared, images, made), config, engines, observer);
+    recipes::train((&config.stages, &config.recipe.effort), solved, &mut training)
+}
+
+/// Puts what the recipe finds without images in the place of what was `trained` on some, where training did not come nearer
+/// to the float network than that; returns how both compare.
+pub(super) fn keep_nearer(
+    trained: &mut Solved,
+    (prepared, images, made): (&Prepared, Option<&[Tensor]>, Option<&Made>),
+    policy: &Policy,
+    config: &Config,
+    engines: &Engines,
+) -> Result<HeldOut> {
+    let start = solve((prepared, None), policy, config, engines)?;
+    let mut silent = Silent;
+    let found = recipes::against(&start, trained, &training((prepared, images, made), config, engines, &mut silent))?;
+    if !found.is_kept {
+        *trained = start;
+    }
+    Ok(found)
+}
+
+fn training<'a>(
+    (prepared, images, made): (&'a Prepared, Option<&'a [Tensor]>, Option<&Made>),
+    config: &'a Config,
+    engines: &'a Engines,
+    observer: &'a mut dyn Observer,
+) -> Training<'a> {
     let (float, teacher) = (&prepared.student, teacher((prepared, images), config, engines));
     let planned = || made.filter(|made| made.inputs.is_empty()).map(|made| Supply::Planned(made.report.options.images));
     let images = images.map(|images| Supply::Ready(images.to_vec())).or_else(planned);
     let rival = made.and_then(|made| made.rival.clone());
-    let mut training =
-        Training::new((float, teacher), (images, rival), run_of(config, &config.training, engines), observer);
-    recipes::train((&config.stages, &config.recipe.effort), solved, &mut training)
+    Training::new((float, teacher), (images, rival), run_of(config, &config.training, engines), observer)
 }
 
 fn teacher<'a>(

@@ -22,7 +22,7 @@ use crate::quant::{Grid, QuantizedTensor};
 use crate::runtime::Engine;
 use crate::stats::{BatchNorm, InputStatistics};
 
-pub use stages::{HeldOut, STAGES, Stage, StageReport, find_stages, train};
+pub use stages::{HeldOut, OtherKind, STAGES, Stage, StageReport, against, find_stages, train};
 pub use training::{DescentReport, Supply, Training};
 
 /// What every recipe may draw on; none of it is data of the user's.

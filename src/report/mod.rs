@@ -28,16 +28,17 @@ pub use summary::{
 };
 pub use synthesis::{SynthesisDocument, loss_curves, render_synthesis};
 pub use text::render;
-pub use verification::render_verification;
+pub use verification::{render_judgement, render_verification};
 pub use warning::Warning;
 
 use crate::audit::Audit;
 use crate::layers::Step;
 use crate::plan::{ContainerChoice, Plan};
-use crate::recipes::{RangeSource, StageReport};
+use crate::recipes::{HeldOut, RangeSource, StageReport};
 use crate::sensitivity::{AutoBits, Sensitivity};
 use crate::stats::{InputStatistics, KnownInput};
 use crate::synthesis::SynthesisReport;
+use crate::verdict::{Judgement, Labels};
 use crate::verify::Verification;
 
 /// The version of the JSON's form; raised when a field changes its meaning or goes away.
@@ -115,6 +116,8 @@ pub struct Report {
     pub synthesis: Option<SynthesisReport>,
     /// What was trained, stage by stage.
     pub training: Vec<StageReport>,
+    /// What was trained on synthetic images, against what the recipe finds without them.
+    pub against_start: Option<HeldOut>,
     /// How bits were chosen, where that was asked for.
     pub auto_bits: Option<AutoBits>,
     /// What quantizing each layer costs, where that was asked for.
@@ -125,6 +128,9 @@ pub struct Report {
     pub verification: Option<Verification>,
     /// Accuracy on the user's labelled images, where given.
     pub evaluation: Option<Comparison>,
+    /// What is to be thought of the quantized model; none in a dry run.
+    #[serde(flatten)]
+    pub judgement: Option<Judgement>,
     /// What the user should know.
     pub warnings: Vec<Warning>,
     /// Stage and seconds.
@@ -192,11 +198,20 @@ pub struct Comparison {
     pub float_correct: usize,
     /// How many the quantized model gets right.
     pub quantized_correct: usize,
+    /// How many the float model alone gets right.
+    pub lost: usize,
+    /// How many the quantized model alone gets right.
+    pub gained: usize,
     /// On how many both say the same class.
     pub agreeing: usize,
 }
 
 impl Comparison {
+    /// Returns what a verdict goes by.
+    pub fn labels(&self) -> Labels {
+        Labels { images: self.images, lost: self.lost, gained: self.gained }
+    }
+
     /// Returns top-1 of the float model, of the quantized one, and their agreement, in percent.
     #[allow(clippy::cast_precision_loss)]
     pub fn percentages(&self) -> [f64; 3] {

@@ -9,10 +9,10 @@ use super::inputs::inputs;
 use super::layout::{dash, grouped, millions, paragraph, some_of, table};
 use super::ranking::summary_of;
 use super::synthesis::asked;
-use super::{LayerCost, Report, render_auto_bits, render_verification};
+use super::{LayerCost, Report, render_auto_bits, render_judgement, render_verification};
 use crate::layers::Step;
 use crate::plan::{ContainerChoice, Float};
-use crate::recipes::{HeldOut, RangeSource, StageReport};
+use crate::recipes::{HeldOut, OtherKind, RangeSource, StageReport};
 use crate::synthesis::SynthesisReport;
 
 /// Rows of the table of layers.
@@ -40,6 +40,8 @@ pub fn render(report: &Report) -> String {
     parts.extend(report.verification.as_ref().map(render_verification));
     parts.extend(accuracy(report));
     parts.push(warnings(false).join("\n"));
+    parts.extend(report.judgement.as_ref().map(render_judgement));
+    parts.retain(|part| !part.is_empty());
     parts.join("\n\n").trim_end().to_owned() + "\n"
 }
 
@@ -90,6 +92,8 @@ fn facts(report: &Report) -> String {
     }));
     lines.extend(report.synthesis.as_ref().map(|images| paragraph("images", &images_of(images))));
     lines.extend(report.training.iter().map(|stage| paragraph(stage.stage, &stage_of(stage))));
+    let against = |found| paragraph("end", &format!("against ranges and rounding without images: {}", judged(found)));
+    lines.extend(report.against_start.as_ref().map(against));
     lines.extend(container(&report.container));
     lines.extend(steps(&report.steps));
     lines.extend(float(&report.plan.float));
@@ -125,16 +129,23 @@ fn stage_of(stage: &StageReport) -> String {
         "{steps} steps of {batch} out of {samples} inputs{leaves}{blocks}, learning rate {rate}, about {bytes} MB a step"
     );
     let Some(held_out) = held_out else { return format!("{text}; not run") };
-    let cut = cut(stage.steps());
-    let HeldOut { images, distance, agreement, is_kept } = held_out;
+    format!("{text}{}; {}", cut(stage.steps()), judged(held_out))
+}
+
+/// What inputs that were held out say of training.
+fn judged(held_out: &HeldOut) -> String {
+    let HeldOut { images, distance, agreement, other_kinds, .. } = held_out;
     let agreed = agreement.map_or(String::new(), |[before, after]| {
         format!(", agreement {:.1} -> {:.1} %", 100.0 * before, 100.0 * after)
     });
-    let kept = if *is_kept { "kept" } else { "not kept: no nearer than what it started from" };
-    format!(
-        "{text}{cut}; on {images} inputs held out: distance {:.4} -> {:.4}{agreed}; {kept}",
-        distance[0], distance[1]
-    )
+    let kind = |other: &OtherKind| format!("{} {:.1} -> {:.1}", other.kind, other.sqnr_db[0], other.sqnr_db[1]);
+    let others: Vec<String> = other_kinds.iter().map(kind).collect();
+    let others = match others.is_empty() {
+        true => String::new(),
+        false => format!("; last features on images of other kinds, dB: {}", others.join(", ")),
+    };
+    let kept = held_out.refused().map_or("kept".to_owned(), |reason| format!("not kept: {reason}"));
+    format!("on {images} inputs held out: distance {:.4} -> {:.4}{agreed}{others}; {kept}", distance[0], distance[1])
 }
 
 #[allow(clippy::cast_precision_loss)]

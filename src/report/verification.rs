@@ -2,6 +2,7 @@
 
 use super::layout::{dash, end_of, paragraph, some_of, table};
 use super::text::with_rest;
+use crate::verdict::Judgement;
 use crate::verify::{Check, OutputAgreement, Saturation, TensorError, Verification};
 
 /// Rows of the ranked tables.
@@ -30,6 +31,12 @@ pub fn render_verification(verification: &Verification) -> String {
     let notes: Vec<String> = verification.notes.iter().map(|note| paragraph("note:", note)).collect();
     parts.push(notes.join("\n"));
     parts.join("\n\n").trim_end().to_owned()
+}
+
+/// Returns a verdict in a line, and what to try next in another.
+pub fn render_judgement(judgement: &Judgement) -> String {
+    let verdict = paragraph("verdict", &format!("{}: {}", judgement.verdict.word(), judgement.reason));
+    format!("{verdict}\n{}", paragraph("next", &judgement.next))
 }
 
 fn checks(checks: &[&Check]) -> String {

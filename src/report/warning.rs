@@ -85,6 +85,8 @@ pub enum Warning {
         /// Why.
         reason: String,
     },
+    /// What was trained on synthetic images was no nearer to the float network than what was found without them.
+    StartKept,
     /// The loss diverged, and steps were taken back.
     TrainingDiverged {
         /// Steps that were done each time.
@@ -245,6 +247,11 @@ impl std::fmt::Display for Warning {
             Self::NotTrained { reason } => {
                 write!(f, "the model was quantized without training, as by --effort fast: {reason}")
             }
+            Self::StartKept => write!(
+                f,
+                "training on synthetic images ended farther from the float network than ranges and rounding without them, \
+                 which were taken instead, as by --effort fast; inputs of your own (--data FILE) train better"
+            ),
             Self::TrainingDiverged { steps } => {
                 let at: Vec<String> = steps.iter().map(ToString::to_string).collect();
                 write!(

@@ -3,11 +3,12 @@
 use super::blocks::inputs_on;
 use super::losses::relative_square;
 use super::{
-    Network, Optimiser, Player, Student, Targets, TrainedVector, TrainingStep, distance, targets, training_step,
+    Network, Optimiser, Player, Student, Target, Targets, TrainedVector, TrainingStep, distance, targets, training_step,
 };
 use crate::error::Result;
 use crate::expr::{Builder, Expr, Lowering, OPSET, inline};
 use crate::ir::{DType, Graph};
+use crate::plan::is_layer;
 use crate::{onnx, shape};
 
 /// What a student is trained to share with its teacher, and how much each counts.
@@ -77,6 +78,27 @@ impl Distillation {
         &self.targets
     }
 
+    /// Returns the names of what the last layers before the targets read, where other layers make it.
+    pub fn last_features(&self) -> Vec<String> {
+        let uses = self.teacher.uses();
+        let before = |target: &Target| {
+            let (mut at, mut last) = (self.teacher.find(&target.tensor)?, None);
+            while let Some(node) = uses.producer(at).map(|place| &self.teacher.nodes[place]) {
+                at = node.input(0)?;
+                match last {
+                    None if is_layer(node) => last = Some(at),
+                    Some(found) if is_layer(node) => return Some(self.teacher.name_of(found).to_owned()),
+                    _ => (),
+                }
+            }
+            None
+        };
+        let mut names: Vec<String> = self.targets.tensors.iter().filter_map(before).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// Returns the student.
     pub fn student(&self) -> &Student {
         &self.student
@@ -97,8 +119,9 @@ impl Distillation {
         builder.finish(&[("loss", self.compared(&builder, batch)?.loss)])
     }
 
-    /// Returns the graph of what both networks answer: inputs as those of [`Distillation::loss_graph`], outputs `loss` and
-    /// for each target of class scores those of the teacher and those of the student, `[N, classes]`.
+    /// Returns the graph of what both networks answer: inputs as those of [`Distillation::loss_graph`], outputs `loss`,
+    /// for each target of class scores those of the teacher and those of the student, `[N, classes]`, and for each of
+    /// [`Distillation::last_features`] that of the teacher and that of the student.
     ///
     /// # Errors
     /// As [`Distillation::step`].
@@ -106,7 +129,7 @@ impl Distillation {
         let builder = Builder::new("answers");
         let compared = self.compared(&builder, batch)?;
         let mut outputs = vec![("loss".to_owned(), compared.loss)];
-        for (number, pair) in compared.scores.into_iter().enumerate() {
+        for (number, pair) in compared.scores.into_iter().chain(compared.last_features).enumerate() {
             let names = ["teacher", "student"].map(|whose| format!("{whose}_{number}"));
             outputs.extend(names.into_iter().zip(pair));
         }
@@ -145,6 +168,8 @@ impl Distillation {
         let scores = self.targets.tensors.iter().filter(|target| target.holds_scores);
         let scores = scores.map(|target| Ok([networks.0.scores(target)?, networks.1.scores(target)?]));
         let scores: Vec<[Expr<'b>; 2]> = scores.collect::<Result<_>>()?;
+        let of_both = |name: &String| Some([networks.0.tensor(name).ok()?, networks.1.tensor(name).ok()?]);
+        let last_features = self.last_features().iter().filter_map(of_both).collect();
         let (mut loss, mut terms) = (answers, vec![("answers", answers)]);
         let squares =
             scores.iter().map(|[teacher, student]| (*student - teacher.stop_gradient()).square().mean(&[], false));
@@ -162,7 +187,7 @@ impl Distillation {
                 terms.push(("features", sum * share));
             }
         }
-        Ok(Compared { loss, terms, scores, vectors })
+        Ok(Compared { loss, terms, scores, last_features, vectors })
     }
 }
 
@@ -175,6 +200,8 @@ pub struct Compared<'a, 'b> {
     pub terms: Vec<(&'static str, Expr<'b>)>,
     /// Class scores `[N, classes]` of the teacher and of the student.
     pub scores: Vec<[Expr<'b>; 2]>,
+    /// What the last layer before each target reads, of the teacher and of the student.
+    pub last_features: Vec<[Expr<'b>; 2]>,
     /// What is trained.
     pub vectors: [(Expr<'b>, &'a TrainedVector); 2],
 }

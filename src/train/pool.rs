@@ -78,7 +78,7 @@ pub(super) fn rows(tensor: &Tensor, picked: &[usize]) -> Result<Tensor> {
 
 /// Returns the planes of an image, their height and width, and the values of one pixel in a plane: as many planes of one
 /// value as there are channels, or one plane of all channels where they come last.
-fn planes(shape: &[usize]) -> Option<[usize; 4]> {
+pub(super) fn planes(shape: &[usize]) -> Option<[usize; 4]> {
     match *shape {
         [_, channels, height, width] if width > MOST_COLOURS => Some([channels, height, width, 1]),
         [_, height, width, channels] if height.min(width) > MOST_COLOURS => Some([1, height, width, channels]),

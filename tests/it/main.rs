@@ -37,4 +37,5 @@ mod targets;
 mod telemetry;
 mod tied;
 mod training;
+mod verdict;
 mod verify;

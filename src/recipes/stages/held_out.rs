@@ -1,15 +1,21 @@
 //! Whether a stage did good, by inputs that it did not see.
+//!
+//! Two things have to hold. On held-out inputs of the kind that is trained on, the answers come nearer to the float network's. And
+//! on images of other kinds (see [`probes`]), what the last layer reads does on average: the last layers learn to make up for
+//! what the layers before them lose on the images at hand, and that carries over to no others.
+
+use std::ops::Range;
 
 use serde::Serialize;
 
 use super::whole::OBJECTIVE;
-use crate::data::argmax;
+use crate::data::{CenteredNoise, argmax};
 use crate::error::Result;
 use crate::ir::Tensor;
 use crate::recipes::Solved;
 use crate::recipes::training::Training;
-use crate::runtime::SessionOptions;
-use crate::train::{Distillation, Pool, Student};
+use crate::runtime::{Session, SessionOptions};
+use crate::train::{Distillation, Pool, Student, probes};
 
 /// How often the held-out inputs are gone through, varied anew each time.
 const ROUNDS: u64 = 4;
@@ -28,18 +34,43 @@ pub struct HeldOut {
     /// The share of inputs to which student and float network give the same class, before and after; none without class
     /// scores.
     pub agreement: Option<[f32; 2]>,
-    /// Whether what the stage made was kept: where the distance became smaller.
+    /// The last features on images of other kinds; none where the network is fed no images.
+    pub other_kinds: Vec<OtherKind>,
+    /// Whether what the stage made was kept.
     pub is_kept: bool,
+}
+
+/// What the last layer reads on images of another kind than those that are trained on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OtherKind {
+    /// The kind.
+    pub kind: &'static str,
+    /// Centered SQNR against the float network in dB, before and after.
+    pub sqnr_db: [f64; 2],
 }
 
 impl HeldOut {
     /// Returns how the student was `before` and is `after` a stage.
     pub(super) fn compare(before: &Measured, after: &Measured) -> Self {
+        let pairs = before.features.iter().zip(&after.features);
+        let other_kinds: Vec<OtherKind> =
+            pairs.map(|(&(kind, before), &(_, after))| OtherKind { kind, sqnr_db: [before, after] }).collect();
+        let gain: f64 = other_kinds.iter().map(|OtherKind { sqnr_db: [before, after], .. }| after - before).sum();
         Self {
             images: before.images,
             distance: [before.distance, after.distance],
             agreement: before.agreement.zip(after.agreement).map(|(before, after)| [before, after]),
-            is_kept: after.distance < before.distance,
+            is_kept: after.distance < before.distance && (other_kinds.is_empty() || gain > 0.0),
+            other_kinds,
+        }
+    }
+
+    /// Returns why what the stage made was not kept; nothing where it was.
+    pub fn refused(&self) -> Option<&'static str> {
+        match (self.is_kept, self.distance[1] < self.distance[0]) {
+            (true, _) => None,
+            (false, true) => Some("farther from the float network on images of other kinds"),
+            (false, false) => Some("no nearer than what it started from"),
         }
     }
 }
@@ -49,6 +80,8 @@ pub(super) struct Measured {
     images: usize,
     distance: f32,
     agreement: Option<f32>,
+    /// Centered SQNR of the last features by kind of image, in dB.
+    features: Vec<(&'static str, f64)>,
 }
 
 impl Measured {
@@ -69,11 +102,13 @@ impl Measured {
         let mut session = training.teacher.engine.load(&distillation.answers(batch)?, &SessionOptions::default())?;
         let pool = Pool::new(inputs, batch, training.teacher.seed, CHANCE)?.varied();
         let rounds = ROUNDS * u64::try_from(samples.div_ceil(batch)).unwrap_or(1);
-        let (mut distance, mut agreed, mut counted) = (0.0, 0, 0);
+        let scores = 2 * distillation.targets().tensors.iter().filter(|target| target.holds_scores).count();
+        let (mut distance, mut agreed, mut counted, mut outputs) = (0.0, 0, 0, 1 + scores);
         for round in 0..rounds {
             let made = session.run(&[start.to_vec(), pool.batch(round)?].concat())?;
+            outputs = made.len();
             distance += made[0].to_f32()?.first().copied().unwrap_or(f32::NAN) / rounds as f32;
-            for pair in made[1..].chunks_exact(2) {
+            for pair in made[1..=scores].chunks_exact(2) {
                 let classes = pair[0].shape().get(1).copied().unwrap_or(1);
                 let [teacher, student] = [pair[0].to_f32()?, pair[1].to_f32()?];
                 let pairs = teacher.chunks(classes).zip(student.chunks(classes));
@@ -82,6 +117,42 @@ impl Measured {
             }
         }
         let agreement = (counted > 0).then(|| agreed as f32 / counted as f32);
-        Ok(Self { images: batch * usize::try_from(rounds).unwrap_or(0), distance, agreement })
+        let images = batch * usize::try_from(rounds).unwrap_or(0);
+        let features = features(session.as_mut(), &start, (1 + scores..outputs, batch), training)?;
+        Ok(Self { images, distance, agreement, features })
     }
+}
+
+/// Returns the centered SQNR of the last features, pairs of which are the outputs of `session` at `places`, on `batch` images
+/// of other kinds at a time; the mean where there are several.
+#[allow(clippy::cast_precision_loss)]
+fn features(
+    session: &mut dyn Session,
+    start: &[Tensor],
+    (places, batch): (Range<usize>, usize),
+    training: &Training,
+) -> Result<Vec<(&'static str, f64)>> {
+    let (teacher, pairs) = (&training.teacher, places.len() / 2);
+    let mut found = Vec::new();
+    for probe in probes(training.float, teacher.input, teacher.seed, teacher.threads)? {
+        let mut noise = vec![CenteredNoise::default(); pairs];
+        for start_of in (0..=Tensor::samples_of(&probe.inputs).saturating_sub(batch)).step_by(batch) {
+            let rows = probe.inputs.iter().map(|tensor| tensor.rows(start_of..start_of + batch));
+            let made = session.run(&[start.to_vec(), rows.collect::<Result<_>>()?].concat())?;
+            for (pair, noise) in made[places.clone()].chunks_exact(2).zip(&mut noise) {
+                let [teacher, student] = [widened(&pair[0])?, widened(&pair[1])?];
+                let width = (teacher.len() / batch).max(1);
+                teacher.chunks(width).zip(student.chunks(width)).for_each(|(a, b)| noise.add(a, b));
+            }
+        }
+        let ratios: Vec<f64> = noise.iter().filter_map(CenteredNoise::sqnr_db).collect();
+        if !ratios.is_empty() {
+            found.push((probe.kind, ratios.iter().sum::<f64>() / ratios.len() as f64));
+        }
+    }
+    Ok(found)
+}
+
+fn widened(tensor: &Tensor) -> Result<Vec<f64>> {
+    Ok(tensor.to_f32()?.into_iter().map(f64::from).collect())
 }

@@ -11,7 +11,7 @@ mod whole;
 
 use serde::Serialize;
 
-pub use held_out::HeldOut;
+pub use held_out::{HeldOut, OtherKind};
 
 use held_out::Measured;
 
@@ -106,6 +106,14 @@ pub fn find_stages(names: &[String]) -> Result<Vec<&'static Stage>> {
 fn blocks_of(float: &Graph, student: &Student) -> Vec<Block> {
     let target = targets(float).tensors.into_iter().next().and_then(|target| student.graph().find(&target.tensor));
     target.map_or(Vec::new(), |target| blocks(student.graph(), target))
+}
+
+/// Returns how what was trained compares with another start, on inputs that training did not see.
+///
+/// # Errors
+/// When the engine fails.
+pub fn against(start: &Solved, trained: &Solved, training: &Training) -> Result<HeldOut> {
+    Ok(HeldOut::compare(&Measured::of(start, training)?, &Measured::of(trained, training)?))
 }
 
 /// Runs `stages` one after the other and keeps what each made where it did good.

@@ -17,7 +17,10 @@ pub fn each_is_judged(stages: &[Value]) {
         let held_out = &stage["held_out"];
         let [before, after] = [0, 1].map(|i| held_out["distance"][i].as_f64().unwrap());
         let is_kept = held_out["is_kept"] == true;
-        assert_eq!(is_kept, after < before, "{held_out}");
+        let kinds = held_out["other_kinds"].as_array().unwrap();
+        let gain = |kind: &Value| kind["sqnr_db"][1].as_f64().unwrap() - kind["sqnr_db"][0].as_f64().unwrap();
+        assert_eq!(kinds.len(), 3, "{held_out}");
+        assert_eq!(is_kept, after < before && kinds.iter().map(gain).sum::<f64>() > 0.0, "{held_out}");
         assert!((0.0..=1.0).contains(&held_out["agreement"][1].as_f64().unwrap()), "{held_out}");
         assert!(last.is_none_or(|last| before == last), "{held_out}");
         last = Some(if is_kept { after } else { before });

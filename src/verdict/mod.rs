@@ -1,0 +1,156 @@
+//! One word on a quantized model: `good`, `doubtful` or `broken`, and the figures that it rests on.
+//!
+//! Labels decide where there are any, then inputs of the user's, then synthetic ones. Thresholds were chosen by measurement:
+//! `benches/README.md` has the table of figures against the real loss of top-1.
+
+mod advice;
+mod grade;
+mod response;
+
+use serde::Serialize;
+
+pub use advice::Situation;
+pub use grade::{Labels, grade};
+pub use response::{Response, responses};
+
+use crate::error::Result;
+use crate::ir::{Graph, Tensor};
+use crate::runtime::Engine;
+use crate::stats::InputStatistics;
+use crate::verify::{Check, split};
+
+/// The contrast of synthetic images that a verdict rests on, against that of what the network is fed: of plain dead leaves,
+/// stronger ones, zoomed ones, blends and noise, these order networks best by what they lose.
+const CONTRAST: f64 = 1.6;
+/// Multiply-accumulates that may be spent on one run of all samples.
+const MACS: u64 = 10_000_000_000;
+/// Samples, as far as [`MACS`] reach.
+const SAMPLES: std::ops::RangeInclusive<usize> = 32..=256;
+/// Values that the samples of an input may hold.
+const VALUES: usize = 1 << 25;
+/// Samples in one run.
+const BATCH: usize = 16;
+
+/// What a quantized model is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It does not do what the float model does.
+    Broken,
+    /// It may have lost some of it, or too little is known to tell.
+    Doubtful,
+    /// It does what the float model does.
+    Good,
+}
+
+impl Verdict {
+    /// Returns the word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Broken => "broken",
+            Self::Doubtful => "doubtful",
+            Self::Good => "good",
+        }
+    }
+}
+
+/// What a verdict rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Labelled inputs.
+    Labels,
+    /// Inputs of the user's without labels.
+    Data,
+    /// Synthetic inputs.
+    Synthetic,
+    /// A check that failed, or nothing that could be run.
+    Checks,
+}
+
+/// A verdict with its figures.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What it rests on.
+    #[serde(rename = "verdict_source")]
+    pub source: Source,
+    /// Inputs that it rests on.
+    #[serde(rename = "verdict_samples")]
+    pub samples: usize,
+    /// The figures, in words.
+    #[serde(rename = "verdict_reason")]
+    pub reason: String,
+    /// The worst drop of top-1, in points, with the ends of its 95 % confidence interval, where labels decide.
+    #[serde(rename = "verdict_drop")]
+    pub drop: Option<[f64; 3]>,
+    /// Every output's figures, where no labels decide.
+    #[serde(rename = "verdict_outputs")]
+    pub outputs: Vec<Response>,
+    /// The command to try next, and why.
+    #[serde(rename = "verdict_next")]
+    pub next: String,
+}
+
+/// Inputs that a verdict rests on.
+pub struct Inputs {
+    /// One tensor for each input of the model, samples first.
+    pub tensors: Vec<Tensor>,
+    /// Where they come from: [`Source::Data`] or [`Source::Synthetic`].
+    pub source: Source,
+    /// Whether what the network is fed is a guess, so that synthetic inputs may be none that it knows.
+    pub is_guess: bool,
+}
+
+impl Inputs {
+    /// Returns inputs of the user's.
+    pub fn of_data(tensors: Vec<Tensor>) -> Self {
+        Self { tensors, source: Source::Data, is_guess: false }
+    }
+
+    /// Returns synthetic inputs of strong contrast for `graph`, which takes `macs` multiply-accumulates a sample.
+    ///
+    /// # Errors
+    /// When an input's shape is not known.
+    pub fn synthetic(
+        (graph, macs): (&Graph, u64),
+        (input, is_guess): (&InputStatistics, bool),
+        (seed, threads): (u64, usize),
+    ) -> Result<Self> {
+        let std = input.std.iter().map(|std| CONTRAST * std).collect();
+        let vivid = InputStatistics { std, ..input.clone() };
+        let largest = graph.fed_inputs().into_iter().map(|id| graph.value(id).sample_len()).max().unwrap_or(1);
+        let affordable = usize::try_from(MACS / macs.max(1)).unwrap_or(usize::MAX);
+        let samples = affordable.clamp(*SAMPLES.start(), *SAMPLES.end()).min((VALUES / largest.max(1)).max(1));
+        Ok(Self { tensors: vivid.synthetic(graph, samples, seed, threads)?, source: Source::Synthetic, is_guess })
+    }
+}
+
+/// Returns what is to be thought of `quantized` by what it makes of `inputs`, against `original` in the default session of
+/// `engine`.
+///
+/// # Errors
+/// When the engine refuses a model or fails to run it.
+pub fn judge(original: &Graph, quantized: &Graph, engine: &dyn Engine, inputs: &Inputs) -> Result<Judgement> {
+    let samples = Tensor::samples_of(&inputs.tensors);
+    let batches = split(quantized, &inputs.tensors, samples, BATCH)?;
+    Ok(grade::by_responses(responses(original, quantized, engine, &batches)?, samples, inputs))
+}
+
+/// Returns `broken` where one of the hard `checks` failed, else what `judge` returns.
+///
+/// # Errors
+/// Those of `judge`.
+pub fn after_checks(checks: &[Check], judge: impl FnOnce() -> Result<Judgement>) -> Result<Judgement> {
+    let Some(failed) = checks.iter().find(|check| !check.passed) else { return judge() };
+    Ok(Judgement {
+        verdict: Verdict::Broken,
+        source: Source::Checks,
+        samples: 0,
+        reason: format!("{} ({}): {}", failed.name, failed.engine, failed.message),
+        drop: None,
+        outputs: Vec::new(),
+        next: String::new(),
+    })
+}
