@@ -158,8 +158,8 @@ fn exit_code(report: &Report, arguments: &Arguments) -> u8 {
         }
     }
     // A file that was not written needs no verdict to fail.
-    let judged = report.judgement.iter().filter(|_| report.output.is_some());
-    failed |= judged.fold(false, |refused, judgement| arguments.thresholds.refuses(judgement) || refused);
+    let judged = report.judgement.as_ref().filter(|_| report.output.is_some());
+    failed |= judged.is_some_and(|judgement| arguments.thresholds.refuses(judgement));
     if failed { 4 } else { 0 }
 }
 
