@@ -1,16 +1,19 @@
 //! Graph passes: one file, one function each; it changes the graph and returns how many changes it made.
 
+mod channel_map;
 mod clip_in_integers;
 mod conv_to_gemm;
 mod convert_floats;
 mod drop_identity;
 mod fix_shapes;
 mod fold;
+mod fold_affine;
 mod fold_batch_norm;
 mod fold_constants;
 mod free_batch;
 mod freeze_initializer_inputs;
 mod fuse_pad;
+mod layer_constants;
 mod lift_constants;
 mod normalise;
 mod refuse_unfit;
@@ -21,6 +24,7 @@ pub use convert_floats::{convert_floats, is_converted};
 pub use drop_identity::drop_identity;
 pub use fix_shapes::fix_shapes;
 pub use fold::fold;
+pub use fold_affine::fold_affine;
 pub use fold_batch_norm::fold_batch_norm;
 pub use fold_constants::fold_constants;
 pub use free_batch::{fix_batch, free_batch};

@@ -1,6 +1,6 @@
 //! The ordered list of passes that clear a graph of what exporters leave behind.
 
-use super::{convert_floats, drop_identity, fold_constants, freeze_initializer_inputs, lift_constants};
+use super::{convert_floats, drop_identity, fold_affine, fold_constants, freeze_initializer_inputs, lift_constants};
 use crate::error::Result;
 use crate::ir::{Graph, check};
 use crate::runtime::Engine;
@@ -23,8 +23,10 @@ pub const NORMALISE: &[(&str, Pass)] = &[
     ("drop_identity", |graph, _| drop_identity(graph)),
     ("fold_constants", fold_constants),
     ("sweep", |graph, _| sweep(graph)),
-    // Last: later stages read shapes, and folding made more of them known.
+    // Folding made more shapes known, which later stages read too.
     ("infer", |graph, _| infer(graph)),
+    // Last: it needs ranks, and constants that were computed from others.
+    ("fold_affine", |graph, _| fold_affine(graph)),
 ];
 
 /// Returns the passes that ran with the number of changes that each made.

@@ -1,5 +1,6 @@
 //! What each graph pass makes of a graph, that the outputs stay, and what it leaves alone.
 
+mod affine;
 mod batch;
 mod batch_norm;
 mod folding;
