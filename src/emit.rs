@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
-use crate::ir::{Attr, Attrs, DType, Graph, Node, Tensor, ValueId};
+use crate::ir::{Attr, Attrs, DType, Graph, Node, NodeNames, Tensor, ValueId};
 use crate::passes::{clip_in_integers, drop_identity};
 use crate::place::{PlacedActivation, layer_of, place};
 use crate::plan::Plan;
@@ -20,7 +20,8 @@ use crate::recipes::Solution;
 /// When the plan or the solution do not belong to the graph.
 pub fn emit(graph: &Graph, plan: &Plan, solution: &Solution) -> Result<Graph> {
     let placed = place(graph, plan)?;
-    let mut emitter = Emitter { graph: placed.graph, plan, solution, written: HashMap::new() };
+    let node_names = NodeNames::of(&placed.graph);
+    let mut emitter = Emitter { graph: placed.graph, plan, solution, written: HashMap::new(), node_names };
     let mut grids = HashMap::new();
     for activation in placed.activations {
         let written = match grids.get(&activation.grid) {
@@ -44,6 +45,7 @@ pub fn emit(graph: &Graph, plan: &Plan, solution: &Solution) -> Result<Graph> {
     if plan.target.choices().clips_in_integers {
         clip_in_integers(&mut graph)?;
     }
+    graph.rename_duplicate_nodes();
     graph.metadata.producer_name = env!("CARGO_PKG_NAME").to_owned();
     graph.metadata.producer_version = env!("CARGO_PKG_VERSION").to_owned();
     crate::ir::check(&graph)?;
@@ -56,6 +58,7 @@ struct Emitter<'a> {
     solution: &'a Solution,
     /// The nodes that take the place of an Identity, by its output.
     written: HashMap<ValueId, Vec<Node>>,
+    node_names: NodeNames,
 }
 
 /// The initializers of an activation's grid.
@@ -103,13 +106,13 @@ impl Emitter<'_> {
     fn node(&mut self, op_type: &str, output: &str, inputs: [ValueId; 3]) -> (ValueId, Node) {
         let id = self.graph.add_value(output);
         let mut node = Node::new(op_type, inputs, [id], Attrs::default());
-        node.name = format!("{}_node", self.graph.name_of(id));
+        node.name = self.node_names.unique(&format!("{}_node", self.graph.name_of(id)));
         (id, node)
     }
 
-    fn dequantize(&self, inputs: impl IntoIterator<Item = ValueId>, y: ValueId, attrs: Attrs) -> Node {
+    fn dequantize(&mut self, inputs: impl IntoIterator<Item = ValueId>, y: ValueId, attrs: Attrs) -> Node {
         let mut node = Node::new("DequantizeLinear", inputs, [y], attrs);
-        node.name = format!("{}_node", self.graph.name_of(y));
+        node.name = self.node_names.unique(&format!("{}_node", self.graph.name_of(y)));
         node
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::foreign::refusal;
+use super::optional_outputs::drop_unread_outputs;
 use super::proto::tensor_shape_proto::dimension::Value as DimValue;
 use super::proto::type_proto::Value as TypeValue;
 use super::proto::{
@@ -93,7 +94,22 @@ fn decode_in(bytes: Bytes, folder: Option<&Path>) -> Result<Graph> {
     }
     graph.sort()?;
     check(&graph)?;
+    clear_ambiguities(&mut graph);
     Ok(graph)
+}
+
+/// Takes a BatchNormalization whose statistics nobody reads for one in inference mode, and gives every node a name of its
+/// own: some runtimes refuse either, or compute something else.
+fn clear_ambiguities(graph: &mut Graph) {
+    let dropped = drop_unread_outputs(graph);
+    if let Some(norm) = dropped.iter().map(|&index| &graph.nodes[index]).find(|node| node.is("BatchNormalization")) {
+        tracing::warn!(
+            "{}: names outputs of training mode that nobody reads; it is taken for inference mode, as exporters mean it, \
+             where ONNX Runtime normalizes by each batch's own statistics",
+            graph.describe(norm)
+        );
+    }
+    graph.rename_duplicate_nodes();
 }
 
 fn header(model: &ModelProto, proto: &GraphProto) -> Graph {
@@ -214,9 +230,11 @@ impl Reader {
 
     fn node(&mut self, proto: &NodeProto) -> Result<Node> {
         let place = format!("node \"{}\" ({})", proto.name(), proto.op_type());
+        // An empty name at the end says nothing; ONNX Runtime 1.31 crashes on some (LayerNormalization with the bias "").
         let mut edges = |names: &[String]| -> Vec<Option<ValueId>> {
+            let given = names.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
             let edge = |name: &String| (!name.is_empty()).then(|| self.graph.find_or_add(name));
-            names.iter().map(edge).collect()
+            names[..given].iter().map(edge).collect()
         };
         let (inputs, outputs) = (edges(&proto.input), edges(&proto.output));
         let mut attrs = Attrs::default();

@@ -4,6 +4,7 @@ mod draft;
 mod foreign;
 mod load;
 pub mod opset;
+mod optional_outputs;
 mod save;
 mod tensor;
 
@@ -11,6 +12,7 @@ pub use draft::Draft;
 pub use foreign::{Foreign, kind_of};
 pub use load::{decode, files_of, load, stored_bytes};
 pub use opset::upgrade;
+pub use optional_outputs::drop_unread_outputs;
 pub use save::{INLINE_LIMIT, Saved, constant_bytes, encode, encode_split, save};
 pub use tensor::release_pages;
 

@@ -1,6 +1,9 @@
 //! The ordered list of passes that clear a graph of what exporters leave behind.
 
-use super::{convert_floats, drop_identity, fold_affine, fold_constants, freeze_initializer_inputs, lift_constants};
+use super::{
+    convert_floats, drop_identity, drop_unread_outputs, fold_affine, fold_constants, freeze_initializer_inputs,
+    lift_constants,
+};
 use crate::error::Result;
 use crate::ir::{Graph, check};
 use crate::runtime::Engine;
@@ -23,10 +26,14 @@ pub const NORMALISE: &[(&str, Pass)] = &[
     ("drop_identity", |graph, _| drop_identity(graph)),
     ("fold_constants", fold_constants),
     ("sweep", |graph, _| sweep(graph)),
+    // Behind sweep: what only dead nodes read is not read.
+    ("drop_unread_outputs", |graph, _| drop_unread_outputs(graph)),
     // Folding made more shapes known, which later stages read too.
     ("infer", |graph, _| infer(graph)),
-    // Last: it needs ranks, and constants that were computed from others.
+    // It needs ranks, and constants that were computed from others.
     ("fold_affine", |graph, _| fold_affine(graph)),
+    // Last: passes make up names too.
+    ("rename_duplicate_nodes", |graph, _| Ok(graph.rename_duplicate_nodes())),
 ];
 
 /// Returns the passes that ran with the number of changes that each made.

@@ -2,6 +2,7 @@
 
 mod fake_quantized;
 mod models;
+mod names;
 
 use dfq_onnx::ir::{DType, Dim, Graph, Node, Tensor};
 use dfq_onnx::plan::{Policy, Target};

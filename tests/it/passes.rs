@@ -7,6 +7,7 @@ mod folding;
 mod fusing;
 mod heads;
 mod models;
+mod outputs;
 
 use dfq_onnx::ir::{Attr, DType, Dim, Graph, Tensor, check};
 use dfq_onnx::{Result, passes, shape};
