@@ -6,7 +6,8 @@ use crate::ir::{DType, Dim, Graph, Node, Tensor, ValueId};
 use crate::runtime::{Engine, Optimisation, SessionOptions};
 use crate::shape::{self, Fact, Item};
 
-/// A result may exceed the constants it is made from by this much; beyond, the file would grow by unpacking.
+/// A result may exceed the constants it is made from by this much; beyond, the file would grow by unpacking. Weights may
+/// have as many elements as these constants, whatever their type: they are stored as integers in the end.
 const GROWTH: usize = 1 << 20;
 
 /// Operators of which the result is not a function of the inputs, or is meant to stay in the file.
@@ -23,12 +24,16 @@ const KEPT: &[&str] = &[
     "RandomUniformLike",
 ];
 
+/// Operators whose inputs but the first are weights.
+const WEIGHTED: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"];
+
 /// Returns the number of nodes removed or made simpler.
 ///
 /// Matched, until nothing changes: integers that follow from shapes; a Reshape target of numbers and of sizes that the
 /// input has in the same place; nodes with constant inputs only, all run in one session of `engine`.
-/// Refused: nodes that make a graph output, Q/DQ and random operators, other domains, results of unknown size or more
-/// than 1 MiB larger than what they are made from.
+/// Refused: nodes that make a graph output, random operators, other domains, Q/DQ but for a DequantizeLinear that a weight
+/// is made by, results of unknown size or more than 1 MiB larger than what they are made from; a weight may be larger
+/// where it has no more elements.
 /// Before -> after: `s = Shape(x: [N, 64, 1, 1]); n = Gather(s, 0); t = Concat(n, [-1]); y = Reshape(x, t)` ->
 /// `y = Reshape(x, [0, -1])`.
 ///
@@ -89,8 +94,22 @@ fn makes_output(graph: &Graph, node: &Node) -> bool {
     node.outputs.iter().flatten().any(|id| graph.outputs.contains(id))
 }
 
-fn may_fold(graph: &Graph, node: &Node) -> bool {
-    node.domain.is_empty() && !KEPT.contains(&node.op_type.as_str()) && !makes_output(graph, node)
+fn may_fold(graph: &Graph, node: &Node, into_weight: bool) -> bool {
+    let kept = KEPT.contains(&node.op_type.as_str()) && !(into_weight && node.is("DequantizeLinear"));
+    node.domain.is_empty() && !kept && !makes_output(graph, node)
+}
+
+/// Returns for each value whether it is a parameter of a layer or normalization, or something that one is made from.
+fn weight_sources(graph: &Graph) -> Vec<bool> {
+    let mut sources = vec![false; graph.value_ids().count()];
+    for node in graph.nodes.iter().rev() {
+        let makes_source = node.outputs.iter().flatten().any(|id| sources[id.index()]);
+        let data = if makes_source { 0 } else { 1 };
+        if makes_source || WEIGHTED.iter().any(|op| node.is(op)) {
+            node.inputs.iter().skip(data).flatten().for_each(|id| sources[id.index()] = true);
+        }
+    }
+    sources
 }
 
 fn fold_contents(graph: &mut Graph, facts: &[Fact]) -> Result<usize> {
@@ -99,7 +118,7 @@ fn fold_contents(graph: &mut Graph, facts: &[Fact]) -> Result<usize> {
     for node in &graph.nodes {
         let tensors: Option<Vec<(ValueId, Tensor)>> =
             node.outputs.iter().flatten().map(|id| Some((*id, tensor_of(&facts[id.index()])?))).collect();
-        let tensors = tensors.filter(|t| may_fold(graph, node) && !t.is_empty());
+        let tensors = tensors.filter(|t| may_fold(graph, node, false) && !t.is_empty());
         kept.push(tensors.is_none());
         known.extend(tensors.into_iter().flatten());
     }
@@ -160,12 +179,14 @@ fn depends_on_inputs(graph: &Graph, facts: &[Fact]) -> Vec<bool> {
     for id in graph.value_ids() {
         constant[id.index()] = graph.constant_of(id).is_some();
     }
+    let sources = weight_sources(graph);
     let mut kept = Vec::with_capacity(graph.nodes.len());
     for node in &graph.nodes {
-        let folds = may_fold(graph, node)
+        let into_weight = node.outputs.iter().flatten().any(|id| sources[id.index()]);
+        let folds = may_fold(graph, node, into_weight)
             && node.inputs.iter().flatten().all(|id| constant[id.index()])
             && node.inputs.iter().flatten().next().is_some()
-            && stays_small(node, facts);
+            && (stays_small(node, facts) || into_weight && has_no_more_elements(node, facts));
         kept.push(!folds);
         for id in node.outputs.iter().flatten() {
             constant[id.index()] = folds;
@@ -175,13 +196,24 @@ fn depends_on_inputs(graph: &Graph, facts: &[Fact]) -> Vec<bool> {
 }
 
 fn stays_small(node: &Node, facts: &[Fact]) -> bool {
-    let bytes = |id: &ValueId| {
-        let fact = &facts[id.index()];
-        fact.dtype?.byte_len(crate::ir::element_count(&fact.static_shape()?)?)
-    };
-    let total = |ids: &[Option<ValueId>]| ids.iter().flatten().map(bytes).sum::<Option<usize>>();
-    match (total(&node.inputs), total(&node.outputs)) {
+    let bytes = |fact: &Fact| fact.dtype?.byte_len(elements(fact)?);
+    match (total(&node.inputs, facts, bytes), total(&node.outputs, facts, bytes)) {
         (Some(from), Some(to)) => to <= from.saturating_add(GROWTH),
         _ => false,
     }
+}
+
+fn has_no_more_elements(node: &Node, facts: &[Fact]) -> bool {
+    match (total(&node.inputs, facts, elements), total(&node.outputs, facts, elements)) {
+        (Some(from), Some(to)) => to <= from,
+        _ => false,
+    }
+}
+
+fn elements(fact: &Fact) -> Option<usize> {
+    crate::ir::element_count(&fact.static_shape()?)
+}
+
+fn total(ids: &[Option<ValueId>], facts: &[Fact], size: impl Fn(&Fact) -> Option<usize>) -> Option<usize> {
+    ids.iter().flatten().try_fold(0usize, |total, id| total.checked_add(size(&facts[id.index()])?))
 }

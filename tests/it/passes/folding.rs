@@ -4,6 +4,7 @@ use dfq_onnx::ir::{DType, Dim, Graph, OperatorSet, Tensor};
 use dfq_onnx::passes;
 
 use super::{failures, small};
+use crate::support::build::Build;
 use crate::support::ort;
 
 #[test]
@@ -102,6 +103,72 @@ fn what_does_not_depend_on_the_inputs_is_folded() {
                 g.constant("s", Tensor::from_f32(&[], &[0.5]));
                 g.node("DequantizeLinear", "q s", "w", []);
                 g.node("Mul", "x w", "y", []);
+            }),
+            None,
+        ),
+    ];
+    let failed = failures(|graph| passes::fold_constants(graph, ort()), cases);
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// `x: [2, 2048]`, 2,048 by 256 bytes `q` that take 1.5 MiB more as float32, and `nodes`.
+fn with_bytes(nodes: impl FnOnce(&mut Build)) -> Graph {
+    let mut g = Build::at(13);
+    g.input("x", &[2, 2048]);
+    let bytes: Vec<i32> = (0..2048 * 256).map(|i| i % 251 - 125).collect();
+    g.constant("q", Tensor::from_ints(DType::I8, &[2048, 256], &bytes).unwrap());
+    g.constant("s", Tensor::from_f32(&[1], &[0.01]));
+    g.constant("shape", Tensor::from_i64(&[2], &[2048, 256]));
+    nodes(&mut g);
+    g.outputs("y")
+}
+
+#[test]
+fn weights_of_any_size_are_folded_where_nothing_is_repeated() {
+    let folded: Option<&[&str]> = Some(&["%y = MatMul(%x, float32[2048, 256])"]);
+    let cases = vec![
+        (
+            "DequantizeLinear",
+            with_bytes(|g| {
+                g.constant("scale", Tensor::from_f32(&[], &[0.01]));
+                g.node("DequantizeLinear", "q scale", "w", []);
+                g.node("MatMul", "x w", "y", []);
+            }),
+            folded,
+        ),
+        (
+            "Cast, Mul, Transpose",
+            with_bytes(|g| {
+                g.node("Cast", "q", "f", [("to", 1.into())]);
+                g.node("Mul", "f s", "m", []);
+                g.node("Transpose", "m", "t", []);
+                g.node("Transpose", "t", "w", []);
+                g.node("MatMul", "x w", "y", []);
+            }),
+            folded,
+        ),
+        (
+            "Expand",
+            with_bytes(|g| {
+                g.node("Expand", "s shape", "w", []);
+                g.node("MatMul", "x w", "y", []);
+            }),
+            None,
+        ),
+        (
+            "ConstantOfShape",
+            with_bytes(|g| {
+                g.node("ConstantOfShape", "shape", "w", []);
+                g.node("MatMul", "x w", "y", []);
+            }),
+            None,
+        ),
+        (
+            "what is no weight",
+            with_bytes(|g| {
+                g.node("Cast", "q", "f", [("to", 1.into())]);
+                g.node("ReduceMax", "f", "m", [("keepdims", 0.into())]);
+                g.node("Mul", "x m", "y", []);
             }),
             None,
         ),
