@@ -17,6 +17,25 @@ pub fn read_bias(graph: &Graph, node: &Node, outputs: usize) -> Result<Option<Ve
     Ok((tensor.shape().len() == 1 && values.len() == outputs).then_some(values))
 }
 
+/// Returns what is added to each channel of a layer's result: its bias, or the constant of an Add that alone reads the
+/// result, which runtimes make a bias of. One value a channel, or one for all; `None` where neither is of that form.
+///
+/// # Errors
+/// When the constant is not floating-point.
+pub fn added_constant(graph: &Graph, node: &Node) -> Result<Option<Vec<f32>>> {
+    let constant = match (node.input(2), node.output(0)) {
+        (Some(bias), _) => graph.constant_of(bias),
+        (None, Some(y)) => {
+            let mut readers = graph.nodes.iter().filter(|reader| reader.inputs.contains(&Some(y)));
+            let only = readers.next().filter(|reader| reader.is("Add") && readers.next().is_none());
+            only.and_then(|add| add.inputs.iter().flatten().find_map(|&id| graph.constant_of(id)))
+        }
+        (None, None) => None,
+    };
+    let is_row = |tensor: &&Tensor| tensor.shape().last().is_none_or(|&last| last == tensor.len());
+    constant.filter(is_row).map(Tensor::to_f32).transpose()
+}
+
 /// Sets the bias of node `index`, which [`read_bias`] could read.
 pub fn write_bias(graph: &mut Graph, index: usize, values: &[f32]) {
     let tensor = Tensor::from_f32(&[values.len()], values);

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::{RangeSource, Solution};
 use crate::error::{Error, Result};
-use crate::ir::{Graph, Node, Tensor};
-use crate::layers::{Rows, Step};
+use crate::ir::{Graph, Tensor};
+use crate::layers::{Rows, Step, added_constant};
 use crate::onnx;
 use crate::parallel;
 use crate::plan::Plan;
@@ -85,8 +85,9 @@ fn constant<'a>(student: &'a Graph, name: &str) -> Result<&'a Tensor> {
     found.ok_or_else(|| Error::Plan(format!("the plan names weight \"{name}\", which the graph lacks")))
 }
 
-/// Returns the scales of weight `index`, enlarged where a bias of one of its layers would overflow int32, on targets
-/// that have quantized biases.
+/// Returns the scales of weight `index`, enlarged where a bias of one of its layers would overflow int32, or where the
+/// product with the input's scale would be no normal number. Biases that are float in the file are no exception: ONNX
+/// Runtime makes them int32 when it optimizes.
 pub(super) fn fit_biases(
     student: &Graph,
     plan: &Plan,
@@ -95,16 +96,14 @@ pub(super) fn fit_biases(
     scale: &[f32],
 ) -> Result<Vec<f32>> {
     let mut scale = scale.to_vec();
-    if !plan.target.choices().quantizes_biases {
-        return Ok(scale);
-    }
     for layer in plan.layers.iter().filter(|l| l.weight == Some(index)) {
-        let node: Option<&Node> = student.maker(&layer.output);
-        let Some(bias) = node.and_then(|n| student.constant_of(n.input(2)?)) else { continue };
-        let values = bias.to_f32()?;
-        if bias.shape().len() == 1 && (scale.len() == 1 || scale.len() == values.len()) {
-            scale = quantize_bias(&values, activations[layer.input].scale[0], &scale).weight_scale;
-        }
+        let bias = student.maker(&layer.output).map(|node| added_constant(student, node)).transpose()?.flatten();
+        let bias = match bias {
+            Some(values) if scale.len() == 1 || scale.len() == values.len() => values,
+            Some(values) if values.len() == 1 => vec![values[0]; scale.len()],
+            _ => vec![0.0; scale.len()],
+        };
+        scale = quantize_bias(&bias, activations[layer.input].scale[0], &scale).weight_scale;
     }
     Ok(scale)
 }

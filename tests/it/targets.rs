@@ -1,6 +1,7 @@
 //! What a file looks like for each target, and that every target's files hold their checks.
 
 mod containers;
+mod dead_channels;
 mod tensorrt;
 
 use dfq_onnx::ir::Graph;

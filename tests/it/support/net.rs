@@ -66,7 +66,16 @@ pub fn nodes(graph: &Graph) -> Vec<String> {
 
 /// Returns the outputs of a graph whose nodes run as they are written in ONNX Runtime.
 pub fn run(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
-    let options = SessionOptions { optimisation: Optimisation::None, ..SessionOptions::default() };
+    run_as(graph, inputs, Optimisation::None)
+}
+
+/// Returns the outputs of a graph in ONNX Runtime with its default options.
+pub fn run_optimised(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+    run_as(graph, inputs, Optimisation::Default)
+}
+
+fn run_as(graph: &Graph, inputs: &[Tensor], optimisation: Optimisation) -> Result<Vec<Tensor>, String> {
+    let options = SessionOptions { optimisation, ..SessionOptions::default() };
     let mut session = ort().load(graph, &options).map_err(|e| e.to_string())?;
     session.run(inputs).map_err(|e| e.to_string())
 }
