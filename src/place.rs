@@ -1,11 +1,9 @@
 //! The places of quantizers in a float graph. Emission writes Q/DQ there and training fake-quantizes there, so that what
 //! is trained is what is shipped.
 
-use std::collections::HashSet;
-
 use crate::error::{Error, Result};
 use crate::ir::{Attrs, Graph, Node, ValueId};
-use crate::plan::{Plan, is_layer};
+use crate::plan::{FloatReads, Plan};
 
 /// A float graph in which an Identity stands wherever a tensor goes onto a grid.
 #[derive(Clone, Debug)]
@@ -25,8 +23,7 @@ pub struct PlacedActivation {
     pub grid: usize,
     /// The float tensor.
     pub x: ValueId,
-    /// What its readers get: all but layers that stay float. Behind a DequantizeLinear, ONNX Runtime's default options
-    /// would quantize their weights per tensor (`WeightBiasQuantization`, seen in 1.31).
+    /// What its readers get, but for those that read floats ([`FloatReads`]).
     pub y: ValueId,
     /// Whether its integers may lie outside of the grid's bits; what a grid-preserving operator makes may not.
     pub is_root: bool,
@@ -38,12 +35,12 @@ pub struct PlacedActivation {
 /// When the plan does not belong to the graph.
 pub fn place(graph: &Graph, plan: &Plan) -> Result<Placed> {
     let mut placed = Placed { graph: graph.clone(), activations: Vec::new(), weights: vec![None; plan.weights.len()] };
-    let float_layers = float_layers(graph, plan);
+    let float_reads = FloatReads::of(graph, plan);
     for (grid, activation) in plan.activations.iter().enumerate() {
         for name in &activation.quantized {
             let (x, y) = placed.identity(name)?;
             let others = placed.graph.nodes.iter_mut().rev().skip(1);
-            let quantized = others.filter(|n| !n.output(0).is_some_and(|output| float_layers.contains(&output)));
+            let quantized = others.filter(|node| !float_reads.contain(node, x));
             quantized.flat_map(|n| n.inputs.iter_mut()).filter(|i| **i == Some(x)).for_each(|i| *i = Some(y));
             placed.activations.push(PlacedActivation { grid, x, y, is_root: activation.roots.contains(name) });
         }
@@ -85,11 +82,4 @@ pub fn layer_of(graph: &Graph, output: &str) -> Result<usize> {
     let id = find(graph, output)?;
     let node = graph.nodes.iter().position(|n| n.output(0) == Some(id));
     node.ok_or_else(|| Error::Plan(format!("no node makes \"{output}\", which the plan names")))
-}
-
-fn float_layers(graph: &Graph, plan: &Plan) -> HashSet<ValueId> {
-    let planned: HashSet<&str> = plan.layers.iter().map(|layer| layer.output.as_str()).collect();
-    let layers = graph.nodes.iter().filter(|node| is_layer(node));
-    let outputs = layers.filter_map(|node| node.output(0));
-    outputs.filter(|&id| !planned.contains(graph.name_of(id))).collect()
 }

@@ -1,7 +1,7 @@
-//! The ordered list of passes that move operators into the layers beside them, and give layers the form that integer
-//! kernels want.
+//! The ordered list of passes that move operators into the layers beside them, and give layers and pools the form that
+//! integer kernels want.
 
-use super::{conv_to_gemm, fold_batch_norm, fuse_pad};
+use super::{conv_to_gemm, fold_batch_norm, fuse_pad, part_pool_indices};
 use crate::error::Result;
 use crate::ir::Graph;
 
@@ -11,8 +11,9 @@ const FOLD: &[(&str, Fold)] = &[
     // First: a Pad makes a normalisation before it unfoldable, so it must still be seen where it is.
     ("fold_batch_norm", fold_batch_norm),
     ("fuse_pad", fuse_pad),
-    // Last: a normalisation behind the Conv must be in its weight.
+    // Behind the first: a normalisation behind the Conv must be in its weight.
     ("conv_to_gemm", conv_to_gemm),
+    ("part_pool_indices", part_pool_indices),
 ];
 
 /// Returns the passes that ran with the number of nodes that each moved or rewrote. Statistics must have been read before.

@@ -17,6 +17,7 @@ mod fuse_pad;
 mod layer_constants;
 mod lift_constants;
 mod normalise;
+mod part_pool_indices;
 mod refuse_unfit;
 
 pub use clip_in_integers::clip_in_integers;
@@ -34,4 +35,5 @@ pub use freeze_initializer_inputs::freeze_initializer_inputs;
 pub use fuse_pad::fuse_pad;
 pub use lift_constants::lift_constants;
 pub use normalise::{NORMALISE, Pass, normalise};
+pub use part_pool_indices::part_pool_indices;
 pub use refuse_unfit::refuse_unfit;

@@ -2,7 +2,6 @@
 //! float.
 
 use super::container::refuse_unused;
-use super::grid_preserving::preserved_inputs;
 use super::placement::Planner;
 use super::stays_float::is_float;
 use super::{Activation, Cause, Float, Layer, Plan, Weight, WeightOnly};
@@ -65,7 +64,7 @@ impl Planner<'_> {
     fn join(&self, activation: &mut Activation, set: usize, id: ValueId) {
         let name = self.graph.name_of(id).to_owned();
         let maker = self.uses.producer(id).map(|i| &self.graph.nodes[i]);
-        let inputs = maker.and_then(|node| preserved_inputs(self.graph, node)).unwrap_or_default();
+        let inputs = maker.and_then(|node| self.preserved_inputs(node)).unwrap_or_default();
         let is_root = !inputs.into_iter().any(|input| self.set_of(input) == set);
         if is_root {
             activation.roots.push(name.clone());

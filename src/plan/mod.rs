@@ -5,6 +5,8 @@ mod container;
 mod cost;
 mod demand;
 mod float_activations;
+mod float_paths;
+mod float_reads;
 mod grid_preserving;
 mod layer_shape;
 mod placement;
@@ -20,6 +22,8 @@ use serde::{Deserialize, Serialize};
 pub use container::{Container, ContainerChoice, container_choice};
 pub use cost::{macs, total_macs};
 pub use float_activations::{Activations, FloatActivations};
+pub use float_paths::gives_indices;
+pub use float_reads::FloatReads;
 pub use grid_preserving::preserved_inputs;
 pub use layer_shape::{FloatRule, LayerShape};
 pub use placement::{INTEGER_KERNELS, channel_axis, plan};
@@ -132,6 +136,8 @@ pub enum Cause {
     Choice,
     /// A layer that the target computes faster in floating point.
     Speed,
+    /// A layer whose rounding would change the indices that a MaxPool gives.
+    Indices,
     /// A layer of which the weight alone is quantized, as the target reads it.
     WeightOnly,
     /// A layer whose input is on no grid: its weight alone is quantized, where it has one.
@@ -143,7 +149,7 @@ pub enum Cause {
 impl Float {
     /// Returns whether a whole layer stays float.
     pub fn is_layer(&self) -> bool {
-        matches!(self.cause, Cause::Form | Cause::Choice | Cause::Speed)
+        matches!(self.cause, Cause::Form | Cause::Choice | Cause::Speed | Cause::Indices)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::container::is_packed;
 use super::demand::Demand;
+use super::float_paths::FloatPaths;
 use super::grid_preserving::preserved_inputs;
 use super::policy::{Pattern, own_bits, refuse_unfit, refuse_unmatched};
 use super::residual::quantized_operands;
@@ -70,6 +71,7 @@ pub(super) struct Planner<'a> {
     pub uses: Uses,
     exclude: Vec<Pattern>,
     layer_bits: Vec<(Pattern, LayerBits)>,
+    float_paths: FloatPaths,
     /// Whether a weighted node lies upstream, downstream, per value.
     behind_layer: Vec<bool>,
     before_layer: Vec<bool>,
@@ -89,6 +91,9 @@ impl<'a> Planner<'a> {
             policy.layer_bits.iter().map(|(p, b)| (Pattern::new(p), *b)).collect();
         refuse_unmatched(graph, &exclude, &layer_bits, &policy.exclude_ops)?;
         let (behind_layer, before_layer) = around_layers(graph, values);
+        let may_be_quantized = |node: &Node| is_layer(node) && why_float(graph, policy, &exclude, node).is_none();
+        let asked_for = |node: &Node| layer_bits.iter().any(|(pattern, _)| pattern.matches(graph, node));
+        let float_paths = FloatPaths::to_plan(graph, may_be_quantized, asked_for);
         Ok(Self {
             graph,
             policy,
@@ -96,6 +101,7 @@ impl<'a> Planner<'a> {
             uses: graph.uses(),
             exclude,
             layer_bits,
+            float_paths,
             behind_layer,
             before_layer,
             parent: (0..values).collect(),
@@ -116,6 +122,7 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let reason = why_float(self.graph, self.policy, &self.exclude, node);
+            let reason = reason.or_else(|| self.float_paths.lead_to_indices(node).then(for_indices));
             match reason.or_else(|| slow.get(&index).map(|slow| (Cause::Speed, slow.why_kept()))) {
                 Some((cause, reason)) => self.float.push(Float {
                     name: self.graph.label(node).to_owned(),
@@ -192,7 +199,7 @@ impl<'a> Planner<'a> {
             let ready = |id: &ValueId| {
                 self.behind_layer[id.index()] && is_float(self.graph, *id) && self.why_float(*id).is_none()
             };
-            if !node.is("Add") || !operands.iter().all(ready) || self.excluded(node) {
+            if !node.is("Add") || !operands.iter().all(ready) || self.excluded(node) || self.float_paths.touch(node) {
                 continue;
             }
             for id in quantized_operands(self.graph, &self.uses, self.policy.target, node, operands) {
@@ -205,7 +212,7 @@ impl<'a> Planner<'a> {
     /// Moves demands from the results of grid-preserving operators to their inputs, last node first.
     fn unite_upwards(&mut self) {
         for node in self.graph.nodes.iter().rev() {
-            let Some(inputs) = preserved_inputs(self.graph, node) else { continue };
+            let Some(inputs) = self.preserved_inputs(node) else { continue };
             let wanted = node.outputs.iter().flatten().any(|&id| self.demanded(id));
             if wanted && inputs.iter().all(|&id| is_float(self.graph, id) && self.why_float(id).is_none()) {
                 self.unite(node, &inputs);
@@ -215,7 +222,7 @@ impl<'a> Planner<'a> {
 
     fn unite_concats(&mut self) {
         for node in self.graph.nodes.iter().filter(|node| node.is("Concat")) {
-            let Some(inputs) = preserved_inputs(self.graph, node) else { continue };
+            let Some(inputs) = self.preserved_inputs(node) else { continue };
             if inputs.iter().all(|&id| self.demanded(id)) && !self.excluded(node) {
                 self.unite(node, &inputs);
             }
@@ -226,7 +233,7 @@ impl<'a> Planner<'a> {
     fn place_outputs(&mut self) {
         for node in &self.graph.nodes {
             let Some(output) = node.output(0) else { continue };
-            if let Some(inputs) = preserved_inputs(self.graph, node) {
+            if let Some(inputs) = self.preserved_inputs(node) {
                 let all = inputs.iter().all(|&id| self.demanded(id));
                 if all && !self.uses.is_output(output) && !self.excluded(node) {
                     self.unite(node, &inputs);
@@ -245,7 +252,8 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let may_be_on_a_grid = !self.uses.is_output(result) && self.why_float(result).is_none();
-            if may_be_on_a_grid && !self.uses.consumers(result).is_empty() {
+            let reads_it = |&reader: &usize| !self.float_paths.lead_through(&self.graph.nodes[reader], result);
+            if may_be_on_a_grid && self.uses.consumers(result).iter().any(reads_it) {
                 self.ask(result, Role::Output, WIDE_BITS);
             }
         }
@@ -258,6 +266,11 @@ impl<'a> Planner<'a> {
             Some(result) => result,
             None => output,
         }
+    }
+
+    /// Returns the data inputs of a node that keeps their grid; none where it has to read float values.
+    pub fn preserved_inputs(&self, node: &Node) -> Option<Vec<ValueId>> {
+        preserved_inputs(self.graph, node).filter(|_| !self.float_paths.touch(node))
     }
 
     fn excluded(&self, node: &Node) -> bool {
@@ -299,6 +312,12 @@ impl<'a> Planner<'a> {
             }
         }
     }
+}
+
+fn for_indices() -> (Cause, String) {
+    let reason = "indices that a MaxPool gives depend on it, and rounding would change them; --layer-bits NAME=8 quantizes \
+                  it all the same";
+    (Cause::Indices, reason.to_owned())
 }
 
 /// Returns the axis of output channels of a layer's weight of so many axes, where it has one.

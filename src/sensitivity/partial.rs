@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::error::Result;
 use crate::ir::{Attrs, Graph, Node, Tensor, ValueId};
 use crate::place::layer_of;
-use crate::plan::{Plan, is_layer, preserved_inputs};
+use crate::plan::{FloatReads, Plan, preserved_inputs};
 use crate::quant::{Grid, quantize_bias};
 use crate::recipes::Solved;
 
@@ -56,8 +56,8 @@ pub struct Reader {
     pub layer: Option<usize>,
 }
 
-/// Returns every reader of every grid in the order of nodes. Operators that keep the grid are looked through, and layers
-/// that stay float read floats.
+/// Returns every reader of every grid in the order of nodes. Operators that keep the grid are looked through, and
+/// [`FloatReads`] are none.
 pub fn readers(graph: &Graph, plan: &Plan) -> Vec<Reader> {
     let mut grids: HashMap<ValueId, usize> = HashMap::new();
     for (index, activation) in plan.activations.iter().enumerate() {
@@ -65,14 +65,14 @@ pub fn readers(graph: &Graph, plan: &Plan) -> Vec<Reader> {
     }
     let layers: HashMap<ValueId, usize> =
         plan.layers.iter().enumerate().filter_map(|(i, layer)| Some((graph.find(&layer.output)?, i))).collect();
+    let float_reads = FloatReads::of(graph, plan);
     let mut readers = Vec::new();
     for (index, node) in graph.nodes.iter().enumerate() {
         let layer = node.output(0).and_then(|id| layers.get(&id)).copied();
-        let stays_float = layer.is_none() && is_layer(node);
         let kept = node.output(0).and_then(|id| grids.get(&id)).filter(|_| preserved_inputs(graph, node).is_some());
         for (slot, input) in node.inputs.iter().enumerate() {
             let Some(&activation) = input.as_ref().and_then(|id| grids.get(id)) else { continue };
-            if !stays_float && kept != Some(&activation) {
+            if kept != Some(&activation) && !input.is_some_and(|x| float_reads.contain(node, x)) {
                 readers.push(Reader { node: index, slot, activation, layer });
             }
         }

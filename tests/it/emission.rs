@@ -1,6 +1,7 @@
 //! What the emitted file looks like, and that it computes what its grids say.
 
 mod fake_quantized;
+mod float_paths;
 mod models;
 mod names;
 

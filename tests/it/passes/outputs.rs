@@ -1,7 +1,7 @@
-//! Optional outputs: unread ones go.
+//! Optional outputs: unread ones go, and indices of pools get a node of their own.
 
 use dfq_onnx::ir::{Attr, Graph};
-use dfq_onnx::passes::drop_unread_outputs;
+use dfq_onnx::passes::{drop_unread_outputs, part_pool_indices};
 
 use super::{Case, failures, small};
 use crate::support::build::Build;
@@ -75,4 +75,32 @@ fn statistics_that_are_read_are_refused_before_operator_set_14() {
     let mut trains = five_outputs(15, "mean");
     trains.nodes[0].set("training_mode", 1);
     assert_eq!(drop_unread_outputs(&mut trains).unwrap(), 0, "training mode keeps its outputs");
+}
+
+#[test]
+fn a_pool_whose_values_and_indices_are_read_becomes_two() {
+    let both = small(13, |g| {
+        pool(g, "p i");
+        g.node("Cast", "i", "f", [("to", 1.into())]);
+        g.node("Add", "p f", "y", []);
+    });
+    let indices_alone = small(13, |g| {
+        pool(g, "p i");
+        g.node("Cast", "i", "y", [("to", 1.into())]);
+    });
+    let cases: Vec<Case> = vec![
+        (
+            "both",
+            both,
+            Some(&[
+                "%p = MaxPool(%x) kernel_shape=[2, 2] strides=[2, 2]",
+                "%p_of_indices, %i = MaxPool(%x) kernel_shape=[2, 2] strides=[2, 2]",
+                "%f = Cast(%i) to=1",
+                "%y = Add(%p, %f)",
+            ]),
+        ),
+        ("indices alone", indices_alone, None),
+    ];
+    let failed = failures(part_pool_indices, cases);
+    assert!(failed.is_empty(), "{failed:#?}");
 }
