@@ -4,7 +4,6 @@
 //! threads. The tensors that convolutions share with ONNX Runtime are in its blocked layout: `[N, C, H, W]` lies in
 //! memory as `[N, C/b, H, W, b]`, the channels padded to a multiple of `b`.
 
-mod adam;
 mod channel_layout;
 mod channels;
 mod convolution;
@@ -21,7 +20,6 @@ mod plain_input;
 mod select;
 mod weight_gradient;
 
-pub use adam::{Adam, AdamState, adam_update};
 pub use channel_layout::Channels;
 pub use channels::{channel_affine, channel_affine_gradient, channel_moments};
 pub use convolution::{ConvAttributes, Convolution};

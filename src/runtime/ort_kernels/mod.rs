@@ -11,8 +11,8 @@ use ort::operator::{ComputeContext, KernelContext, OperatorDomain};
 use ort::value::{TensorElementType, ValueRef, ValueRefMut};
 
 use super::kernels::{
-    self, Adam, AdamState, ConvAttributes, Convolution, Instructions, Rounding, Spread, adam_update, fake_quantize,
-    fake_quantize_gradient, weight_gradient,
+    self, ConvAttributes, Convolution, Instructions, Rounding, Spread, fake_quantize, fake_quantize_gradient,
+    weight_gradient,
 };
 use crate::expr::{CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE, FAKE_QUANTIZE_GRADIENT};
 use operator::{Custom, Registered};
@@ -23,7 +23,6 @@ pub(super) fn operators() -> ort::Result<OperatorDomain> {
         .add(Registered::<ConvWeightGradient>::default())?
         .add(Registered::<FakeQuantize>::default())?
         .add(Registered::<FakeQuantizeGradient>::default())?
-        .add(Registered::<AdamUpdate>::default())?
         .add(Registered::<channels::ChannelMoments>::default())?
         .add(Registered::<channels::ChannelAffine>::default())?
         .add(Registered::<channels::ChannelAffineGradient>::default())?
@@ -140,46 +139,6 @@ impl Custom for FakeQuantizeGradient {
         let dx = dx.try_extract_tensor_mut::<f32>()?.1;
         let dstep = dstep.try_extract_tensor_mut::<f32>()?.1;
         spreading(run, |spread| fake_quantize_gradient((x, dy), &rounding, (dx, dstep), (Instructions::best(), spread)))
-    }
-}
-
-/// `p, m, v = AdamUpdate(p, gradient, m, v, rates, mask)`: one step of `train::Optimiser::Adam`, to the bit. Two rates, or
-/// three where the decay is decoupled; the mask has one element or one for each of p.
-///
-/// Attributes, each rounded once from f64: `share1` (1 - β₁), `beta2`, `share2` (1 - β₂), `epsilon`, `weight_decay` (0;
-/// that which acts on the gradient).
-struct AdamUpdate(Adam);
-
-impl Custom for AdamUpdate {
-    const NAME: &str = "AdamUpdate";
-    const INPUTS: &[TensorElementType] = &[F32; 6];
-    const OUTPUTS: usize = 3;
-
-    fn read(node: &KernelContext) -> ort::Result<Self> {
-        Ok(Self(Adam {
-            share1: float(node, "share1")?,
-            beta2: float(node, "beta2")?,
-            share2: float(node, "share2")?,
-            epsilon: float(node, "epsilon")?,
-            weight_decay: node.get::<f32>("weight_decay").unwrap_or(0.0),
-        }))
-    }
-
-    fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
-        let before = [input(run, 0)?, input(run, 1)?, input(run, 2)?, input(run, 3)?];
-        let shape = tensor(&before[0])?.0;
-        let [p, g, m, v] = &before;
-        let before = [tensor(p)?.1, tensor(g)?.1, tensor(m)?.1, tensor(v)?.1];
-        let (rates, mask) = (input(run, 4)?, input(run, 5)?);
-        let (mut parameters, mut m, mut v) =
-            (output(run, 0, &shape)?, output(run, 1, &shape)?, output(run, 2, &shape)?);
-        let after = AdamState {
-            parameters: parameters.try_extract_tensor_mut::<f32>()?.1,
-            m: m.try_extract_tensor_mut::<f32>()?.1,
-            v: v.try_extract_tensor_mut::<f32>()?.1,
-        };
-        let fed = (tensor(&rates)?.1, tensor(&mask)?.1);
-        spreading(run, |spread| adam_update(&self.0, before, fed, after, (Instructions::best(), spread)))
     }
 }
 

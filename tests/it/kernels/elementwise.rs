@@ -1,10 +1,10 @@
-//! `FakeQuantize`, its gradient and `AdamUpdate` against the expressions that they stand for.
+//! `FakeQuantize` and its gradient against the expressions that they stand for.
 
 use dfq_onnx::autodiff::gradients;
-use dfq_onnx::expr::{Builder, Expr};
+use dfq_onnx::expr::Builder;
 use dfq_onnx::ir::{Attr, Attrs, DType, Graph, Tensor};
 use dfq_onnx::quant::{Grid, Scheme};
-use dfq_onnx::train::{Optimiser, fake_quantize};
+use dfq_onnx::train::fake_quantize;
 
 use super::{normal, positive, run, run_alike, single};
 use crate::support::relative_rms;
@@ -119,55 +119,6 @@ fn gradients_of_fake_quantize_are_those_of_the_standard_operators() {
                 }
             }
             (expected, found) => failed.push(format!("{}: {:?}, {:?}", case.0, expected.err(), found.err())),
-        }
-    }
-    assert!(failed.is_empty(), "{failed:#?}");
-}
-
-fn adam(weight_decay: f64, decoupled: bool) -> Optimiser {
-    Optimiser::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay, decoupled }
-}
-
-#[allow(clippy::cast_possible_truncation)]
-#[test]
-fn adam_update_gives_the_bits_of_the_standard_operators() {
-    let mut failed = Vec::new();
-    let n = 20_001;
-    for (name, optimiser, mask) in [
-        ("no decay", adam(0.0, false), n),
-        ("decay of the gradient", adam(0.1, false), n),
-        ("decoupled decay", adam(0.1, true), n),
-        ("one factor", adam(0.1, true), 1),
-        ("one factor, no decay", adam(0.0, false), 1),
-    ] {
-        let Optimiser::Adam { beta1, beta2, epsilon, weight_decay, decoupled } = optimiser else { continue };
-        let rates = optimiser.rates(0.01, 2);
-        let builder = Builder::new(name);
-        let input = |name: &str, n: usize| builder.input(name, DType::F32, &[n]);
-        let [p, g, m, v] = ["p", "g", "m", "v"].map(|name| input(name, n));
-        let (next, moments) = optimiser.update(p, g, &[m, v], input("rates", rates.len()), input("mask", mask));
-        let outputs: [(&str, Expr); 3] = [("next_p", next), ("next_m", moments[0]), ("next_v", moments[1])];
-        let inputs =
-            [normal(&[n], 1), normal(&[n], 2), normal(&[n], 3), positive(&[n], 4), rates, positive(&[mask], 5)];
-        let expected = run(&builder.finish(&outputs).unwrap(), &inputs, 1).unwrap();
-        let decay = if decoupled { 0.0 } else { weight_decay };
-        let float = |value: f64| Attr::Float(value as f32);
-        let attrs = [
-            ("share1", float(1.0 - beta1)),
-            ("beta2", float(beta2)),
-            ("share2", float(1.0 - beta2)),
-            ("epsilon", float(epsilon)),
-            ("weight_decay", float(decay)),
-        ];
-        let shapes: Vec<&[usize]> = inputs.iter().map(Tensor::shape).collect();
-        match run_alike(&single("AdamUpdate", &shapes, 3, attrs), &inputs) {
-            Ok(found) => {
-                let same = found.iter().zip(&expected).map(|(f, e)| f.bytes() == e.bytes()).collect::<Vec<_>>();
-                if same != [true; 3] {
-                    failed.push(format!("{name}: the same bytes: {same:?}"));
-                }
-            }
-            Err(message) => failed.push(format!("{name}: {message}")),
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
