@@ -257,13 +257,18 @@ fn unary(node: &Node) -> Option<Unary> {
         "HardSwish" => Box::new(move |x| x * gate(x, 1.0 / 6.0, 0.5)),
         "Sigmoid" => Box::new(sigmoid),
         "Tanh" => Box::new(f64::tanh),
-        "Softplus" => Box::new(|x: f64| x.exp().ln_1p()),
+        "Softplus" => Box::new(softplus),
         "Gelu" => Box::new(|x: f64| 0.5 * x * (1.0 + libm::erf(x / std::f64::consts::SQRT_2))),
-        "Mish" => Box::new(|x: f64| x * x.exp().ln_1p().tanh()),
+        "Mish" => Box::new(|x: f64| x * softplus(x).tanh()),
         "Neg" => Box::new(|x: f64| -x),
         "Abs" => Box::new(f64::abs),
         _ => return None,
     })
+}
+
+/// Returns `ln(1 + exp x)`, finite for every finite `x`.
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
 #[cfg(test)]
@@ -297,6 +302,17 @@ mod tests {
         let input = Moments(vec![ClippedNormal::new(1.0, 1.0), ClippedNormal::new(3.0, 2.0)]);
         let found = propagate(&graph, &[], &input).remove(&y)?;
         Some(found.0.iter().map(|c| [c.moments().0, c.moments().1]).collect())
+    }
+
+    #[test]
+    fn activations_of_large_numbers_are_finite() {
+        for (op, x, y) in
+            [("Softplus", 1000.0, 1000.0), ("Softplus", -1000.0, 0.0), ("Mish", 1000.0, 1000.0), ("Mish", -1e3, 0.0)]
+        {
+            let found = unary(&Node::new(op, [], [], [])).unwrap()(x);
+            assert!((found - y).abs() < 1e-9, "{op} of {x}: {found}");
+        }
+        assert!((softplus(0.3) - 0.3f64.exp().ln_1p()).abs() < 1e-15);
     }
 
     /// By hand.
