@@ -1,7 +1,7 @@
 //! How far a student is from its teacher.
 
 use super::Target;
-use super::losses::{divergence, relative_square};
+use super::losses::{divergence, relative_difference};
 use crate::error::{Error, Result};
 use crate::expr::{Expr, Inlined};
 use crate::ir::{DType, Graph};
@@ -50,7 +50,8 @@ pub fn distance<'b>(
     summed(targets, networks, temperature, Expr::stop_gradient)
 }
 
-/// Returns [`distance`], whose gradient passes what the teacher answers too: inputs can be found where both differ.
+/// Returns [`distance`], whose gradient passes the teacher's answers too, whatever they hold: inputs can be found where
+/// both differ.
 ///
 /// # Errors
 /// As [`distance`].
@@ -73,7 +74,7 @@ fn summed<'b>(
             return Ok(divergence(answer(teacher.scores(target)?), student.scores(target)?, temperature));
         }
         let tensor = |network: Network<'_, 'b>| Ok::<_, Error>(network.tensor(&target.tensor)?.cast(DType::F32));
-        Ok(relative_square(tensor(teacher)?, tensor(student)?))
+        Ok(relative_difference(answer(tensor(teacher)?), tensor(student)?))
     };
     let each = targets.iter().map(one).collect::<Result<Vec<_>>>()?;
     each.into_iter().reduce(|sum, next| sum + next).ok_or_else(|| {

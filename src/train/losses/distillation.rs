@@ -52,7 +52,13 @@ pub fn unsettled<'b>(shares: Expr<'b>, exponent: Expr<'b>) -> Expr<'b> {
 /// Returns `Σ (student - teacher)² / Σ teacher²`; no gradient passes the teacher.
 #[track_caller]
 pub fn relative_square<'b>(teacher: Expr<'b>, student: Expr<'b>) -> Expr<'b> {
-    let teacher = teacher.stop_gradient();
-    let energy = teacher.square().sum(&[], false).max(teacher.builder().scalar(f32::MIN_POSITIVE));
+    relative_difference(teacher.stop_gradient(), student)
+}
+
+/// Returns [`relative_square`], which moves the teacher too, by its difference from the student: `Σ teacher²` is a unit
+/// that no gradient passes, so that the two do not part by a teacher that computes less.
+#[track_caller]
+pub fn relative_difference<'b>(teacher: Expr<'b>, student: Expr<'b>) -> Expr<'b> {
+    let energy = teacher.stop_gradient().square().sum(&[], false).max(teacher.builder().scalar(f32::MIN_POSITIVE));
     (student - teacher).square().sum(&[], false) / energy
 }

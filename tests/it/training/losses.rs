@@ -4,7 +4,7 @@ use dfq_onnx::autodiff::gradients;
 use dfq_onnx::expr::{Builder, Expr, OPSET, inline};
 use dfq_onnx::ir::{DType, Graph, Tensor};
 use dfq_onnx::runtime::{Engine, SessionOptions, TractEngine};
-use dfq_onnx::train::{Network, Target, distance, kl_logits, relative_square, targets};
+use dfq_onnx::train::{Network, Target, distance, kl_logits, relative_square, separation, targets};
 use dfq_onnx::{onnx, shape};
 
 use crate::support::build::Build;
@@ -94,6 +94,30 @@ fn losses_and_their_gradients_are_those_of_the_formulas_and_none_reaches_the_tea
                     failed.push(format!("{name} at {temperature:?}: {} is not 0", made[0][0]));
                 }
             }
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn a_separation_moves_what_the_teacher_answers_whatever_that_holds() {
+    let mut failed = Vec::new();
+    let graph = prepared(net(flat).outputs("scores features"));
+    let each = targets(&graph).tensors.into_iter().flat_map(|target| [(target.clone(), true), (target, false)]);
+    for (target, is_separation) in each {
+        let builder = Builder::new("separation");
+        let (t, s) = (builder.input("t", DType::F32, &[2, 3, 4, 4]), builder.input("s", DType::F32, &[2, 3, 4, 4]));
+        let [teacher, student] = [t, s].map(|x| inline(&builder, &graph, &[x], &mut |_, e| e).unwrap());
+        let [teacher, student] = [&teacher, &student].map(|inlined| Network { graph: &graph, inlined });
+        let (targets, networks) = (std::slice::from_ref(&target), (teacher, student));
+        let loss = if is_separation { separation(targets, networks, 2.0) } else { distance(targets, networks, 2.0) };
+        let slopes = gradients(loss.unwrap(), &[t, s]).unwrap();
+        let step = builder.finish(&[("dt", slopes[0]), ("ds", slopes[1])]).unwrap();
+        let inputs = [normal(&[2, 3, 4, 4], 1.0, 1), normal(&[2, 3, 4, 4], 1.0, 2)];
+        let made = ort().load(&step, &SessionOptions::default()).unwrap().run(&inputs).unwrap();
+        let moves = |tensor: &Tensor| tensor.to_f32().unwrap().iter().any(|&v| v != 0.0);
+        if moves(&made[0]) != is_separation || !moves(&made[1]) {
+            failed.push(format!("{target:?}, separation: {is_separation}"));
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
