@@ -3,6 +3,8 @@
 
 use rand::RngExt;
 use rand::seq::index;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::StandardNormal;
 
 use super::generator::Generator;
 use super::step::Making;
@@ -90,18 +92,24 @@ impl<'a> Adversary<'a> {
     }
 
     /// Returns what is fed in `step` of a game before the other inputs: latents between those of two images that were
-    /// found, and how images are mirrored and shifted.
+    /// found (of one image and noise, where only one was), and how images are mirrored and shifted.
     pub fn feeds(&self, batch: usize, (seed, game, step): (u64, u64, u64)) -> Vec<Tensor> {
         let mut rng = chance(seed, game, step);
         let (rows, of_classes) = &self.latents;
         let row = |i: usize| &rows[i * Generator::LATENTS..(i + 1) * Generator::LATENTS];
         let mut latents = Vec::with_capacity(batch * Generator::LATENTS + of_classes.len());
         for _ in 0..batch {
-            let pair = index::sample(&mut rng, rows.len() / Generator::LATENTS, 2);
+            let [first, second] = match rows.len() / Generator::LATENTS {
+                1 => [row(0).to_vec(), noise(&mut rng)],
+                images => {
+                    let pair = index::sample(&mut rng, images, 2);
+                    [0, 1].map(|i| row(pair.index(i)).to_vec())
+                }
+            };
             let angle = rng.random_range(0.0..std::f32::consts::FRAC_PI_2);
             // As long as latents are.
             let (one, other) = (libm::cosf(angle), libm::sinf(angle));
-            latents.extend(row(pair.index(0)).iter().zip(row(pair.index(1))).map(|(a, b)| one * a + other * b));
+            latents.extend(first.iter().zip(&second).map(|(a, b)| one * a + other * b));
         }
         latents.extend(of_classes);
         let mut feeds = vec![Tensor::from_f32(&[latents.len()], &latents)];
@@ -113,4 +121,9 @@ impl<'a> Adversary<'a> {
         feeds.extend(self.rival.making.moves(&mut rng));
         feeds
     }
+}
+
+/// Returns a latent as those of all images start.
+fn noise(rng: &mut ChaCha8Rng) -> Vec<f32> {
+    (0..Generator::LATENTS).map(|_| rng.sample(StandardNormal)).collect()
 }
