@@ -3,6 +3,7 @@
 mod cascade;
 mod dfq2019;
 mod fast;
+mod images;
 mod lsq;
 mod nearest;
 mod seen;

@@ -1,12 +1,11 @@
 //! What stages of training have in common: inputs to train on and to judge by, time, and steps with checkpoints.
 
-use std::cell::OnceCell;
-use std::ops::Range;
 use std::rc::Rc;
 use std::time::Instant;
 
 use serde::Serialize;
 
+use super::images::{Images, Leaves};
 use super::{Solution, Solved, Teacher};
 use crate::data::image_channels;
 use crate::digest::sha256;
@@ -15,7 +14,6 @@ use crate::expr::{Lowering, STANDARD};
 use crate::ir::{Graph, Tensor};
 use crate::observe::Observer;
 use crate::onnx::{self, INLINE_LIMIT};
-use crate::stats::InputStatistics;
 use crate::synthesis::Rival;
 use crate::train::{
     Checkpoints, Course, Descent, History, LearningRate, Pool, Rollback, Run, Schedule, TrainingStep, descend,
@@ -32,12 +30,6 @@ const FEWEST: usize = 96;
 const LEAVES_FOR_EACH: usize = 2;
 /// One of so many inputs is held out.
 const HELD_OUT: usize = 8;
-/// Keeps the inputs of training apart from those of the checks.
-const SEED: u64 = 0x6466_7174;
-/// Keep dead leaves beside images apart from those in place of them, and those that are held out from the others.
-const SEEN_BESIDE: u64 = 0x6265_7369_6465;
-const HELD_OUT_BESIDE: u64 = 0x6865_6c64_6c76;
-
 /// What training may draw on beside the solution that it starts from.
 pub struct Training<'a> {
     /// The float network that is the teacher.
@@ -66,70 +58,6 @@ pub enum Supply {
     Ready(Vec<Tensor>),
     /// So many, which a dry run does not make.
     Planned(usize),
-}
-
-/// Inputs that are trained on, and those that stages are judged by.
-#[derive(Debug)]
-pub struct Images {
-    made: OnceCell<Vec<Tensor>>,
-    leaves: Leaves,
-    /// How many of them are trained on, and how many there are.
-    counts: [usize; 2],
-    /// How many dead leaves, into which nothing of the network went, lie beside them: to be trained on, and held out.
-    beside: [usize; 2],
-}
-
-/// What dead leaves follow from.
-#[derive(Clone, Debug)]
-struct Leaves {
-    float: Graph,
-    input: InputStatistics,
-    seed: u64,
-    threads: usize,
-}
-
-impl Leaves {
-    /// Returns `samples` of them, others for every `purpose`.
-    fn made(&self, samples: usize, purpose: u64) -> Result<Vec<Tensor>> {
-        self.input.synthetic(&self.float, samples, self.seed ^ purpose, self.threads)
-    }
-}
-
-impl Images {
-    /// Returns those that are trained on, one tensor for each input of the network; dead leaves last.
-    ///
-    /// # Errors
-    /// When inputs cannot be made up.
-    pub fn seen(&self) -> Result<Vec<Tensor>> {
-        self.with_leaves(self.part(0..self.counts[0])?, (self.beside[0], SEEN_BESIDE))
-    }
-
-    /// Returns those that are held out.
-    ///
-    /// # Errors
-    /// When inputs cannot be made up.
-    pub fn held_out(&self) -> Result<Vec<Tensor>> {
-        self.with_leaves(self.part(self.counts[0]..self.counts[1])?, (self.beside[1], HELD_OUT_BESIDE))
-    }
-
-    fn with_leaves(&self, images: Vec<Tensor>, (count, purpose): (usize, u64)) -> Result<Vec<Tensor>> {
-        if count == 0 {
-            return Ok(images);
-        }
-        let leaves = self.leaves.made(count, purpose)?;
-        images.iter().zip(&leaves).map(|(images, leaves)| Tensor::joined(&[images, leaves])).collect()
-    }
-
-    fn part(&self, range: Range<usize>) -> Result<Vec<Tensor>> {
-        let all = match self.made.get() {
-            Some(made) => made,
-            None => {
-                let made = self.leaves.made(self.counts[1], SEED)?;
-                self.made.get_or_init(|| made)
-            }
-        };
-        all.iter().map(|tensor| tensor.rows(range.clone())).collect()
-    }
 }
 
 /// Steps that are to be made.
@@ -197,8 +125,7 @@ impl<'a> Training<'a> {
         let Teacher { input, seed, threads, .. } = teacher;
         let leaves = Leaves { float: float.clone(), input: input.clone(), seed, threads };
         let digest = ready.as_ref().map(|images| sha256(images.iter().map(|tensor| &tensor.bytes()[..])));
-        let made = ready.map_or_else(OnceCell::new, OnceCell::from);
-        let images = Rc::new(Images { made, leaves, counts: [seen, all], beside });
+        let images = Rc::new(Images::new(ready, leaves, [seen, all], beside));
         Self { float, teacher, run, observer, rival, images, digest, until: None, is_start_known }
     }
 
@@ -219,40 +146,43 @@ impl<'a> Training<'a> {
 
     /// Returns the number of inputs that are trained on, dead leaves beside them included.
     pub fn samples(&self) -> usize {
-        self.images.counts[0] + self.images.beside[0]
+        self.images.counts()[0] + self.images.beside()[0]
     }
 
     /// Returns how many dead leaves are among the first `samples` inputs that are trained on.
     pub fn leaves_among(&self, samples: usize) -> usize {
-        samples.saturating_sub(self.images.counts[0])
+        samples.saturating_sub(self.images.counts()[0])
     }
 
     /// Checks that there are as many inputs to train on as a step takes.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a batch of more.
+    /// [`Error::Usage`] for a batch of more, [`Error::Unsupported`] where the model fixes it.
     pub(super) fn check_batch(&self, batch: usize) -> Result<()> {
         if self.samples() >= batch {
             return Ok(());
         }
-        let message = format!(
-            "{} images are too few for steps of {batch}; make more, or give a smaller --batch",
-            self.images.counts[1]
-        );
+        let images = self.images.counts()[1];
+        if self.float.fixed_batch().is_some() {
+            let message = format!("fixes its batch at {batch}, and {images} images are too few for that; make more");
+            return Err(Error::unsupported("model", message));
+        }
+        let message = format!("{images} images are too few for steps of {batch}; make more, or give a smaller --batch");
         Err(Error::Usage(message))
     }
 
-    /// Returns batches of inputs to train on, varied anew whenever they are dealt out.
+    /// Returns batches of inputs to train on, varied anew whenever they are dealt out. `stage` keeps the batches of one
+    /// stage apart from those of another.
     ///
     /// # Errors
     /// [`Error::Usage`] for a batch of more inputs than there are.
-    pub(super) fn dealer(&self, batch: usize) -> Result<impl FnMut(u64) -> Result<Vec<Tensor>> + use<>> {
+    pub(super) fn dealer(&self, batch: usize, stage: u64) -> Result<impl FnMut(u64) -> Result<Vec<Tensor>> + use<>> {
         self.check_batch(batch)?;
         let (images, seed, mut pool) = (self.images(), self.teacher.seed, None);
         // Made once a checkpoint was found to be of this run.
         Ok(move |number| {
             if pool.is_none() {
-                pool = Some(Pool::new(images.seen()?, batch, seed, 0)?.varied());
+                pool = Some(Pool::new(images.seen()?, batch, seed, stage)?.varied());
             }
             pool.as_ref().map_or(Ok(Vec::new()), |pool: &Pool| pool.batch(number))
         })
@@ -320,7 +250,7 @@ impl<'a> Training<'a> {
         let Teacher { input, norms, .. } = self.teacher;
         let shape = |id| self.float.value(id).shape.iter().flatten().map(ToString::to_string).collect::<Vec<_>>();
         let shapes: Vec<Vec<String>> = self.float.fed_inputs().into_iter().map(shape).collect();
-        fingerprint(&(&solved.plan, (shapes, input, norms), self.images.counts, self.images.beside, &self.digest))
+        fingerprint(&(&solved.plan, (shapes, input, norms), self.images.counts(), self.images.beside(), &self.digest))
     }
 }
 

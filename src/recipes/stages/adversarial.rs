@@ -24,6 +24,7 @@ pub(super) fn adversarial(effort: &Effort, solved: &mut Solved, training: &mut T
         learning_rate: 0.005,
         distillation: &distillation,
         step: &|batch, lowering| game.step(batch, lowering),
+        draw: CHANCE,
         feeds: &|batch, step| game.feeds(batch, (seed, CHANCE, step)),
     };
     stage.train(solved, training)

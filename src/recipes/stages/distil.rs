@@ -14,6 +14,7 @@ pub(super) fn distil(effort: &Effort, solved: &mut Solved, training: &mut Traini
         learning_rate: 0.01,
         distillation: &distillation,
         step: &|batch, lowering| distillation.step(batch, lowering),
+        draw: 0,
         feeds: &|_, _| Vec::new(),
     };
     stage.train(solved, training)

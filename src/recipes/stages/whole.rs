@@ -26,6 +26,8 @@ pub(super) struct Whole<'a> {
     pub distillation: &'a Distillation,
     /// Returns the step on a batch.
     pub step: &'a dyn Fn(usize, &Lowering) -> Result<TrainingStep>,
+    /// Keeps its batches apart from those of other stages.
+    pub draw: u64,
     /// Returns what is fed in a step before the inputs, of a batch and the step's number.
     pub feeds: &'a dyn Fn(usize, u64) -> Vec<Tensor>,
 }
@@ -60,7 +62,7 @@ impl Whole<'_> {
             schedule: Schedule::Cosine { steps, floor: 0.0, warmup: 0 },
             until: training.until(1),
         };
-        let mut deal = training.dealer(batch)?;
+        let mut deal = training.dealer(batch, self.draw)?;
         let mut feed = |step| Ok([feeds(batch, step), deal(step)?].concat());
         let key = format!("{:?}", distillation.objective);
         let (state, descent) = training.descend(&planned, &step, (solved, &key), &mut feed)?;
