@@ -208,9 +208,8 @@ impl<'a> Reconstruction<'a> {
                     return constant(name, &quantized.dequantize(), &quantized.shape);
                 };
                 let lower = constant(name, &trained.lower, &quantized.shape);
-                let bounds = quantized.grid.levels(0);
-                let level = (lower + parts.shares[trained.rounding]).clip(bounds.0, bounds.1);
-                level * along(parts.steps[trained.scale], quantized)
+                // `lower` and the integer above it lie on the grid of their channel: nothing is left to clip.
+                (lower + parts.shares[trained.rounding]) * along(parts.steps[trained.scale], quantized)
             }
             Some(Role::Bias(bias)) => self.biases.get(&bias).map_or(x, |&place| parts.shifts[place]),
         })

@@ -20,3 +20,4 @@ mod resumption;
 mod settled;
 mod start;
 mod terms;
+mod variants;

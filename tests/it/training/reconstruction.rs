@@ -20,8 +20,12 @@ use crate::support::{fixture, ort};
 const BATCH: usize = 4;
 
 fn made(model: &str, bits: (u32, u32)) -> Quantized {
+    made_by(model, &at(bits, Policy::default()))
+}
+
+fn made_by(model: &str, policy: &Policy) -> Quantized {
     let graph = onnx::load(&fixture(&format!("{model}.onnx"))).unwrap();
-    quantized_by(&graph, &at(bits, Policy { all_layers: true, ..Policy::default() }), "fast").unwrap()
+    quantized_by(&graph, &Policy { all_layers: true, ..policy.clone() }, "fast").unwrap()
 }
 
 fn solved(made: &Quantized) -> Solved {
@@ -68,8 +72,15 @@ fn masks(reconstruction: &Reconstruction, value: f32) -> Vec<Tensor> {
 #[test]
 fn blocks_whose_weights_are_settled_compute_what_the_student_computes_that_is_read_out() {
     let mut failed = Vec::new();
-    for (model, bits) in [("digits_resnet8", (4, 4)), ("digits_mobilenet", (3, 5))] {
-        let made = made(model, bits);
+    let plain = Policy::default;
+    let cases = [
+        ("digits_resnet8", at((4, 4), plain())),
+        ("digits_mobilenet", at((3, 5), plain())),
+        ("digits_mobilenet", at((3, 5), Policy { symmetric: false, ..plain() })),
+        ("digits_mobilenet", at((4, 5), Policy { per_channel: false, ..plain() })),
+    ];
+    for (model, policy) in cases {
+        let made = made_by(model, &policy);
         let mut solved = solved(&made);
         let found = blocks_of(&student(&solved));
         assert!(found.len() > 3, "{model}: {found:?}");
