@@ -63,6 +63,9 @@ pub enum Error {
         /// The engine's own message and what to do.
         message: String,
     },
+    /// Training did not go well: its loss grew without end, or left what numbers can hold.
+    #[error("training: {0}")]
+    Diverged(String),
     /// A device, a library, memory or time is missing.
     #[error("{0}")]
     Resources(String),
@@ -116,6 +119,7 @@ impl Error {
             Self::Unsupported { .. } => "unsupported",
             Self::Shape { .. } => "shape",
             Self::Plan(_) => "plan",
+            Self::Diverged(_) => "diverged",
             Self::Usage(_) => "usage",
             Self::Runtime { .. } => "runtime",
             Self::Resources(_) => "resources",
@@ -133,6 +137,7 @@ impl Error {
             | Self::Unsupported { .. }
             | Self::Shape { .. }
             | Self::Plan(_)
+            | Self::Diverged(_)
             // An engine that was opened refuses what it is given: the operators or the data of the model.
             | Self::Runtime { .. } => 3,
             Self::Verification(_) => 4,

@@ -182,6 +182,25 @@ impl Builder {
         results.into_iter().map(|id| Expr { builder: self, id }).collect()
     }
 
+    /// As [`Builder::call_at`] for a node of a model: a shape that does not follow or fit there is not a mistake of ours,
+    /// but nothing that can be trained.
+    pub(super) fn call_of_model<'b>(
+        &'b self,
+        place: &str,
+        node: Node,
+        inputs: &[Option<Expr<'b>>],
+        outputs: usize,
+    ) -> Vec<Expr<'b>> {
+        let was_sound = self.state.borrow().error.is_none();
+        let results = self.call_at(place, node, inputs, outputs);
+        let mut state = self.state.borrow_mut();
+        state.error = match state.error.take() {
+            Some(Error::Shape { place, message }) if was_sound => Some(Error::unsupported(place, message)),
+            other => other,
+        };
+        results
+    }
+
     /// Returns result `i` of the operator that makes `made`, asked for now where it was left out so far. A graph in which
     /// nothing reads it does without.
     ///

@@ -23,8 +23,8 @@ pub struct Inlined<'b> {
 ///
 /// # Errors
 /// [`Error::Unsupported`] for an operator set other than [`OPSET`] (raise it with [`crate::onnx::upgrade`]) and for
-/// operators of other domains; [`Error::Shape`] when `inputs` do not fit. Mistakes inside come up in
-/// [`Builder::finish`] and name the node.
+/// operators of other domains; [`Error::Shape`] when `inputs` do not fit. Nodes of the model whose shapes are not fixed, or
+/// do not fit each other at this batch, come up in [`Builder::finish`] as [`Error::Unsupported`].
 pub fn inline<'b>(
     builder: &'b Builder,
     graph: &Graph,
@@ -72,7 +72,7 @@ fn inline_node<'b>(
     let name = graph.label(node).to_owned();
     let bare = Node { name, inputs: Vec::new(), outputs: Vec::new(), ..node.clone() };
     let wanted = node.outputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-    let results = builder.call_at(&place, bare, &inputs, wanted);
+    let results = builder.call_of_model(&place, bare, &inputs, wanted);
     for (id, result) in node.outputs.iter().zip(results) {
         if let Some(id) = *id {
             tensors.insert(id, tap(graph.name_of(id), result));

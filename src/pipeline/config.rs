@@ -71,14 +71,14 @@ pub enum Ranges {
 }
 
 impl Config {
-    /// Returns what training made; nothing, with the reason in `untrained`, where the model or the machine does not allow it
-    /// and nobody asked for it.
+    /// Returns what training made; nothing, with the reason in `untrained`, where nobody asked for it and the model does not
+    /// allow it (an operator without a gradient, a shape that is not fixed, a loss that diverges) or the machine does not.
+    /// Anything else is a mistake of ours, and stays an error.
     pub(super) fn unless_untrainable<T>(&self, made: Result<T>, untrained: &mut Option<String>) -> Result<Option<T>> {
         match made {
-            Err(
-                reason
-                @ (Error::Unsupported { .. } | Error::Shape { .. } | Error::Runtime { .. } | Error::Resources(_)),
-            ) if self.trains_where_it_can => {
+            Err(reason @ (Error::Unsupported { .. } | Error::Diverged(_) | Error::Resources(_)))
+                if self.trains_where_it_can =>
+            {
                 *untrained = Some(reason.to_string());
                 Ok(None)
             }
@@ -124,4 +124,32 @@ pub struct Thresholds {
     pub min_sqnr: Option<f64>,
     /// Smallest share of the multiply-accumulates that the target computes in integers, 0 to 1.
     pub min_coverage: Option<f64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_model_or_a_machine_causes_is_no_error_where_nobody_asked_for_training() {
+        let cases: [(Error, bool); 7] = [
+            (Error::unsupported("node \"a\"", "no gradient rule"), true),
+            (Error::Diverged("the loss rose".to_owned()), true),
+            (Error::Resources("too little memory".to_owned()), true),
+            (Error::shape("mul at step.rs", "[2] and [3]"), false),
+            (Error::runtime("ONNX Runtime", "Node (add) has input size 3"), false),
+            (Error::Plan("no such tensor".to_owned()), false),
+            (Error::Interrupted("stopped".to_owned()), false),
+        ];
+        let mut config = Config::of_model(Path::new("model.onnx"));
+        for (error, is_excused) in cases {
+            let (text, mut untrained) = (error.to_string(), None);
+            config.trains_where_it_can = true;
+            let found = config.unless_untrainable::<()>(Err(error), &mut untrained);
+            assert_eq!((found.is_ok(), untrained), (is_excused, is_excused.then_some(text)));
+        }
+        config.trains_where_it_can = false;
+        let refused = Err(Error::Resources("too little memory".to_owned()));
+        assert!(config.unless_untrainable::<()>(refused, &mut None).is_err(), "who asks is told");
+    }
 }

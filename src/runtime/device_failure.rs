@@ -19,7 +19,11 @@ const MEMORY: &[&str] = &[
     "CUDNN_STATUS_ALLOC_FAILED",
     "ALLOCATION_FAILED",
     "(out of memory)",
+    "std::bad_alloc",
 ];
+
+/// What ONNX Runtime and tract say of an operator, or of types of one, that they cannot compute.
+const LACKING: &[&str] = &["Could not find an implementation for", "Unimplemented("];
 
 /// Errors of CUDA after which nothing runs on the device any more in this process: it or its driver is gone, or a kernel
 /// brought it down. Others are mistakes in a call.
@@ -38,13 +42,22 @@ const LOST: &[&str] = &[
     "device removed",
 ];
 
-/// Returns the error that tells what to do where `message` says that `device`, a GPU, failed; `None` where it says
-/// something else, of the model.
-pub(super) fn device_failure(device: Device, message: &str) -> Option<Error> {
-    if device == Device::Cpu {
-        return None;
+/// Returns `error`, which kept a step from being loaded, as one that a model can cause where it says that the engine lacks
+/// an operator for some types: a gradient has more operators than the model.
+pub(super) fn lacking_kernel(error: Error) -> Error {
+    match error {
+        Error::Runtime { engine, message } if LACKING.iter().any(|phrase| message.contains(phrase)) => {
+            Error::unsupported("a training step", format!("{engine}: {message}"))
+        }
+        other => other,
     }
-    let (what, cure) = match failure(message)? {
+}
+
+/// Returns the error that tells what to do where `message` says that `device` failed; `None` where it says something else,
+/// of the model. A CPU fails for want of memory alone.
+pub(super) fn device_failure(device: Device, message: &str) -> Option<Error> {
+    let failure = failure(message).filter(|&found| device != Device::Cpu || found == Failure::Memory);
+    let (what, cure) = match failure? {
         Failure::Memory => ("has too little free memory", "lower --batch, free memory, or use another device"),
         Failure::Lost => ("failed", "see what nvidia-smi tells of it, or use another device"),
     };
@@ -145,5 +158,24 @@ mod tests {
         assert!(text.contains("--resume") && text.contains("--device"), "{text}");
         assert_eq!(error.exit_code(), 5);
         assert!(device_failure(Device::Cpu, &message).is_none(), "there is no such device");
+        let memory =
+            device_failure(Device::Cpu, "bfc_arena.cc: Failed to allocate memory for requested buffer of size 9");
+        assert_eq!(memory.unwrap().exit_code(), 5);
+    }
+
+    #[test]
+    fn an_operator_that_an_engine_lacks_is_told_from_a_graph_that_is_wrong() {
+        let lacks = [
+            "NOT_IMPLEMENTED : Could not find an implementation for Sqrt(13) node with name 's'",
+            "Unimplemented(Det)",
+        ];
+        for message in lacks {
+            assert!(
+                matches!(lacking_kernel(Error::runtime("engine", message)), Error::Unsupported { .. }),
+                "{message}"
+            );
+        }
+        let wrong = Error::runtime("engine", "Node (add) has input size 3 not in range [min=2, max=2]");
+        assert!(matches!(lacking_kernel(wrong), Error::Runtime { .. }));
     }
 }

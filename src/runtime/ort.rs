@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use ort::environment::Environment;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
-use super::device_failure::{cause, device_failure};
+use super::device_failure::{cause, device_failure, lacking_kernel};
 use super::kernels;
 use super::machine::lacks_vnni;
 use super::ort_blocks;
@@ -263,7 +263,7 @@ impl Engine for OrtEngine {
     }
 
     fn load_steps(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions) -> Result<Box<dyn StepSession>> {
-        let regular = || self.steps(graph, state, options, false);
+        let regular = || self.steps(graph, state, options, false).map_err(lacking_kernel);
         if !ort_capture::captures(self.device, options) {
             return Ok(Box::new(regular()?));
         }

@@ -10,6 +10,7 @@ use tract_onnx::prelude::{
     TractResult, TypedRunnableModel,
 };
 
+use super::device_failure::lacking_kernel;
 use super::pieces::{in_pieces, piece_bytes};
 use super::step_layout::StepLayout;
 use super::tract_steps::TractSteps;
@@ -67,7 +68,7 @@ impl Engine for TractEngine {
         let layout = StepLayout::new(graph, state)?;
         let slots = layout.state.iter().chain(&layout.feeds);
         let facts: Facts = slots.map(|slot| (slot.dtype, slot.shape.clone())).collect();
-        let plan = read(graph, options)?.prepare(&facts)?;
+        let plan = read(graph, options).and_then(|mut session| session.prepare(&facts)).map_err(lacking_kernel)?;
         Ok(Box::new(TractSteps::new(plan, layout, state)?))
     }
 }

@@ -42,7 +42,7 @@ pub fn answers(subject: &Subject, fed: &[Tensor], engine: &dyn Engine) -> Result
     }
     let images = found.classes.len();
     if images == 0 {
-        return Err(Error::shape("class scores", "expected a row for each image, found none"));
+        return Err(Error::unsupported("class scores", "hold no row for each image"));
     }
     #[allow(clippy::cast_precision_loss)]
     let n = images as f64;

@@ -105,7 +105,7 @@ pub struct Descent {
 /// done since is read once more.
 ///
 /// # Errors
-/// When the engine fails; a checkpoint that is damaged or of another run; [`Error::Runtime`] when the loss diverges again
+/// When the engine fails; a checkpoint that is damaged or of another run; [`Error::Diverged`] when the loss diverges again
 /// and again; [`Error::Interrupted`] when the observer asks for it, once the checkpoint is written.
 pub fn descend(
     (step, engine): (&TrainingStep, &dyn Engine),
@@ -261,7 +261,7 @@ impl Kept {
     fn go_back(&mut self, (stage, at): (&str, u64), reason: String) -> Result<String> {
         if self.rollbacks.len() == MOST_ROLLBACKS {
             let message = format!("{reason}, after {MOST_ROLLBACKS} times of going back; lower the learning rate");
-            return Err(Error::runtime("training", message));
+            return Err(Error::Diverged(message));
         }
         let text = format!("{stage}: {reason}; back to step {}, at half the learning rate", self.done());
         self.rollbacks.push(Rollback { at, to: self.done(), reason });

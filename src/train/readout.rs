@@ -38,7 +38,7 @@ pub fn read_out(student: &Student, engine: &dyn Engine, [weights, scales]: &[Ten
     let steps = student.scales.layout.tensors(&made[0])?;
     let grid = |index: usize, grid: &Grid| -> Result<Grid> {
         let (name, scale) = &steps[index];
-        Ok(Grid { scale: positive(name, scale.to_f32()?, &engine.name())?, ..grid.clone() })
+        Ok(Grid { scale: positive(name, scale.to_f32()?)?, ..grid.clone() })
     };
     let activations = student.grids.iter().enumerate().map(|(i, g)| grid(i, g)).collect::<Result<Vec<_>>>()?;
     let weight = |(i, weight): (usize, &QuantizedTensor)| -> Result<QuantizedTensor> {
@@ -52,16 +52,14 @@ pub fn read_out(student: &Student, engine: &dyn Engine, [weights, scales]: &[Ten
     Ok(Trained { activations, weights: quantized, biases })
 }
 
-/// Returns the steps `scale` of a tensor, which `engine` made.
+/// Returns the steps `scale` of a tensor as training left them.
 ///
 /// # Errors
-/// [`Error::Runtime`] for one that is no positive number.
-pub(super) fn positive(name: &str, scale: Vec<f32>, engine: &str) -> Result<Vec<f32>> {
+/// [`Error::Diverged`] for one that is no positive number.
+pub(super) fn positive(name: &str, scale: Vec<f32>) -> Result<Vec<f32>> {
     match scale.iter().find(|step| !step.is_normal()) {
         None => Ok(scale),
-        Some(step) => {
-            Err(Error::runtime(engine, format!("the step of \"{name}\" became {step}; lower the learning rate")))
-        }
+        Some(step) => Err(Error::Diverged(format!("the step of \"{name}\" became {step}; lower the learning rate"))),
     }
 }
 

@@ -218,7 +218,7 @@ impl<'a> Reconstruction<'a> {
     /// Puts what the state of a step stands for into `trained`.
     ///
     /// # Errors
-    /// [`Error::Runtime`] naming a step that is no positive number.
+    /// [`Error::Diverged`] naming a step that is no positive number.
     pub fn read_out(&self, step: &TrainingStep, state: &[Tensor], trained: &mut Trained) -> Result<()> {
         let vector = |name: &str, vector: &TrainedVector| -> Result<Vec<(String, Tensor)>> {
             if vector.layout.is_empty() {
@@ -229,7 +229,7 @@ impl<'a> Reconstruction<'a> {
         let steps = vector("scales", &self.scales)?;
         let scale = |place: usize| -> Result<Vec<f32>> {
             let (name, logarithms) = &steps[place];
-            positive(name, logarithms.to_f32()?.into_iter().map(libm::expf).collect(), "training")
+            positive(name, logarithms.to_f32()?.into_iter().map(libm::expf).collect())
         };
         for (&grid, &place) in &self.grids {
             trained.activations[grid].scale = scale(place)?;
@@ -340,7 +340,8 @@ fn shape_of(graph: &Graph, name: &str, batch: usize) -> Result<Vec<usize>> {
     match rest {
         Some(rest) if !dims.is_empty() => Ok([vec![batch], rest].concat()),
         _ => {
-            Err(Error::shape(format!("tensor \"{name}\""), "its dimensions are not known; fix them with --input-shape"))
+            let message = "its dimensions are not known; fix them with --input-shape";
+            Err(Error::unsupported(format!("tensor \"{name}\""), message))
         }
     }
 }
