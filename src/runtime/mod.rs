@@ -141,6 +141,19 @@ pub trait StepSession: Send {
     /// [`crate::Error::Shape`] when there is no such entry, [`crate::Error::Runtime`] when it cannot be read.
     fn read(&self, index: usize) -> Result<Tensor>;
 
+    /// Keeps the state as it is, where the engine computes, for [`StepSession::go_back`]; the last one that was kept is
+    /// forgotten.
+    ///
+    /// # Errors
+    /// [`crate::Error::Runtime`] when it cannot be copied.
+    fn keep(&mut self) -> Result<()>;
+
+    /// Goes back to the state that was kept last: that of the beginning where none was.
+    ///
+    /// # Errors
+    /// As [`StepSession::keep`].
+    fn go_back(&mut self) -> Result<()>;
+
     /// Sets entry `index` of the state, which keeps its type and shape.
     ///
     /// # Errors

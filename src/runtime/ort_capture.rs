@@ -123,8 +123,9 @@ impl StepSession for CapturedSteps {
         };
         let Some(regular) = self.regular.take() else { return Err(why) };
         // A device that was lost gives no state either.
-        let Ok(state) = self.steps.state() else { return Err(why) };
-        self.steps = regular(&state)?;
+        let (Ok(state), Ok(kept)) = (self.steps.state(), self.steps.kept()) else { return Err(why) };
+        self.steps = regular(&kept)?;
+        state.iter().enumerate().try_for_each(|(index, value)| self.steps.write(index, value))?;
         self.steps.step(feeds)?;
         warn(&why);
         Ok(())
@@ -132,6 +133,14 @@ impl StepSession for CapturedSteps {
 
     fn read(&self, index: usize) -> Result<Tensor> {
         self.steps.read(index)
+    }
+
+    fn keep(&mut self) -> Result<()> {
+        self.steps.keep()
+    }
+
+    fn go_back(&mut self) -> Result<()> {
+        self.steps.go_back()
     }
 
     fn write(&mut self, index: usize, value: &Tensor) -> Result<()> {

@@ -7,7 +7,7 @@ use ort::value::DynTensor;
 
 use super::ort::OrtSession;
 use super::ort_capture::Capture;
-use super::ort_value::{allocate, from_tensor, put};
+use super::ort_value::{allocate, copy, from_tensor, put};
 use super::step_layout::{Slot, StepLayout};
 use super::{Device, StepSession};
 use crate::error::Result;
@@ -17,6 +17,8 @@ pub(super) struct OrtSteps {
     /// They keep the session, so they stand before what it reads: fields are dropped in order.
     bindings: [IoBinding; 2],
     buffers: [Vec<DynTensor>; 2],
+    /// The state to go back to.
+    kept: Vec<DynTensor>,
     feeds: Vec<DynTensor>,
     /// Which of the buffers hold the state; the binding of this number reads them and writes the others.
     turn: usize,
@@ -39,12 +41,13 @@ impl OrtSteps {
             slots.iter().map(|slot| allocate(slot.dtype, &slot.shape, allocator)).collect()
         };
         let (mut first, mut second) = (all(&layout.state, &device)?, all(&layout.state, &device)?);
-        for (value, buffer) in state.iter().zip(&mut first) {
-            put(value, buffer)?;
+        let mut kept = all(&layout.state, &device)?;
+        for buffers in [&mut first, &mut kept] {
+            state.iter().zip(buffers).try_for_each(|(value, buffer)| put(value, buffer))?;
         }
         let feeds = all(&layout.feeds, if capture.is_some() { &device } else { &host })?;
         let bindings = [writing(&loaded, &mut second)?, writing(&loaded, &mut first)?];
-        let mut steps = Self { bindings, buffers: [first, second], feeds, turn: 0, layout, capture, loaded };
+        let mut steps = Self { bindings, buffers: [first, second], kept, feeds, turn: 0, layout, capture, loaded };
         if steps.capture.is_some() {
             steps.bind_inputs(0)?;
             steps.bind_inputs(1)?;
@@ -60,6 +63,11 @@ impl OrtSteps {
     /// Returns a copy of the state.
     pub fn state(&self) -> Result<Vec<Tensor>> {
         (0..self.layout.state.len()).map(|index| self.read(index)).collect()
+    }
+
+    /// Returns a copy of the state that was kept last.
+    pub fn kept(&self) -> Result<Vec<Tensor>> {
+        self.kept.iter().map(|value| from_tensor(value).map_err(|e| self.loaded.failed(&e))).collect()
     }
 
     fn bind_inputs(&mut self, turn: usize) -> ort::Result<()> {
@@ -100,6 +108,16 @@ impl StepSession for OrtSteps {
     fn read(&self, index: usize) -> Result<Tensor> {
         self.layout.entry(index)?;
         from_tensor(&self.buffers[self.turn][index]).map_err(|e| self.loaded.failed(&e))
+    }
+
+    fn keep(&mut self) -> Result<()> {
+        let mut pairs = self.buffers[self.turn].iter().zip(&mut self.kept);
+        pairs.try_for_each(|(now, kept)| copy(now, kept)).map_err(|e| self.loaded.failed(&e))
+    }
+
+    fn go_back(&mut self) -> Result<()> {
+        let mut pairs = self.kept.iter().zip(&mut self.buffers[self.turn]);
+        pairs.try_for_each(|(kept, now)| copy(kept, now)).map_err(|e| self.loaded.failed(&e))
     }
 
     fn write(&mut self, index: usize, value: &Tensor) -> Result<()> {

@@ -74,6 +74,16 @@ pub fn put(tensor: &Tensor, value: &mut DynTensor) -> ort::Result<()> {
     Ok(())
 }
 
+/// Copies the contents of one value into another of the same type and shape, without a way through the host where both
+/// lie on a device.
+pub fn copy(from: &DynTensor, to: &mut DynTensor) -> ort::Result<()> {
+    match from.size() {
+        None | Some(0) => Ok(()),
+        Some(_) if from.memory_info().is_cpu_accessible() => put(&from_tensor(from)?, to),
+        Some(_) => from.copy_into(to),
+    }
+}
+
 /// Returns a tensor with a copy of the contents of `value`.
 pub fn from_value(value: &DynValue) -> ort::Result<Tensor> {
     from_tensor(&*value.view().downcast::<DynTensorValueType>()?)

@@ -13,6 +13,8 @@ use crate::ir::Tensor;
 pub(super) struct TractSteps {
     plan: Arc<TypedRunnableModel>,
     state: TVec<TValue>,
+    /// The state to go back to.
+    kept: TVec<TValue>,
     layout: StepLayout,
 }
 
@@ -20,7 +22,8 @@ impl TractSteps {
     /// Returns steps by `plan` from `state`, both of which fit `layout`.
     pub fn new(plan: Arc<TypedRunnableModel>, layout: StepLayout, state: &[Tensor]) -> Result<Self> {
         let value = |tensor: &Tensor| Ok(to_tract(tensor)?.into_tvalue());
-        Ok(Self { plan, state: state.iter().map(value).collect::<Result<_>>()?, layout })
+        let state: TVec<TValue> = state.iter().map(value).collect::<Result<_>>()?;
+        Ok(Self { plan, kept: state.clone(), state, layout })
     }
 
     /// tract checks no outputs against what the graph declares, so what is to be the state is checked here.
@@ -57,6 +60,16 @@ impl StepSession for TractSteps {
     fn read(&self, index: usize) -> Result<Tensor> {
         self.layout.entry(index)?;
         from_tract(&self.state[index])
+    }
+
+    fn keep(&mut self) -> Result<()> {
+        self.kept = self.state.clone();
+        Ok(())
+    }
+
+    fn go_back(&mut self) -> Result<()> {
+        self.state = self.kept.clone();
+        Ok(())
     }
 
     fn write(&mut self, index: usize, value: &Tensor) -> Result<()> {

@@ -100,9 +100,9 @@ pub struct Descent {
 /// Makes all steps of `course` by `engine`; `feed` gives what each is fed before the rates, and `observer` hears of the
 /// steps of `stage` that are done, and of the losses that were read last.
 ///
-/// Whenever losses are read, the state is kept where all of it is finite; where the loss diverges, the descent goes back
-/// there and on at half the rate. Only what was kept so is ever written to a checkpoint. When time is up, what was
-/// done since is read once more.
+/// Whenever losses are read and are sound, the state is kept where the engine computes; where the loss diverges, the
+/// descent goes back there and on at half the rate. Only what was kept so is ever copied to the host: for a checkpoint,
+/// and in the end. When time is up, what was done since is read once more.
 ///
 /// # Errors
 /// When the engine fails; a checkpoint that is damaged or of another run; [`Error::Diverged`] when the loss diverges again
@@ -114,13 +114,14 @@ pub fn descend(
     observer: &mut dyn Observer,
 ) -> Result<Descent> {
     let Course { steps, rate, checkpoints, until } = course;
-    let mut kept = Kept::at_start(step, rate);
-    if let Some(found) = checkpoints.as_ref().map(Checkpoints::found).transpose()?.flatten() {
-        kept = kept.restored(step, found)?;
-    }
+    let (mut kept, start) = match checkpoints.as_ref().map(Checkpoints::found).transpose()?.flatten() {
+        Some(found) => Kept::restored(step, rate, found)?,
+        None => (Kept::at_start(step, rate), step.state.iter().map(|(_, start)| start.clone()).collect()),
+    };
     let resumed = kept.done();
     let options = SessionOptions { prepacking: true, ..SessionOptions::default() };
-    let mut session = engine.load_steps(&step.graph, &kept.state, &options)?;
+    let mut session = engine.load_steps(&step.graph, &start, &options)?;
+    drop(start);
     let is_up = || until.is_some_and(|until| Instant::now() >= until);
     let (mut done, mut written) = (kept.done(), None::<Instant>);
     kept.is_up |= is_up();
@@ -130,7 +131,8 @@ pub fn descend(
         session.step(&feeds)?;
         done += 1;
         if observer.is_interrupted() {
-            return Err(interrupted(stage, &kept, step, checkpoints.as_ref())?);
+            session.go_back()?;
+            return Err(interrupted(stage, &kept, (step, session.as_ref()), checkpoints.as_ref())?);
         }
         kept.is_up = is_up();
         if !done.is_multiple_of(step.losses as u64) && done < steps && !kept.is_up {
@@ -140,28 +142,38 @@ pub fn descend(
         let found = Reading::of(step, session.as_ref(), done - kept.done())?;
         if let Some(reason) = kept.divergence(&found) {
             observer.note(&kept.go_back((stage, done), reason)?);
-            for (index, value) in kept.state.iter().enumerate() {
-                session.write(index, value)?;
-            }
+            session.go_back()?;
             done = kept.done();
             continue;
         }
-        kept.keep(found);
+        kept.keep(&found);
+        session.keep()?;
         observer.progress(&Progress { stage, done, steps, losses: &kept.history.last() });
         let is_due = |c: &&Checkpoints| written.is_none_or(|last| last.elapsed() >= c.interval) || done == steps;
         if let Some(checkpoints) = checkpoints.as_ref().filter(is_due) {
-            kept.write(step, checkpoints)?;
+            kept.write((step, session.as_ref()), checkpoints)?;
             written = Some(Instant::now());
         }
     }
     if let Some(checkpoints) = checkpoints.as_ref().filter(|_| kept.is_up) {
-        kept.write(step, checkpoints)?;
+        kept.write((step, session.as_ref()), checkpoints)?;
     }
-    let Kept { state, history, rollbacks, .. } = kept;
+    let state = state_of(step, session.as_ref())?;
+    let Kept { history, rollbacks, .. } = kept;
     Ok(Descent { state, history, resumed, rollbacks })
 }
 
-fn interrupted(stage: &str, kept: &Kept, step: &TrainingStep, checkpoints: Option<&Checkpoints>) -> Result<Error> {
+/// Returns a copy of the whole state.
+fn state_of(step: &TrainingStep, session: &dyn StepSession) -> Result<Vec<Tensor>> {
+    (0..step.state.len()).map(|index| session.read(index)).collect()
+}
+
+fn interrupted(
+    stage: &str,
+    kept: &Kept,
+    trained: (&TrainingStep, &dyn StepSession),
+    checkpoints: Option<&Checkpoints>,
+) -> Result<Error> {
     let Some(checkpoints) = checkpoints else {
         let text = format!("{stage} stopped at step {}; nothing is kept without --run-folder", kept.done());
         return Ok(Error::Interrupted(text));
@@ -171,23 +183,21 @@ fn interrupted(stage: &str, kept: &Kept, step: &TrainingStep, checkpoints: Optio
         let text = format!("{stage} stopped before there was anything to keep; --resume {folder} begins it anew");
         return Ok(Error::Interrupted(text));
     }
-    kept.write(step, checkpoints)?;
+    kept.write(trained, checkpoints)?;
     Ok(Error::Interrupted(format!("{stage} stopped at step {}; go on with --resume {folder}", kept.done())))
 }
 
-/// What is read of a session: the losses since the last time, and the state.
+/// What is read of a session: the losses since the last time, which tell of a state that is not finite, too.
 struct Reading {
     losses: Vec<f32>,
     width: usize,
-    state: Vec<Tensor>,
 }
 
 impl Reading {
     fn of(step: &TrainingStep, session: &dyn StepSession, count: u64) -> Result<Self> {
-        let state = (0..step.state.len()).map(|index| session.read(index)).collect::<Result<Vec<_>>>()?;
-        let (width, ring) = (1 + step.terms.len(), state[step.place_of_losses()].to_f32()?);
+        let (width, ring) = (1 + step.terms.len(), session.read(step.place_of_losses())?.to_f32()?);
         let count = usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(width).min(ring.len());
-        Ok(Self { losses: ring[ring.len() - count..].to_vec(), width, state })
+        Ok(Self { losses: ring[ring.len() - count..].to_vec(), width })
     }
 
     #[allow(clippy::cast_precision_loss)]
@@ -197,10 +207,9 @@ impl Reading {
     }
 }
 
-/// Where a descent can go back to.
+/// Where a descent can go back to, beside the state that the session keeps.
 #[derive(Clone, Debug)]
 struct Kept {
-    state: Vec<Tensor>,
     history: History,
     rate: LearningRate,
     /// The steps whose losses the state keeps.
@@ -214,9 +223,7 @@ struct Kept {
 
 impl Kept {
     fn at_start(step: &TrainingStep, rate: LearningRate) -> Self {
-        let state = step.state.iter().map(|(_, start)| start.clone()).collect();
         Self {
-            state,
             history: History::new(&step.terms),
             rate,
             window: step.losses,
@@ -239,22 +246,17 @@ impl Kept {
     fn divergence(&self, found: &Reading) -> Option<String> {
         if let Some(place) = found.losses.iter().position(|loss| !loss.is_finite()) {
             let step = self.done() + (place / found.width) as u64;
-            return Some(format!("the loss became {} in step {step}", found.losses[place]));
-        }
-        let broken = found.state.iter().any(|t| t.to_f32().is_ok_and(|values| values.iter().any(|v| !v.is_finite())));
-        if broken {
-            return Some("what is trained is no longer finite".to_owned());
+            return Some(format!("the loss or what is trained became {} in step {step}", found.losses[place]));
         }
         let (before, mean) = (self.largest, found.mean());
         (before > 0.0 && mean > EXPLOSION * before.max(ROUNDING))
             .then(|| format!("the loss rose to {mean:.3}, from {before:.3} at most"))
     }
 
-    fn keep(&mut self, found: Reading) {
+    fn keep(&mut self, found: &Reading) {
         self.rate.tell(found.mean());
         self.largest = self.largest.max(found.mean().abs());
         self.history.extend(&found.losses);
-        self.state = found.state;
     }
 
     /// Slows down, and returns what is to be said of it.
@@ -268,7 +270,7 @@ impl Kept {
         Ok(text)
     }
 
-    fn write(&self, step: &TrainingStep, checkpoints: &Checkpoints) -> Result<()> {
+    fn write(&self, (step, session): (&TrainingStep, &dyn StepSession), checkpoints: &Checkpoints) -> Result<()> {
         let mut about = About::new(checkpoints.run.clone(), self.done());
         about.notes.insert(SCHEDULE.to_owned(), json(&self.rate.state())?);
         about.notes.insert(ROLLBACKS.to_owned(), json(&self.rollbacks)?);
@@ -276,27 +278,28 @@ impl Kept {
             about.notes.insert(TIME_IS_UP.to_owned(), json(&self.is_up)?);
         }
         let mut tensors = BTreeMap::from([(HISTORY.to_owned(), self.history.to_tensor())]);
-        let state = step.state.iter().zip(&self.state);
-        tensors.extend(state.map(|((name, _), value)| (name.clone(), value.clone())));
+        tensors.extend(step.state.iter().map(|(name, _)| name.clone()).zip(state_of(step, session)?));
         Checkpoint { tensors, about }.write(&checkpoints.path)
     }
 
-    fn restored(self, step: &TrainingStep, found: Checkpoint) -> Result<Self> {
+    /// Returns what a checkpoint holds, and the state in it.
+    fn restored(step: &TrainingStep, rate: LearningRate, found: Checkpoint) -> Result<(Self, Vec<Tensor>)> {
+        let new = Self::at_start(step, rate);
         let Checkpoint { mut tensors, about } = found;
         let missing = |what: &str| Error::malformed("checkpoint", format!("holds no \"{what}\"; start anew"));
         let mut take = |name: &str| tensors.remove(name).ok_or_else(|| missing(name));
         let state = step.state.iter().map(|(name, _)| take(name)).collect::<Result<_>>()?;
-        let history = self.history.with(&take(HISTORY)?)?;
+        let history = new.history.with(&take(HISTORY)?)?;
         let note = |name: &str| about.notes.get(name).ok_or_else(|| missing(name));
         let schedule = serde_json::from_str(note(SCHEDULE)?).map_err(|_| missing(SCHEDULE))?;
         let rollbacks = serde_json::from_str(note(ROLLBACKS)?).map_err(|_| missing(ROLLBACKS))?;
         #[allow(clippy::cast_precision_loss)]
         let means = |losses: Vec<f32>| {
-            losses.chunks(self.window).map(|w| (w.iter().sum::<f32>() / w.len() as f32).abs()).fold(0.0, f32::max)
+            losses.chunks(new.window).map(|w| (w.iter().sum::<f32>() / w.len() as f32).abs()).fold(0.0, f32::max)
         };
         let largest = means(history.loss());
         let is_up = about.notes.contains_key(TIME_IS_UP);
-        Ok(Self { state, history, rate: self.rate.resumed(schedule), largest, rollbacks, is_up, ..self })
+        Ok((Self { history, rate: new.rate.resumed(schedule), largest, rollbacks, is_up, ..new }, state))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Optimiser, TrainedVector};
 use crate::autodiff::gradients;
 use crate::error::{Error, Result};
-use crate::expr::{Expr, Lowering};
+use crate::expr::{Builder, Expr, Lowering};
 use crate::ir::{DType, Graph, Tensor, ValueId};
 
 /// A training step, ready to be loaded.
@@ -33,7 +33,8 @@ pub struct Player<'a, 'b> {
 
 /// Returns the step in which each of `players` descends its loss by `optimiser`, one elementwise update for each vector,
 /// and which keeps the last `losses` values of `watched` in its state, the newest last, each with its `terms` behind it.
-/// `watched` tells whether the step goes well. The graph is as `lowering` writes it.
+/// `watched` tells whether the step goes well; it is kept as NaN where the step leaves a vector or a moment that is not
+/// finite, so that nobody has to look at those. The graph is as `lowering` writes it.
 ///
 /// # Errors
 /// An operator without gradient rule, named, with the model's node; the first mistake in what was built.
@@ -64,6 +65,7 @@ pub fn training_step<'b>(
     }
     let width = 1 + terms.len();
     let ring = builder.input("losses", DType::F32, &[losses, width]);
+    let watched = watched + unless_finite(builder, &made);
     let newest: Vec<Expr> = std::iter::once(watched).chain(terms.iter().map(|term| term.1)).collect();
     let newest: Vec<Expr> = newest.into_iter().map(|one| one.reshape(&[1, 1])).collect();
     let next = ring.slice(0, 1..losses).concat(&[newest[0].concat(&newest[1..], 1)], 0);
@@ -78,6 +80,14 @@ pub fn training_step<'b>(
     let state = made.into_iter().map(|(name, start, ..)| (name, start)).collect();
     let terms = terms.iter().map(|term| term.0).collect();
     Ok(TrainingStep { graph, state, optimiser, losses, terms })
+}
+
+/// Returns 0 where every next value of the state is finite, and NaN where one is not: what a sum less itself is.
+#[allow(clippy::eq_op)]
+fn unless_finite<'b>(builder: &'b Builder, made: &[(String, Tensor, Expr<'b>, Expr<'b>)]) -> Expr<'b> {
+    let sums = made.iter().map(|(.., next)| next.sum(&[], false));
+    let sum = sums.fold(builder.scalar(0.0), |sum, next| sum + next);
+    sum - sum
 }
 
 impl TrainingStep {

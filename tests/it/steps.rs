@@ -124,6 +124,31 @@ fn a_run_goes_on_from_a_state_that_was_read_and_written() {
 }
 
 #[test]
+fn a_run_goes_back_to_what_was_kept_last_and_to_the_beginning_where_nothing_was() {
+    let mut wrong = Vec::new();
+    for case in cases() {
+        for (engine, kept) in engines().into_iter().flat_map(|e| [(e, 0), (e, 20), (e, 21)]) {
+            let mut session = load(engine, &case, &options(Optimisation::Default));
+            if kept > 0 {
+                run(session.as_mut(), &case, 0..7);
+                session.keep().unwrap();
+                run(session.as_mut(), &case, 7..kept);
+                session.keep().unwrap();
+            }
+            for further in [1, 2] {
+                run(session.as_mut(), &case, kept..kept + further);
+                session.go_back().unwrap();
+            }
+            run(session.as_mut(), &case, kept..STEPS);
+            if state(session.as_ref(), &case) != after(engine, &case, &options(Optimisation::Default)) {
+                wrong.push(format!("{} kept at {kept} in {}", case.name, engine.name()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
 fn the_same_steps_give_the_same_bytes_again_with_one_thread_and_with_two() {
     let mut wrong = Vec::new();
     for threads in [1, 2] {

@@ -17,13 +17,17 @@ pub const READ: u64 = 4;
 /// The step from `start` down `near + small`: the squared distance of `w` from what is fed, and a tenth of its square. At
 /// a learning rate `r` a step multiplies the distance from the bottom, at 10 for a feed of 11, by `1 - 2.2 r`.
 pub fn step(engine: &dyn Engine, start: [f32; 2]) -> TrainingStep {
+    step_by(engine, start, Optimiser::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 })
+}
+
+/// The same by another optimiser.
+pub fn step_by(engine: &dyn Engine, start: [f32; 2], optimiser: Optimiser) -> TrainingStep {
     let mut vector = TrainedVector::default();
     vector.add("w", &[2], &start, &[1.0, 1.0]).unwrap();
     let builder = Builder::new("bowl");
     let (w, x) = (builder.input("w", DType::F32, &[2]), builder.input("x", DType::F32, &[2]));
     let (near, small) = (((w - x) * (w - x)).sum(&[], false), (w * w).sum(&[], false) * 0.1);
-    let sgd = Optimiser::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
-    let kept = (sgd, usize::try_from(READ).unwrap());
+    let kept = (optimiser, usize::try_from(READ).unwrap());
     let (loss, terms) = (near + small, [("near", near), ("small", small)]);
     let player = Player { loss, vectors: &[(w, &vector)] };
     training_step(&[player], (loss, &terms), kept, &engine.lowering()).unwrap()

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use dfq_onnx::Error;
 use dfq_onnx::observe::{Observer, Progress, Silent};
 use dfq_onnx::runtime::{Engine, TractEngine};
-use dfq_onnx::train::{Checkpoint, Checkpoints, Course, Descent, Rollback, Schedule, descend};
+use dfq_onnx::train::{Checkpoint, Checkpoints, Course, Descent, Optimiser, Rollback, Schedule, descend};
 
 use super::bowl;
 use crate::support::ort;
@@ -100,6 +100,26 @@ fn a_descent_that_diverged_and_was_stopped_anywhere_ends_as_one_that_was_not_sto
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// What is trained leaves what numbers can hold in a step whose own loss is sound.
+#[test]
+fn a_state_that_is_not_finite_is_known_by_the_losses_alone() {
+    for engine in [ort() as &dyn Engine, &TractEngine] {
+        let mut ear = Ear::default();
+        // The square of the gradient in the fourth step, the last of a window, is beyond float32; its loss is not.
+        let made = Cell::new(0);
+        let mut feed = |_| {
+            made.set(made.get() + 1);
+            Ok(bowl::feed(if made.get() == 4 { 1e19 } else { 11.0 }))
+        };
+        let course = bowl::course(8, 0.1, Schedule::Constant, None);
+        let step = bowl::step_by(engine, START, Optimiser::ADAM);
+        let ended = descend((&step, engine), ("bowl", course), &mut feed, &mut ear).unwrap();
+        assert_eq!(ended.rollbacks.iter().map(|r| (r.at, r.to)).collect::<Vec<_>>(), [(4, 0)], "{}", engine.name());
+        assert!(ended.rollbacks[0].reason.contains("the loss or what is trained became"), "{:?}", ended.rollbacks);
+        assert!(ended.state.iter().all(|t| t.to_f32().unwrap().iter().all(|v| v.is_finite())));
+    }
 }
 
 #[test]
