@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use crate::error::Result;
 use crate::ir::{Attr, DType, Graph, Node, Tensor, ValueId};
 use crate::recipes::Teacher;
-use crate::runtime::{PIECE_BYTES, SessionOptions, run_in_batches};
+use crate::runtime::{Engine, PIECE_BYTES, SessionOptions, run_in_batches};
 use crate::stats::BatchNorm;
 
 /// Inputs that are run at most; fewer where the tensors to look at would take more than [`MEMORY`].
@@ -32,6 +32,16 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// Adds samples of the same sizes behind the others; samples of other sizes stay out.
+    fn extend(&mut self, values: &[f32], shape: &[usize]) {
+        if let ([first, rest @ ..], [more, of_each @ ..]) = (&mut self.shape[..], shape)
+            && rest == of_each
+        {
+            *first += more;
+            self.values.extend_from_slice(values);
+        }
+    }
+
     /// Returns the mean over everything but `axis`, one per index of it.
     #[allow(clippy::cast_precision_loss)]
     pub fn means(&self, axis: usize) -> Vec<f64> {
@@ -62,23 +72,54 @@ pub fn sample(student: &Graph, wanted: &[ValueId], teacher: &Teacher) -> Result<
         Some(batch) if batch < SMALLEST_BATCH => HashMap::new(),
         _ => renormalise(&mut graph, teacher.norms),
     };
+    let inputs = teacher.inputs(student, samples_within(student, &taps, SAMPLES))?;
+    run((graph, &renamed), &taps, &[inputs], teacher.engine)
+}
+
+/// Returns what each of `wanted` is in the float network as it stands on all of `sets` of inputs; without those that are not
+/// finite there.
+///
+/// # Errors
+/// When the engine cannot run the float graph.
+pub fn tap(
+    student: &Graph,
+    wanted: &[ValueId],
+    sets: &[Vec<Tensor>],
+    engine: &dyn Engine,
+) -> Result<HashMap<ValueId, Sample>> {
+    let mut taps: Vec<ValueId> = wanted.to_vec();
+    taps.sort_unstable();
+    taps.dedup();
+    if taps.is_empty() {
+        return Ok(HashMap::new());
+    }
+    run((student.clone(), &HashMap::new()), &taps, sets, engine)
+}
+
+/// Returns what `taps` are on all of `sets` of inputs, where `renamed` tells which tensors of `graph` stand for some of them.
+fn run(
+    (mut graph, renamed): (Graph, &HashMap<ValueId, ValueId>),
+    taps: &[ValueId],
+    sets: &[Vec<Tensor>],
+    engine: &dyn Engine,
+) -> Result<HashMap<ValueId, Sample>> {
     graph.outputs = taps.iter().map(|id| renamed.get(id).copied().unwrap_or(*id)).collect();
     for id in graph.outputs.clone() {
         graph.value_mut(id).dtype.get_or_insert(DType::F32);
     }
     graph.sort()?;
     graph.sweep();
-    let inputs = teacher.inputs(student, samples_within(student, &taps, SAMPLES))?;
     let options = SessionOptions { piece_bytes: Some(PIECE_BYTES), ..SessionOptions::default() };
-    let mut session = teacher.engine.load(&graph, &options)?;
-    let outputs = run_in_batches(session.as_mut(), &graph, &inputs)?;
-    let mut found = HashMap::new();
-    for (id, tensor) in taps.into_iter().zip(outputs) {
-        let values = tensor.to_f32()?;
-        if values.iter().all(|v| v.is_finite()) {
-            found.insert(id, Sample { values, shape: tensor.shape().to_vec() });
+    let mut session = engine.load(&graph, &options)?;
+    let mut found: HashMap<ValueId, Sample> = HashMap::new();
+    for inputs in sets {
+        let outputs = run_in_batches(session.as_mut(), &graph, inputs)?;
+        for (&id, tensor) in taps.iter().zip(outputs) {
+            let (values, shape) = (tensor.to_f32()?, tensor.shape().to_vec());
+            found.entry(id).and_modify(|sample| sample.extend(&values, &shape)).or_insert(Sample { values, shape });
         }
     }
+    found.retain(|_, sample| sample.values.iter().all(|v| v.is_finite()));
     Ok(found)
 }
 

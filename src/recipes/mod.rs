@@ -1,16 +1,22 @@
 //! Recipes: how a plan's grids and integers are found. One recipe = one file + one row of [`RECIPES`].
 
+mod analytic;
 mod cascade;
 mod dfq2019;
 mod fast;
 mod images;
+mod judge;
 mod lsq;
 mod nearest;
+mod probes;
+mod rounding;
 mod seen;
 mod settle;
+mod shift;
 mod squant;
 mod stages;
 mod training;
+mod trial;
 mod weights;
 
 use std::collections::HashMap;

@@ -18,10 +18,20 @@ const SHRINKAGE: (f32, f32) = (0.05, 0.01);
 
 /// One group of a layer.
 pub(super) struct Seen {
-    /// Mean of each column before its quantization, and behind it.
-    pub means: (Vec<f32>, Vec<f32>),
+    /// The mean of each column.
+    pub means: Means,
     /// Covariance of each block of columns behind quantization; none where nothing varies.
     pub blocks: Vec<(Range<usize>, Option<Metric>)>,
+}
+
+/// Means of the columns of one group.
+pub(super) struct Means {
+    /// Before quantization.
+    pub before: Vec<f32>,
+    /// Before quantization, of values moved into the range of the grid.
+    pub within: Vec<f32>,
+    /// Behind quantization.
+    pub behind: Vec<f32>,
 }
 
 impl Seen {
@@ -34,11 +44,14 @@ impl Seen {
 
     fn of_patches(mut x: Vec<f32>, rows: &Rows, grid: &Grid, threads: usize) -> Self {
         let width = rows.width();
-        let float = column_means(&x, width);
+        let before = column_means(&x, width);
+        let (lo, hi) = grid.range(0);
+        x.iter_mut().for_each(|v| *v = v.clamp(lo, hi));
+        let within = column_means(&x, width);
         x.iter_mut().for_each(|v| *v = grid.dequantize(grid.quantize(*v, 0), 0));
-        let mean = column_means(&x, width);
+        let behind = column_means(&x, width);
         for row in x.chunks_mut(width) {
-            row.iter_mut().zip(&mean).for_each(|(v, m)| *v -= m);
+            row.iter_mut().zip(&behind).for_each(|(v, m)| *v -= m);
         }
         let x = ndarray::ArrayView2::from_shape((x.len() / width, width), &x).expect("patches have the width of rows");
         let step = (BLOCK / rows.taps).max(1) * rows.taps;
@@ -48,7 +61,7 @@ impl Seen {
             let gram = columns.t().dot(&columns);
             (range.clone(), metric(range.len(), gram.iter().copied().collect()))
         });
-        Self { blocks, means: (float, mean) }
+        Self { blocks, means: Means { before, within, behind } }
     }
 }
 

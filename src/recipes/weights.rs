@@ -12,6 +12,7 @@ use crate::plan::Plan;
 use crate::quant::{ChannelLayout, Grid, QuantizedTensor, quantize_bias, round_to_nearest, weight_grid};
 
 /// Weights on their grids, and how many channels of each got a larger scale so that biases fit int32.
+#[derive(Clone)]
 pub(super) struct Weights {
     pub tensors: Vec<QuantizedTensor>,
     pub enlarged: Vec<(String, usize)>,

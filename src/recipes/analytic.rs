@@ -1,0 +1,307 @@
+//! The steps of `fast`, one layer after the other: equalisation, ranges, rounding, biases.
+
+use std::collections::HashMap;
+
+use super::probes::{Probe, some};
+use super::rounding::Fitted;
+use super::seen::{Means, Seen};
+use super::shift::{mean_shift, shift};
+use super::squant::flipped;
+use super::trial::{Trial, Use};
+use super::weights::{Weights, channel_axis, fit_biases, nearest_weights, node_of};
+use super::{Corrections, Solution, Solved, Teacher, narrow};
+use crate::calibrate::calibrate;
+use crate::error::Result;
+use crate::ir::{Graph, ValueId};
+use crate::layers::{Rows, Scope, Step, absorb, equalise, subtract_from_bias};
+use crate::onnx;
+use crate::parallel;
+use crate::plan::Plan;
+use crate::quant::{Grid, QuantizedTensor};
+use crate::sample::{Sample, sample, samples_within, tap};
+use crate::stats::propagate;
+
+/// Why a rounding is not what it should be, or a bias not corrected.
+const ROUNDING_HARMS: &str = "it does harm on inputs that it did not go by, rounded to nearest";
+const CORRECTION_HARMS: &str = "it does harm on inputs that it did not go by";
+/// What is not whole about the correction of a bias.
+const WITHIN: &str = "without what saturates: inputs leave the range that was found for them";
+
+/// Probes that layers are tried on at most.
+const LARGEST: usize = 64;
+
+/// What the steps came to.
+#[derive(Clone)]
+pub(super) struct Analytic {
+    pub solved: Solved,
+    /// The student before biases were corrected.
+    before: Graph,
+    /// The weights before anything was done to them but rounding to nearest.
+    nearest: Weights,
+}
+
+/// Returns what all steps make of `start`, with equalisation and absorption where `links` says so.
+///
+/// # Errors
+/// When the engine cannot run the float network.
+pub(super) fn analytic(
+    start: &Graph,
+    plan: &Plan,
+    (teacher, probes): (&Teacher, &[Probe]),
+    links: bool,
+) -> Result<Analytic> {
+    let mut student = start.clone();
+    let mut norms = teacher.norms.to_vec();
+    let mut steps = Vec::new();
+    if links && plan.weights.iter().any(|w| w.scheme.axis.is_none()) {
+        let moments = propagate(&student, &norms, &teacher.input.moments());
+        steps.extend(equalise(&mut student, plan, &mut norms, (Scope::SharedScales, &moments))?);
+        steps.extend(absorb(&mut student, plan, &mut norms)?);
+    }
+    let teacher = Teacher { norms: &norms, ..*teacher };
+    let (activations, sources) = calibrate(&student, plan, &teacher)?;
+    let nearest = nearest_weights(&student, plan, &activations, teacher.threads)?;
+    let found: Vec<Found> = layers(&student, plan).collect();
+    let inputs: Vec<ValueId> = found.iter().filter_map(|found| student.nodes[found.node].input(0)).collect();
+    let sampled = sample(&student, &inputs, &teacher)?;
+    let probes = some(&student, probes, samples_within(&student, &inputs, LARGEST))?;
+    let probes = tap(&student, &inputs, &probes, teacher.engine)?;
+    let evidence = Evidence { student: &student, plan, activations: &activations, sampled: &sampled, probes: &probes };
+    let (weights, outcomes) = evidence.round_all(&found, &nearest.tensors, teacher.threads)?;
+    let before = student.clone();
+    let (corrections, told) = correct(&mut student, plan, outcomes)?;
+    steps.extend(told);
+    let enlarged = nearest.enlarged.clone();
+    let solution = Solution { activations, sources, weights, enlarged, corrections, steps };
+    Ok(Analytic { solved: Solved { student, plan: plan.clone(), solution }, before, nearest })
+}
+
+/// Returns `start` rounded to nearest.
+///
+/// # Errors
+/// As [`analytic`].
+pub(super) fn nearest(start: &Graph, plan: &Plan, teacher: &Teacher) -> Result<Solved> {
+    let ranges = calibrate(start, plan, teacher)?;
+    let weights = nearest_weights(start, plan, &ranges.0, teacher.threads)?;
+    let solution = weights.solution(ranges, Vec::new());
+    Ok(Solved { student: start.clone(), plan: plan.clone(), solution })
+}
+
+impl Analytic {
+    /// Returns whether channels were equalised or absorbed.
+    pub fn changes_links(&self) -> bool {
+        self.solved.solution.steps.iter().any(|step| is_of_links(step) && step.refused.is_none())
+    }
+
+    /// Returns `start` rounded to nearest on the same ranges; no channels were equalised or absorbed.
+    pub fn nearest(&self, start: &Graph) -> Solved {
+        let Solution { activations, sources, .. } = &self.solved.solution;
+        let solution = self.nearest.clone().solution((activations.clone(), sources.clone()), Vec::new());
+        Solved { student: start.clone(), plan: self.solved.plan.clone(), solution }
+    }
+
+    /// Returns the same without corrections of biases.
+    pub fn uncorrected(self, why: &str) -> Self {
+        let mut found = self;
+        found.solved.student = found.before.clone();
+        found.solved.solution.corrections = HashMap::new();
+        refuse(&mut found.solved.solution.steps, &["bias"], why);
+        found
+    }
+
+    /// Returns `start`, which is rounded to nearest, with what is told of these steps.
+    pub fn rounded_to_nearest(self, start: &Solved, why: &str) -> Self {
+        let mut steps = self.solved.solution.steps;
+        refuse(&mut steps, &["rounding", "bias"], why);
+        let solution = Solution { steps, ..start.solution.clone() };
+        Self { solved: Solved { solution, ..start.clone() }, ..self }
+    }
+
+    /// Returns this, in which no channels were equalised or absorbed, with why those of `others` are not kept.
+    pub fn in_place_of_links(self, others: &Self, why: &str) -> Self {
+        let mut found = self;
+        let of_links = others.solved.solution.steps.iter().filter(|step| is_of_links(step));
+        let mut steps: Vec<Step> = of_links.cloned().collect();
+        refuse(&mut steps, &["equalise", "absorb"], why);
+        steps.append(&mut found.solved.solution.steps);
+        found.solved.solution.steps = steps;
+        found
+    }
+}
+
+fn is_of_links(step: &Step) -> bool {
+    matches!(step.step, "equalise" | "absorb")
+}
+
+fn refuse(steps: &mut [Step], names: &[&str], why: &str) {
+    let named = steps.iter_mut().filter(|step| names.contains(&step.step) && step.refused.is_none());
+    named.for_each(|step| step.refused = Some(why.to_owned()));
+}
+
+/// A layer with a weight: its index, that of its node, and that of its weight.
+#[derive(Clone, Copy)]
+struct Found {
+    layer: usize,
+    node: usize,
+    weight: usize,
+}
+
+fn layers(student: &Graph, plan: &Plan) -> impl Iterator<Item = Found> {
+    let layers = plan.layers.iter().enumerate();
+    layers.filter_map(|(layer, l)| Some(Found { layer, node: node_of(student, &l.output)?, weight: l.weight? }))
+}
+
+/// What became of a layer.
+struct Outcome {
+    found: Found,
+    /// For the layer that its weight was rounded for: why not as it should be, if so.
+    rounding: Option<Option<&'static str>>,
+    bias: Correction,
+}
+
+/// What a bias takes back.
+enum Correction {
+    /// How far the mean of each output moved, and what is not whole about it.
+    Shift(Vec<f64>, Option<&'static str>),
+    /// Nothing, as it would do harm.
+    Harmful,
+    /// Nothing, as it is not known how far the mean moved.
+    Unknown,
+}
+
+/// What rounding goes by.
+struct Evidence<'a> {
+    student: &'a Graph,
+    plan: &'a Plan,
+    activations: &'a [Grid],
+    sampled: &'a HashMap<ValueId, Sample>,
+    probes: &'a HashMap<ValueId, Sample>,
+}
+
+impl Evidence<'_> {
+    /// Rounds all weights, each for the layers among `found` that read it; outcomes come in the order of layers.
+    fn round_all(
+        &self,
+        found: &[Found],
+        nearest: &[QuantizedTensor],
+        threads: usize,
+    ) -> Result<(Vec<QuantizedTensor>, Vec<Outcome>)> {
+        let readers = |weight| found.iter().copied().filter(|found| found.weight == weight).collect::<Vec<_>>();
+        let weights = nearest.iter().enumerate().map(|(weight, nearest)| (readers(weight), nearest));
+        let size = |(_, nearest): &(Vec<Found>, &QuantizedTensor)| nearest.bytes.len();
+        let made = parallel::map_by_size(threads, weights, size, |(readers, nearest), threads| {
+            let made = self.round(&readers, nearest, threads);
+            onnx::release_pages();
+            made
+        });
+        let (mut weights, mut outcomes) = (Vec::new(), Vec::new());
+        for made in made {
+            let (tensor, of_layers) = made?;
+            weights.push(tensor);
+            outcomes.extend(of_layers);
+        }
+        outcomes.sort_by_key(|outcome: &Outcome| outcome.found.layer);
+        Ok((weights, outcomes))
+    }
+
+    /// Rounds one weight for the first of its `readers` that is understood.
+    fn round(
+        &self,
+        readers: &[Found],
+        nearest: &QuantizedTensor,
+        threads: usize,
+    ) -> Result<(QuantizedTensor, Vec<Outcome>)> {
+        let mut rounded = None;
+        let mut outcomes = Vec::with_capacity(readers.len());
+        for &found in readers {
+            let node = &self.student.nodes[found.node];
+            let grid = &self.activations[self.plan.layers[found.layer].input];
+            let rows = Rows::read(self.student, node)?;
+            let input = node.input(0).and_then(|id| self.sampled.get(&id));
+            let (rows, input) = match (rows, input) {
+                (Some(rows), Some(input)) => (rows, input),
+                (rows, _) => {
+                    let why =
+                        if rows.is_none() { "its weight is of an unknown form" } else { "its input is not finite" };
+                    outcomes.push(Outcome { found, rounding: Some(Some(why)), bias: Correction::Unknown });
+                    continue;
+                }
+            };
+            let Some(seen) = Seen::of(node, &rows, (input, grid), threads) else {
+                let refused =
+                    rounded.is_none().then_some(Some("its input patches are not known, roundings are flipped"));
+                let tensor = rounded.get_or_insert_with(|| flipped(&rows, nearest));
+                let shift = mean_shift(&rows, tensor, &input.means(channel_axis(self.student, found.node)));
+                outcomes.push(Outcome { found, rounding: refused, bias: Correction::Shift(shift, None) });
+                continue;
+            };
+            let trial = node.input(0).and_then(|id| self.probes.get(&id));
+            let trial = trial.and_then(|probes| Trial::of(node, &rows, (probes, grid)));
+            let first = rounded.is_none();
+            let tensor = match &rounded {
+                Some(tensor) => tensor,
+                None => {
+                    let fitted = Fitted::of(&rows, nearest, &seen, threads);
+                    let fitting =
+                        fit_biases(self.student, self.plan, found.weight, self.activations, &fitted.grid.scale)?;
+                    rounded.insert(fitted.within(&rows, nearest, &fitting))
+                }
+            };
+            let (is_kept, bias) = judged(&rows, [nearest, tensor], &seen, trial.as_ref());
+            if first && !is_kept {
+                rounded = Some(nearest.clone());
+            }
+            let harmful = (!is_kept).then_some(ROUNDING_HARMS);
+            outcomes.push(Outcome { found, rounding: first.then_some(harmful), bias });
+        }
+        Ok((rounded.unwrap_or_else(|| nearest.clone()), outcomes))
+    }
+}
+
+/// Returns whether `rounded` is kept in place of `nearest`, and what the bias takes back then.
+fn judged(
+    rows: &Rows,
+    [nearest, rounded]: [&QuantizedTensor; 2],
+    seen: &[Seen],
+    trial: Option<&Trial>,
+) -> (bool, Correction) {
+    let means: Vec<&Means> = seen.iter().map(|seen| &seen.means).collect();
+    let whole = shift(rows, rounded, &means, |means| &means.before);
+    let Some(trial) = trial else { return (true, Correction::Shift(whole, None)) };
+    let within = shift(rows, rounded, &means, |means| &means.within);
+    match trial.verdict(rows, [nearest, rounded], &[&whole, &within]) {
+        Use::Rounding(Some(0)) => (true, Correction::Shift(whole, None)),
+        Use::Rounding(Some(_)) => (true, Correction::Shift(within, Some(WITHIN))),
+        Use::Rounding(None) => (true, Correction::Harmful),
+        Use::Nearest => (false, Correction::Harmful),
+    }
+}
+
+/// Lets biases take back what moved; returns how much, and what is to be told of each layer: roundings, then biases.
+fn correct(student: &mut Graph, plan: &Plan, outcomes: Vec<Outcome>) -> Result<(Corrections, Vec<Step>)> {
+    let mut corrections = HashMap::new();
+    let (mut roundings, mut biases) = (Vec::new(), Vec::new());
+    for Outcome { found, rounding, bias } in outcomes {
+        let layer = &plan.layers[found.layer];
+        if let Some(refused) = rounding {
+            roundings.push(Step::new("rounding", layer.name.clone(), refused.map(str::to_owned)));
+        }
+        let step = |refused: Option<&str>| Step::new("bias", layer.name.clone(), refused.map(str::to_owned));
+        let (shift, note) = match bias {
+            Correction::Unknown => continue,
+            Correction::Harmful => {
+                biases.push(step(Some(CORRECTION_HARMS)));
+                continue;
+            }
+            Correction::Shift(shift, note) => (shift, note),
+        };
+        let corrected = subtract_from_bias(student, found.node, &shift)?;
+        if corrected {
+            corrections.insert(layer.output.clone(), narrow(&shift));
+        }
+        let refused = (!corrected).then_some("it has no bias, or one of an unknown form");
+        biases.push(Step { note: note.map(str::to_owned), ..step(refused) });
+    }
+    roundings.append(&mut biases);
+    Ok((corrections, roundings))
+}
