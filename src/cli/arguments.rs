@@ -15,7 +15,7 @@ use crate::verdict::{Judgement, Verdict};
 /// Which engine runs models, and where.
 #[derive(Args, Debug)]
 pub(super) struct EngineArguments {
-    /// Engine: auto (both, tract alone where ONNX Runtime is not to be had), ort or tract
+    /// Engine: auto (both; tract alone where ONNX Runtime is not available), ort or tract (that one alone)
     #[arg(long, default_value = "auto", value_parser = parse::<EngineChoice>)]
     engine: EngineChoice,
     /// Device: cpu, cuda, cuda:INDEX, tensorrt or tensorrt:INDEX

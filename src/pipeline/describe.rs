@@ -68,6 +68,9 @@ fn warnings(engines: &Engines, original: &Graph, prepared: &Prepared, solved: &S
     if student.opset() > original.opset() {
         warnings.push(Warning::OpsetRaised { from: original.opset(), to: student.opset() });
     }
-    warnings.extend(engines.warning.clone().map(|reason| Warning::SingleRuntime { reason }));
+    if engines.ort.is_none() {
+        let reason = engines.warning.clone().unwrap_or_else(|| "--engine tract".to_owned());
+        warnings.push(Warning::SingleRuntime { reason });
+    }
     warnings
 }

@@ -14,6 +14,7 @@ mod ort_library;
 mod ort_providers;
 mod ort_steps;
 mod ort_value;
+mod panics;
 mod pieces;
 mod provision;
 mod search;

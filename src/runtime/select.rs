@@ -9,10 +9,10 @@ use crate::error::{Error, Result};
 /// The engine as typed on the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineChoice {
-    /// ONNX Runtime where it can be had, else tract with a warning.
+    /// ONNX Runtime where it can be had, with tract as the second runtime of checks; else tract alone, with a warning.
     #[default]
     Auto,
-    /// ONNX Runtime or an error.
+    /// ONNX Runtime alone, or an error.
     Ort,
     /// tract alone.
     Tract,
@@ -63,6 +63,8 @@ pub struct Engines {
     pub ort: Option<OrtEngine>,
     /// tract, which is always there.
     pub tract: TractEngine,
+    /// Whether checks run in tract.
+    pub checks_in_tract: bool,
     /// Where ONNX Runtime was found.
     pub library: Option<Found>,
     /// Threads of one run.
@@ -74,7 +76,8 @@ pub struct Engines {
 impl Engines {
     /// Returns name and version of every engine that is used.
     pub fn names(&self) -> Vec<String> {
-        self.ort.iter().map(Engine::name).chain([self.tract.name()]).collect()
+        let tract = self.checks_in_tract.then(|| self.tract.name());
+        self.ort.iter().map(Engine::name).chain(tract).collect()
     }
 
     /// Returns where the main engine runs.
@@ -98,7 +101,10 @@ impl Engines {
 /// was asked for, or the library that the user named is unusable.
 pub fn engines(request: &EngineRequest, places: &Places) -> Result<Engines> {
     let threads = request.threads.unwrap_or_else(machine::cores).max(1);
-    let on_tract = |warning| Engines { ort: None, tract: TractEngine, library: None, threads, warning };
+    let on_tract = |warning| {
+        let (tract, checks_in_tract) = (TractEngine, true);
+        Engines { ort: None, tract, checks_in_tract, library: None, threads, warning }
+    };
     if request.choice == EngineChoice::Tract {
         if request.device != Device::Cpu {
             return Err(Error::Usage(format!(
@@ -114,7 +120,8 @@ pub fn engines(request: &EngineRequest, places: &Places) -> Result<Engines> {
         .map(|(ort, found)| (ort.with_threads(threads).with_cache(places.cache.clone()), found));
     match opened {
         Ok((ort, found)) => {
-            Ok(Engines { ort: Some(ort), tract: TractEngine, library: Some(found), threads, warning: None })
+            let (tract, checks_in_tract) = (TractEngine, request.choice != EngineChoice::Ort);
+            Ok(Engines { ort: Some(ort), tract, checks_in_tract, library: Some(found), threads, warning: None })
         }
         Err(why) if has_to_be_ort => Err(why),
         Err(why) => Ok(on_tract(Some(format!(

@@ -1,6 +1,5 @@
 //! The embedded engine: tract, single-threaded, on the CPU.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +10,7 @@ use tract_onnx::prelude::{
 };
 
 use super::device_failure::lacking_kernel;
+use super::panics::caught;
 use super::pieces::{in_pieces, piece_bytes};
 use super::step_layout::StepLayout;
 use super::tract_steps::TractSteps;
@@ -75,7 +75,7 @@ impl Engine for TractEngine {
 
 fn read(graph: &Graph, options: &SessionOptions) -> Result<TractSession> {
     refuse_unreadable(graph)?;
-    let bytes = onnx::encode(graph)?;
+    let bytes = onnx::encode(&with_own_names(graph))?;
     let model = guarded(|| {
         let reader = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
         reader.model_for_read(&mut &bytes[..])
@@ -83,6 +83,21 @@ fn read(graph: &Graph, options: &SessionOptions) -> Result<TractSession> {
     let inputs = graph.fed_inputs().into_iter().map(|id| graph.value(id).clone()).collect();
     let threads = options.threads.unwrap_or(1);
     Ok(TractSession { model, inputs, optimisation: options.optimisation, threads, ready: None })
+}
+
+/// Returns `graph` with a name for every node that no other node, input, initializer or part of a node of tract's has:
+/// tract keeps all of them in one name space, ONNX does not.
+fn with_own_names(graph: &Graph) -> Graph {
+    let mut named = graph.clone();
+    for i in 0..named.nodes.len() {
+        let label = graph.label(&graph.nodes[i]);
+        let mut name = format!("{label}#{i}");
+        while named.find(&name).is_some() {
+            name.push('#');
+        }
+        named.nodes[i].name = name;
+    }
+    named
 }
 
 fn refuse_unreadable(graph: &Graph) -> Result<()> {
@@ -198,14 +213,10 @@ fn run_plan(plan: &Arc<TypedRunnableModel>, inputs: &[Tensor]) -> Result<Vec<Ten
 
 /// Returns what `work` returns; tract answers some malformed graphs with a panic, which becomes an error here.
 pub(super) fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(work)) {
+    match caught(work) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(e)) => Err(failed(format!("{e:#}"))),
-        Err(panic) => {
-            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-            Err(failed(format!("stopped with a panic: {}", text.unwrap_or_else(|| "no message".to_owned()))))
-        }
+        Err(panic) => Err(failed(format!("stopped with a panic: {panic}"))),
     }
 }
 

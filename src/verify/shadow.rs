@@ -1,10 +1,16 @@
-//! The copy of a model for an engine without 2-bit and 4-bit tensors: the same integers in 8-bit containers.
+//! The copy of a model for tract: the same integers in 8-bit containers, and nothing that tract would fold wrongly.
+
+use std::collections::HashMap;
 
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Node, Tensor, is_dequantize, is_quantize};
 
-/// Returns `graph` with INT4, UINT4, INT2 and UINT2 initializers (zero points too) re-stored as INT8 and UINT8, and with
-/// explicit zero points wherever the output type of QuantizeLinear is stated by an attribute alone, which tract ignores.
+/// Operators whose results tract computes from the dequantized values, whatever follows them.
+const WEIGHTED: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
+
+/// Returns `graph` with INT4, UINT4, INT2 and UINT2 initializers (zero points too) re-stored as INT8 and UINT8, with
+/// explicit zero points wherever the output type of QuantizeLinear is stated by an attribute alone, which tract ignores,
+/// and with a Max that changes no value behind DequantizeLinear, which tract folds nothing across.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for blocked scales and 16-bit integers, and for activations in a type below 8 bits: there a wider type would also
@@ -20,7 +26,41 @@ pub fn shadow(graph: &Graph) -> Result<Graph> {
             state_zero_point(&mut copy, i)?;
         }
     }
+    keep_apart(&mut copy);
     Ok(copy)
+}
+
+/// Puts a Max with the lowest number between every DequantizeLinear of activations and the operators without weights that
+/// read it.
+///
+/// tract 0.23.9 makes one table of 256 entries of DequantizeLinear, operators that keep every axis, and QuantizeLinear.
+/// For operators that look at more than one element (Softmax and what is made of it, RMSNormalization) it is wrong; for
+/// all others, computing the same without a table gives the same.
+fn keep_apart(copy: &mut Graph) {
+    let uses = copy.uses();
+    let is_weighted = |node: &Node| WEIGHTED.iter().any(|op| node.is(op));
+    let plain = |id| uses.consumers(id).iter().any(|&i| !is_weighted(&copy.nodes[i]));
+    let read = |node: &Node| {
+        let computed = is_dequantize(node) && node.input(0).is_some_and(|id| uses.producer(id).is_some());
+        node.output(0).filter(|&y| computed && plain(y))
+    };
+    let found: Vec<_> = copy.nodes.iter().enumerate().filter_map(|(i, node)| Some((i, read(node)?))).collect();
+    if found.is_empty() {
+        return;
+    }
+    let lowest = copy.add_constant("lowest", Tensor::from_f32(&[], &[f32::NEG_INFINITY]));
+    let (mut apart, mut behind) = (HashMap::new(), HashMap::new());
+    for (i, y) in found {
+        let own = copy.add_value(&format!("{}_apart", copy.name_of(y)));
+        (copy.value_mut(own).dtype, copy.value_mut(own).shape) = (copy.value(y).dtype, copy.value(y).shape.clone());
+        apart.insert(y, own);
+        behind.insert(i, Node::new("Max", [y, lowest], [own], []));
+    }
+    for input in copy.nodes.iter_mut().filter(|node| !is_weighted(node)).flat_map(|n| n.inputs.iter_mut()).flatten() {
+        *input = apart.get(input).copied().unwrap_or(*input);
+    }
+    let nodes = std::mem::take(&mut copy.nodes).into_iter().enumerate();
+    copy.nodes = nodes.flat_map(|(i, node)| std::iter::once(node).chain(behind.remove(&i))).collect();
 }
 
 /// Returns `graph` with its 2-bit and 4-bit initializers in 8-bit containers, and nothing else changed.
