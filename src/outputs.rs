@@ -148,6 +148,22 @@ fn decides(node: &Node) -> bool {
     DECIDING.iter().any(|op| node.is(op)) || to_integers()
 }
 
+/// Returns for every value whether it follows from a decision (see [`DECIDING`]) on contents, with no quantizer between.
+pub fn decided_since_quantizers(graph: &Graph) -> Vec<bool> {
+    let values = graph.value_ids().count();
+    let (mut of_contents, mut decided) = (vec![false; values], vec![false; values]);
+    graph.fed_inputs().iter().for_each(|id| of_contents[id.index()] = true);
+    for node in graph.nodes.iter().filter(|n| !n.is("Shape") && !n.is("Size")) {
+        let any = |flags: &[bool]| node.inputs.iter().flatten().any(|id| flags[id.index()]);
+        let contents = any(&of_contents);
+        let follows = !is_dequantize(node) && (any(&decided) || contents && decides(node));
+        for id in node.outputs.iter().flatten() {
+            (of_contents[id.index()], decided[id.index()]) = (contents, follows);
+        }
+    }
+    decided
+}
+
 /// Returns whether the size of `output` depends on the contents of an input.
 pub fn is_of_variable_size(graph: &Graph, output: ValueId) -> bool {
     let mut variable = vec![false; graph.value_ids().count()];
@@ -255,6 +271,25 @@ mod tests {
             }
         }
         assert!(failed.is_empty(), "{failed:#?}");
+    }
+
+    #[test]
+    fn decisions_reach_as_far_as_the_next_quantizer() {
+        let nodes: &[Call] = &[
+            ("Relu", &["x"], "r"),
+            ("Hardmax", &["r"], "h"),
+            ("Mul", &["h", "r"], "m"),
+            ("QuantizeLinear", &["m", "s"], "q"),
+            ("DequantizeLinear", &["q", "s"], "d"),
+            ("Shape", &["r"], "n"),
+            ("Floor", &["n"], "f"),
+            ("Reshape", &["d", "f"], "y"),
+        ];
+        let mut graph = graph(nodes, &["y"]);
+        graph.inputs.push(graph.find("x").unwrap());
+        let decided = decided_since_quantizers(&graph);
+        let found: Vec<&str> = graph.value_ids().filter(|id| decided[id.index()]).map(|id| graph.name_of(id)).collect();
+        assert_eq!(found, ["h", "m", "q"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub use check::checkers;
 pub use config::{Config, Ranges, Thresholds};
 pub use inputs::make_inputs;
 
-use check::{check, compare, judge, published_name, reference};
+use check::{check, compare, foretold, judge, published_name, reference};
 use clock::Clock;
 use describe::describe;
 use student::{float_answers, handed_over, keep_nearer, load, prepare, samples, solve, synthesis, train};
@@ -43,6 +43,11 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
 
     clock.stage("normalise")?;
     let mut prepared = prepare(&loaded, config, engines)?;
+
+    if !config.stages.is_empty() {
+        let left_out = foretold(&loaded.original, &prepared.input, config, engines);
+        left_out.iter().for_each(|left_out| clock.observer().note(&left_out.to_string()));
+    }
 
     let (handed, mut made, mut untrained) = (handed_over(&mut prepared, config)?, None, None);
     if handed.is_none() && (config.ranges == Ranges::Synthetic || config.recipe.wants_images) {
@@ -118,6 +123,7 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
         report.bytes.quantized = written.saved.bytes;
         let inputs = handed.as_ref().map(|handed| handed.first_held_out(samples)).transpose()?;
         let found = check((&reference, &quantized), &written.saved, (&report, inputs, samples), config, engines)?;
+        report.warnings.extend(report::left_out_warnings(&found.left_out));
         report.warnings.extend(report::saturation_warnings(&report.plan, &found.saturation, lacks_vnni()));
         draft = published_name(output, &found, config.keep_failed).map(|name| (written, name));
         report.verification = Some(found);

@@ -10,6 +10,7 @@ use super::model::GraphArguments;
 use super::{Format, print};
 use crate::error::Error;
 use crate::files;
+use crate::pipeline::checkers;
 use crate::report::{inspect, render_inspection};
 
 #[derive(Args)]
@@ -31,7 +32,8 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let engines = arguments.engine.start()?;
     let GraphArguments { input_shape, bn_stats } = &arguments.graph;
-    let inspection = inspect(&arguments.model, input_shape, bn_stats.as_deref(), engines.main())?;
+    let checkers = checkers(&engines);
+    let inspection = inspect(&arguments.model, input_shape, bn_stats.as_deref(), engines.main(), &checkers)?;
     if let Some(path) = &arguments.bn_stats_out {
         if inspection.statistics.is_empty() {
             let place = arguments.model.display().to_string();

@@ -12,15 +12,27 @@ use crate::onnx::Saved;
 use crate::passes;
 use crate::report::{self, Comparison, Report, Warning};
 use crate::runtime::{Engine, Engines, SessionOptions};
+use crate::stats::InputStatistics;
 use crate::verdict::{self, Judgement, Situation};
-use crate::verify::{self, Verification, VerifyOptions, verify};
+use crate::verify::{self, LeftOut, Verification, VerifyOptions, verify};
 
 /// Images in one run of the evaluation.
 const BATCH: usize = 50;
 
 /// Returns the engines as the checks want them.
 pub fn checkers(engines: &Engines) -> verify::Engines<'_> {
-    verify::Engines { ort: engines.ort.as_ref().map(|ort| ort as &dyn Engine), tract: Some(&engines.tract) }
+    verify::Engines {
+        ort: engines.ort.as_ref().map(|ort| ort as &dyn Engine),
+        tract: engines.checks_in_tract.then_some(&engines.tract),
+    }
+}
+
+/// Returns which runtimes will have no say in the checks, to be told before time is spent on training.
+pub(super) fn foretold(original: &Graph, input: &InputStatistics, config: &Config, engines: &Engines) -> Vec<LeftOut> {
+    let mut fixed = original.clone();
+    let inputs = passes::fix_shapes(&mut fixed, &config.input_shapes).and_then(|_| input.synthetic(&fixed, 1, 0, 1));
+    // A model that cannot be fed is refused with its reason where it has to be fed.
+    inputs.map_or(Vec::new(), |inputs| verify::left_out(&fixed, &checkers(engines), &inputs))
 }
 
 /// Returns what the quantized model is compared with: the original, or its float32 form where the main engine lacks

@@ -15,6 +15,7 @@ use crate::stats::{
     BatchNorm, InputSource, InputStatistics, KnownInput, TensorStatistics, guess_input, guessed, known_inputs,
     place_statistics, read_batch_norms, read_statistics, statistics_to_write,
 };
+use crate::verify::{Engines, LeftOut, left_out};
 use crate::{onnx, passes, shape};
 
 /// The result of `inspect`.
@@ -61,6 +62,8 @@ pub struct Inspection {
     pub float: Vec<Float>,
     /// Why nothing can be quantized, where that is so.
     pub refused: Option<String>,
+    /// Runtimes that will take no part in the checks of a quantized file.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// A graph input or output.
@@ -89,7 +92,8 @@ pub struct Quantizable {
     pub macs: Option<u64>,
 }
 
-/// Returns what the model at `path` holds and what quantizing it would do.
+/// Returns what the model at `path` holds and what quantizing it would do; `engine` folds constants, `checkers` are those
+/// that quantized files are checked in.
 ///
 /// # Errors
 /// Models that cannot be read; those of [`read_statistics`] and [`place_statistics`].
@@ -98,11 +102,13 @@ pub fn inspect(
     input_shapes: &[(String, Vec<usize>)],
     statistics: Option<&Path>,
     engine: &dyn Engine,
+    checkers: &Engines,
 ) -> Result<Inspection> {
     let given = statistics.map(read_statistics).transpose()?.unwrap_or_default();
     let original = onnx::load(path)?;
     let mut graph = original.clone();
     passes::fix_shapes(&mut graph, input_shapes)?;
+    let fixed = graph.clone();
     passes::normalise(&mut graph, engine)?;
     let norms = read_batch_norms(&graph);
     let mut input = guess_input(&graph, &norms);
@@ -114,6 +120,10 @@ pub fn inspect(
     if input.source == InputSource::Assumed {
         input = guess_input(&graph, &given);
     }
+    let left_out = match input.synthetic(&fixed, 1, 0, 1) {
+        Ok(inputs) => left_out(&fixed, checkers, &inputs),
+        Err(_) => Vec::new(),
+    };
     let known_inputs = known_inputs(&graph, &input);
     let statistics: Vec<BatchNorm> = norms.iter().chain(&given).cloned().collect();
     let float_activations = Activations::Auto.float(&guessed(&graph, &statistics, &known_inputs));
@@ -145,6 +155,7 @@ pub fn inspect(
         quantizable,
         float,
         refused,
+        left_out,
     })
 }
 
@@ -227,6 +238,7 @@ pub fn render_inspection(inspection: &Inspection) -> String {
             lines.extend(stays.map(|(reason, names)| format!("stays float: {}: {reason}", names.join(", "))));
         }
     }
+    lines.extend(i.left_out.iter().map(|left_out| paragraph("warning:", &left_out.to_string())));
     lines.join("\n")
 }
 

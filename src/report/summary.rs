@@ -11,7 +11,7 @@ use crate::quant::Grid;
 use crate::recipes::{Solution, StageReport};
 use crate::stats::{InputStatistics, KnownInput};
 use crate::synthesis::SynthesisReport;
-use crate::verify::Saturation;
+use crate::verify::{LeftOut, Saturation};
 
 /// Returns the range of every activation grid and where it came from.
 pub fn ranges(plan: &Plan, solution: &Solution) -> Vec<Range> {
@@ -131,6 +131,12 @@ pub fn few_bits(plan: &Plan, is_trained: bool) -> Option<Warning> {
 pub fn images_warning(images: &SynthesisReport) -> Option<Warning> {
     let [done, planned] = images.steps();
     (!images.is_of_use()).then_some(Warning::ImagesCutShort { done, planned })
+}
+
+/// Returns what the user should know of runtimes that had no say in the checks.
+pub fn left_out_warnings(left_out: &[LeftOut]) -> Vec<Warning> {
+    let one = |l: &LeftOut| Warning::RuntimeLeftOut { runtime: l.engine.clone(), reason: l.reason.clone() };
+    left_out.iter().map(one).collect()
 }
 
 /// Returns what the user should know of sums that x86 processors without VNNI saturate, where the checks saw results go wrong

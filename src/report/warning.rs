@@ -113,6 +113,13 @@ pub enum Warning {
         /// Why.
         reason: String,
     },
+    /// A runtime has no say in the checks.
+    RuntimeLeftOut {
+        /// The runtime.
+        runtime: String,
+        /// What it makes of the float model.
+        reason: String,
+    },
     /// Weights used in several ways are stored several times.
     DuplicatedWeight {
         /// The initializer.
@@ -278,6 +285,11 @@ impl std::fmt::Display for Warning {
             Self::SingleRuntime { reason } => write!(
                 f,
                 "only tract ran: no second runtime checked the file ({reason}); `dfq-onnx doctor` tells how to get one"
+            ),
+            Self::RuntimeLeftOut { runtime, reason } => write!(
+                f,
+                "{runtime} took no part in the checks, since {reason}: the file was checked in the other runtime alone; try \
+                 it where it will run"
             ),
             Self::DuplicatedWeight { weight, copies } => write!(
                 f,

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 
 use super::compare::{Comparison, Top1, numbers};
+use super::granularity::granularity;
 use super::integers::Observed;
+use super::matches::Matches;
 use super::modes::Mode;
 use super::result::{OutputAgreement, TensorError};
 use super::structure::Quantizer;
 use super::tap::{Source, cut, tap};
 use crate::error::Result;
 use crate::ir::{DType, Graph, Tensor, Uses, ValueId, is_dequantize};
-use crate::outputs::{is_of_variable_size, may_hold_scores};
 use crate::shape;
 
 /// Operators that carry weights; a layer is named after them.
@@ -146,61 +147,6 @@ fn feed(
     quantizers.iter().enumerate().map(one).collect()
 }
 
-/// Which values of both models are the same.
-struct Matches {
-    /// For each fed input of the original, the place of its tensor among those of the quantized model.
-    inputs: Vec<usize>,
-    /// Places of outputs in the original and in the quantized model.
-    outputs: Vec<(usize, usize)>,
-    /// For each of those whether it may hold class scores.
-    scores: Vec<bool>,
-    /// Outputs of the original that are not compared, since samples have results of their own size.
-    variable: Vec<ValueId>,
-    /// For each quantizer the original's tensor.
-    tensors: Vec<Option<ValueId>>,
-}
-
-impl Matches {
-    fn own_inputs(&self, batch: &[Tensor]) -> Vec<Tensor> {
-        self.inputs.iter().map(|&i| batch[i].clone()).collect()
-    }
-
-    fn new(original: &Graph, quantized: &Graph, quantizers: &[Quantizer]) -> Self {
-        let place = |ids: &[ValueId], name: &str| ids.iter().position(|&id| quantized.name_of(id) == name);
-        let paired = |own: &[ValueId], others: &[ValueId]| -> Vec<(usize, usize)> {
-            let by_name = |(i, id): (usize, &ValueId)| {
-                let found = place(others, original.name_of(*id));
-                found.or_else(|| (own.len() == others.len()).then_some(i)).map(|other| (i, other))
-            };
-            own.iter().enumerate().filter_map(by_name).collect()
-        };
-        let uses = original.uses();
-        let own_inputs = original.fed_inputs();
-        let exists = |id: &ValueId| uses.producer(*id).is_some() || own_inputs.contains(id);
-        let quantized_uses = quantized.uses();
-        let before_cast = |id: ValueId| {
-            let maker = &quantized.nodes[quantized_uses.producer(id)?];
-            maker.input(0).filter(|_| maker.is("Cast"))
-        };
-        let tensor = |q: &Quantizer| {
-            let ids = std::iter::once(q.input).chain(q.dequantized.iter().copied()).chain(before_cast(q.input));
-            let names = ids.map(|id| quantized.name_of(id));
-            names.filter_map(|name| original.find(name)).find(exists)
-        };
-        let mut outputs = paired(&original.outputs, &quantized.outputs);
-        let variable = original.outputs.iter().copied().filter(|&id| is_of_variable_size(original, id));
-        let variable: Vec<ValueId> = variable.collect();
-        outputs.retain(|&(own, _)| !variable.contains(&original.outputs[own]));
-        Self {
-            inputs: paired(&own_inputs, &quantized.fed_inputs()).into_iter().map(|(_, other)| other).collect(),
-            scores: outputs.iter().map(|&(own, _)| may_hold_scores(original, original.outputs[own])).collect(),
-            outputs,
-            variable,
-            tensors: quantizers.iter().map(tensor).collect(),
-        }
-    }
-}
-
 /// Sums over batches; `usable` says which quantizers could be fed from the float model.
 struct Errors {
     usable: Vec<bool>,
@@ -229,7 +175,7 @@ impl Errors {
 
 fn report(quantized: &Graph, quantizers: &[Quantizer], matches: &Matches, errors: &Errors) -> Against {
     let mut against = Against::default();
-    let uses = quantized.uses();
+    let (uses, steps) = (quantized.uses(), granularity(quantized));
     let cuts: HashMap<ValueId, usize> = quantizers.iter().enumerate().map(|(i, q)| (q.integers, i)).collect();
     for (i, quantizer) in quantizers.iter().enumerate() {
         let name = quantized.name_of(quantizer.input);
@@ -240,12 +186,14 @@ fn report(quantized: &Graph, quantizers: &[Quantizer], matches: &Matches, errors
             continue;
         }
         let before = upstream(quantized, &uses, &cuts, quantizer.input);
+        let smallest = steps[quantizer.integers.index()];
+        let relative = |error: &Comparison| error.relative_rms_above(floor(error, smallest));
         against.blame.push(TensorError {
             tensor: name.to_owned(),
             layers: before.layers,
             bits: quantizer.grid.as_ref().map(super::grid::Grid::bits),
-            local: errors.local[i].relative_rms(),
-            accumulated: errors.accumulated[i].relative_rms(),
+            local: relative(&errors.local[i]),
+            accumulated: relative(&errors.accumulated[i]),
             isolated: before.quantizers.iter().all(|&i| errors.usable[i]),
         });
     }
@@ -253,9 +201,11 @@ fn report(quantized: &Graph, quantizers: &[Quantizer], matches: &Matches, errors
         let (id, comparison) = (quantized.outputs[other], &errors.outputs[pair]);
         let output = quantized.name_of(id).to_owned();
         let before = upstream(quantized, &uses, &cuts, id);
+        let smallest = floor(comparison, steps[id.index()]);
         against.outputs.push(OutputAgreement {
             output: output.clone(),
-            sqnr_db: comparison.sqnr_db(),
+            sqnr_db: comparison.sqnr_db_above(smallest),
+            no_signal: !errors.labels[pair] && smallest > 0.0,
             cosine: comparison.cosine(),
             max_abs: comparison.max_abs(),
             labels: errors.labels[pair],
@@ -266,14 +216,19 @@ fn report(quantized: &Graph, quantizers: &[Quantizer], matches: &Matches, errors
                 tensor: output,
                 layers: before.layers,
                 bits: None,
-                local: errors.outputs_local[pair].relative_rms(),
-                accumulated: comparison.relative_rms(),
+                local: errors.outputs_local[pair].relative_rms_above(smallest),
+                accumulated: comparison.relative_rms_above(smallest),
                 isolated: before.quantizers.iter().all(|&i| errors.usable[i]),
             });
         }
     }
     against.blame.sort_by(|a, b| b.local.total_cmp(&a.local));
     against
+}
+
+/// Returns what errors are held relative to where no value reaches `smallest`; 0 where the reference says something.
+fn floor(comparison: &Comparison, smallest: f64) -> f64 {
+    if comparison.has_signal(smallest) { 0.0 } else { smallest }
 }
 
 /// What lies between a tensor and the quantizers before it.

@@ -15,6 +15,7 @@ pub struct Comparison {
     product: f64,
     noise: f64,
     max_abs: f64,
+    peak: f64,
 }
 
 impl Comparison {
@@ -37,6 +38,7 @@ impl Comparison {
             self.count += 1;
             self.noise += difference * difference;
             if a.is_finite() && b.is_finite() {
+                self.peak = self.peak.max(a.abs());
                 self.signal += a * a;
                 self.other += b * b;
                 self.product += a * b;
@@ -51,15 +53,36 @@ impl Comparison {
         (self.signal / self.count.max(1) as f64).sqrt()
     }
 
+    /// Returns whether any value of the reference reaches `smallest`.
+    pub fn has_signal(&self, smallest: f64) -> bool {
+        self.peak >= smallest
+    }
+
+    /// Returns the root mean square of the difference.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn noise_rms(&self) -> f64 {
+        (self.noise / self.count.max(1) as f64).sqrt()
+    }
+
     /// Returns the RMS of the difference over the RMS of the reference; 0 where both are equal.
     pub fn relative_rms(&self) -> f64 {
-        if self.noise == 0.0 { 0.0 } else { (self.noise / self.signal).sqrt() }
+        self.relative_rms_above(0.0)
+    }
+
+    /// Returns the same with a reference of `smallest` where its RMS is less: what is smaller says nothing.
+    pub fn relative_rms_above(&self, smallest: f64) -> f64 {
+        if self.noise == 0.0 { 0.0 } else { self.noise_rms() / self.reference_rms().max(smallest) }
     }
 
     /// Returns the signal-to-noise ratio in dB, [`EQUAL_DB`] where both are equal, and its negative where a value is not
     /// a number.
     pub fn sqnr_db(&self) -> f64 {
-        let ratio = 10.0 * (self.signal / self.noise).log10();
+        self.sqnr_db_above(0.0)
+    }
+
+    /// Returns the same with a reference of `smallest` where its RMS is less.
+    pub fn sqnr_db_above(&self, smallest: f64) -> f64 {
+        let ratio = -20.0 * self.relative_rms_above(smallest).log10();
         match (self.noise == 0.0, ratio.is_nan()) {
             (true, _) => EQUAL_DB,
             (_, true) => -EQUAL_DB,
@@ -67,9 +90,13 @@ impl Comparison {
         }
     }
 
-    /// Returns the cosine of the angle between both; 1 where both are equal.
+    /// Returns the cosine of the angle between both: 1 where both are equal, 0 where one of them is zero.
     pub fn cosine(&self) -> f64 {
-        if self.noise == 0.0 { 1.0 } else { self.product / (self.signal * self.other).sqrt() }
+        match (self.noise == 0.0, self.signal * self.other) {
+            (true, _) => 1.0,
+            (_, 0.0) => 0.0,
+            (_, squares) => self.product / squares.sqrt(),
+        }
     }
 
     /// Returns the largest difference.
@@ -99,18 +126,16 @@ impl PerSample {
     }
 
     /// Returns the middle one of the samples' errors (RMS), relative to the RMS of the reference over all samples; not a
-    /// number where any value is none.
-    #[allow(clippy::cast_precision_loss)]
-    pub fn middle_relative_rms(&self) -> f64 {
+    /// number where any value is none. A reference below `smallest` counts as that.
+    pub fn middle_relative_rms(&self, smallest: f64) -> f64 {
         if self.pooled.noise == 0.0 || self.pooled.noise.is_nan() {
             return self.pooled.relative_rms();
         }
-        let mut noise: Vec<f64> = self.samples.iter().map(|s| s.noise).collect();
+        let mut noise: Vec<f64> = self.samples.iter().map(Comparison::noise_rms).collect();
         noise.sort_unstable_by(f64::total_cmp);
-        let signal = self.pooled.signal / noise.len() as f64;
         match noise[noise.len() / 2] {
             0.0 => 0.0,
-            middle => (middle / signal).sqrt(),
+            middle => middle / self.pooled.reference_rms().max(smallest),
         }
     }
 }
@@ -185,6 +210,14 @@ mod tests {
     }
 
     #[test]
+    fn a_reference_of_zero_has_finite_figures_above_what_says_nothing() {
+        let c = Comparison::of(&[0.0, 0.0], &[3e-7, 4e-7]);
+        assert!((c.relative_rms_above(1e-3) - c.noise_rms() / 1e-3).abs() < 1e-12);
+        assert!((60.0..80.0).contains(&c.sqnr_db_above(1e-3)), "{}", c.sqnr_db_above(1e-3));
+        assert_eq!((c.relative_rms(), c.sqnr_db(), c.cosine()), (f64::INFINITY, -EQUAL_DB, 0.0));
+    }
+
+    #[test]
     fn one_sample_of_many_does_not_move_the_middle_one() {
         let reference = Tensor::from_f32(&[4, 2], &[1.0; 8]);
         let found = |off: &[f32]| Tensor::from_f32(&[4, 2], &off.iter().map(|o| 1.0 + o).collect::<Vec<_>>());
@@ -197,7 +230,7 @@ mod tests {
         let wrong = cases.into_iter().filter_map(|(name, found, samples, expected)| {
             let mut per_sample = PerSample::default();
             per_sample.add(&reference, &found, samples);
-            let middle = per_sample.middle_relative_rms();
+            let middle = per_sample.middle_relative_rms(0.0);
             let holds = (middle - expected).abs() < 1e-6 || (middle.is_nan() && expected.is_nan());
             (!holds).then(|| format!("{name}: {middle}, expected {expected}"))
         });

@@ -73,8 +73,11 @@ impl Grid {
         Ok(integers.to_i64()?.into_iter().enumerate().map(value).collect())
     }
 
-    /// Returns how many neighbouring elements share a scale.
-    fn inner(&self, shape: &[usize]) -> Result<usize> {
+    /// Returns how many neighbouring elements of a tensor of `shape` share a scale.
+    ///
+    /// # Errors
+    /// When the scales do not fit it.
+    pub fn inner(&self, shape: &[usize]) -> Result<usize> {
         if self.scale.len() == 1 {
             return Ok(1);
         }

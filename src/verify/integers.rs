@@ -1,12 +1,10 @@
-//! Node by node: every engine is fed the same integers at every quantizer, and what it makes of them is compared.
+//! The integers of every quantizer, as the reference engine makes them of the first samples.
 
-use super::compare::{Comparison, numbers};
 use super::limits;
 use super::modes::Mode;
-use super::result::{Check, IntegerAgreement};
 use super::structure::Quantizer;
-use super::tap::{cut, tap};
-use crate::error::{Error, Result};
+use super::tap::tap;
+use crate::error::Result;
 use crate::ir::{Dim, Graph, Tensor};
 use crate::outputs::settled_tensors;
 use crate::shape;
@@ -19,6 +17,13 @@ pub struct Observed {
     pub outputs: Vec<Tensor>,
     /// The integers of each quantizer.
     pub integers: Vec<Tensor>,
+}
+
+impl Observed {
+    /// Returns what a cut graph (see [`super::cut`]) is fed to do the same in pieces.
+    pub fn fed(&self) -> Vec<Tensor> {
+        self.inputs.iter().chain(&self.integers).cloned().collect()
+    }
 }
 
 /// Returns what the reference engine makes of the first samples of `batches`, in a few pieces of one size: as many samples
@@ -102,143 +107,4 @@ fn fixes_batch(graph: &Graph) -> bool {
         let first = graph.value(id).shape.as_ref().and_then(|shape| shape.first());
         first.is_none_or(|dim| dim.known().is_some())
     })
-}
-
-/// Returns the checks of all modes but the first (the reference), and the agreement of every quantizer in each.
-pub fn node_by_node(
-    graph: &Graph,
-    quantizers: &[Quantizer],
-    modes: &[Mode],
-    observed: &[Observed],
-) -> Result<(Vec<Check>, Vec<IntegerAgreement>)> {
-    let (mut checks, mut agreements) = (Vec::new(), Vec::new());
-    let [reference, others @ ..] = modes else { return Ok((checks, agreements)) };
-    let reference = reference.readable(graph)?;
-    let settled = settled_tensors(&reference);
-    for mode in others {
-        let mut seen = Seen::new(&reference, quantizers, settled.len(), mode);
-        let result = || -> Result<()> {
-            let readable = mode.readable(graph)?;
-            let cut = cut(&readable, quantizers);
-            let (tapped, sources) = tap(&cut.graph, &settled);
-            let mut session = mode.load(&tapped)?;
-            let fed = |o: &Observed| o.inputs.iter().chain(&o.integers).cloned().collect();
-            let fed: Vec<Vec<Tensor>> = observed.iter().map(fed).collect();
-            let made = session.run_each(&fed)?;
-            for ((Observed { outputs, integers, .. }, fed), found) in observed.iter().zip(&fed).zip(&made) {
-                for (i, expected) in integers.iter().enumerate() {
-                    seen.integers(i, expected, &found[cut.results[i]])?;
-                }
-                for (i, expected) in outputs.iter().enumerate() {
-                    seen.outputs[i].add(&numbers(expected), &numbers(sources[i].pick(fed, found)));
-                }
-            }
-            Ok(())
-        }();
-        match result {
-            Ok(()) => checks.extend(seen.checks(&reference, mode)),
-            Err(e) => checks.push(integer_check(mode, seen.limit, (None, false), e.to_string())),
-        }
-        agreements.append(&mut seen.agreements);
-    }
-    Ok((checks, agreements))
-}
-
-struct Seen {
-    limit: f64,
-    agreements: Vec<IntegerAgreement>,
-    outputs: Vec<Comparison>,
-}
-
-impl Seen {
-    fn new(graph: &Graph, quantizers: &[Quantizer], outputs: usize, mode: &Mode) -> Self {
-        let agreement = |q: &Quantizer| IntegerAgreement {
-            tensor: graph.name_of(q.input).to_owned(),
-            engine: mode.name(),
-            count: 0,
-            differing: 0,
-            largest_step: 0,
-        };
-        let limit = match mode.fuses() {
-            true => limits::DIFFERING_INTEGERS_FUSED,
-            false => limits::DIFFERING_INTEGERS,
-        };
-        Self {
-            limit,
-            agreements: quantizers.iter().map(agreement).collect(),
-            outputs: vec![Comparison::default(); outputs],
-        }
-    }
-
-    fn integers(&mut self, i: usize, expected: &Tensor, found: &Tensor) -> Result<()> {
-        let agreement = &mut self.agreements[i];
-        if expected.shape() != found.shape() {
-            let message = format!("{:?} in {}, expected {:?}", found.shape(), agreement.engine, expected.shape());
-            return Err(Error::shape(format!("tensor \"{}\"", agreement.tensor), message));
-        }
-        if expected == found {
-            agreement.count += expected.len();
-            return Ok(());
-        }
-        for (a, b) in expected.to_i64()?.into_iter().zip(found.to_i64()?) {
-            agreement.count += 1;
-            agreement.differing += usize::from(a != b);
-            agreement.largest_step = agreement.largest_step.max((a - b).abs());
-        }
-        Ok(())
-    }
-
-    #[allow(clippy::cast_precision_loss)]
-    fn checks(&self, graph: &Graph, mode: &Mode) -> Vec<Check> {
-        let excess = |a: &IntegerAgreement| {
-            let far = a.largest_step > limits::LARGEST_STEP;
-            (
-                far || a.differing > limits::differing_integers(a.count, self.limit),
-                a.differing as f64 / a.count.max(1) as f64,
-            )
-        };
-        let worst = self.agreements.iter().max_by(|a, b| {
-            let (a, b) = (excess(a), excess(b));
-            a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
-        });
-        let integers = match worst {
-            None => integer_check(mode, self.limit, (None, true), "the model has no activation quantizer".to_owned()),
-            Some(worst) => {
-                let bad = self.agreements.iter().filter(|a| excess(a).0).count();
-                let message = format!(
-                    "worst of {} quantizers: \"{}\", {} of {} integers differ, by at most {} step(s){}",
-                    self.agreements.len(),
-                    worst.tensor,
-                    worst.differing,
-                    worst.count,
-                    worst.largest_step,
-                    if bad > 1 { format!("; {bad} quantizers exceed the limit") } else { String::new() }
-                );
-                integer_check(mode, self.limit, (Some(excess(worst).1), bad == 0), message)
-            }
-        };
-        let outputs = self.outputs.iter().zip(settled_tensors(graph)).map(|(comparison, (output, _))| {
-            let measured = comparison.relative_rms();
-            Check {
-                name: "node by node: outputs".to_owned(),
-                engine: mode.name(),
-                measured: Some(measured),
-                limit: Some(limits::SAME_INTEGERS_RELATIVE_RMS),
-                passed: measured <= limits::SAME_INTEGERS_RELATIVE_RMS,
-                message: format!("output \"{}\", relative RMS", graph.name_of(output)),
-            }
-        });
-        std::iter::once(integers).chain(outputs).collect()
-    }
-}
-
-fn integer_check(mode: &Mode, limit: f64, (measured, passed): (Option<f64>, bool), message: String) -> Check {
-    Check {
-        name: "node by node: integers".to_owned(),
-        engine: mode.name(),
-        measured,
-        limit: Some(limit),
-        passed,
-        message,
-    }
 }

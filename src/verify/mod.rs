@@ -5,16 +5,25 @@
 mod against;
 mod compare;
 mod decode;
+mod float_run;
+mod gates;
+mod granularity;
 mod grid;
 mod integers;
+mod kernels;
 pub mod limits;
+mod matches;
 mod modes;
+mod node_by_node;
 mod operands;
+mod reals;
 mod result;
 mod saturation;
 mod shadow;
 mod structure;
 mod tap;
+mod ties;
+mod voters;
 
 use std::path::PathBuf;
 
@@ -25,16 +34,21 @@ pub use decode::{Decoded, compare_initializers, decode_shipped};
 pub use grid::Grid;
 pub use integers::{Observed, observe};
 pub use modes::Engines;
-pub use result::{Check, IntegerAgreement, OutputAgreement, TensorError, Verification};
+pub use result::{Check, IntegerAgreement, LeftOut, OutputAgreement, TensorError, Verification};
 pub use saturation::Saturation;
 pub use shadow::{shadow, widen_initializers};
 pub use structure::{QuantizedWeight, Quantizer, Structure, find_quantizers};
 pub use tap::{CutGraph, Source, cut, tap};
+pub use voters::left_out;
 
 use crate::data::synthetic_inputs;
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor};
-use modes::{EndToEnd, Mode, end_to_end, modes};
+use float_run::FloatRun;
+use gates::gates;
+use modes::{EndToEnd, Mode, end_to_end, modes, reported};
+use node_by_node::node_by_node;
+use voters::voters;
 
 /// How a verification is made.
 #[derive(Clone, Debug)]
@@ -94,27 +108,25 @@ pub fn verify(
         return Err(Error::Usage("verification needs an engine: ONNX Runtime, tract or both".to_owned()));
     }
     same_number_of_inputs(original, quantized)?;
-    let made;
-    let given = match inputs {
-        Some(inputs) => inputs,
+    let samples = options.samples.max(1);
+    let made = match inputs {
+        Some(_) => Vec::new(),
         None => {
-            made = synthetic_inputs(
-                quantized,
-                options.samples.max(1),
-                (&options.mean, &options.std),
-                options.seed,
-                options.threads,
-            )?;
-            &made
+            let VerifyOptions { mean, std, seed, threads, .. } = options;
+            synthetic_inputs(quantized, samples, (mean, std), *seed, *threads)?
         }
     };
-    let batches = split(quantized, given, options.samples.max(1), options.batch.max(1))?;
+    let batches = split(quantized, inputs.unwrap_or(&made), samples, options.batch.max(1))?;
+    let float = FloatRun::new(original, quantized, &batches[0]);
+    let (modes, left_out) = voters(&float, modes);
     let structure = find_quantizers(quantized);
     let mut result = Verification {
         samples: batches.iter().map(|b| samples_of(b)).sum(),
         synthetic_inputs: inputs.is_none(),
         quantizers: structure.quantizers.len(),
         lowest_bits: structure.lowest_bits(),
+        notes: left_out.iter().map(ToString::to_string).collect(),
+        left_out,
         ..Verification::default()
     };
     if let Some(path) = &options.shipped {
@@ -122,22 +134,25 @@ pub fn verify(
     }
     let limit = limits::relative_rms(result.lowest_bits, structure.is_symmetric());
     let EndToEnd { ran, checks, outputs } = end_to_end(quantized, &modes, &batches, limit);
-    result.checks.extend(checks);
     describe_engines(&mut result, &ran);
     if let Some(reference) = ran.first() {
         let graph = &*reference.readable(quantized)?;
         let quantizers = &structure.quantizers;
         let observed = observe(graph, quantizers, reference, &batches)?;
         result.node_by_node_samples = observed.iter().map(|o| samples_of(&o.inputs)).sum();
-        let (checks, integers) = integers::node_by_node(quantized, quantizers, &ran, &observed)?;
-        result.checks.extend(checks);
-        result.integers = integers;
+        let pieces = node_by_node(quantized, quantizers, &ran, &observed, &float)?;
+        result.checks.extend(reported(checks, &pieces.compared));
+        result.checks.extend(pieces.checks);
+        result.integers = pieces.agreements;
+        result.notes.extend(pieces.notes);
         result.saturation = saturation::saturation(graph, quantizers, reference, &observed)?;
         let evidence = Evidence { graph, quantizers, batches: &batches, outputs: &outputs, observed: &observed };
         let against = against_float(original, &evidence, reference)?;
         result.outputs = against.outputs;
         result.blame = against.blame;
         result.notes.extend(against.notes);
+    } else {
+        result.checks.extend(checks);
     }
     result.gates = gates(&result, options);
     Ok(result)
@@ -161,8 +176,8 @@ fn describe_engines(result: &mut Verification, ran: &[Mode]) {
     result.reference = ran.first().map(Mode::name);
     result.second_runtime = ran.iter().any(|m| m.reads_copy) && ran.iter().any(|m| !m.reads_copy);
     if !result.second_runtime {
-        result.notes.push(match &result.reference {
-            Some(only) => format!("only {only} ran: no second runtime confirmed these results"),
+        result.notes.push(match ran.first() {
+            Some(only) => format!("only {} ran: no second runtime confirmed these results", only.engine_name()),
             None => "no runtime could run the model: nothing was compared".to_owned(),
         });
     }
@@ -202,32 +217,6 @@ fn decode_check(decoded: &Decoded) -> Check {
         passed: decoded.differences.is_empty(),
         message: decoded.differences.first().map_or(compared.clone(), |first| format!("{compared}; {first}")),
     }
-}
-
-fn gates(result: &Verification, options: &VerifyOptions) -> Vec<Check> {
-    let worst = |values: Vec<f64>| values.into_iter().min_by(f64::total_cmp);
-    let gate = |name: &str, limit: f64, measured: Option<f64>, missing: &str| Check {
-        name: name.to_owned(),
-        engine: result.reference.clone().unwrap_or_default(),
-        measured,
-        limit: Some(limit),
-        passed: measured.is_some_and(|value| value >= limit),
-        message: if measured.is_some() { String::new() } else { missing.to_owned() },
-    };
-    let agreement = || worst(result.outputs.iter().filter_map(|o| o.top1_agreement).collect());
-    let sqnr = || worst(result.outputs.iter().filter(|o| !o.labels).map(|o| o.sqnr_db).collect());
-    let agreement = options.min_agreement.map(|limit| {
-        gate(
-            "top-1 agreement with the float model",
-            limit,
-            agreement(),
-            "no output holds class scores [n, classes] or labels",
-        )
-    });
-    let sqnr = options.min_sqnr.map(|limit| {
-        gate("SQNR against the float model, dB", limit, sqnr(), "no output could be compared with the float model")
-    });
-    agreement.into_iter().chain(sqnr).collect()
 }
 
 #[cfg(test)]

@@ -13,12 +13,34 @@ pub struct Check {
     pub engine: String,
     /// What was measured; none where nothing could be.
     pub measured: Option<f64>,
-    /// What it is held against: a largest value, for agreement and dB a smallest one.
+    /// What it is held against: a largest value, for agreement and dB a smallest one; none for what is only reported.
     pub limit: Option<f64>,
     /// Whether it holds.
     pub passed: bool,
     /// The worst place, or why nothing was measured.
     pub message: String,
+}
+
+impl Check {
+    /// Returns whether something was measured that is held against nothing.
+    pub fn is_report(&self) -> bool {
+        self.measured.is_some() && self.limit.is_none()
+    }
+}
+
+/// A runtime that takes no part in the checks.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LeftOut {
+    /// The runtime.
+    pub engine: String,
+    /// Why: what it makes of the float model.
+    pub reason: String,
+}
+
+impl std::fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} takes no part in the checks: {}", self.engine, self.reason)
+    }
 }
 
 /// How an output of the quantized model compares with the float model's on the same inputs. On synthetic inputs this is
@@ -27,8 +49,11 @@ pub struct Check {
 pub struct OutputAgreement {
     /// The output.
     pub output: String,
-    /// Signal-to-noise ratio in dB; [`super::EQUAL_DB`] for equal ones.
+    /// Signal-to-noise ratio in dB; [`super::EQUAL_DB`] for equal ones. Without a signal, that of the smallest one.
     pub sqnr_db: f64,
+    /// Whether no value of the float output says anything: all lie below the step of the quantized output's grid, or below
+    /// what float kernels round.
+    pub no_signal: bool,
     /// Cosine of the angle between both.
     pub cosine: f64,
     /// Largest difference.
@@ -68,8 +93,23 @@ pub struct IntegerAgreement {
     pub count: usize,
     /// Integers that differ.
     pub differing: usize,
+    /// Those of them that stand for a number so near a rounding tie that either integer is right.
+    pub ties: usize,
     /// The largest difference in steps.
     pub largest_step: i64,
+}
+
+impl IntegerAgreement {
+    /// Returns that of a tensor in an engine, with nothing compared yet.
+    pub(super) fn of(tensor: &str, engine: &str) -> Self {
+        let (tensor, engine) = (tensor.to_owned(), engine.to_owned());
+        Self { tensor, engine, count: 0, differing: 0, ties: 0, largest_step: 0 }
+    }
+
+    /// Returns how many integers differ that are on no tie.
+    pub fn unexplained(&self) -> usize {
+        self.differing - self.ties
+    }
 }
 
 /// Everything that a verification found.
@@ -85,6 +125,8 @@ pub struct Verification {
     pub engines: Vec<String>,
     /// Whether two independent runtimes ran; false means that nothing was cross-checked.
     pub second_runtime: bool,
+    /// Runtimes that take no part in the checks.
+    pub left_out: Vec<LeftOut>,
     /// The engine that others are compared with.
     pub reference: Option<String>,
     /// Activation quantizers.
