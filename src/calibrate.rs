@@ -48,16 +48,15 @@ pub fn calibrate(student: &Graph, plan: &Plan, teacher: &Teacher) -> Result<(Vec
     Ok(grids.into_iter().flatten().unzip())
 }
 
-/// Returns the grid of least error that reaches as far as its tensors' operators do.
+/// Returns the grid of least error that reaches as far as its tensors' operators do, and not beyond what they can return.
 fn fitted(activation: &Activation, histogram: &Histogram) -> Grid {
     let grid = activation_grid(activation.scheme, histogram);
-    let (lo, hi) = grid.range(0);
-    match activation.reach {
-        Some([least, most]) if least < lo || most > hi => {
-            Grid::per_tensor(activation.scheme, lo.min(least), hi.max(most))
-        }
-        _ => grid,
-    }
+    let found = grid.range(0);
+    let [least, most] = activation.limits;
+    let (lo, hi) = (found.0.max(least.unwrap_or(found.0)), found.1.min(most.unwrap_or(found.1)));
+    let [from, to] = activation.reach.unwrap_or([lo, hi]);
+    let (lo, hi) = (lo.min(from), hi.max(to));
+    if (lo, hi) == found { grid } else { Grid::per_tensor(activation.scheme, lo, hi) }
 }
 
 fn is_input(student: &Graph, activation: &Activation) -> bool {

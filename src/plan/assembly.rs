@@ -6,8 +6,9 @@ use super::placement::Planner;
 use super::stays_float::is_float;
 use super::{Activation, Cause, Float, Layer, Plan, Weight, WeightOnly};
 use crate::error::{Error, Result};
-use crate::ir::ValueId;
+use crate::ir::{Node, ValueId};
 use crate::quant::Scheme;
+use crate::stats::output_limits;
 
 /// Weight grids and the layers that read them.
 #[derive(Default)]
@@ -48,6 +49,7 @@ impl Planner<'_> {
                     role: demand.role,
                     roots: Vec::new(),
                     reach: None,
+                    limits: [None; 2],
                     tensors: Vec::new(),
                     quantized: Vec::new(),
                 });
@@ -67,18 +69,28 @@ impl Planner<'_> {
         let inputs = maker.and_then(|node| self.preserved_inputs(node)).unwrap_or_default();
         let is_root = !inputs.into_iter().any(|input| self.set_of(input) == set);
         if is_root {
+            self.bound(activation, maker, id);
             activation.roots.push(name.clone());
-            let reach = self.policy.float_activations.reach(self.graph, (maker, id), activation.scheme.bits);
-            let hull = |[a, b]: [f32; 2], [c, d]: [f32; 2]| [a.min(c), b.max(d)];
-            activation.reach = match (activation.reach, reach) {
-                (Some(a), Some(b)) => Some(hull(a, b)),
-                (a, b) => a.or(b),
-            };
         }
         if (is_root || self.choices.quantizes_outputs) && !self.uses.consumers(id).is_empty() {
             activation.quantized.push(name.clone());
         }
         activation.tensors.push(name);
+    }
+
+    /// Lets the grid of an activation reach as far as one more root does, which `maker` makes.
+    fn bound(&self, activation: &mut Activation, maker: Option<&Node>, root: ValueId) {
+        let reach = self.policy.float_activations.reach(self.graph, (maker, root), activation.scheme.bits);
+        let hull = |[a, b]: [f32; 2], [c, d]: [f32; 2]| [a.min(c), b.max(d)];
+        activation.reach = match (activation.reach, reach) {
+            (Some(a), Some(b)) => Some(hull(a, b)),
+            (a, b) => a.or(b),
+        };
+        let limits = maker.map_or([None; 2], output_limits);
+        activation.limits = match (activation.roots.is_empty(), activation.limits, limits) {
+            (true, _, limits) => limits,
+            (false, [a, b], [c, d]) => [a.zip(c).map(|(a, c)| a.min(c)), b.zip(d).map(|(b, d)| b.max(d))],
+        };
     }
 
     fn weights(&mut self, slot: &[Option<usize>]) -> Weights {

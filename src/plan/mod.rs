@@ -68,6 +68,8 @@ pub struct Activation {
     pub roots: Vec<String>,
     /// The interval that the grid reaches at least, whatever values were seen.
     pub reach: Option<[f32; 2]>,
+    /// The least and the largest value that the tensors can take.
+    pub limits: [Option<f32>; 2],
     /// Every tensor on the grid, `roots` included.
     pub tensors: Vec<String>,
     /// The tensors behind which Q/DQ is written; the others keep the grid by themselves.

@@ -17,6 +17,22 @@ pub fn output_bounds(graph: &Graph, node: &Node, bits: u32) -> Option<[f32; 2]> 
     }
 }
 
+/// Returns the least and the largest value that the first result of `node` can take, where there is one and statistics know
+/// nothing of it, as they do of Relu and Clip.
+pub fn output_limits(node: &Node) -> [Option<f32>; 2] {
+    match node.op_type.as_str() {
+        "Sigmoid" | "HardSigmoid" | "Softmax" => [Some(0.0), Some(1.0)],
+        "Tanh" | "Softsign" | "Erf" => [Some(-1.0), Some(1.0)],
+        "Softplus" | "Abs" => [Some(0.0), None],
+        // The least value of x·clip(x/6 + 1/2, 0, 1), at -3/2.
+        "HardSwish" => [Some(-0.375), None],
+        "Gelu" => [Some(-0.170_04), None],
+        "Mish" => [Some(-0.308_85), None],
+        "Elu" => [Some(-node.attrs.float("alpha", 1.0).abs()), None],
+        _ => [None, None],
+    }
+}
+
 /// Returns the constant bounds of a Clip, where it has both.
 pub fn clip_bounds(graph: &Graph, node: &Node) -> Option<[f32; 2]> {
     let bound = |i: usize, name: &str| match node.input(i) {
