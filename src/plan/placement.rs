@@ -7,7 +7,7 @@ use super::demand::Demand;
 use super::float_paths::FloatPaths;
 use super::grid_preserving::preserved_inputs;
 use super::policy::{Pattern, own_bits, refuse_unfit, refuse_unmatched};
-use super::residual::quantized_operands;
+use super::residual::{makes_operand, quantized_operands};
 use super::slow_in_integers::kept_float;
 use super::stays_float::{excluded, is_float, why_float};
 use super::target::Choices;
@@ -197,7 +197,9 @@ impl<'a> Planner<'a> {
             let operands: Vec<ValueId> = node.inputs.iter().flatten().copied().collect();
             let Ok(operands) = <[ValueId; 2]>::try_from(operands) else { continue };
             let ready = |id: &ValueId| {
-                self.behind_layer[id.index()] && is_float(self.graph, *id) && self.why_float(*id).is_none()
+                let is_operand = self.uses.producer(*id).is_none_or(|maker| makes_operand(&self.graph.nodes[maker]));
+                let is_behind = self.behind_layer[id.index()] && is_float(self.graph, *id);
+                is_behind && is_operand && self.why_float(*id).is_none()
             };
             if !node.is("Add") || !operands.iter().all(ready) || self.excluded(node) || self.float_paths.touch(node) {
                 continue;

@@ -4,6 +4,16 @@ use super::target::ResidualSums;
 use super::{Target, is_layer};
 use crate::ir::{Graph, Node, Uses, ValueId};
 
+/// Operators whose results span orders of magnitude: what adds those (a power spectrum, a norm) is no residual sum, and no
+/// grid of 8 bits holds them.
+const SPANNING: &[&str] = &["Exp", "Pow", "Reciprocal"];
+
+/// Returns whether `maker` makes what a residual sum may add.
+pub(super) fn makes_operand(maker: &Node) -> bool {
+    let is_square = maker.is("Mul") && maker.input(0) == maker.input(1);
+    !is_square && !SPANNING.iter().any(|op| maker.is(op))
+}
+
 /// Returns the operands of `node`, a sum of two tensors that layers made, that `target` wants quantized.
 ///
 /// Where a target fuses a sum with the layer before it, the result of that layer stays float; of two such layers the

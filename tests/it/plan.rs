@@ -1,6 +1,7 @@
 //! Which tensor goes onto which grid, on small graphs.
 
 mod emitted;
+mod float_activations;
 mod float_paths;
 mod kinds;
 mod shortcuts;
