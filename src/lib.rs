@@ -13,6 +13,7 @@ pub mod error;
 pub mod expr;
 mod files;
 pub mod gate;
+mod infer_by_running;
 pub mod ir;
 pub mod layers;
 pub mod lint;

@@ -6,16 +6,19 @@ mod config;
 mod describe;
 mod handed_over;
 mod inputs;
+mod open_axes;
 mod scale;
+mod sizes;
 mod student;
 
 pub use check::checkers;
 pub use config::{Config, Ranges, Thresholds};
 pub use inputs::make_inputs;
 
-use check::{check, compare, foretold, judge, published_name, reference};
+use check::{Models, check, compare, foretold, judge, published_name, reference};
 use clock::Clock;
 use describe::describe;
+use sizes::as_written;
 use student::{float_answers, handed_over, keep_nearer, load, prepare, samples, solve, synthesis, train};
 
 use crate::emit::emit;
@@ -39,7 +42,7 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     let mut clock = Clock::new(observer);
 
     clock.stage("load")?;
-    let loaded = load(config)?;
+    let loaded = load(config, engines)?;
 
     clock.stage("normalise")?;
     let mut prepared = prepare(&loaded, config, engines)?;
@@ -98,10 +101,12 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     clock.stage("emit")?;
     let mut quantized = emit(&solved.student, &solved.plan, &solved.solution)?;
     prepared.batch.map(|batch| passes::fix_batch(&mut quantized, batch)).transpose()?;
+    let written = as_written(&quantized, prepared.declared.as_ref(), loaded.aside.as_ref())?;
     let (samples, macs) = (samples(&solved.student, config), total_macs(&solved.student));
     let mut report = describe(config, engines, (&loaded.original, prepared), (solved, &quantized))?;
     report.auto_bits = auto_bits.map(|chosen| AutoBits { stored: report::stored_bits(&report.layers), ..chosen });
     report.sensitivity = sensitivity;
+    report.warnings.extend(loaded.aside.as_ref().map(report::aside_warning));
     report.warnings.extend(report::training_warnings(&training, config.output.is_none()));
     report.warnings.extend(made.as_ref().and_then(|made| report::images_warning(&made.report)));
     report.warnings.extend(report::few_bits(&report.plan, !config.stages.is_empty() && untrained.is_none()));
@@ -119,13 +124,14 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     let mut draft = None;
     if let Some(output) = &config.output {
         clock.stage("verify")?;
-        let written = Draft::write(&quantized, output, config.external_data)?;
-        report.bytes.quantized = written.saved.bytes;
+        let file = Draft::write(&written, output, config.external_data)?;
+        report.bytes.quantized = file.saved.bytes;
         let inputs = handed.as_ref().map(|handed| handed.first_held_out(samples)).transpose()?;
-        let found = check((&reference, &quantized), &written.saved, (&report, inputs, samples), config, engines)?;
+        let models = Models { float: &reference, quantized: &quantized, written: &written };
+        let found = check(&models, &file.saved, (&report, inputs, samples), config, engines)?;
         report.warnings.extend(report::left_out_warnings(&found.left_out));
         report.warnings.extend(report::saturation_warnings(&report.plan, &found.saturation, lacks_vnni()));
-        draft = published_name(output, &found, config.keep_failed).map(|name| (written, name));
+        draft = published_name(output, &found, config.keep_failed).map(|name| (file, name));
         report.verification = Some(found);
     }
 
@@ -161,7 +167,7 @@ pub fn rank_layers(config: &Config, engines: &Engines, observer: &mut dyn Observ
     let mut clock = Clock::new(observer);
 
     clock.stage("load")?;
-    let loaded = load(config)?;
+    let loaded = load(config, engines)?;
 
     clock.stage("normalise")?;
     let prepared = prepare(&loaded, config, engines)?;

@@ -23,7 +23,8 @@ pub struct PlacedActivation {
     pub grid: usize,
     /// The float tensor.
     pub x: ValueId,
-    /// What its readers get, but for those that read floats ([`FloatReads`]).
+    /// What its readers get: all but those that read floats ([`FloatReads`]), and bodies of control flow, where ONNX Runtime
+    /// 1.31 stops at a DequantizeLinear that one of them captures.
     pub y: ValueId,
     /// Whether its integers may lie outside of the grid's bits; what a grid-preserving operator makes may not.
     pub is_root: bool,
@@ -41,7 +42,7 @@ pub fn place(graph: &Graph, plan: &Plan) -> Result<Placed> {
             let (x, y) = placed.identity(name)?;
             let others = placed.graph.nodes.iter_mut().rev().skip(1);
             let quantized = others.filter(|node| !float_reads.contain(node, x));
-            quantized.flat_map(|n| n.inputs.iter_mut()).filter(|i| **i == Some(x)).for_each(|i| *i = Some(y));
+            quantized.flat_map(Node::listed_inputs_mut).filter(|i| **i == Some(x)).for_each(|i| *i = Some(y));
             placed.activations.push(PlacedActivation { grid, x, y, is_root: activation.roots.contains(name) });
         }
     }

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::Args;
 
 use crate::error::Result;
+use crate::passes::GivenShape;
 use crate::pipeline::Thresholds;
 use crate::runtime::{Device, EngineChoice, EngineRequest, Engines, Places, engines};
 use crate::verdict::{Judgement, Verdict};
@@ -155,13 +156,22 @@ pub(super) fn positive(text: &str) -> Result<f32, String> {
     if value > 0.0 && value.is_finite() { Ok(value) } else { Err("expected a number above 0".to_owned()) }
 }
 
-/// Parses `name:1x3x224x224` or `name:1,3,224,224`.
-pub(super) fn input_shape(text: &str) -> Result<(String, Vec<usize>), String> {
-    let refused = || "expected NAME:1x3x224x224".to_owned();
+/// Parses `name:1x3x224x224` or `name:1,3,224,224`; `?`, `-1` or `N` stands for a size that stays open.
+pub(super) fn input_shape(text: &str) -> Result<GivenShape, String> {
+    let refused = || "expected NAME:1x3x224x224, with ? for a size that stays open".to_owned();
     let (name, shape) = text.rsplit_once(':').ok_or_else(refused)?;
-    let sizes = shape.split(['x', ',']).map(|d| d.trim().parse::<usize>().ok().filter(|&n| n > 0));
-    let sizes: Option<Vec<usize>> = sizes.collect();
+    let size = |size: &str| match size.trim() {
+        "?" | "-1" | "N" | "n" => Some(None),
+        number => number.parse::<usize>().ok().filter(|&n| n > 0).map(Some),
+    };
+    let sizes: Option<Vec<Option<usize>>> = shape.split(['x', ',']).map(size).collect();
     Ok((name.to_owned(), sizes.ok_or_else(refused)?))
+}
+
+/// Parses `NAME=VALUE`.
+pub(super) fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| "expected NAME=VALUE, such as sr=16000".to_owned())?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// Parses `LO:HI`.
@@ -184,10 +194,12 @@ mod tests {
 
     #[test]
     fn shapes_are_read_in_both_spellings() {
-        let expected = Ok(("input:0".to_owned(), vec![1, 3, 8, 8]));
+        let expected = Ok(("input:0".to_owned(), [1, 3, 8, 8].map(Some).to_vec()));
         assert_eq!(input_shape("input:0:1x3x8x8"), expected);
         assert_eq!(input_shape("input:0:1,3,8,8"), expected);
-        for bad in ["x", "x:", "x:1x0", "x:1xN", "x:-1"] {
+        let open = Ok(("x".to_owned(), vec![None, Some(3), None, None]));
+        assert_eq!(input_shape("x:Nx3x?x-1"), open);
+        for bad in ["x", "x:", "x:1x0", "x:1xM", "x:-2"] {
             assert!(input_shape(bad).is_err(), "{bad}");
         }
     }

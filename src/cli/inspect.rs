@@ -31,9 +31,10 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let engines = arguments.engine.start()?;
-    let GraphArguments { input_shape, bn_stats } = &arguments.graph;
+    let GraphArguments { input_shape, set_input, bn_stats } = &arguments.graph;
     let checkers = checkers(&engines);
-    let inspection = inspect(&arguments.model, input_shape, bn_stats.as_deref(), engines.main(), &checkers)?;
+    let inspection =
+        inspect(&arguments.model, (input_shape, set_input), bn_stats.as_deref(), engines.main(), &checkers)?;
     if let Some(path) = &arguments.bn_stats_out {
         if inspection.statistics.is_empty() {
             let place = arguments.model.display().to_string();

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::arguments::{SampleArguments, input_shape};
+use super::arguments::{SampleArguments, input_shape, setting};
 use super::plan::{Effort, PlanArguments};
 use super::preprocess::InputArguments;
 use crate::data::Preprocess;
 use crate::error::Result;
+use crate::passes::GivenShape;
 use crate::pipeline::Config;
 use crate::synthesis;
 
@@ -32,9 +33,12 @@ pub(super) struct ModelArguments {
 /// What the file leaves open.
 #[derive(Args)]
 pub(super) struct GraphArguments {
-    /// Fix the shape of an input (repeatable)
+    /// Sizes of an input to plan and check at, `?` for one that stays open (repeatable); the file keeps its open axes
     #[arg(long, value_name = "NAME:1x3x224x224", value_parser = input_shape)]
-    pub(super) input_shape: Vec<(String, Vec<usize>)>,
+    pub(super) input_shape: Vec<GivenShape>,
+    /// Make an input a constant of this value, such as sr=16000 (repeatable)
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    pub(super) set_input: Vec<(String, String)>,
     /// Mean and variance per channel of tensors behind folded normalisations: JSON {"TENSOR": {"mean": [..], "var": [..]}}
     /// or .npz with TENSOR.mean and TENSOR.var. TENSOR is the output of a layer with its bias, before its activation
     /// function, or the layer's node; `inspect --bn-stats-out` writes such a file
@@ -66,6 +70,7 @@ impl ModelArguments {
             policy: self.plan.policy(),
             activations: self.plan.activations,
             input_shapes: self.graph.input_shape.clone(),
+            set_inputs: self.graph.set_input.clone(),
             input: self.input.input()?,
             statistics: self.graph.bn_stats.clone(),
             seed: self.samples.seed,

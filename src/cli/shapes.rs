@@ -2,20 +2,31 @@
 
 use clap::Args;
 
-use super::arguments::input_shape;
+use super::arguments::{input_shape, setting};
 use crate::error::Result;
 use crate::ir::Graph;
-use crate::passes::fix_shapes;
+use crate::passes::{GivenShape, fix_shapes, set_inputs, settle_batch};
 
 /// Sizes that a model leaves open.
 #[derive(Args, Debug)]
 pub(super) struct ShapeArguments {
-    /// Sizes of an input's axes that the model leaves open (repeatable)
+    /// Sizes of an input's axes that the model leaves open, `?` for one that stays so (repeatable)
     #[arg(long, value_name = "NAME:1x3x224x224", value_parser = input_shape)]
-    input_shape: Vec<(String, Vec<usize>)>,
+    input_shape: Vec<GivenShape>,
+    /// Make an input of the float model a constant of this value, as it was quantized with (repeatable)
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    set_input: Vec<(String, String)>,
 }
 
 impl ShapeArguments {
+    /// Makes constants of inputs of a float model.
+    ///
+    /// # Errors
+    /// Those of [`set_inputs`].
+    pub(super) fn set(&self, graph: &mut Graph) -> Result<()> {
+        set_inputs(graph, &self.set_input).map(drop)
+    }
+
     /// Returns `graph` with these sizes, for making its inputs; what runs keeps its open axes.
     ///
     /// # Errors
@@ -23,6 +34,7 @@ impl ShapeArguments {
     pub(super) fn described(&self, graph: &Graph) -> Result<Graph> {
         let mut described = graph.clone();
         fix_shapes(&mut described, &self.input_shape)?;
+        settle_batch(&mut described);
         Ok(described)
     }
 }

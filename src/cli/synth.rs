@@ -103,6 +103,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         synthesis: arguments.images.options(settings.steps, settings.learning_rate),
         training: settings,
         input_shapes: arguments.graph.input_shape.clone(),
+        set_inputs: arguments.graph.set_input.clone(),
         statistics: arguments.graph.bn_stats.clone(),
         input: arguments.input.input()?,
         seed: arguments.seed,

@@ -52,7 +52,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    let (original, quantized) = load_pair(&arguments.original, &arguments.quantized)?;
+    let (mut original, quantized) = load_pair(&arguments.original, &arguments.quantized)?;
+    arguments.shapes.set(&mut original)?;
     let described = arguments.shapes.described(&original)?;
     let feeds = arguments.data.as_ref().map(|file| feeds(file, &described, &arguments.input)).transpose()?;
     let engines = arguments.engine.start()?;

@@ -190,7 +190,7 @@ fn place(graph: &Graph, id: ValueId) -> String {
 }
 
 /// Returns the shape of an input on `samples` samples: the first axis is the batch where it is a symbol; a known first
-/// axis is repeated up to `samples`.
+/// axis is repeated once for each run that the samples take (see [`Graph::fixed_batch`]).
 ///
 /// # Errors
 /// When another axis is not known.
@@ -202,11 +202,12 @@ pub fn input_shape(graph: &Graph, id: ValueId, samples: usize) -> Result<Vec<usi
         )
     };
     let shape = graph.value(id).shape.as_ref().ok_or_else(|| unknown("not declared"))?;
+    let runs = samples.div_ceil(graph.fixed_batch().unwrap_or(1).max(1));
     let mut sizes = Vec::with_capacity(shape.len());
     for (axis, dim) in shape.iter().enumerate() {
         sizes.push(match (axis, dim) {
             (_, Dim::Known(0)) => return Err(unknown(&format!("0 at axis {axis}"))),
-            (0, Dim::Known(n)) => samples.checked_next_multiple_of((*n).max(1)).unwrap_or(usize::MAX),
+            (0, Dim::Known(n)) => runs.saturating_mul(*n),
             (0, _) => samples,
             (_, Dim::Known(n)) => *n,
             (_, dim) => return Err(unknown(&format!("{dim} at axis {axis}"))),

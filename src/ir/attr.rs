@@ -1,8 +1,8 @@
 //! Node attributes, in the order of the file.
 
-use super::Tensor;
+use super::{Body, Tensor};
 
-/// The value of one attribute. Subgraphs, sparse tensors and types are refused at loading.
+/// The value of one attribute. Sparse tensors, types and lists of graphs are refused at loading.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Attr {
@@ -14,6 +14,7 @@ pub enum Attr {
     Floats(Vec<f32>),
     Strings(Vec<Vec<u8>>),
     Tensors(Vec<Tensor>),
+    Graph(Box<Body>),
 }
 
 impl From<i64> for Attr {
@@ -76,6 +77,11 @@ impl Attrs {
         self.0.iter().map(|(n, a)| (n.as_str(), a))
     }
 
+    /// Returns the attributes in order for changes of their values.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Attr)> {
+        self.0.iter_mut().map(|(n, a)| (n.as_str(), a))
+    }
+
     /// Returns an integer attribute, `default` where it is absent or of another kind.
     pub fn int(&self, name: &str, default: i64) -> i64 {
         match self.get(name) {
@@ -114,6 +120,12 @@ impl Attrs {
             Some(Attr::String(v)) => std::str::from_utf8(v).ok(),
             _ => None,
         }
+    }
+}
+
+impl From<Body> for Attr {
+    fn from(value: Body) -> Self {
+        Self::Graph(Box::new(value))
     }
 }
 

@@ -34,7 +34,7 @@ pub struct Metadata {
 }
 
 /// A model: one graph, its values and its operator sets.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
     /// The graph's name.
     pub name: String,
@@ -155,9 +155,13 @@ impl Graph {
         }
     }
 
-    /// Returns the batch that an input fixes: the first axis where it is a number.
+    /// Returns the batch that inputs fix: the first axis where it is a number, the smallest where inputs differ, since the
+    /// first axis of a recurrent state, say, is none of samples; 1 where it is open beside inputs that fix theirs.
     pub fn fixed_batch(&self) -> Option<usize> {
-        self.fed_inputs().iter().find_map(|id| self.values[id.0].shape.as_ref()?.first()?.known())
+        let fed = self.fed_inputs();
+        let firsts = || fed.iter().filter_map(|id| self.values[id.0].shape.as_ref()?.first());
+        let smallest = firsts().filter_map(super::Dim::known).min();
+        smallest.map(|n| if firsts().all(|dim| dim.known().is_some()) { n } else { 1 })
     }
 
     /// Returns how a message names a node: its name and operator, or its first output where it has no name.

@@ -2,6 +2,7 @@
 
 mod attr;
 mod axis;
+mod body;
 mod check;
 mod dtype;
 mod graph;
@@ -16,6 +17,7 @@ mod value;
 
 pub use attr::{Attr, Attrs};
 pub use axis::front_axis;
+pub use body::Body;
 pub use check::check;
 pub use dtype::DType;
 pub use graph::{Graph, Metadata, OperatorSet};

@@ -1,6 +1,6 @@
 //! Operator calls.
 
-use super::{Attr, Attrs, ValueId};
+use super::{Attr, Attrs, Body, ValueId};
 
 /// One operator call.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -11,7 +11,8 @@ pub struct Node {
     pub op_type: String,
     /// The operator set; empty for the default one.
     pub domain: String,
-    /// Inputs in order; `None` where an optional one is left out.
+    /// Inputs in order; `None` where an optional one is left out. Behind those that the file lists come the values that
+    /// the node's [`Body`] graphs capture.
     pub inputs: Vec<Option<ValueId>>,
     /// Outputs in order; `None` where an optional one is left out.
     pub outputs: Vec<Option<ValueId>>,
@@ -53,6 +54,34 @@ impl Node {
     /// Returns output `i` where it is given.
     pub fn output(&self, i: usize) -> Option<ValueId> {
         self.outputs.get(i).copied().flatten()
+    }
+
+    /// Returns the graphs that the node runs, with the attributes that hold them.
+    pub fn bodies(&self) -> impl Iterator<Item = (&str, &Body)> {
+        self.attrs.iter().filter_map(|(name, attr)| match attr {
+            Attr::Graph(body) => Some((name, &**body)),
+            _ => None,
+        })
+    }
+
+    /// Returns the graphs that the node runs, for changes.
+    pub fn bodies_mut(&mut self) -> impl Iterator<Item = &mut Body> {
+        self.attrs.iter_mut().filter_map(|(_, attr)| match attr {
+            Attr::Graph(body) => Some(&mut **body),
+            _ => None,
+        })
+    }
+
+    /// Returns how many of the inputs the file lists; the others are captured by bodies.
+    pub fn listed_inputs(&self) -> usize {
+        let captured = self.bodies().flat_map(|(_, body)| body.captures.iter().copied());
+        captured.min().unwrap_or(self.inputs.len())
+    }
+
+    /// Returns the inputs that the file lists, for changes.
+    pub fn listed_inputs_mut(&mut self) -> std::slice::IterMut<'_, Option<ValueId>> {
+        let listed = self.listed_inputs();
+        self.inputs[..listed].iter_mut()
     }
 
     /// Returns the integer list attribute `name`.

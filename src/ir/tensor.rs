@@ -145,19 +145,22 @@ impl Tensor {
         Self::new(self.dtype, shape, data)
     }
 
-    /// Returns `parts` one behind the other along axis 0.
+    /// Returns `parts` one behind the other along axis 0; numbers without axes become a vector.
     ///
     /// # Errors
     /// When types or the other dimensions differ.
     pub fn joined(parts: &[&Self]) -> Result<Self> {
         let first = parts.first().ok_or_else(|| Error::shape("tensor data", "no parts to join"))?;
-        let fits =
-            |t: &&&Self| t.dtype == first.dtype && t.shape.get(1..) == first.shape.get(1..) && !t.shape.is_empty();
+        let fits = |t: &&&Self| {
+            let same_rank = t.shape.len() == first.shape.len();
+            t.dtype == first.dtype && same_rank && t.shape.get(1..) == first.shape.get(1..)
+        };
         if let Some(other) = parts.iter().find(|t| !fits(t)) {
             return Err(Error::shape("tensor data", format!("{:?} and {:?} do not join", first.shape, other.shape)));
         }
-        let mut shape = first.shape.clone();
-        shape[0] = parts.iter().map(|t| t.shape[0]).sum();
+        let rows = parts.iter().map(|t| t.shape.first().copied().unwrap_or(1)).sum();
+        let inner = first.shape.iter().skip(1).copied();
+        let shape = std::iter::once(rows).chain(inner).collect();
         Self::new(first.dtype, shape, parts.iter().map(|t| &t.data[..]).collect::<Vec<_>>().concat().into())
     }
 

@@ -62,5 +62,6 @@ fn attribute(attr: &Attr) -> String {
         Attr::Tensor(t) => constant(t),
         Attr::Strings(v) => format!("{} strings", v.len()),
         Attr::Tensors(v) => format!("{} tensors", v.len()),
+        Attr::Graph(body) => format!("{} nodes", body.graph.nodes.len()),
     }
 }

@@ -5,8 +5,10 @@ mod foreign;
 mod load;
 pub mod opset;
 mod optional_outputs;
+mod reader;
 mod save;
 mod tensor;
+mod writer;
 
 pub use draft::Draft;
 pub use foreign::{Foreign, kind_of};

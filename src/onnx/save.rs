@@ -7,14 +7,11 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 
 use super::proto::tensor_proto::DataLocation;
-use super::proto::tensor_shape_proto::{Dimension, dimension::Value as DimValue};
-use super::proto::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
-    TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto::AttributeType, type_proto,
-};
+use super::proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto};
 use super::tensor::{header, to_proto};
+use super::writer::{graph_proto, properties, text};
 use crate::error::{Error, Result};
-use crate::ir::{Attr, Graph, Node, Tensor, ValueId};
+use crate::ir::{Graph, Node, Tensor, ValueId};
 
 /// Weights above this many bytes in all are written as external data: protobuf readers in C++ stop at 2 GiB.
 pub const INLINE_LIMIT: usize = 3 << 29;
@@ -97,9 +94,11 @@ pub fn save(graph: &Graph, path: &Path, inline_limit: usize) -> Result<Saved> {
     Ok(Saved { model: path.to_owned(), data: Some(data_path), bytes: bytes.len() as u64 + offset })
 }
 
-/// Returns the bytes of all initializers together.
+/// Returns the bytes of all initializers together, those of bodies too.
 pub fn constant_bytes(graph: &Graph) -> usize {
-    graph.value_ids().filter_map(|id| graph.constant_of(id)).map(|t| t.bytes().len()).sum()
+    let own: usize = graph.value_ids().filter_map(|id| graph.constant_of(id)).map(|t| t.bytes().len()).sum();
+    let inner = |node: &Node| node.bodies().map(|(_, body)| constant_bytes(&body.graph)).sum::<usize>();
+    own + graph.nodes.iter().map(inner).sum::<usize>()
 }
 
 fn byte_len(tensor: &Tensor) -> u64 {
@@ -119,40 +118,8 @@ fn external(name: &str, tensor: &Tensor, location: &str, offset: u64) -> TensorP
     }
 }
 
-fn text(value: &str) -> Option<String> {
-    (!value.is_empty()).then(|| value.to_owned())
-}
-
-fn properties(entries: &[(String, String)]) -> Vec<StringStringEntryProto> {
-    let entry =
-        |(key, value): &(String, String)| StringStringEntryProto { key: Some(key.clone()), value: Some(value.clone()) };
-    entries.iter().map(entry).collect()
-}
-
 fn model(graph: &Graph, mut initializer: impl FnMut(&str, &Tensor) -> TensorProto) -> ModelProto {
     let meta = &graph.metadata;
-    let is_constant = |id: &ValueId| graph.constant_of(*id).is_some();
-    let declared = |id: &ValueId| graph.value(*id).declared;
-    let initializers = graph.value_ids().filter(is_constant).map(|id| {
-        let value = graph.value(id);
-        let tensor = value.constant.as_ref().expect("filtered to constants");
-        let mut proto = initializer(value.name(), tensor);
-        if !graph.inputs.contains(&id) {
-            proto.doc_string = text(&value.doc);
-        }
-        proto
-    });
-    let proto = GraphProto {
-        name: text(&graph.name),
-        doc_string: text(&meta.graph_doc),
-        metadata_props: properties(&meta.graph_properties),
-        initializer: initializers.collect(),
-        input: graph.inputs.iter().map(|id| value_info(graph, *id)).collect(),
-        output: graph.outputs.iter().map(|id| value_info(graph, *id)).collect(),
-        value_info: graph.value_ids().filter(declared).map(|id| value_info(graph, id)).collect(),
-        node: graph.nodes.iter().map(|n| node(graph, n)).collect(),
-        ..GraphProto::default()
-    };
     ModelProto {
         ir_version: Some(graph.ir_version),
         opset_import: graph
@@ -166,69 +133,7 @@ fn model(graph: &Graph, mut initializer: impl FnMut(&str, &Tensor) -> TensorProt
         model_version: meta.model_version,
         doc_string: text(&meta.doc),
         metadata_props: properties(&meta.properties),
-        graph: Some(proto),
+        graph: Some(graph_proto(graph, &mut initializer)),
         ..ModelProto::default()
-    }
-}
-
-fn value_info(graph: &Graph, id: ValueId) -> ValueInfoProto {
-    let value = graph.value(id);
-    let dim = |d: &crate::ir::Dim| Dimension {
-        value: match d {
-            crate::ir::Dim::Known(n) => Some(DimValue::DimValue(i64::try_from(*n).expect("read from an i64"))),
-            crate::ir::Dim::Symbol(s) => Some(DimValue::DimParam(s.clone())),
-            crate::ir::Dim::Unknown => None,
-        },
-        ..Dimension::default()
-    };
-    let tensor = value.dtype.map(|dtype| type_proto::Tensor {
-        elem_type: Some(dtype.code()),
-        shape: value.shape.as_ref().map(|shape| TensorShapeProto { dim: shape.iter().map(dim).collect() }),
-    });
-    ValueInfoProto {
-        name: Some(value.name().to_owned()),
-        r#type: tensor.map(|t| TypeProto { value: Some(type_proto::Value::TensorType(t)), ..TypeProto::default() }),
-        doc_string: text(&value.doc),
-        ..ValueInfoProto::default()
-    }
-}
-
-fn node(graph: &Graph, node: &Node) -> NodeProto {
-    let names = |ids: &[Option<ValueId>]| {
-        let name = |id: &Option<ValueId>| id.map_or(String::new(), |id| graph.name_of(id).to_owned());
-        ids.iter().map(name).collect()
-    };
-    NodeProto {
-        name: text(&node.name),
-        op_type: text(&node.op_type),
-        domain: text(&node.domain),
-        input: names(&node.inputs),
-        output: names(&node.outputs),
-        attribute: node.attrs.iter().map(|(name, value)| attribute(name, value)).collect(),
-        doc_string: text(&node.doc),
-        metadata_props: properties(&node.metadata),
-        ..NodeProto::default()
-    }
-}
-
-fn attribute(name: &str, value: &Attr) -> AttributeProto {
-    let of = |kind: AttributeType| AttributeProto {
-        name: Some(name.to_owned()),
-        r#type: Some(kind.into()),
-        ..AttributeProto::default()
-    };
-    match value {
-        Attr::Int(v) => AttributeProto { i: Some(*v), ..of(AttributeType::Int) },
-        Attr::Float(v) => AttributeProto { f: Some(*v), ..of(AttributeType::Float) },
-        Attr::String(v) => AttributeProto { s: Some(v.clone().into()), ..of(AttributeType::String) },
-        Attr::Tensor(t) => AttributeProto { t: Some(to_proto("", t)), ..of(AttributeType::Tensor) },
-        Attr::Ints(v) => AttributeProto { ints: v.clone(), ..of(AttributeType::Ints) },
-        Attr::Floats(v) => AttributeProto { floats: v.clone(), ..of(AttributeType::Floats) },
-        Attr::Strings(v) => {
-            AttributeProto { strings: v.iter().map(|s| s.clone().into()).collect(), ..of(AttributeType::Strings) }
-        }
-        Attr::Tensors(v) => {
-            AttributeProto { tensors: v.iter().map(|t| to_proto("", t)).collect(), ..of(AttributeType::Tensors) }
-        }
     }
 }

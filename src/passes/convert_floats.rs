@@ -4,8 +4,9 @@
 //! y = Cast(b) to float16`. Inputs and outputs of the graph keep their types, so that the file stays a drop-in; names of
 //! inner tensors stay. A finite float64 beyond float32 becomes the largest float32 of its sign.
 //!
-//! Not touched: integers, 8-bit floats, and a Cast at the edge that is there already.
+//! Not touched: integers, 8-bit floats, a Cast at the edge that is there already, and the bodies of If, Loop and Scan.
 
+use super::keep_body_types::{body_types, keep_body_types};
 use crate::error::Result;
 use crate::ir::{Attr, Attrs, DType, Graph, Node, Tensor, ValueId};
 use crate::shape;
@@ -19,6 +20,7 @@ const TYPE_ATTRIBUTES: &[&str] = &["to", "dtype", "output_dtype"];
 /// Those of [`shape::facts`], where an output has no declared type.
 pub fn convert_floats(graph: &mut Graph) -> Result<usize> {
     declare_outputs(graph)?;
+    let of_bodies = body_types(graph, is_converted)?;
     let mut changes = convert_initializers(graph)?;
     changes += convert_attributes(graph)?;
     changes += cast_inputs(graph);
@@ -30,6 +32,7 @@ pub fn convert_floats(graph: &mut Graph) -> Result<usize> {
             value.dtype = Some(DType::F32);
         }
     }
+    changes += keep_body_types(graph, &of_bodies)?;
     Ok(changes)
 }
 

@@ -3,28 +3,36 @@
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Graph, ValueId};
 
+/// An input by name, and its sizes; none where a size stays as the model declares it.
+pub type GivenShape = (String, Vec<Option<usize>>);
+
 /// Returns the number of graph inputs that got the shape given for their name.
 ///
-/// A symbol that becomes a number does so in every input. Shapes declared for other values are forgotten, since they
-/// may tell of the old sizes; [`crate::shape::infer`] finds the new ones. Before -> after: `inputs x: [N, 3, H, W]` with
-/// `x: [4, 3, 32, 32]` -> `inputs x: [4, 3, 32, 32]`.
+/// A symbol that becomes a number does so in every input, unless it becomes two: exporters use one name for sizes that
+/// differ, and such a name tells nothing. Shapes declared for other values are forgotten, since they may tell of the old
+/// sizes; [`crate::shape::infer`] finds the new ones. Before -> after: `inputs x: [N, 3, H, W]` with `x: [4, 3, ?, 32]` ->
+/// `inputs x: [4, 3, H, 32]`.
 ///
 /// # Errors
-/// [`Error::Usage`] for a name that is no input (naming those that are), another rank than the model declares, a size
-/// of 0, and two sizes for one symbol.
-pub fn fix_shapes(graph: &mut Graph, shapes: &[(String, Vec<usize>)]) -> Result<usize> {
+/// [`Error::Usage`] for a name that is no input (naming those that are), another rank than the model declares, and a size
+/// of 0.
+pub fn fix_shapes(graph: &mut Graph, shapes: &[GivenShape]) -> Result<usize> {
     let sizes = symbol_sizes(graph, shapes)?;
-    for (name, shape) in shapes {
+    for (name, given) in shapes {
         let id = input(graph, name)?;
-        graph.value_mut(id).shape = Some(shape.iter().copied().map(Dim::Known).collect());
+        let declared = graph.value(id).shape.clone().unwrap_or_else(|| vec![Dim::Unknown; given.len()]);
+        let dims = declared.into_iter().zip(given).map(|(dim, size)| size.map_or(dim, Dim::Known));
+        graph.value_mut(id).shape = Some(dims.collect());
     }
     let fed = graph.fed_inputs();
     for &id in &fed {
+        let is_given = shapes.iter().any(|(name, _)| name == graph.name_of(id));
         for dim in graph.value_mut(id).shape.iter_mut().flatten() {
-            if let Dim::Symbol(name) = dim
-                && let Some((_, size)) = sizes.iter().find(|(symbol, _)| symbol == name)
-            {
-                *dim = Dim::Known(*size);
+            let Dim::Symbol(name) = dim else { continue };
+            match sizes.iter().find(|(symbol, _)| symbol == name) {
+                Some((_, Some(size))) if !is_given => *dim = Dim::Known(*size),
+                Some((_, None)) => *dim = Dim::Unknown,
+                _ => {}
             }
         }
     }
@@ -34,33 +42,51 @@ pub fn fix_shapes(graph: &mut Graph, shapes: &[(String, Vec<usize>)]) -> Result<
     Ok(shapes.len())
 }
 
-/// The size that each declared symbol gets.
-fn symbol_sizes(graph: &Graph, shapes: &[(String, Vec<usize>)]) -> Result<Vec<(String, usize)>> {
-    let mut sizes: Vec<(String, usize)> = Vec::new();
-    for (name, shape) in shapes {
+/// Gives inputs whose rank is not declared that of the shape given for them, all sizes open, and returns how many.
+///
+/// # Errors
+/// [`Error::Usage`] for a name that is no input.
+pub fn declare_ranks(graph: &mut Graph, shapes: &[GivenShape]) -> Result<usize> {
+    let mut declared = 0;
+    for (name, given) in shapes {
+        let id = input(graph, name)?;
+        if graph.value(id).shape.is_none() {
+            graph.value_mut(id).shape = Some(vec![Dim::Unknown; given.len()]);
+            declared += 1;
+        }
+    }
+    Ok(declared)
+}
+
+/// The size that each declared symbol gets; none for two of them.
+fn symbol_sizes(graph: &Graph, shapes: &[GivenShape]) -> Result<Vec<(String, Option<usize>)>> {
+    let mut sizes: Vec<(String, Option<usize>)> = Vec::new();
+    for (name, given) in shapes {
         let value = graph.value(input(graph, name)?);
-        if shape.contains(&0) {
-            return Err(usage(name, &format!("{shape:?} has a size of 0")));
+        if given.contains(&Some(0)) {
+            return Err(usage(name, &format!("[{}] has a size of 0", shown(given))));
         }
         let Some(declared) = &value.shape else { continue };
-        if declared.len() != shape.len() {
+        if declared.len() != given.len() {
             let dims: Vec<String> = declared.iter().map(ToString::to_string).collect();
-            let found = format!("{shape:?} has {} sizes, the model declares [{}]", shape.len(), dims.join(", "));
-            return Err(usage(name, &found));
+            let message =
+                format!("[{}] has {} sizes, the model declares [{}]", shown(given), given.len(), dims.join(", "));
+            return Err(usage(name, &message));
         }
-        for (dim, &size) in declared.iter().zip(shape) {
-            let Dim::Symbol(symbol) = dim else { continue };
-            match sizes.iter().find(|(known, _)| known == symbol) {
-                Some(&(_, other)) if other != size => {
-                    let found = format!("{shape:?} makes {symbol} {size}, elsewhere it is {other}");
-                    return Err(usage(name, &found));
-                }
-                Some(_) => {}
-                None => sizes.push((symbol.clone(), size)),
+        for (dim, size) in declared.iter().zip(given) {
+            let (Dim::Symbol(symbol), Some(size)) = (dim, size) else { continue };
+            match sizes.iter_mut().find(|(known, _)| known == symbol) {
+                Some((_, known)) => *known = known.filter(|known| known == size),
+                None => sizes.push((symbol.clone(), Some(*size))),
             }
         }
     }
     Ok(sizes)
+}
+
+fn shown(given: &[Option<usize>]) -> String {
+    let sizes: Vec<String> = given.iter().map(|size| size.map_or("?".to_owned(), |n| n.to_string())).collect();
+    sizes.join(", ")
 }
 
 fn usage(name: &str, message: &str) -> Error {

@@ -35,6 +35,30 @@ pub fn free_batch(graph: &mut Graph) -> usize {
     fed.len()
 }
 
+/// Fixes the first axis of inputs at 1 where it is open beside inputs that fix theirs, such as the state of a recurrent
+/// network, and returns how many sizes were fixed: samples are told apart by runs then.
+///
+/// Before -> after: `x: [N, 576], state: [2, N, 128]` -> `x: [1, 576], state: [2, 1, 128]`.
+pub fn settle_batch(graph: &mut Graph) -> usize {
+    let fed = graph.fed_inputs();
+    let firsts = fed.iter().filter_map(|&id| graph.value(id).shape.as_ref()?.first().cloned());
+    let (known, open): (Vec<Dim>, Vec<Dim>) = firsts.partition(|dim| dim.known().is_some());
+    if known.is_empty() || open.is_empty() {
+        return 0;
+    }
+    let mut settled = 0;
+    for id in fed {
+        for (axis, dim) in graph.value_mut(id).shape.iter_mut().flatten().enumerate() {
+            let is_open = dim.known().is_none() && axis == 0 || matches!(dim, Dim::Symbol(_)) && open.contains(dim);
+            if is_open {
+                *dim = Dim::Known(1);
+                settled += 1;
+            }
+        }
+    }
+    settled
+}
+
 /// Fixes the batch of a graph, the other way round.
 ///
 /// # Errors

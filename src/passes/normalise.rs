@@ -2,7 +2,7 @@
 
 use super::{
     convert_floats, drop_identity, drop_unread_outputs, fold_affine, fold_constants, freeze_initializer_inputs,
-    lift_constants,
+    inline_branches, lift_constants,
 };
 use crate::error::Result;
 use crate::ir::{Graph, check};
@@ -18,6 +18,8 @@ pub const NORMALISE: &[(&str, Pass)] = &[
     ("freeze_initializer_inputs", |graph, _| freeze_initializer_inputs(graph)),
     // Before all that asks whether an operand is constant.
     ("lift_constants", |graph, _| lift_constants(graph)),
+    // Before convert_floats: a branch that is taken is converted with the rest, an If that stays keeps its types.
+    ("inline_branches", inline_branches),
     // Before types are inferred from those that it changes.
     ("convert_floats", |graph, _| convert_floats(graph)),
     // Before drop_identity, which compares the element types that a Cast stands between.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use super::Config;
+use super::open_axes::open_axes_check;
 use crate::data::{Dataset, evaluate};
 use crate::error::Result;
 use crate::gate::{coverage_gate, lint_check};
@@ -14,7 +15,7 @@ use crate::report::{self, Comparison, Report, Warning};
 use crate::runtime::{Engine, Engines, SessionOptions};
 use crate::stats::InputStatistics;
 use crate::verdict::{self, Judgement, Situation};
-use crate::verify::{self, LeftOut, Verification, VerifyOptions, verify};
+use crate::verify::{self, LeftOut, Verification, VerifyOptions, shipped_check, verify};
 
 /// Images in one run of the evaluation.
 const BATCH: usize = 50;
@@ -52,20 +53,31 @@ pub(super) fn reference<'a>(original: &'a Graph, engines: &Engines) -> Result<(C
     Ok((Cow::Owned(converted), Some(warning)))
 }
 
+/// The models that are compared.
+pub(super) struct Models<'a> {
+    /// The float model.
+    pub float: &'a Graph,
+    /// The quantized one, its inputs at the sizes that it was planned at.
+    pub quantized: &'a Graph,
+    /// The same as it is in the file: with open axes, and with operators that no engine here knows.
+    pub written: &'a Graph,
+}
+
 /// Returns what every check and threshold says of the file that was written, on the `held_out` part of inputs that were
 /// handed over, else on synthetic ones.
 pub(super) fn check(
-    (original, quantized): (&Graph, &Graph),
+    &Models { float: original, quantized, written }: &Models,
     saved: &Saved,
     (report, held_out, samples): (&Report, Option<Vec<Tensor>>, usize),
     config: &Config,
     engines: &Engines,
 ) -> Result<Verification> {
+    let is_whole = written.nodes.len() == quantized.nodes.len();
     let options = VerifyOptions {
         samples,
         seed: config.seed,
         threads: engines.threads,
-        shipped: Some(saved.model.clone()),
+        shipped: is_whole.then(|| saved.model.clone()),
         min_agreement: config.thresholds.min_agreement,
         min_sqnr: config.thresholds.min_sqnr,
         ..VerifyOptions::default()
@@ -77,6 +89,12 @@ pub(super) fn check(
     };
     let mut found = verify(original, quantized, &checkers(engines), Some(&inputs), &options)?;
     found.synthetic_inputs = is_synthetic;
+    if is_whole {
+        let planned = (quantized, written);
+        found.checks.extend(open_axes_check(original, planned, &report.input, engines.main())?);
+    } else {
+        found.checks.push(shipped_check(&saved.model, written)?);
+    }
     found.checks.push(lint_check(quantized, config.policy.target));
     found.gates.extend(config.thresholds.min_coverage.map(|limit| coverage_gate(&report.audit, limit)));
     Ok(found)

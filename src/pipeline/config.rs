@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::data::Preprocess;
 use crate::error::{Error, Result};
+use crate::passes::GivenShape;
 use crate::plan::{Activations, Policy};
 use crate::recipes::{RECIPES, Recipe, Stage};
 use crate::sensitivity;
@@ -39,8 +40,10 @@ pub struct Config {
     pub ranges: Ranges,
     /// How inputs are made up.
     pub synthesis: synthesis::Options,
-    /// Shapes that the user gave for inputs.
-    pub input_shapes: Vec<(String, Vec<usize>)>,
+    /// Shapes that the user gave for inputs; they fix nothing in what is written that the model leaves open.
+    pub input_shapes: Vec<GivenShape>,
+    /// Inputs that become constants, with their values as typed.
+    pub set_inputs: Vec<(String, String)>,
     /// The network's input, where the user described it.
     pub input: Option<InputStatistics>,
     /// A file of statistics beside the model (see [`crate::stats::read_statistics`]).
@@ -103,6 +106,7 @@ impl Config {
             ranges: Ranges::default(),
             synthesis: synthesis::Options::default(),
             input_shapes: Vec::new(),
+            set_inputs: Vec::new(),
             input: None,
             statistics: None,
             seed: 0,

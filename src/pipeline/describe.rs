@@ -65,6 +65,8 @@ fn warnings(engines: &Engines, original: &Graph, prepared: &Prepared, solved: &S
     warnings.extend(report::warnings(plan, solution, (&prepared.inputs, &prepared.input)));
     warnings.extend(report::float_copies(student, plan));
     warnings.extend(report::conversion(original));
+    warnings.extend(report::frozen_warning(&prepared.frozen));
+    warnings.extend(report::branch_warning(student));
     if student.opset() > original.opset() {
         warnings.push(Warning::OpsetRaised { from: original.opset(), to: student.opset() });
     }

@@ -22,7 +22,7 @@ pub fn make_inputs(
     let mut clock = Clock::new(observer);
 
     clock.stage("load")?;
-    let loaded = load(config)?;
+    let loaded = load(config, engines)?;
 
     clock.stage("normalise")?;
     let prepared = prepare(&loaded, config, engines)?;

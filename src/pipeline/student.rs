@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use super::Config;
 use super::handed_over::HandedOver;
 use super::scale::{check_evaluation, of_pixels};
+use super::sizes::{Fixed, at_fixed_sizes, fix_sizes, solved_at_fixed_sizes, with_constants_of, with_inputs_of};
 use crate::data::Dataset;
 use crate::error::Result;
+use crate::infer_by_running::infer_by_running;
 use crate::ir::{Graph, Tensor};
 use crate::observe::{Observer, Silent};
+use crate::passes::{Aside, DeclaredShapes, FrozenAxis};
 use crate::plan::{Policy, part_shortcuts, plan, total_macs};
 use crate::recipes::{self, HeldOut, Solved, StageReport, Supply, Teacher, Training};
 use crate::report::Warning;
-use crate::runtime::Engines;
+use crate::runtime::{Engines, refuse_states};
 use crate::sensitivity::Reference;
 use crate::stats::{
     BatchNorm, InputSource, InputStatistics, KnownInput, TensorStatistics, guess_input, guessed, known_inputs,
@@ -25,8 +28,10 @@ use crate::{onnx, passes, shape};
 
 /// What is read from files before anything is computed.
 pub(super) struct Loaded {
-    /// The float model as it is.
+    /// The float model as it is, without what no engine here knows.
     pub original: Graph,
+    /// What no engine here knows.
+    pub aside: Option<Aside>,
     /// Statistics that came in a file of their own.
     statistics: BTreeMap<String, TensorStatistics>,
     /// Labelled images.
@@ -36,6 +41,8 @@ pub(super) struct Loaded {
 /// The float student, and what the teacher's file said before normalisations were folded away.
 pub(super) struct Prepared {
     pub student: Graph,
+    /// The student with everything computed that follows from sizes that are fixed for planning, where any are.
+    at_sizes: Option<Graph>,
     pub norms: Vec<BatchNorm>,
     /// How many normalisations the model holds.
     pub batch_norms: usize,
@@ -44,18 +51,25 @@ pub(super) struct Prepared {
     pub input: InputStatistics,
     /// What is known of each input.
     pub inputs: Vec<KnownInput>,
+    /// What the file declares of inputs and outputs, where the student's are fixed.
+    pub declared: Option<DeclaredShapes>,
     /// The batch that the model fixes, where the student's is free.
     pub batch: Option<usize>,
+    /// Axes that are fixed although the file leaves them open.
+    pub frozen: Vec<FrozenAxis>,
     pub passes: Vec<(&'static str, usize)>,
     /// What the user should know of the files that were handed over.
     pub warnings: Vec<Warning>,
 }
 
 /// Returns the model and the files that go with it, once it is clear that checkpoints have a place of their own.
-pub(super) fn load(config: &Config) -> Result<Loaded> {
+pub(super) fn load(config: &Config, engines: &Engines) -> Result<Loaded> {
     config.training.folder.as_ref().map_or(Ok(()), RunFolder::refuse_used)?;
+    let mut original = onnx::load(&config.model)?;
+    passes::set_inputs(&mut original, &config.set_inputs)?;
     Ok(Loaded {
-        original: onnx::load(&config.model)?,
+        aside: passes::set_aside(&mut original, engines.main())?,
+        original,
         statistics: config.statistics.as_deref().map(read_statistics).transpose()?.unwrap_or_default(),
         images: config.evaluation.as_ref().map(|(file, _)| Dataset::read_labelled(file)).transpose()?,
     })
@@ -64,14 +78,20 @@ pub(super) fn load(config: &Config) -> Result<Loaded> {
 /// Returns the student: normalised, its normalisations read and folded, at the operator set of the target.
 pub(super) fn prepare(loaded: &Loaded, config: &Config, engines: &Engines) -> Result<Prepared> {
     let mut student = loaded.original.clone();
-    passes::fix_shapes(&mut student, &config.input_shapes)?;
+    passes::declare_ranks(&mut student, &config.input_shapes)?;
     let mut passes = passes::normalise(&mut student, engines.main())?;
+    let frozen = passes::freeze_axes(&mut student, &config.input_shapes, engines.main())?;
+    if !frozen.is_empty() {
+        passes.extend(passes::normalise(&mut student, engines.main())?);
+    }
     passes::refuse_unfit(&student)?;
     let mut norms = read_batch_norms(&student);
-    let mut guess = guess_input(&student, &norms);
+    let before_folding = student.clone();
     passes.extend(passes::fold(&mut student)?);
     raise_opset(&mut student, config.policy.target.choices().opset)?;
-    let batch = student.fixed_batch().filter(|_| passes::free_batch(&mut student) > 0);
+    // Last: the passes before must not take sizes for constants that the file leaves open.
+    let Fixed { declared, batch } = fix_sizes(&mut student, &loaded.original, config)?;
+    let mut guess = guess_input(&with_inputs_of(before_folding, &student), &norms);
     let place = config.statistics.as_ref().map_or(String::new(), |path| path.display().to_string());
     let given = place_statistics(&student, &loaded.statistics, &place)?;
     if guess.source == InputSource::Assumed {
@@ -81,14 +101,34 @@ pub(super) fn prepare(loaded: &Loaded, config: &Config, engines: &Engines) -> Re
     let given_input = of_pixels(loaded, config, &student)?.or_else(|| config.input.clone());
     let input = given_input.filter(|_| guess.source != InputSource::Bytes).unwrap_or(guess);
     input.check_channels(&student)?;
+    infer_by_running(&mut student, &input, engines.main(), config.seed)?;
     let (batch_norms, given_count) = (norms.len(), given.len());
     norms.retain(|norm| given.iter().all(|g| g.output != norm.output));
     norms.extend(given);
     let inputs = known_inputs(&student, &input);
-    Ok(Prepared { student, norms, batch_norms, given: given_count, input, inputs, batch, passes, warnings })
+    let at_sizes = declared.is_some().then(|| at_fixed_sizes(&student, engines)).transpose()?;
+    Ok(Prepared {
+        student,
+        at_sizes,
+        norms,
+        batch_norms,
+        given: given_count,
+        input,
+        inputs,
+        declared,
+        batch,
+        frozen,
+        passes,
+        warnings,
+    })
 }
 
 impl Prepared {
+    /// Returns the student as it is trained: of constants where the file keeps chains of Shape, Gather and Concat.
+    fn at_fixed_sizes(&self) -> &Graph {
+        self.at_sizes.as_ref().unwrap_or(&self.student)
+    }
+
     /// Returns what goes where, now that it is known which ranges rest on a guess.
     pub fn policy(&self, config: &Config) -> Policy {
         let guessed = guessed(&self.student, &self.norms, &self.inputs);
@@ -121,8 +161,9 @@ pub(super) fn synthesis(
     engines: &Engines,
     observer: &mut dyn Observer,
 ) -> Result<Made> {
-    let Prepared { student: float, norms, input, .. } = prepared;
-    let source = Source { float, norms, input, threads: engines.threads };
+    let Prepared { norms, input, .. } = prepared;
+    refuse_states(&prepared.student)?;
+    let source = Source { float: prepared.at_fixed_sizes(), norms, input, threads: engines.threads };
     // Half of the time, where there is training to do, whose steps may have fewer samples than statistics need.
     let is_trained = !config.stages.is_empty();
     let deadline = share_of(config.training.deadline, if is_trained { 2 } else { 1 });
@@ -159,8 +200,13 @@ pub(super) fn train(
     engines: &Engines,
     observer: &mut dyn Observer,
 ) -> Result<Vec<StageReport>> {
+    refuse_states(&prepared.student)?;
     let mut training = training((prepared, images, made), config, engines, observer);
-    recipes::train((&config.stages, &config.recipe.effort), solved, &mut training)
+    let mut fixed = solved_at_fixed_sizes(solved, prepared, engines)?;
+    let stages = recipes::train((&config.stages, &config.recipe.effort), &mut fixed, &mut training)?;
+    let student = with_constants_of(std::mem::take(&mut solved.student), &fixed.student);
+    *solved = Solved { student, ..fixed };
+    Ok(stages)
 }
 
 /// Puts what the recipe finds without images in the place of what was `trained` on some, where training did not come nearer
@@ -174,7 +220,10 @@ pub(super) fn keep_nearer(
 ) -> Result<HeldOut> {
     let start = solve((prepared, None), policy, config, engines)?;
     let mut silent = Silent;
-    let found = recipes::against(&start, trained, &training((prepared, images, made), config, engines, &mut silent))?;
+    let both = [&start, &*trained].map(|solved| solved_at_fixed_sizes(solved, prepared, engines));
+    let [first, second] = both;
+    let training = training((prepared, images, made), config, engines, &mut silent);
+    let found = recipes::against(&first?, &second?, &training)?;
     if !found.is_kept {
         *trained = start;
     }
@@ -187,7 +236,7 @@ fn training<'a>(
     engines: &'a Engines,
     observer: &'a mut dyn Observer,
 ) -> Training<'a> {
-    let (float, teacher) = (&prepared.student, teacher((prepared, images), config, engines));
+    let (float, teacher) = (prepared.at_fixed_sizes(), teacher((prepared, images), config, engines));
     let planned = || made.filter(|made| made.inputs.is_empty()).map(|made| Supply::Planned(made.report.options.images));
     let images = images.map(|images| Supply::Ready(images.to_vec())).or_else(planned);
     let rival = made.and_then(|made| made.rival.clone());

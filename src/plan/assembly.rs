@@ -4,7 +4,7 @@
 use super::container::refuse_unused;
 use super::placement::Planner;
 use super::stays_float::is_float;
-use super::{Activation, Cause, Float, Layer, Plan, Weight, WeightOnly};
+use super::{Activation, Cause, Float, Layer, Plan, Weight, WeightOnly, is_layer};
 use crate::error::{Error, Result};
 use crate::ir::{Node, ValueId};
 use crate::quant::Scheme;
@@ -29,6 +29,7 @@ impl Weights {
 
 impl Planner<'_> {
     pub fn finish(mut self) -> Result<Plan> {
+        self.list_bodies();
         if self.layers.is_empty() {
             let why: Vec<String> =
                 self.float.iter().map(|f| format!("{} ({}): {}", f.name, f.op_type, f.reason)).collect();
@@ -115,6 +116,25 @@ impl Planner<'_> {
             }
         }
         made
+    }
+
+    /// Lists the nodes that run graphs with layers, which stay float.
+    fn list_bodies(&mut self) {
+        for node in &self.graph.nodes {
+            let layers: usize = node.bodies().map(|(_, body)| body.count(&is_layer)).sum();
+            if layers == 0 {
+                continue;
+            }
+            let advice = match node.is("If") {
+                true => {
+                    "; where an input decides which branch is taken, make it a constant with --set-input NAME=VALUE"
+                }
+                false => "",
+            };
+            let reason = format!("{layers} layer(s) lie inside of it, and control flow stays float{advice}");
+            let (name, op_type) = (self.graph.label(node).to_owned(), node.op_type.clone());
+            self.float.push(Float { name, op_type, cause: Cause::Form, reason });
+        }
     }
 
     /// Lists tensors that some operator reads in floating point, beside results that go straight into an activation

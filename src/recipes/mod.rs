@@ -26,7 +26,7 @@ use crate::ir::{Graph, Tensor};
 use crate::layers::Step;
 use crate::plan::Plan;
 use crate::quant::{Grid, QuantizedTensor};
-use crate::runtime::Engine;
+use crate::runtime::{Engine, first_samples};
 use crate::stats::{BatchNorm, InputStatistics};
 
 pub use stages::{HeldOut, OtherKind, STAGES, Stage, StageReport, against, find_stages, train};
@@ -56,7 +56,7 @@ impl Teacher<'_> {
     /// When an input's shape is not known.
     pub fn inputs(&self, graph: &Graph, samples: usize) -> Result<Vec<Tensor>> {
         match self.images {
-            Some(images) => images.iter().map(|tensor| tensor.rows(0..samples.min(tensor.shape()[0]))).collect(),
+            Some(images) => first_samples(graph, images, samples),
             None => self.input.synthetic(graph, samples, self.seed, self.threads),
         }
     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::inputs::inputs;
 use super::layout::{grouped, millions, paragraph, table};
 use crate::error::Result;
+use crate::infer_by_running::infer_by_running;
 use crate::ir::{Graph, ValueId};
 use crate::plan::{Activations, Float, Policy, macs, plan};
 use crate::runtime::Engine;
@@ -99,20 +100,24 @@ pub struct Quantizable {
 /// Models that cannot be read; those of [`read_statistics`] and [`place_statistics`].
 pub fn inspect(
     path: &Path,
-    input_shapes: &[(String, Vec<usize>)],
+    (input_shapes, constants): (&[passes::GivenShape], &[(String, String)]),
     statistics: Option<&Path>,
     engine: &dyn Engine,
     checkers: &Engines,
 ) -> Result<Inspection> {
     let given = statistics.map(read_statistics).transpose()?.unwrap_or_default();
-    let original = onnx::load(path)?;
+    let mut original = onnx::load(path)?;
+    passes::set_inputs(&mut original, constants)?;
     let mut graph = original.clone();
-    passes::fix_shapes(&mut graph, input_shapes)?;
-    let fixed = graph.clone();
+    passes::declare_ranks(&mut graph, input_shapes)?;
+    let mut fixed = graph.clone();
+    passes::fix_shapes(&mut fixed, input_shapes)?;
     passes::normalise(&mut graph, engine)?;
     let norms = read_batch_norms(&graph);
     let mut input = guess_input(&graph, &norms);
     passes::fold(&mut graph)?;
+    passes::fix_shapes(&mut graph, input_shapes)?;
+    passes::settle_batch(&mut graph);
     shape::infer(&mut graph)?;
     let left = read_batch_norms(&graph).len();
     let place = statistics.map_or(String::new(), |path| path.display().to_string());
@@ -124,6 +129,7 @@ pub fn inspect(
         Ok(inputs) => left_out(&fixed, checkers, &inputs),
         Err(_) => Vec::new(),
     };
+    infer_by_running(&mut graph, &input, engine, 0)?;
     let known_inputs = known_inputs(&graph, &input);
     let statistics: Vec<BatchNorm> = norms.iter().chain(&given).cloned().collect();
     let float_activations = Activations::Auto.float(&guessed(&graph, &statistics, &known_inputs));

@@ -23,8 +23,8 @@ pub use inspection::{Inspection, inspect, render_inspection};
 pub use ranking::{Ranking, render_auto_bits, render_ranking};
 pub use sheet::sheet;
 pub use summary::{
-    container, conversion, few_bits, float_copies, images_warning, layer_costs, left_out_warnings, ranges,
-    saturation_warnings, stored_bits, training_warnings, warnings,
+    aside_warning, branch_warning, container, conversion, few_bits, float_copies, frozen_warning, images_warning,
+    layer_costs, left_out_warnings, ranges, saturation_warnings, stored_bits, training_warnings, warnings,
 };
 pub use synthesis::{SynthesisDocument, loss_curves, render_synthesis};
 pub use text::render;

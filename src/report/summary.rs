@@ -5,7 +5,7 @@ use super::{Bytes, LayerCost, Range, Warning};
 use crate::error::Result;
 use crate::ir::{Attr, DType, Graph, Node};
 use crate::onnx;
-use crate::passes::is_converted;
+use crate::passes::{Aside, FrozenAxis, is_converted};
 use crate::plan::{Activation, Cause, ContainerChoice, Plan, Policy, Weight, container_choice, macs};
 use crate::quant::Grid;
 use crate::recipes::{Solution, StageReport};
@@ -225,4 +225,21 @@ pub fn warnings(
         warnings.push(Warning::RuntimeNotRun { runtime });
     }
     warnings
+}
+
+/// Returns the warning that operators were not run.
+pub fn aside_warning(aside: &Aside) -> Warning {
+    Warning::OperatorsNotRun { operators: aside.operators.clone(), layers: aside.layers.clone() }
+}
+
+/// Returns the warning that branches of an If may not have been seen, where one stays.
+pub fn branch_warning(student: &Graph) -> Option<Warning> {
+    let nodes: Vec<String> = student.nodes.iter().filter(|n| n.is("If")).map(|n| student.describe(n)).collect();
+    (!nodes.is_empty()).then_some(Warning::BranchesNotSeen { nodes })
+}
+
+/// Returns the warning that axes were fixed, where any were.
+pub fn frozen_warning(axes: &[FrozenAxis]) -> Option<Warning> {
+    let axis = |a: &FrozenAxis| format!("axis {} of \"{}\" (size {})", a.axis, a.input, a.size);
+    (!axes.is_empty()).then(|| Warning::AxesFrozen { axes: axes.iter().map(axis).collect() })
 }

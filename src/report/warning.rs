@@ -65,6 +65,23 @@ pub enum Warning {
         /// The version that was needed.
         to: i64,
     },
+    /// Operators are known to no engine here.
+    OperatorsNotRun {
+        /// The operators.
+        operators: Vec<String>,
+        /// Layers behind them.
+        layers: Vec<String>,
+    },
+    /// An If stays, of which a branch may not have been seen.
+    BranchesNotSeen {
+        /// Each If.
+        nodes: Vec<String>,
+    },
+    /// Sizes are fixed that the file of the float model leaves open.
+    AxesFrozen {
+        /// Each of them.
+        axes: Vec<String>,
+    },
     /// Layers with weights stay in floating point because no grid fits them.
     LayersStayFloat {
         /// Name and reason of each.
@@ -231,6 +248,34 @@ impl std::fmt::Display for Warning {
                 f,
                 "the operator set was raised from {from} to {to}, which the grids asked for need; \
                  check that your runtime knows it"
+            ),
+            Self::OperatorsNotRun { operators, layers } => {
+                write!(
+                    f,
+                    "no engine here knows {}: they were passed through, and every check stops before them; run the file \
+                     once where they are known",
+                    operators.join(", ")
+                )?;
+                match layers.is_empty() {
+                    true => Ok(()),
+                    false => write!(
+                        f,
+                        "; {} stay float, since nothing declares the types between",
+                        layers.join(", ")
+                    ),
+                }
+            }
+            Self::BranchesNotSeen { nodes } => write!(
+                f,
+                "{} stays as it is: ranges behind it were found on the branch that is taken at these sizes and on these inputs; \
+                 compare inputs of every branch with `dfq-onnx verify --data`",
+                nodes.join(", ")
+            ),
+            Self::AxesFrozen { axes } => write!(
+                f,
+                "{} is fixed in the file, since it decides which layers run (If); export the model without that choice to keep \
+                 it open",
+                axes.join(", ")
             ),
             Self::LayersStayFloat { layers } => {
                 write!(f, "{} layer(s) cannot be quantized and stay float: {}", layers.len(), layers.join("; "))

@@ -1,7 +1,7 @@
 //! Running more samples than a model takes at once.
 
 use crate::error::{Error, Result};
-use crate::ir::{Graph, Tensor};
+use crate::ir::{Dim, Graph, Tensor, ValueId};
 
 use super::Session;
 
@@ -9,19 +9,69 @@ use super::Session;
 /// and returns the outputs joined along axis 0.
 ///
 /// # Errors
-/// When the number of samples is no multiple of a fixed batch, or the engine fails.
+/// When the samples do not divide into runs, or the engine fails.
 pub fn run_in_batches(session: &mut dyn Session, graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-    let samples = inputs.first().and_then(|t| t.shape().first()).copied().unwrap_or(1);
-    let Some(batch) = graph.fixed_batch().filter(|&n| n != samples && n > 0) else { return session.run(inputs) };
-    if !samples.is_multiple_of(batch) {
-        return Err(Error::shape(
-            "batch",
-            format!("{samples} samples do not divide into the model's batch of {batch}"),
-        ));
+    let taken = rows_of_a_run(graph);
+    let mut runs = None;
+    for ((tensor, rows), id) in inputs.iter().zip(&taken).zip(graph.fed_inputs()) {
+        let (Some(&given), Some(rows)) = (tensor.shape().first(), rows) else { continue };
+        if !given.is_multiple_of(*rows) || runs.is_some_and(|runs| runs != given / rows) {
+            let message = format!("{given} rows do not divide into the model's runs, each of {rows}");
+            return Err(Error::shape(format!("input \"{}\"", graph.name_of(id)), message));
+        }
+        runs = Some(given / rows);
     }
-    let piece = |start: usize| inputs.iter().map(|t| t.rows(start..start + batch)).collect::<Result<_>>();
-    let pieces = (0..samples).step_by(batch).map(piece).collect::<Result<Vec<_>>>()?;
-    let pieces = session.run_each(&pieces)?;
-    let outputs = pieces.first().map_or(0, Vec::len);
-    (0..outputs).map(|i| Tensor::joined(&pieces.iter().map(|p| &p[i]).collect::<Vec<_>>())).collect()
+    let Some(runs) = runs.filter(|&runs| runs != 1) else { return session.run(inputs) };
+    let fed = (0..runs).map(|run| rows_of_run(inputs, &taken, run)).collect::<Result<Vec<_>>>()?;
+    let made = session.run_each(&fed)?;
+    let outputs = made.first().map_or(0, Vec::len);
+    (0..outputs).map(|i| Tensor::joined(&made.iter().map(|p| &p[i]).collect::<Vec<_>>())).collect()
+}
+
+/// Returns how many rows along axis 0 a run takes of each input (of [`Graph::fed_inputs`]): one where that is open beside
+/// inputs that fix theirs; none where all are open, and of inputs without axes, which every run takes whole.
+pub fn rows_of_a_run(graph: &Graph) -> Vec<Option<usize>> {
+    let is_fixed = graph.fixed_batch().is_some();
+    let first = |id: &ValueId| match graph.value(*id).shape.as_ref()?.first()? {
+        Dim::Known(n) => Some(*n).filter(|&n| n > 0),
+        _ => is_fixed.then_some(1),
+    };
+    graph.fed_inputs().iter().map(first).collect()
+}
+
+/// Returns the first `samples` of `inputs`, or all where there are fewer; a run that is begun is taken whole.
+///
+/// # Errors
+/// When rows do not begin at whole bytes.
+pub fn first_samples(graph: &Graph, inputs: &[Tensor], samples: usize) -> Result<Vec<Tensor>> {
+    let taken = rows_of_a_run(graph);
+    let runs = samples.div_ceil(graph.fixed_batch().unwrap_or(1).max(1));
+    let one = |(tensor, rows): (&Tensor, &Option<usize>)| match tensor.shape().first() {
+        Some(&all) => tensor.rows(0..rows.map_or(samples, |rows| runs * rows).min(all)),
+        None => Ok(tensor.clone()),
+    };
+    inputs.iter().zip(&taken).map(one).collect()
+}
+
+/// Checks that one row of each input belongs to one sample, as training wants it.
+///
+/// # Errors
+/// [`Error::Unsupported`] naming an input whose first axis is another than that of the input before.
+pub fn refuse_states(graph: &Graph) -> Result<()> {
+    let taken = rows_of_a_run(graph);
+    let Some(at) = taken.iter().skip(1).position(|rows| *rows != taken[0]) else { return Ok(()) };
+    let place = format!("input \"{}\"", graph.name_of(graph.fed_inputs()[at + 1]));
+    Err(Error::unsupported(place, "its first axis is none of samples, which training draws; use --effort fast"))
+}
+
+/// Returns the rows of `inputs` that the run of this number takes, by [`rows_of_a_run`].
+///
+/// # Errors
+/// When there are not so many.
+pub fn rows_of_run(inputs: &[Tensor], taken: &[Option<usize>], run: usize) -> Result<Vec<Tensor>> {
+    let one = |(tensor, rows): (&Tensor, &Option<usize>)| match rows {
+        Some(rows) if !tensor.shape().is_empty() => tensor.rows(run * rows..(run + 1) * rows),
+        _ => Ok(tensor.clone()),
+    };
+    inputs.iter().zip(taken).map(one).collect()
 }

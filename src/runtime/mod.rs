@@ -30,7 +30,7 @@ use crate::error::Result;
 use crate::expr::{Lowering, STANDARD};
 use crate::ir::{Graph, Tensor};
 
-pub use batched::run_in_batches;
+pub use batched::{first_samples, refuse_states, rows_of_a_run, rows_of_run, run_in_batches};
 pub use device::Device;
 pub use ort::OrtEngine;
 pub use ort_library::TELEMETRY_SWITCH;

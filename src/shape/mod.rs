@@ -1,6 +1,7 @@
 //! Shape inference: element types, shapes and small integer contents, forward over the nodes. One rule per operator
 //! family in [`RULES`]; an operator without a rule has unknown outputs. It computes no tensor but small integer ones.
 
+mod bodies;
 mod call;
 mod dims;
 mod fact;
@@ -76,6 +77,9 @@ pub fn apply(call: &Call) -> Result<Vec<Fact>> {
 fn outputs_of(graph: &Graph, node: &Node, facts: &[Fact]) -> Result<Vec<Fact>> {
     if !node.domain.is_empty() {
         return Ok(Vec::new());
+    }
+    if node.bodies().next().is_some() {
+        return Ok(bodies::outputs_of_bodies(node));
     }
     let inputs: Vec<Option<&Fact>> = node.inputs.iter().map(|id| id.map(|id| &facts[id.index()])).collect();
     apply(&Call {

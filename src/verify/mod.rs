@@ -25,7 +25,7 @@ mod tap;
 mod ties;
 mod voters;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use against::{Against, Evidence, against_float};
 pub(crate) use compare::numbers;
@@ -44,6 +44,7 @@ pub use voters::left_out;
 use crate::data::synthetic_inputs;
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor};
+use crate::runtime::{rows_of_a_run, rows_of_run};
 use float_run::FloatRun;
 use gates::gates;
 use modes::{EndToEnd, Mode, end_to_end, modes, reported};
@@ -130,7 +131,7 @@ pub fn verify(
         ..Verification::default()
     };
     if let Some(path) = &options.shipped {
-        result.checks.push(decode_check(&decode_shipped(path, quantized)?));
+        result.checks.push(shipped_check(path, quantized)?);
     }
     let limit = limits::relative_rms(result.lowest_bits, structure.is_symmetric());
     let EndToEnd { ran, checks, outputs } = end_to_end(quantized, &modes, &batches, limit);
@@ -190,20 +191,37 @@ pub(crate) fn split(graph: &Graph, inputs: &[Tensor], samples: usize, batch: usi
         let message = format!("takes {} inputs, {} were given", fed.len(), inputs.len());
         return Err(Error::malformed("quantized model", message));
     }
+    let taken = rows_of_a_run(graph);
+    if let Some(fixed) = graph.fixed_batch() {
+        let rows = |(t, rows): (&Tensor, &Option<usize>)| Some((*t.shape().first()?, (*rows)?));
+        let possible = inputs.iter().zip(&taken).filter_map(rows).map(|(given, rows)| given / rows).min().unwrap_or(0);
+        if possible == 0 {
+            let message = format!("too few samples, the model runs batches of {fixed}");
+            return Err(Error::shape("inputs", message));
+        }
+        let runs = possible.min(samples.div_ceil(fixed.max(1)));
+        return (0..runs).map(|run| rows_of_run(inputs, &taken, run)).collect();
+    }
     let lengths: Vec<Option<usize>> = inputs.iter().map(|t| t.shape().first().copied()).collect();
     let Some(Some(n)) = lengths.first().copied().filter(|first| lengths.iter().all(|l| l == first)) else {
         return Ok(vec![inputs.to_vec()]);
     };
-    let fixed = graph.fixed_batch();
-    let (total, len) = match fixed {
-        Some(fixed) => (n.min(samples.next_multiple_of(fixed.max(1))), fixed.max(1)),
-        None => (n.min(samples), batch),
-    };
-    if n == 0 || fixed.is_some_and(|fixed| total < fixed) {
-        return Err(Error::shape("inputs", format!("{n} samples, the model runs batches of {len}")));
+    if n == 0 {
+        return Err(Error::shape("inputs", "no samples"));
     }
-    let end = if fixed.is_some() { total / len * len } else { total };
-    (0..end).step_by(len).map(|start| inputs.iter().map(|t| t.rows(start..end.min(start + len))).collect()).collect()
+    let end = n.min(samples);
+    (0..end)
+        .step_by(batch)
+        .map(|start| inputs.iter().map(|t| t.rows(start..end.min(start + batch))).collect())
+        .collect()
+}
+
+/// Returns whether the file at `path` holds `intended`, integer by integer.
+///
+/// # Errors
+/// As [`decode_shipped`].
+pub fn shipped_check(path: &Path, intended: &Graph) -> Result<Check> {
+    Ok(decode_check(&decode_shipped(path, intended)?))
 }
 
 #[allow(clippy::cast_precision_loss)]

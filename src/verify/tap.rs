@@ -1,7 +1,8 @@
 //! Inner tensors made visible, and the cut graph whose integers are fed from outside.
 
 use super::structure::Quantizer;
-use crate::ir::{DType, Graph, Tensor, ValueId};
+use crate::ir::{DType, Dim, Graph, Tensor, ValueId};
+use crate::shape;
 
 /// Where the contents of a tapped tensor are after a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,10 +62,15 @@ pub struct CutGraph {
 pub fn cut(graph: &Graph, quantizers: &[Quantizer]) -> CutGraph {
     let mut cut = graph.clone();
     let mut results = Vec::with_capacity(quantizers.len());
+    // ONNX Runtime runs a Scan only where it knows the ranks of what the body reads.
+    let has_bodies = graph.nodes.iter().any(|node| node.bodies().next().is_some());
+    let facts = if has_bodies { shape::facts(graph).unwrap_or_default() } else { Vec::new() };
     for quantizer in quantizers {
         let old = quantizer.integers;
         let fed = cut.add_value(&format!("{}_fed", graph.name_of(old)));
         cut.value_mut(fed).dtype = Some(quantizer.dtype);
+        let rank = facts.get(old.index()).and_then(shape::Fact::rank);
+        cut.value_mut(fed).shape = rank.map(|rank| vec![Dim::Unknown; rank]);
         for input in cut.nodes.iter_mut().flat_map(|node| node.inputs.iter_mut()).flatten() {
             if *input == old {
                 *input = fed;

@@ -8,6 +8,7 @@ mod bn_stats;
 mod checkpoints;
 mod command_line;
 mod emission;
+mod exporters;
 mod failures;
 mod fixed_batch;
 mod floats;

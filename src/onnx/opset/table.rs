@@ -99,6 +99,7 @@ pub(super) const TABLE: &[Row] = &[
     rewrite("Hardmax", &[13], softmax::unflatten),
     unchanged("Identity", &[13, 14, 16, 19, 21, 23, 24]),
     unchanged("InstanceNormalization", &[22]),
+    unchanged("If", &[11, 13, 16, 19, 21, 23, 24]),
     unchanged("IsInf", &[20]),
     unchanged("IsNaN", &[13, 20]),
     unchanged("LRN", &[13]),
@@ -109,6 +110,7 @@ pub(super) const TABLE: &[Row] = &[
     unchanged("Log", &[13]),
     unchanged("LogSoftmax", &[11]),
     rewrite("LogSoftmax", &[13], softmax::unflatten),
+    unchanged("Loop", &[11, 13, 16, 19, 21, 23, 24]),
     unchanged("LpNormalization", &[22]),
     unchanged("LpPool", &[11, 18, 22]),
     unchanged("MatMul", &[9, 13]),
@@ -170,6 +172,8 @@ pub(super) const TABLE: &[Row] = &[
     unchanged("RoiAlign", &[22]),
     rewrite("RoiAlign", &[16], attributes::roi_align),
     unchanged("Round", &[22]),
+    unchanged("Scan", &[11, 16, 19, 21, 23, 24]),
+    rewrite("Scan", &[9], attributes::scan),
     rewrite("Scatter", &[11], attributes::scatter),
     unchanged("ScatterElements", &[13, 16, 18]),
     unchanged("ScatterND", &[13, 16, 18]),
@@ -226,8 +230,8 @@ pub(super) const NEVER_CHANGED: &[&str] = &[
 mod tests {
     use super::*;
 
-    /// Operators that carry subgraphs, sequences or optionals, none of which a graph can hold.
-    const REFUSED: &[&str] = &["If", "Loop", "OptionalGetElement", "OptionalHasElement", "Scan", "SplitToSequence"];
+    /// Operators of sequences or optionals, which a graph cannot hold.
+    const REFUSED: &[&str] = &["OptionalGetElement", "OptionalHasElement", "SplitToSequence"];
 
     /// One operator a line with the versions of its schema, as `onnx.defs` of ONNX 1.23 lists them up to opset 24.
     const HISTORY: &str = include_str!("history.txt");

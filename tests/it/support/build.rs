@@ -64,6 +64,11 @@ impl Build {
         self.0.nodes.push(node);
     }
 
+    /// Puts the last node into another domain.
+    pub fn domain(&mut self, name: &str) {
+        self.0.nodes.last_mut().unwrap().domain = name.to_owned();
+    }
+
     /// Declares the element type of a value.
     pub fn declare(&mut self, name: &str, dtype: DType) {
         let id = self.0.find_or_add(name);

@@ -1,0 +1,145 @@
+//! Takes nodes out of a graph that no engine here knows, and puts them back into what was made of the rest.
+
+use std::collections::HashSet;
+
+use crate::error::Result;
+use crate::ir::{Graph, Node, Tensor, ValueId};
+use crate::onnx;
+use crate::runtime::{Engine, SessionOptions};
+
+/// Domains whose operators ONNX Runtime brings along.
+const BUILT_IN: &[&str] = &["", "ai.onnx.ml", "ai.onnx.preview.training", "ai.onnx.training", "com.microsoft"];
+/// What the domain of an operator is called that the default one does not know, while it is upgraded with its neighbours.
+const FOREIGN: &str = "set.aside";
+
+/// Nodes that were taken out of a graph.
+#[derive(Clone, Debug)]
+pub struct Aside {
+    /// They alone; what they read is an input or an initializer.
+    graph: Graph,
+    /// The outputs of the whole graph.
+    outputs: Vec<String>,
+    /// Inputs of the rest that these nodes make.
+    made: Vec<String>,
+    /// The operators that no engine here knows, as messages show them.
+    pub operators: Vec<String>,
+    /// Layers among the nodes: they lie behind such an operator and read what nothing tells the type of.
+    pub layers: Vec<String>,
+}
+
+/// Takes out the nodes that `engine` does not know, and those behind them that read values of undeclared type or rank.
+/// Returns them, or nothing where the engine loads the graph.
+///
+/// What such a node reads becomes an output of the graph, what it makes an input. Before -> after:
+/// `f = Conv(x, w); y = Custom(f)` -> `f = Conv(x, w)`, outputs `f`.
+///
+/// # Errors
+/// Those of the engine, where the graph holds no node that it could lack.
+pub fn set_aside(graph: &mut Graph, engine: &dyn Engine) -> Result<Option<Aside>> {
+    let foreign: Vec<bool> = graph.nodes.iter().map(is_foreign).collect();
+    if !foreign.contains(&true) || engine.load(graph, &SessionOptions::default()).is_ok() {
+        return Ok(None);
+    }
+    let describe = |node: &Node| match node.domain.as_str() {
+        "" => node.op_type.clone(),
+        domain => format!("{domain}.{}", node.op_type),
+    };
+    let mut operators: Vec<String> =
+        graph.nodes.iter().zip(&foreign).filter(|(_, is)| **is).map(|(node, _)| describe(node)).collect();
+    operators.sort_unstable();
+    operators.dedup();
+    let taken = with_readers_of_unknown(graph, foreign);
+    let mut aside = graph.clone();
+    let nodes = std::mem::take(&mut graph.nodes).into_iter().zip(taken);
+    let (apart, rest): (Vec<_>, Vec<_>) = nodes.partition(|(_, taken)| *taken);
+    aside.nodes = apart.into_iter().map(|(node, _)| node).collect();
+    graph.nodes = rest.into_iter().map(|(node, _)| node).collect();
+    let names = |ids: &[ValueId]| ids.iter().map(|&id| graph.name_of(id).to_owned()).collect();
+    let outputs: Vec<String> = names(&graph.outputs);
+    let (from_aside, from_rest) = (made_by(&aside), made_by(graph));
+    let read_by_rest: Vec<ValueId> = read_by(graph).into_iter().filter(|id| from_aside.contains(id)).collect();
+    let read_by_aside: Vec<ValueId> = read_by(&aside).into_iter().filter(|id| from_rest.contains(id)).collect();
+    let made = names(&read_by_rest);
+    graph.inputs.extend(read_by_rest);
+    graph.outputs.retain(|id| !from_aside.contains(id));
+    let new = read_by_aside.iter().copied().filter(|id| !graph.outputs.contains(id)).collect::<Vec<_>>();
+    graph.outputs.extend(new);
+    graph.sweep();
+    aside.inputs = read_by_aside;
+    aside.outputs = from_aside.into_iter().collect();
+    aside.outputs.sort_unstable();
+    aside.sweep();
+    let layers =
+        aside.nodes.iter().filter(|node| crate::plan::is_layer(node)).map(|node| aside.describe(node)).collect();
+    Ok(Some(Aside { graph: aside, outputs, made, operators, layers }))
+}
+
+/// Puts the nodes of `aside` back into `graph`, which was made of the rest.
+///
+/// # Errors
+/// When the operator set of `graph` is newer and a node has no counterpart in it.
+pub fn put_back(graph: &mut Graph, aside: &Aside) -> Result<()> {
+    let mut own = aside.graph.clone();
+    for node in own.nodes.iter_mut().filter(|node| node.domain.is_empty() && !onnx::opset::is_known(&node.op_type)) {
+        FOREIGN.clone_into(&mut node.domain);
+    }
+    onnx::upgrade(&mut own, graph.opset())?;
+    let made: Vec<ValueId> = aside.made.iter().filter_map(|name| graph.find(name)).collect();
+    graph.inputs.retain(|id| !made.contains(id));
+    for node in own.nodes.clone() {
+        let mut same = |ids: &[Option<ValueId>]| ids.iter().map(|id| id.map(|id| copied(graph, &own, id))).collect();
+        let (inputs, outputs) = (same(&node.inputs), same(&node.outputs));
+        let domain = if node.domain == FOREIGN { String::new() } else { node.domain.clone() };
+        graph.nodes.push(Node { inputs, outputs, domain, ..node });
+    }
+    graph.outputs = aside.outputs.iter().filter_map(|name| graph.find(name)).collect();
+    graph.sort()?;
+    graph.sweep();
+    Ok(())
+}
+
+/// Whether an operator may be one that ONNX Runtime lacks.
+fn is_foreign(node: &Node) -> bool {
+    !BUILT_IN.contains(&node.domain.as_str()) || node.domain.is_empty() && !onnx::opset::is_known(&node.op_type)
+}
+
+/// Adds to `taken` the nodes that read what a taken node makes where its type or rank is not declared.
+fn with_readers_of_unknown(graph: &Graph, mut taken: Vec<bool>) -> Vec<bool> {
+    let mut unknown = HashSet::new();
+    for (node, taken) in graph.nodes.iter().zip(&mut taken) {
+        *taken |= node.inputs.iter().flatten().any(|id| unknown.contains(id));
+        let is_declared = |id: &ValueId| graph.value(*id).dtype.is_some() && graph.value(*id).shape.is_some();
+        if *taken {
+            unknown.extend(node.outputs.iter().flatten().copied().filter(|id| !is_declared(id)));
+        }
+    }
+    taken
+}
+
+fn made_by(graph: &Graph) -> HashSet<ValueId> {
+    graph.nodes.iter().flat_map(|node| node.outputs.iter().flatten().copied()).collect()
+}
+
+/// Returns what the nodes of a graph read, each value once, in their order.
+fn read_by(graph: &Graph) -> Vec<ValueId> {
+    let mut seen = HashSet::new();
+    let read = graph.nodes.iter().flat_map(|node| node.inputs.iter().flatten().copied());
+    read.filter(|&id| seen.insert(id)).collect()
+}
+
+/// Returns the value of `graph` that stands for `id` of `own`.
+fn copied(graph: &mut Graph, own: &Graph, id: ValueId) -> ValueId {
+    let value = own.value(id);
+    let Some(tensor) = &value.constant else {
+        let copy = graph.find_or_add(value.name());
+        let new = graph.value_mut(copy);
+        (new.dtype, new.declared) = (new.dtype.or(value.dtype), new.declared || value.declared);
+        new.shape = new.shape.take().or_else(|| value.shape.clone());
+        return copy;
+    };
+    let same = |known: &Tensor| known == tensor;
+    match graph.find(value.name()).filter(|&known| graph.constant_of(known).is_some_and(same)) {
+        Some(known) => known,
+        None => graph.add_constant(value.name(), tensor.clone()),
+    }
+}

@@ -1,0 +1,81 @@
+//! Sizes that a file leaves open: fixed for planning, calibration and training, and open again in what is written.
+
+use std::borrow::Cow;
+
+use super::Config;
+use super::student::Prepared;
+use crate::error::Result;
+use crate::ir::Graph;
+use crate::passes::{self, Aside, DeclaredShapes};
+use crate::recipes::Solved;
+use crate::runtime::Engines;
+use crate::shape;
+
+/// What was fixed of a student whose file leaves sizes open.
+pub(super) struct Fixed {
+    pub declared: Option<DeclaredShapes>,
+    pub batch: Option<usize>,
+}
+
+/// Gives the student's inputs the sizes that are planned at; its nodes stay right for all others.
+pub(super) fn fix_sizes(student: &mut Graph, original: &Graph, config: &Config) -> Result<Fixed> {
+    let declared = passes::declared_shapes(original).with_numbers_of(student);
+    let fixed = passes::fix_shapes(student, &config.input_shapes)? + passes::settle_batch(student);
+    shape::infer(student)?;
+    let freed = student.fixed_batch().filter(|_| passes::free_batch(student) > 0);
+    Ok(Fixed { declared: (fixed > 0).then_some(declared), batch: freed.filter(|_| original.fixed_batch().is_some()) })
+}
+
+/// Returns `quantized` as it is written: with the axes open that the file of the float model leaves open, and with what no
+/// engine here knows.
+pub(super) fn as_written<'a>(
+    quantized: &'a Graph,
+    declared: Option<&DeclaredShapes>,
+    aside: Option<&Aside>,
+) -> Result<Cow<'a, Graph>> {
+    let mut written = Cow::Borrowed(quantized);
+    if let Some(declared) = declared {
+        passes::restore_shapes(written.to_mut(), declared)?;
+    }
+    if let Some(aside) = aside {
+        passes::put_back(written.to_mut(), aside)?;
+    }
+    Ok(written)
+}
+
+/// Returns `graph` with its inputs in the shapes that those of `fixed` have.
+pub(super) fn with_inputs_of(mut graph: Graph, fixed: &Graph) -> Graph {
+    for id in graph.fed_inputs() {
+        if let Some(same) = fixed.find(graph.name_of(id)) {
+            graph.value_mut(id).shape.clone_from(&fixed.value(same).shape);
+        }
+    }
+    graph
+}
+
+/// Returns `graph` with everything computed that follows from the sizes that were fixed for planning.
+pub(super) fn at_fixed_sizes(graph: &Graph, engines: &Engines) -> Result<Graph> {
+    let mut fixed = graph.clone();
+    passes::fold_constants(&mut fixed, engines.main())?;
+    shape::infer(&mut fixed)?;
+    Ok(fixed)
+}
+
+/// Returns `solved` with its student as [`at_fixed_sizes`], where sizes were fixed.
+pub(super) fn solved_at_fixed_sizes(solved: &Solved, prepared: &Prepared, engines: &Engines) -> Result<Solved> {
+    let mut fixed = solved.clone();
+    if prepared.declared.is_some() {
+        fixed.student = at_fixed_sizes(&solved.student, engines)?;
+    }
+    Ok(fixed)
+}
+
+/// Returns `graph` with the contents that initializers have in `trained`.
+pub(super) fn with_constants_of(mut graph: Graph, trained: &Graph) -> Graph {
+    for id in graph.value_ids().filter(|&id| graph.constant_of(id).is_some()).collect::<Vec<_>>() {
+        if let Some(tensor) = trained.find(graph.name_of(id)).and_then(|same| trained.constant_of(same)) {
+            graph.value_mut(id).constant = Some(tensor.clone());
+        }
+    }
+    graph
+}
