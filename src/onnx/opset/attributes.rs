@@ -9,11 +9,6 @@ pub(super) fn scatter(site: &mut Site) -> Result<()> {
     Ok(())
 }
 
-/// Scan 9: the batch axis and the input of sequence lengths went away.
-pub(super) fn scan(site: &mut Site) -> Result<()> {
-    Err(site.refuse("Scan has no batch axis any more; export the model again"))
-}
-
 /// RoiAlign 16: coordinates are shifted by half a pixel unless the attribute says otherwise.
 pub(super) fn roi_align(site: &mut Site) -> Result<()> {
     site.node_mut().set("coordinate_transformation_mode", "output_half_pixel");

@@ -122,6 +122,9 @@ fn step(graph: &mut Graph, version: i64, report: &mut Vec<Upgraded>) -> Result<(
     let mut placed: Vec<(usize, Vec<Node>, Vec<Node>)> = Vec::new();
     for index in 0..graph.nodes.len() {
         let row = rows.iter().find(|row| graph.nodes[index].is(row.op));
+        if let Some(Row { adapter: Adapter::Refuse(reason), .. }) = row {
+            return Err(Site::new(graph, index, version).refuse(reason));
+        }
         let Some(Row { op, adapter: Adapter::Rewrite(rewrite), .. }) = row else { continue };
         let old = graph.nodes[index].clone();
         let mut site = Site::new(graph, index, version);

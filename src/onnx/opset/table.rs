@@ -12,6 +12,8 @@ pub(super) enum Adapter {
     Unchanged,
     /// The node is rewritten.
     Rewrite(fn(&mut Site) -> Result<()>),
+    /// A node of the version before has no counterpart, for this reason.
+    Refuse(&'static str),
 }
 
 /// An operator, the opsets at which it changed in this way, and what its nodes need then.
@@ -27,6 +29,10 @@ const fn unchanged(op: &'static str, versions: &'static [i64]) -> Row {
 
 const fn rewrite(op: &'static str, versions: &'static [i64], adapter: fn(&mut Site) -> Result<()>) -> Row {
     Row { op, versions, adapter: Adapter::Rewrite(adapter) }
+}
+
+const fn refuse(op: &'static str, versions: &'static [i64], reason: &'static str) -> Row {
+    Row { op, versions, adapter: Adapter::Refuse(reason) }
 }
 
 /// Every change of an operator from opset 8 to 24.
@@ -173,7 +179,7 @@ pub(super) const TABLE: &[Row] = &[
     rewrite("RoiAlign", &[16], attributes::roi_align),
     unchanged("Round", &[22]),
     unchanged("Scan", &[11, 16, 19, 21, 23, 24]),
-    rewrite("Scan", &[9], attributes::scan),
+    refuse("Scan", &[9], "Scan has no batch axis any more; export the model again"),
     rewrite("Scatter", &[11], attributes::scatter),
     unchanged("ScatterElements", &[13, 16, 18]),
     unchanged("ScatterND", &[13, 16, 18]),

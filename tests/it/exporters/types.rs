@@ -1,6 +1,6 @@
 //! Types and shapes of what operators without a rule make.
 
-use dfq_onnx::ir::{DType, Graph, Tensor};
+use dfq_onnx::ir::{DType, Graph};
 
 use super::{differs, quantize};
 use crate::support::build::Build;
@@ -31,21 +31,10 @@ fn layers_behind_operators_without_a_rule_are_quantized() {
         g.constant("gain", normal(&[8], 1.0, 2));
         g.node("RMSNormalization", "first gain", "middle", [("axis", (-1).into())]);
     };
-    let sampled = |g: &mut Build| {
-        g.constant("theta", Tensor::from_f32(&[1, 2, 3], &[0.9, 0.1, 0.0, -0.1, 0.9, 0.0]));
-        g.constant("size", Tensor::from_i64(&[4], &[1, 4, 8, 8]));
-        g.node("AffineGrid", "theta size", "grid1", []);
-        g.node("Shape", "first", "s", [("end", 1.into())]);
-        g.constant("rest", Tensor::from_i64(&[3], &[8, 8, 2]));
-        g.node("Concat", "s rest", "gs", [("axis", 0.into())]);
-        g.node("Expand", "grid1 gs", "grid", []);
-        g.node("GridSample", "first grid", "middle", []);
-    };
     let cases = [
         ("Swish", net(24, 4, |g| g.node("Swish", "first", "middle", []))),
         ("Einsum", net(17, 6, einsum)),
         ("RMSNormalization", net(23, 4, rms)),
-        ("GridSample", net(20, 4, sampled)),
         (
             "an operator of ONNX Runtime's own",
             net(17, 4, |g| {
