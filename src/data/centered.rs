@@ -55,6 +55,17 @@ impl CenteredNoise {
             () => Some((10.0 * (signal / self.noise).log10()).clamp(-EQUAL_DB, EQUAL_DB)),
         }
     }
+
+    /// Returns the same ratio with the reference's squares as signal, its constant part included.
+    pub fn plain_sqnr_db(&self) -> Option<f64> {
+        let squares: f64 = self.sums.iter().map(|[_, square]| square).sum();
+        match () {
+            () if self.noise.is_nan() => Some(-EQUAL_DB),
+            () if self.samples == 0 => None,
+            () if self.noise == 0.0 => Some(EQUAL_DB),
+            () => Some((10.0 * (squares / self.noise).log10()).clamp(-EQUAL_DB, EQUAL_DB)),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ const SYNTHETIC: Limits = Limits { broken: 1.25, good: 8.0 };
 const DATA: Limits = Limits { broken: 6.0, good: 12.0 };
 /// Other outputs: boxes, masks, embeddings, states, of which more is lost at the same noise than the highest class.
 const OTHER_OUTPUTS: Limits = Limits { broken: 3.0, good: 18.0 };
+/// The plain SQNR in dB from which such an output is not `broken`, however little the float one varies.
+const CLOSE: f64 = 20.0;
 /// Where inputs are a guess, figures on them are one too: only what is beyond doubt is `broken`.
 const GUESSED: Limits = Limits { broken: -3.0, good: f64::INFINITY };
 /// Points of top-1 by which `broken` begins and up to which the upper end of the confidence interval may reach for `good`.
@@ -104,8 +106,10 @@ fn of_output(response: &Response, inputs: &Inputs) -> Option<Verdict> {
         (_, true) => SYNTHETIC,
         (_, false) => OTHER_OUTPUTS,
     };
+    // Boxes in pixels hardly vary beside their anchors, and small errors of theirs are no ruin.
+    let is_close = !response.is_scores && response.sqnr_db.is_some_and(|plain| plain >= CLOSE);
     Some(match () {
-        () if figure < limits.broken => Verdict::Broken,
+        () if figure < limits.broken && !is_close => Verdict::Broken,
         () if figure < limits.good => Verdict::Doubtful,
         () => Verdict::Good,
     })
@@ -145,8 +149,13 @@ mod tests {
 
     #[test]
     fn the_worst_output_decides_and_a_guess_is_never_good() {
-        let response =
-            |db, is_scores| Response { output: "y".to_owned(), centered_sqnr_db: db, agreement: None, is_scores };
+        let response = |db, is_scores| Response {
+            output: "y".to_owned(),
+            centered_sqnr_db: db,
+            sqnr_db: db,
+            agreement: None,
+            is_scores,
+        };
         let of = |outputs: &[Response], source, is_guess| {
             let inputs = Inputs { tensors: Vec::new(), source, is_guess };
             by_responses(outputs.to_vec(), 64, &inputs).verdict
@@ -157,6 +166,11 @@ mod tests {
             ("scores on data", of(&[response(Some(9.0), true)], data, false), Verdict::Doubtful),
             ("boxes", of(&[response(Some(9.0), false)], synthetic, false), Verdict::Doubtful),
             ("one of two", of(&[response(Some(40.0), true), response(Some(0.0), false)], data, false), Verdict::Broken),
+            (
+                "boxes that hardly vary",
+                of(&[Response { sqnr_db: Some(30.0), ..response(Some(0.0), false) }], synthetic, false),
+                Verdict::Doubtful,
+            ),
             ("a guess", of(&[response(Some(40.0), true)], synthetic, true), Verdict::Doubtful),
             ("ruin on a guess", of(&[response(Some(-20.0), true)], synthetic, true), Verdict::Broken),
             ("no signal", of(&[response(None, true)], synthetic, false), Verdict::Doubtful),

@@ -26,6 +26,8 @@ pub struct Response {
     /// Variance of the float output between inputs over the mean squared error, in dB ([`CenteredNoise::sqnr_db`]). Class
     /// scores are compared up to a constant for each input. None for labels, and where the float output does not vary.
     pub centered_sqnr_db: Option<f64>,
+    /// The same with the square of the float output as signal.
+    pub sqnr_db: Option<f64>,
     /// Share of inputs with the same highest class, or the same label.
     pub agreement: Option<f64>,
     /// Whether the output holds class scores.
@@ -105,6 +107,7 @@ impl Sums {
         Response {
             output: output.to_owned(),
             centered_sqnr_db: self.noise.sqnr_db(),
+            sqnr_db: self.noise.plain_sqnr_db(),
             agreement: (all > 0).then(|| agreeing as f64 / all as f64),
             is_scores: self.is_scores,
         }

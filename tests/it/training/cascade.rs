@@ -123,7 +123,7 @@ fn what_cannot_be_trained_is_quantized_without_unless_training_was_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     // Neither images nor vectors are fed.
     onnx::save(&models::attention(), &folder.path().join("model.onnx"), usize::MAX).unwrap();
-    let flags = "quantize model.onnx --bits 8 --samples 4";
+    let flags = "quantize model.onnx --bits 7 --samples 4 --activations quantized";
     let asked = run(folder.path(), &format!("{flags} -o asked.onnx --effort balanced"));
     assert_eq!((asked.code, asked.left.len()), (Some(3), 0), "{}", asked.stderr);
     let open = as_typed(folder.path(), &format!("{flags} -o open.onnx --format json")).output().unwrap();
