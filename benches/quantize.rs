@@ -32,7 +32,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn measure(model: &Path, bits: &str, folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let name = model.file_stem().unwrap_or_default().to_string_lossy();
     if !model.exists() {
@@ -67,7 +66,6 @@ fn measure(model: &Path, bits: &str, folder: &Path) -> Result<(), Box<dyn std::e
 }
 
 /// Writes a network of a convolution, MatMuls and Gemms with about so many gigabytes of weights as external data.
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn generate(gigabytes: f64, folder: &Path) -> Result<PathBuf, Box<dyn std::error::Error>> {
     let mut graph = Graph::default();
     (graph.name, graph.ir_version) = ("large".to_owned(), 8);
@@ -114,7 +112,6 @@ struct Random(u64);
 
 impl Random {
     /// Adds an initializer with values about normal, of variance 2 / fan-in.
-    #[allow(clippy::cast_precision_loss)]
     fn weight(&mut self, graph: &mut Graph, name: &str, shape: &[usize]) -> ValueId {
         let fan_in = shape.iter().product::<usize>() / shape[0];
         let std = (2.0 / fan_in.max(WIDTH / 64) as f32).sqrt();

@@ -185,7 +185,6 @@ fn measure(model: &Path, name: &str, options: &Options) -> Result<()> {
     }
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn print(prepared: &Prepared, engines: &[Steps], ends: &[End]) {
     let width = engines.iter().map(|steps| steps.name.len() + 2).max().unwrap_or(0);
     let names = engines.iter().map(|steps| format!("{:>width$}", steps.name)).collect::<String>();

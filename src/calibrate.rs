@@ -31,7 +31,6 @@ pub fn calibrate(student: &Graph, plan: &Plan, teacher: &Teacher) -> Result<(Vec
         let input = teacher.input;
         match known(activation) {
             _ if is_input(student, activation) && input.source != InputSource::Data => {
-                #[allow(clippy::cast_possible_truncation)]
                 let grid = Grid::per_tensor(activation.scheme, input.lo as f32, input.hi as f32);
                 Some((grid, RangeSource::Input))
             }

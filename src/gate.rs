@@ -27,7 +27,6 @@ pub fn coverage_gate(audit: &Audit, limit: f64) -> Check {
 
 /// Returns whether `quantized` breaks no rule of `target` whose breach makes the runtime refuse the file or compute
 /// something else.
-#[allow(clippy::cast_precision_loss)]
 pub fn lint_check(quantized: &Graph, target: Target) -> Check {
     let mut errors = lint(quantized, target);
     errors.retain(|finding| finding.severity == Severity::Error);

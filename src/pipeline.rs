@@ -11,7 +11,7 @@ mod scale;
 mod sizes;
 mod student;
 
-pub use check::checkers;
+pub use check::{checkers, readable};
 pub use config::{Config, Ranges, Thresholds};
 pub use inputs::make_inputs;
 

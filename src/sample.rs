@@ -43,7 +43,6 @@ impl Sample {
     }
 
     /// Returns the mean over everything but `axis`, one per index of it.
-    #[allow(clippy::cast_precision_loss)]
     pub fn means(&self, axis: usize) -> Vec<f64> {
         let channels = self.shape.get(axis).copied().unwrap_or(1);
         let inner: usize = self.shape.iter().skip(axis + 1).product();
@@ -153,7 +152,6 @@ fn renormalise(graph: &mut Graph, norms: &[BatchNorm]) -> HashMap<ValueId, Value
 fn standardised(graph: &mut Graph, y: ValueId, rank: usize, norm: &BatchNorm) -> ValueId {
     let mut dims = vec![1; rank];
     dims[1] = norm.beta.len();
-    #[allow(clippy::cast_possible_truncation)]
     let deviation: Vec<f32> = norm.deviation().into_iter().map(|d| d as f32).collect();
     let constants = [("deviation", deviation), ("beta", norm.beta.clone())];
     let [trained, beta] = constants.map(|(name, v)| graph.add_constant(name, Tensor::from_f32(&dims, &v)));

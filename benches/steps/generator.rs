@@ -39,7 +39,6 @@ pub fn prepare(model: &Path, settings: &Settings) -> Result<Prepared> {
     let rates = |number| (format!("rates.{number}"), step.optimiser.rates(learning_rate, number));
     batches.extend((0..settings.steps).map(rates));
     let more = described(&generator, &making, &names)?;
-    #[allow(clippy::cast_possible_truncation)]
     let rate = |units: &[f32]| learning_rate as f32 * units.first().copied().unwrap_or(1.0);
     let units = [generator.weights.units().to_f32()?, generator.latents.units().to_f32()?];
     let rates = [("weights", rate(&units[0])), ("latents", rate(&units[1]))];

@@ -48,7 +48,6 @@ impl Coverage {
 
     /// Returns the share of the work that is computed in integers, 0 to 1: of multiply-accumulates, or of layers where
     /// the work of one is not known; none without layers.
-    #[allow(clippy::cast_precision_loss)]
     pub fn share(&self) -> Option<f64> {
         match (self.layers_of_unknown_work, self.macs, self.layers) {
             (_, _, 0) => None,
@@ -59,7 +58,6 @@ impl Coverage {
 }
 
 impl std::fmt::Display for Coverage {
-    #[allow(clippy::cast_precision_loss)]
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.share() {
             None => f.write_str("no layers"),

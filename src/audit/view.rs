@@ -145,7 +145,6 @@ impl<'a> View<'a> {
     }
 
     /// Returns whether a quantizer onto `grid` cuts off all that a Relu or Clip before it does.
-    #[allow(clippy::cast_precision_loss)]
     pub fn is_needless(&self, node: &Node, grid: &Grid) -> bool {
         let scale = grid.scale.as_ref().filter(|s| s.shape().is_empty()).and_then(|s| s.to_f32().ok());
         let (Some(scale), Some(zero)) = (scale.and_then(|s| s.first().copied()), grid.zero()) else { return false };

@@ -152,7 +152,6 @@ fn percentiles(values: &[f64]) -> [f64; 3] {
     [10, 50, 90].map(|p| sorted[(sorted.len() - 1) * p / 100])
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn table(timings: &Timings) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);

@@ -149,7 +149,6 @@ fn losses(progress: &Progress) -> String {
 }
 
 /// Returns the seconds that are left, as far as can be told.
-#[allow(clippy::cast_precision_loss)]
 fn seconds_left(progress: &Progress, (since, from): (Instant, u64)) -> Option<f64> {
     let (done, left) = (progress.done.saturating_sub(from), progress.steps.saturating_sub(progress.done));
     (done > 0).then(|| since.elapsed().as_secs_f64() / done as f64 * left as f64)

@@ -43,7 +43,6 @@ fn input_grid(graph: &Graph) -> Option<(f64, f64)> {
     let quantizers = find_quantizers(graph).quantizers;
     let grid = quantizers.iter().find(|quantizer| fed.contains(&source(quantizer.input)))?.grid.as_ref()?;
     let (&scale, &zero) = (grid.scale.first()?, grid.zero_point.first()?);
-    #[allow(clippy::cast_precision_loss)]
     let end = |integer: i64| (integer - zero) as f64 * f64::from(scale);
     Some((end(grid.low), end(grid.high))).filter(|(lo, hi)| lo < hi)
 }

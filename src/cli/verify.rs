@@ -15,7 +15,7 @@ use crate::audit::audit;
 use crate::data::{Dataset, Feeds};
 use crate::gate::coverage_gate;
 use crate::ir::Graph;
-use crate::pipeline::checkers;
+use crate::pipeline::{checkers, readable};
 use crate::plan::{Target, total_macs};
 use crate::report::{render_judgement, render_verification};
 use crate::shape;
@@ -92,7 +92,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             Some(_) => verdict::Inputs::of_data(inputs),
             None => verdict::Inputs::synthetic((&described, macs), (&known, is_guess), random)?,
         };
-        verdict::judge(&original, &quantized, engines.main(), &judged_on)
+        verdict::judge(&original, &*readable(&quantized, &engines)?, engines.main(), &judged_on)
     })?;
     let judgement = Judgement { next: advice(arguments, &judged, &known_inputs, result.lowest_bits), ..judged };
     show(&result, &judgement, arguments.format)?;

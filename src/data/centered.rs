@@ -37,7 +37,6 @@ impl CenteredNoise {
 
     /// Returns the ratio in dB, 300 where both are equal and -300 where a value is not a number; none where the reference
     /// does not vary, or nothing was added.
-    #[allow(clippy::cast_precision_loss)]
     pub fn sqnr_db(&self) -> Option<f64> {
         let n = self.samples as f64;
         let squares: f64 = self.sums.iter().map(|[_, square]| square).sum();

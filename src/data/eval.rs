@@ -25,7 +25,6 @@ pub struct Evaluation {
 
 impl Evaluation {
     /// Returns the share of right images, between 0 and 1.
-    #[allow(clippy::cast_precision_loss)]
     pub fn top1(&self) -> f64 {
         self.correct as f64 / self.n.max(1) as f64
     }

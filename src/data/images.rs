@@ -151,7 +151,6 @@ fn per_channel(place: &str, what: &str, values: &[f32], channels: usize, default
 }
 
 /// Returns the values of any number type as floats.
-#[allow(clippy::cast_precision_loss)]
 fn as_floats(tensor: &Tensor) -> Result<Vec<f32>> {
     match tensor.dtype().is_float() {
         true => tensor.to_f32(),

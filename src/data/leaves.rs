@@ -22,7 +22,6 @@ pub(super) struct Leaf {
 impl Leaf {
     fn of(radius: f32, h: f32, w: f32, rng: &mut ChaCha8Rng) -> Self {
         let angle = std::f64::consts::TAU * f64::from(uniform(rng));
-        #[allow(clippy::cast_possible_truncation)]
         let turn = [libm::cos(angle) as f32, libm::sin(angle) as f32];
         let centre = [uniform(rng) * h, uniform(rng) * w];
         let aspect = (uniform(rng) < 0.5).then(|| 0.2 + 0.8 * uniform(rng));
@@ -43,7 +42,6 @@ impl Leaf {
 }
 
 /// Returns leaves that cover `h` x `w` pixels, each with a colour that `colour` makes (one value a channel).
-#[allow(clippy::cast_precision_loss)]
 pub(super) fn draw_leaves(
     (h, w): (usize, usize),
     rng: &mut ChaCha8Rng,
@@ -65,7 +63,6 @@ pub(super) fn draw_leaves(
 }
 
 /// Paints `leaves` over `planes` (one `h` x `w` plane a channel), the later over the earlier ones.
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub(super) fn paint_leaves(planes: &mut [Vec<f32>], (h, w): (usize, usize), leaves: &[(Leaf, Vec<f32>)]) {
     for (leaf, values) in leaves {
         let reach = leaf.radius * std::f32::consts::SQRT_2;

@@ -100,7 +100,6 @@ impl Preprocess {
             return Ok(inputs);
         }
         let holds = |(lo, hi): (i64, i64)| {
-            #[allow(clippy::cast_precision_loss)]
             let (lo, hi) = (lo as f32, hi as f32);
             move |v: &f32| (lo..=hi).contains(v) && v.fract() == 0.0
         };

@@ -76,7 +76,6 @@ fn is_image(tensor: &Tensor) -> bool {
     tensor.dtype().is_float() && tensor.shape().len() == 4
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn of_images(values: &[f32], fed: &InputStatistics) -> Option<String> {
     let (lo, hi, is_assumed) = (fed.lo, fed.hi, fed.source == InputSource::Assumed);
     let margin = if is_assumed { hi - lo } else { 0.1 * (hi - lo) };
@@ -95,7 +94,6 @@ fn of_images(values: &[f32], fed: &InputStatistics) -> Option<String> {
 }
 
 /// Returns the standard deviation of all values.
-#[allow(clippy::cast_precision_loss)]
 fn deviation(values: &[f32]) -> f64 {
     let mean_of = |of: &dyn Fn(f64) -> f64| values.iter().map(|&v| of(f64::from(v))).sum::<f64>() / values.len() as f64;
     let mean = mean_of(&|v| v);

@@ -54,7 +54,6 @@ fn octaves(h: usize, w: usize) -> impl Iterator<Item = (usize, usize, usize)> {
     cells.map(move |cell| (cell, h.div_ceil(cell) + 1, w.div_ceil(cell) + 1))
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn add_upsampled(sum: &mut [f32], w: usize, noise: &[f32], columns: usize, cell: usize) {
     let amplitude = cell as f32;
     let fractions: Vec<f32> = (0..cell).map(|i| i as f32 / amplitude).collect();
@@ -72,7 +71,6 @@ fn add_upsampled(sum: &mut [f32], w: usize, noise: &[f32], columns: usize, cell:
     }
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn standardise(values: &mut [f32]) {
     let n = values.len() as f32;
     let mean = values.iter().sum::<f32>() / n;
@@ -84,13 +82,11 @@ fn standardise(values: &mut [f32]) {
 }
 
 /// Returns a number in [0, 1).
-#[allow(clippy::cast_precision_loss)]
 pub(super) fn uniform(rng: &mut ChaCha8Rng) -> f32 {
     (rng.next_u32() >> 8) as f32 / 16_777_216.0
 }
 
 /// Returns a standard normal number (Box and Muller 1958).
-#[allow(clippy::cast_possible_truncation)]
 pub(super) fn normal(rng: &mut ChaCha8Rng) -> f32 {
     let radius = (-2.0 * libm::log(f64::from(1.0 - uniform(rng)))).sqrt();
     (radius * libm::cos(std::f64::consts::TAU * f64::from(uniform(rng)))) as f32

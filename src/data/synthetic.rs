@@ -112,7 +112,6 @@ fn images(layout: (&[usize], bool), statistics: (&[f32], &[f32]), seed: u64, thr
 }
 
 /// Numbers of a kind, for a model whose images, where it takes any, have this height and width.
-#[allow(clippy::cast_possible_truncation)]
 fn numbers(
     (kind, image): (InputKind, Option<[f32; 2]>),
     shape: &[usize],
@@ -140,7 +139,6 @@ fn numbers(
 
 /// Ones up to a place in each row, then zeros; a row of booleans has one of both at least, whatever true means. Single
 /// values are either.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
 fn mask(dtype: DType, shape: &[usize], seed: u64) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let row = shape.last().copied().filter(|_| shape.len() > 1).unwrap_or(1).max(1);
@@ -167,7 +165,6 @@ fn states(shape: &[usize], seed: u64) -> Vec<f32> {
     (0..shape.iter().product()).map(value).collect()
 }
 
-#[allow(clippy::cast_possible_truncation)]
 fn tensor(dtype: DType, shape: &[usize], values: &[f32]) -> Result<Tensor> {
     let integers = || values.iter().map(|v| v.round_ties_even() as i64);
     match dtype {

@@ -174,7 +174,6 @@ impl Tensor {
             DType::F32 => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
             DType::F16 => bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
             DType::BF16 => bytes.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
-            #[allow(clippy::cast_possible_truncation)]
             DType::F64 => bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
             other => {
                 return Err(Error::unsupported(
@@ -203,7 +202,6 @@ impl Tensor {
         if dtype.int_range().is_none() {
             return Self::from_floats(dtype, self.shape(), &values);
         }
-        #[allow(clippy::cast_possible_truncation)]
         let integers: Vec<i32> = values.iter().map(|v| v.round_ties_even() as i32).collect();
         Self::from_ints(dtype, self.shape(), &integers)
     }

@@ -68,7 +68,6 @@ fn absorb_link(
     for norm in link.norms(graph, norms) {
         let repeat = (norm.beta.len() / c.len()).max(1);
         for (same, c) in norm.beta.chunks_mut(repeat).zip(&c) {
-            #[allow(clippy::cast_possible_truncation)]
             same.iter_mut().for_each(|b| *b = (f64::from(*b) - c) as f32);
         }
     }

@@ -58,7 +58,6 @@ pub fn write_bias(graph: &mut Graph, index: usize, values: &[f32]) {
 pub fn subtract_from_bias(graph: &mut Graph, index: usize, shift: &[f64]) -> Result<bool> {
     let Some(mut bias) = read_bias(graph, &graph.nodes[index], shift.len())? else { return Ok(false) };
     for (b, s) in bias.iter_mut().zip(shift) {
-        #[allow(clippy::cast_possible_truncation)]
         let corrected = (f64::from(*b) - s) as f32;
         if corrected.is_finite() {
             *b = corrected;

@@ -91,7 +91,6 @@ fn scale_clip(graph: &mut Graph, index: usize, factors: &[f64], channels_last: b
     graph.nodes.push(capped);
 }
 
-#[allow(clippy::cast_possible_truncation)]
 fn narrow(value: f64) -> f32 {
     value as f32
 }

@@ -68,7 +68,6 @@ fn quantized_clip(graph: &Graph, uses: &Uses, index: usize) -> Option<QuantizedC
     let (q_min, q_max) = integers(graph, uses, quantizer)?;
     let integer = |limit: f32| ((limit / scale).round_ties_even() + zero_point).clamp(q_min, q_max);
     let (low, high) = (integer(lo), integer(hi));
-    #[allow(clippy::cast_possible_truncation)]
     let bounds = (low > q_min || high < q_max).then_some([low as i32, high as i32]);
     if bounds.is_some() && caps_differ(graph, node) {
         return None;
@@ -121,7 +120,6 @@ fn limits(graph: &Graph, node: &Node) -> Option<(f32, f32)> {
 }
 
 /// The smallest and the largest integer that leave a quantizer and the integer Clip that alone reads it.
-#[allow(clippy::cast_precision_loss)]
 fn integers(graph: &Graph, uses: &Uses, quantizer: &Node) -> Option<(f32, f32)> {
     let (lo, hi) = graph.constant_of(quantizer.input(2)?)?.dtype().int_range()?;
     let (lo, hi) = (lo as f32, hi as f32);
@@ -136,7 +134,6 @@ fn integers(graph: &Graph, uses: &Uses, quantizer: &Node) -> Option<(f32, f32)> 
 }
 
 /// The one number in a constant.
-#[allow(clippy::cast_precision_loss)]
 fn scalar(graph: &Graph, id: ValueId) -> Option<f32> {
     let tensor = graph.constant_of(id).filter(|t| t.len() == 1)?;
     match tensor.to_f32() {

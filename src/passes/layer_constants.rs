@@ -205,7 +205,6 @@ fn is_padded(node: &Node) -> bool {
 
 /// Returns the nearest float32; `None` beyond its range.
 pub(super) fn narrow(value: f64) -> Option<f32> {
-    #[allow(clippy::cast_possible_truncation)]
     let narrowed = value as f32;
     narrowed.is_finite().then_some(narrowed)
 }

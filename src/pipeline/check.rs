@@ -100,6 +100,14 @@ pub(super) fn check(
     Ok(found)
 }
 
+/// Returns the quantized model as the main engine reads it: tract knows no integers below 8 bits.
+///
+/// # Errors
+/// Where there is no such copy (see [`verify::shadow`]).
+pub fn readable<'a>(quantized: &'a Graph, engines: &Engines) -> Result<Cow<'a, Graph>> {
+    Ok(if engines.ort.is_some() { Cow::Borrowed(quantized) } else { Cow::Owned(verify::shadow(quantized)?) })
+}
+
 /// Returns what is to be thought of the quantized model: by labels where there are any, else by what it makes of the
 /// `held_out` part of inputs that were handed over, else of synthetic ones.
 pub(super) fn judge(
@@ -117,7 +125,7 @@ pub(super) fn judge(
             (None, Some(tensors)) => verdict::Inputs::of_data(tensors.to_vec()),
             (None, None) => verdict::Inputs::synthetic((quantized, macs), (&report.input, is_guess), random)?,
         };
-        verdict::judge(original, quantized, engines.main(), &inputs)
+        verdict::judge(original, &*readable(quantized, engines)?, engines.main(), &inputs)
     })?;
     let policy = &config.policy;
     let path = |path: Option<&Path>| path.map_or(String::new(), |path| path.display().to_string());

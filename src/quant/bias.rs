@@ -26,14 +26,12 @@ pub fn quantize_bias(bias: &[f32], input_scale: f32, weight_scale: &[f32]) -> Gu
         let needed = f64::from(b).abs() / LIMIT;
         let needed = needed.max(f64::from(f32::MIN_POSITIVE)) / f64::from(input_scale);
         if needed > f64::from(*scale) {
-            #[allow(clippy::cast_possible_truncation)]
             let enlarged = needed as f32;
             *scale = if enlarged * input_scale < f32::MIN_POSITIVE { enlarged.next_up() } else { enlarged };
         }
     }
     let scale: Vec<f32> = guarded.iter().map(|&w| input_scale * w).collect();
     let integer = |(i, &b): (usize, &f32)| {
-        #[allow(clippy::cast_possible_truncation)]
         let q = (f64::from(b) / f64::from(scale[if one { 0 } else { i }])).round_ties_even() as i32;
         q
     };

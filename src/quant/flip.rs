@@ -53,7 +53,6 @@ impl Row<'_> {
             .filter(|&i| (self.range.0..=self.range.1).contains(&(self.integers[i] + step)))
             .collect();
         able.sort_by(|&a, &b| self.errors[b].abs().total_cmp(&self.errors[a].abs()));
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let count = (wanted as usize).min(able.len());
         for &i in &able[..count] {
             self.integers[i] += step;

@@ -79,7 +79,6 @@ impl Grid {
         let (lo, hi) = (f64::from(lo.min(0.0)), f64::from(hi.max(0.0)));
         let (q_min, q_max) = scheme.int_range();
         let (q_min, q_max) = (f64::from(q_min), f64::from(q_max));
-        #[allow(clippy::cast_possible_truncation)]
         let scale = match scheme.symmetric {
             true if scheme.signed => (hi / q_max).max(lo / q_min) as f32,
             true => (hi / q_max) as f32,
@@ -88,7 +87,6 @@ impl Grid {
         if !scale.is_normal() {
             return (1.0, if scheme.signed { 0 } else { scheme.int_range().0 });
         }
-        #[allow(clippy::cast_possible_truncation)]
         let zero_point = match scheme.symmetric {
             true => 0,
             false => (q_min - lo / f64::from(scale)).round_ties_even().clamp(q_min, q_max) as i32,
@@ -105,14 +103,12 @@ impl Grid {
     /// Returns the integer of `x` as QuantizeLinear rounds it: half to even, then saturated.
     pub fn quantize(&self, x: f32, channel: usize) -> i32 {
         let (q_min, q_max) = self.scheme.int_range();
-        #[allow(clippy::cast_possible_truncation)]
         let q = (x / self.scale[channel]).round_ties_even() as i32;
         q.saturating_add(self.zero_point[channel]).clamp(q_min, q_max)
     }
 
     /// Returns the value of the integer `q`.
     pub fn dequantize(&self, q: i32, channel: usize) -> f32 {
-        #[allow(clippy::cast_precision_loss)]
         let steps = (q - self.zero_point[channel]) as f32;
         steps * self.scale[channel]
     }
@@ -120,7 +116,6 @@ impl Grid {
     /// Returns the smallest and largest number of steps from zero that channel `channel` represents.
     pub fn levels(&self, channel: usize) -> (f32, f32) {
         let (q_min, q_max) = self.scheme.int_range();
-        #[allow(clippy::cast_precision_loss)]
         let steps = |q: i32| (q - self.zero_point[channel]) as f32;
         (steps(q_min), steps(q_max))
     }

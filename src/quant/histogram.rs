@@ -77,17 +77,14 @@ impl Histogram {
     }
 
     /// Returns the width of a bin.
-    #[allow(clippy::cast_precision_loss)]
     pub fn width(&self) -> f64 {
         (self.hi - self.lo) / self.mass.len() as f64
     }
 
-    #[allow(clippy::cast_precision_loss)]
     fn left(&self, bin: usize) -> f64 {
         if bin >= self.mass.len() { self.hi } else { self.lo + self.width() * bin as f64 }
     }
 
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     fn bin(&self, x: f64) -> usize {
         let width = self.width();
         if width <= 0.0 { 0 } else { (((x - self.lo) / width).max(0.0) as usize).min(self.mass.len() - 1) }
@@ -113,7 +110,6 @@ mod tests {
             let n = channels.len();
             let histogram = Histogram::of_moments(&Moments(channels));
             let mass = histogram.mass.iter().sum::<f64>() + histogram.zeros;
-            #[allow(clippy::cast_precision_loss)]
             let expected = n as f64;
             assert!((mass - expected).abs() < 1e-6, "{mass} of {expected}");
         }

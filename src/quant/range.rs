@@ -12,7 +12,6 @@ const RESOLVED_BINS: f64 = 4.0;
 /// Returns the grid whose expected squared error over `histogram` is least.
 pub fn activation_grid(scheme: Scheme, histogram: &Histogram) -> Grid {
     let grid = |share: f64| {
-        #[allow(clippy::cast_possible_truncation)]
         let (lo, hi) = ((histogram.lo * share) as f32, (histogram.hi * share) as f32);
         Grid::per_tensor(scheme, lo, hi)
     };
@@ -46,7 +45,6 @@ pub fn weight_grid(scheme: Scheme, values: &[f32], layout: ChannelLayout, thread
         let own: Vec<f32> = layout.values(values, channel).collect();
         let lo = own.iter().copied().fold(0.0f32, f32::min);
         let hi = own.iter().copied().fold(0.0f32, f32::max);
-        #[allow(clippy::cast_possible_truncation)]
         let at = |share: f64| Grid::of_range(&scheme, lo * share as f32, hi * share as f32);
         let error = |share: f64| {
             let (scale, zero_point) = at(share);
@@ -63,7 +61,6 @@ const ROUND: f32 = 12_582_912.0;
 
 fn weight_error(scheme: &Scheme, scale: f32, zero_point: i32, values: &[f32]) -> f64 {
     let (q_min, q_max) = scheme.int_range();
-    #[allow(clippy::cast_precision_loss)]
     let (lo, hi) = ((q_min - zero_point) as f32, (q_max - zero_point) as f32);
     let inverse = 1.0 / scale;
     const LANES: usize = 16;
@@ -88,7 +85,6 @@ fn weight_error(scheme: &Scheme, scale: f32, zero_point: i32, values: &[f32]) ->
 }
 
 /// Returns the share of the full range with the least error: the best of a coarse sweep, refined on both sides.
-#[allow(clippy::cast_precision_loss)]
 fn best_share(error: impl Fn(f64) -> f64) -> f64 {
     let best = |shares: &mut dyn Iterator<Item = f64>| {
         let scored = shares.map(|share| (error(share), share));

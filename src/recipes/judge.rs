@@ -83,7 +83,6 @@ impl<'a> Judge<'a> {
     }
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }

@@ -80,7 +80,6 @@ pub enum RangeSource {
 pub type Corrections = HashMap<String, Vec<f32>>;
 
 /// Returns values rounded to float32.
-#[allow(clippy::cast_possible_truncation)]
 fn narrow(values: &[f64]) -> Vec<f32> {
     values.iter().map(|&v| v as f32).collect()
 }

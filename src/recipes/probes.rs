@@ -81,7 +81,6 @@ fn changed(tensor: &Tensor, change: &mut dyn FnMut(&mut [f32], usize)) -> Result
     Tensor::from_floats(tensor.dtype(), shape, &values)
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn fade(sample: &mut [f32]) {
     let mean = sample.iter().sum::<f32>() / sample.len() as f32;
     sample.iter_mut().for_each(|v| *v = mean + PALE * (*v - mean));

@@ -31,13 +31,11 @@ impl Fitted {
         let one = |o: usize, row: &[f32], integers: &mut [u8]| -> f32 {
             let channel = if own_scales { o } else { 0 };
             let zero_point = grid.zero_point[channel];
-            #[allow(clippy::cast_precision_loss)]
             let start =
                 RowGrid { scale: grid.scale[channel], range: ((lo - zero_point) as f32, (hi - zero_point) as f32) };
             let fitted = fit_row(row, start, &seen[rows.group_of(o)], if own_scales { FITS } else { 0 });
             for (block, rounded) in fitted.blocks {
                 let pairs = integers[block].iter_mut().zip(&rounded.integers);
-                #[allow(clippy::cast_possible_truncation)]
                 pairs.for_each(|(i, &q)| *i = (q as i32 + zero_point).to_le_bytes()[0]);
             }
             fitted.scale
@@ -98,7 +96,6 @@ fn fit_row(row: &[f32], start: RowGrid, seen: &Seen, fits: usize) -> FittedRow {
             .zip(&images)
             .map(|((range, rounded), image)| scale_terms(&row[range.clone()], image, best.1.scale, rounded));
         let (wq, qq) = terms.fold((0.0, 0.0), |sum, term| (sum.0 + term.0, sum.1 + term.1));
-        #[allow(clippy::cast_possible_truncation)]
         let scale = (wq / qq) as f32;
         if !scale.is_normal() || scale <= 0.0 {
             break;

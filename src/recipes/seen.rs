@@ -65,7 +65,6 @@ impl Seen {
     }
 }
 
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
 fn column_means(x: &[f32], width: usize) -> Vec<f32> {
     let mut sums = vec![0.0f64; width];
     for row in x.chunks(width) {
@@ -76,7 +75,6 @@ fn column_means(x: &[f32], width: usize) -> Vec<f32> {
 }
 
 /// The units of `gram` do not matter: only errors of one row are compared.
-#[allow(clippy::cast_precision_loss)]
 fn metric(n: usize, mut gram: Vec<f32>) -> Option<Metric> {
     let (shrink, floor) = SHRINKAGE;
     let average = (0..n).map(|i| gram[i * n + i]).sum::<f32>() / n as f32;

@@ -44,7 +44,6 @@ pub(super) fn flipped(rows: &Rows, nearest: &QuantizedTensor) -> QuantizedTensor
     let pairs = rows.values.chunks(rows.width()).zip(integers.chunks_mut(rows.width()));
     for (o, (row, integers)) in pairs.enumerate() {
         let channel = if grid.scale.len() == 1 { 0 } else { o };
-        #[allow(clippy::cast_precision_loss)]
         let zero_point = grid.zero_point[channel] as f32;
         let targets: Vec<f32> = row.iter().map(|&w| w / grid.scale[channel] + zero_point).collect();
         flip(&targets, integers, layout);

@@ -57,7 +57,6 @@ impl Trial {
         let group = |(index, Group { x, y }): (usize, &Group)| {
             let error = x.dot(&weight(&values, rows, index).t()) - y;
             let of = |channel: ndarray::ArrayView1<f32>| {
-                #[allow(clippy::cast_precision_loss)]
                 let n = channel.len().max(1) as f64;
                 let sum = |f: fn(f64) -> f64| channel.iter().map(|&e| f(f64::from(e))).sum::<f64>() / n;
                 (sum(|e| e), sum(|e| e * e))

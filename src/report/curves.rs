@@ -70,7 +70,6 @@ fn draw(
     Ok(())
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn points(values: &[f32]) -> Vec<(f64, f64)> {
     let each = values.len().div_ceil(POINTS).max(1);
     let mean = |(i, part): (usize, &[f32])| {

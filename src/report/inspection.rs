@@ -213,7 +213,6 @@ pub fn render_inspection(inspection: &Inspection) -> String {
         counts.iter().map(|(op, n)| format!("{op} {n}")).collect::<Vec<_>>().join(", ")
     };
     let i = inspection;
-    #[allow(clippy::cast_precision_loss)]
     let parameters = i.parameters as f64 / 1e6;
     let mut lines = vec![
         format!("{} (opset {}, by {})", i.model.display(), i.opset, i.producer),

@@ -67,7 +67,6 @@ pub(super) fn grouped<'a, K: PartialEq>(pairs: impl IntoIterator<Item = (&'a str
 }
 
 /// Returns multiply-accumulates in millions, a dash where they are not known.
-#[allow(clippy::cast_precision_loss)]
 pub(super) fn millions(macs: Option<u64>) -> String {
     macs.map_or_else(dash, |n| format!("{:.2}", n as f64 / 1e6))
 }

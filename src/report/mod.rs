@@ -213,7 +213,6 @@ impl Comparison {
     }
 
     /// Returns top-1 of the float model, of the quantized one, and their agreement, in percent.
-    #[allow(clippy::cast_precision_loss)]
     pub fn percentages(&self) -> [f64; 3] {
         [self.float_correct, self.quantized_correct, self.agreeing]
             .map(|n| 100.0 * n as f64 / self.images.max(1) as f64)

@@ -47,7 +47,6 @@ pub fn sheet(images: &Tensor, input: &InputStatistics) -> Result<Vec<u8>> {
 }
 
 /// Returns the pixel behind a value that the network is fed.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn pixel(value: f32, input: &InputStatistics, channel: usize) -> u8 {
     let (mean, std) = input.channel(channel);
     let share = PHOTOGRAPH.0 + PHOTOGRAPH.1 * (f64::from(value) - mean) / std;

@@ -45,7 +45,6 @@ pub fn layer_costs(student: &Graph, plan: &Plan, solution: &Solution) -> Result<
 }
 
 /// Returns how many bits the file takes for an element of a weight, on average.
-#[allow(clippy::cast_precision_loss)]
 pub fn stored_bits(layers: &[LayerCost]) -> f64 {
     let bytes =
         |of: fn(&Bytes) -> u64| layers.iter().filter_map(|l| l.weight_bytes.as_ref()).map(of).sum::<u64>() as f64;
@@ -141,7 +140,6 @@ pub fn left_out_warnings(left_out: &[LeftOut]) -> Vec<Warning> {
 
 /// Returns what the user should know of sums that x86 processors without VNNI saturate, where the checks saw results go wrong
 /// by it; `lacks_vnni` is whether this machine is one.
-#[allow(clippy::cast_precision_loss)]
 pub fn saturation_warnings(plan: &Plan, saturation: &[Saturation], lacks_vnni: bool) -> Option<Warning> {
     let choices = plan.target.choices();
     let found = || saturation.iter().filter(|s| s.wrong_results > 0);

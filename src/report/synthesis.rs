@@ -123,7 +123,6 @@ pub fn render_synthesis(document: &SynthesisDocument) -> String {
         vec![format!("{} -> {written}\nseed {}, engine: {}", document.model.display(), document.seed, document.engine)];
     let terms: Vec<String> = synthesis.weights.iter().map(|(name, weight)| format!("{weight} {name}")).collect();
     let [teacher, generator] = synthesis.macs;
-    #[allow(clippy::cast_precision_loss)]
     let millions = |macs: u64| macs as f64 / 1e6;
     let lines = [
         paragraph("input", &input(fed)),

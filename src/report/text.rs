@@ -114,7 +114,6 @@ fn cut([done, planned]: [u64; 2]) -> String {
 }
 
 /// How long a stage of training was and what it came to.
-#[allow(clippy::cast_precision_loss)]
 fn stage_of(stage: &StageReport) -> String {
     let StageReport { samples, leaves, descents, held_out, .. } = stage;
     let Some(first) = descents.first() else { return "nothing to train".to_owned() };
@@ -148,7 +147,6 @@ fn judged(held_out: &HeldOut) -> String {
     format!("on {images} inputs held out: distance {:.4} -> {:.4}{agreed}{others}; {kept}", distance[0], distance[1])
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn size(report: &Report) -> String {
     let bytes = report.bytes;
     match bytes.quantized {

@@ -90,7 +90,6 @@ fn blame(errors: &[TensorError]) -> String {
     with_rest(&table, errors.len(), RANKED)
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn saturation(saturated: &[&Saturation]) -> String {
     let mut table = table(&["layer"], &["saturated sums", "wrong results", "largest error", "relative RMS"]);
     for layer in saturated.iter().take(RANKED) {

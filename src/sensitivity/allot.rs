@@ -57,7 +57,6 @@ pub fn allot(choices: &[Choice], widths: &[u32], budget: u64) -> Option<Vec<usiz
 }
 
 /// Widens weights while something is left over, the largest gain a bit first; without gain the smallest step.
-#[allow(clippy::cast_precision_loss)]
 fn spend(choices: &[Choice], widths: &[u32], costs: &[Vec<f64>], chosen: &mut [usize], mut left: u64) {
     let step = |i: usize, k: usize| choices[i].elements * u64::from(widths[k + 1] - widths[k]);
     loop {

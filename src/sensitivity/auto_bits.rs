@@ -155,12 +155,10 @@ fn out_of_reach(average: f64, weights: &[Weight], (lowest, highest): (f64, f64),
     Error::Usage(message)
 }
 
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn budget(average: f64, elements: u64) -> u64 {
     (average * elements as f64 + 1e-6).floor() as u64
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn ratio(bits: u64, elements: u64) -> f64 {
     bits as f64 / elements.max(1) as f64
 }

@@ -106,9 +106,7 @@ impl<'a> Reference<'a> {
                 }
             }
         }
-        #[allow(clippy::cast_precision_loss)]
         let mean = |value: &dyn Fn(&Comparison) -> f64| errors.iter().map(value).sum::<f64>() / count.max(1) as f64;
-        #[allow(clippy::cast_precision_loss)]
         let cost = match self.measure {
             Measure::ClassDivergence => divergence / rows.max(1) as f64,
             Measure::NoiseToSignal => mean(&|error| error.relative_rms().powi(2)),

@@ -150,7 +150,6 @@ fn change_bias(graph: &mut Graph, node: usize, change: impl Fn(&[f32]) -> Vec<f3
 }
 
 /// Returns a bias on the int32 grid that it has in the file, or as it is where it has none.
-#[allow(clippy::cast_precision_loss)]
 fn quantized_bias(bias: &[f32], input_scale: f32, weight_scale: &[f32]) -> Vec<f32> {
     if weight_scale.len() != 1 && weight_scale.len() != bias.len() {
         return bias.to_vec();
@@ -161,7 +160,6 @@ fn quantized_bias(bias: &[f32], input_scale: f32, weight_scale: &[f32]) -> Vec<f
 }
 
 /// Adds `clip(round(x / scale), lo, hi) * scale`, which is what QuantizeLinear and DequantizeLinear make of `x`.
-#[allow(clippy::cast_precision_loss)]
 fn fake_quantized(graph: &mut Graph, x: ValueId, grid: &Grid) -> ValueId {
     let name = graph.name_of(x).to_owned();
     let (lo, hi) = grid.scheme.int_range();

@@ -21,7 +21,6 @@ pub(super) fn rearranged(graph: &Graph, node: &Node, x: &Moments) -> Option<Mome
 }
 
 fn pooled(channels: &[ClippedNormal]) -> Option<ClippedNormal> {
-    #[allow(clippy::cast_precision_loss)]
     let n = channels.len() as f64;
     let moments: Vec<(f64, f64)> = channels.iter().map(ClippedNormal::moments).collect();
     let mean = moments.iter().map(|m| m.0).sum::<f64>() / n;

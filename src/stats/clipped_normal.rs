@@ -46,7 +46,6 @@ impl ClippedNormal {
         let (points, reach) = QUADRATURE;
         let (mut weight, mut first, mut second) = (0.0, 0.0, 0.0);
         for i in 0..points {
-            #[allow(clippy::cast_precision_loss)]
             let z = reach * (2.0 * i as f64 / (points - 1) as f64 - 1.0);
             let p = (-0.5 * z * z).exp();
             let y = f((self.mean + self.std * z).clamp(self.lo, self.hi));

@@ -117,7 +117,6 @@ impl InputStatistics {
     }
 
     /// Returns the mean deviation of channels.
-    #[allow(clippy::cast_precision_loss)]
     pub fn contrast(&self) -> f64 {
         self.std.iter().sum::<f64>() / self.std.len() as f64
     }
@@ -130,7 +129,6 @@ impl InputStatistics {
         if !tensor.dtype().is_float() {
             return Ok(tensor);
         }
-        #[allow(clippy::cast_possible_truncation)]
         let (lo, hi) = (self.lo as f32, self.hi as f32);
         let values: Vec<f32> = tensor.to_f32()?.into_iter().map(|v| v.clamp(lo, hi)).collect();
         Tensor::from_floats(tensor.dtype(), tensor.shape(), &values)
@@ -164,7 +162,6 @@ impl InputStatistics {
     /// When an input's shape is not known, or [`InputStatistics::check_channels`] fails.
     pub fn synthetic(&self, graph: &Graph, samples: usize, seed: u64, threads: usize) -> Result<Vec<Tensor>> {
         self.check_channels(graph)?;
-        #[allow(clippy::cast_possible_truncation)]
         let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
         let inputs = synthetic_inputs(graph, samples, (&narrow(&self.mean), &narrow(&self.std)), seed, threads)?;
         let fed = graph.fed_inputs();
@@ -269,7 +266,6 @@ fn unit_variance(kernel: &[f32], taps: usize, columns: usize) -> f64 {
             let (p, q) = (i % taps, j % taps);
             let distance = (p / columns).abs_diff(q / columns) + (p % columns).abs_diff(q % columns);
             let colour = if i / taps == j / taps { 1.0 } else { COLOUR_CORRELATION };
-            #[allow(clippy::cast_precision_loss)]
             let correlation = colour * PIXEL_CORRELATION.powf(distance as f64);
             total += f64::from(a) * f64::from(b) * correlation;
         }

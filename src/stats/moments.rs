@@ -147,7 +147,6 @@ fn binary(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Opti
 }
 
 /// Returns the share of its taps that an output of a layer sees: below 1 where a ConvTranspose has strides.
-#[allow(clippy::cast_precision_loss)]
 pub fn share_of_taps(node: &Node) -> f64 {
     match node.ints("strides").filter(|_| node.is("ConvTranspose")) {
         Some(strides) => 1.0 / strides.iter().product::<i64>().max(1) as f64,
@@ -211,12 +210,10 @@ fn keeps_channels(graph: &Graph, node: &Node) -> bool {
 
 fn average(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
     let window: f64 = match node.ints("kernel_shape") {
-        #[allow(clippy::cast_precision_loss)]
         Some(kernel) => kernel.iter().product::<i64>() as f64,
         None => {
             let shape = graph.value(node.input(0)?).shape.as_ref()?;
             let spatial = shape.get(2..)?.iter().map(Dim::known).collect::<Option<Vec<_>>>()?;
-            #[allow(clippy::cast_precision_loss)]
             let pixels = spatial.iter().product::<usize>() as f64;
             pixels
         }

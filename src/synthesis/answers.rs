@@ -44,7 +44,6 @@ pub fn answers(subject: &Subject, fed: &[Tensor], engine: &dyn Engine) -> Result
     if images == 0 {
         return Err(Error::unsupported("class scores", "hold no row for each image"));
     }
-    #[allow(clippy::cast_precision_loss)]
     let n = images as f64;
     found.confidence /= n;
     found.spread = outputs.get(1).map(|features| spread(features, images)).transpose()?;
@@ -52,7 +51,6 @@ pub fn answers(subject: &Subject, fed: &[Tensor], engine: &dyn Engine) -> Result
 }
 
 /// Returns the mean of `1 - cos` over all pairs of rows.
-#[allow(clippy::cast_precision_loss)]
 fn spread(features: &Tensor, rows: usize) -> Result<f64> {
     let values = features.to_f32()?;
     let width = values.len() / rows.max(1);

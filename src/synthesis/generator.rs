@@ -168,12 +168,10 @@ impl Generator {
         let deviation = self.channelwise(builder, |c| self.input.channel(c).1);
         let (shift, stretch) = (next(), next());
         let inputs = h.channel_affine(deviation * stretch.exp(), mean + deviation * shift);
-        #[allow(clippy::cast_possible_truncation)]
         inputs.clip(self.input.lo as f32, self.input.hi as f32)
     }
 
     fn channelwise<'b>(&self, builder: &'b Builder, value: impl Fn(usize) -> f64) -> Expr<'b> {
-        #[allow(clippy::cast_possible_truncation)]
         let values: Vec<f32> = (0..self.form.channels()).map(|c| value(c) as f32).collect();
         builder.constant("input", Tensor::from_f32(&[values.len()], &values))
     }
@@ -230,7 +228,6 @@ fn convolved<'b>(x: Expr<'b>, w: Expr<'b>) -> Expr<'b> {
     x.builder().apply("Conv", &[x, w], attrs)
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn float(n: usize) -> f32 {
     n as f32
 }

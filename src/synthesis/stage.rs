@@ -254,7 +254,6 @@ fn slacks(making: &Making, batch: usize, run: &Run) -> Result<Vec<[f32; 2]>> {
     let sizes: usize = shape[2..].iter().product();
     let value = |i: usize| -> f32 {
         let (mean, std) = channel(i / sizes % shape[1]);
-        #[allow(clippy::cast_possible_truncation)]
         let (mean, std) = (mean as f32, std as f32);
         mean + std * rng.sample::<f32, _>(StandardNormal)
     };

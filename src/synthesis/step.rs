@@ -197,7 +197,6 @@ impl Making {
     /// Returns images with mean 0 and deviation 1, as far as the network's input is known.
     fn standardised<'b>(&self, images: Expr<'b>) -> Expr<'b> {
         let channels = || (0..self.subject.form.channels()).map(|c| self.input.channel(c));
-        #[allow(clippy::cast_possible_truncation)]
         let constant = |values: Vec<f64>| {
             let values: Vec<f32> = values.into_iter().map(|v| v as f32).collect();
             images.builder().constant("input", Tensor::from_f32(&[values.len()], &values))
@@ -240,17 +239,14 @@ fn selected<'b>(builder: &'b Builder, x: Expr<'b>, size: [usize; 2]) -> Expr<'b>
 /// Returns the matrix that smooths a side by a Gaussian of `deviation` pixels, mirrored at the edges.
 fn gaussian(side: usize, deviation: f64) -> Tensor {
     let mut matrix = vec![0.0f64; side * side];
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let reach = (4.0 * deviation).ceil().min(side.saturating_sub(1) as f64) as usize;
     for row in 0..side {
         for step in -index(reach)..=index(reach) {
             let place = mirrored(index(row) + step, side);
-            #[allow(clippy::cast_precision_loss)]
             let weight = libm::exp(-0.5 * (step as f64 / deviation).powi(2));
             matrix[row * side + usize::try_from(place).unwrap_or(0)] += weight;
         }
     }
-    #[allow(clippy::cast_possible_truncation)]
     let rows = matrix.chunks(side).flat_map(|row| {
         let sum: f64 = row.iter().sum();
         row.iter().map(move |v| (v / sum) as f32)
@@ -262,7 +258,6 @@ fn gaussian(side: usize, deviation: f64) -> Tensor {
 pub(super) fn slack(off: &[f32]) -> f32 {
     let mut sorted: Vec<f32> = off.iter().map(|v| v.abs()).collect();
     sorted.sort_by(f32::total_cmp);
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let place = ((sorted.len() as f64) * (1.0 - BEYOND_SLACK)) as usize;
     sorted.get(place.min(sorted.len().saturating_sub(1))).copied().unwrap_or(0.0)
 }

@@ -144,7 +144,6 @@ pub fn weights(given: &[(String, f64)], has_statistics: bool) -> Result<Weights>
 pub(super) fn loss<'b>(scene: &Scene<'_, 'b>, weights: &Weights) -> Result<(Expr<'b>, Vec<(&'static str, Expr<'b>)>)> {
     let term = |&(name, weight): &(&'static str, f64)| {
         let row = TERMS.iter().find(|term| term.name == name)?;
-        #[allow(clippy::cast_possible_truncation)]
         Some((name, (row.loss)(scene)?, weight as f32))
     };
     let terms: Vec<(&'static str, Expr, f32)> = weights.iter().filter_map(term).collect();

@@ -76,7 +76,6 @@ fn fit(
     }
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn gigabytes(bytes: u64) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }

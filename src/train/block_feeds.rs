@@ -71,7 +71,6 @@ impl BlockFeeds {
     }
 
     /// Returns exponent and weight of the regulariser, none at first and then ever steeper, and how sharp sigmoids are.
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
     fn annealing(&self, step: u64) -> [f32; 3] {
         let done = step as f64 / self.steps.max(1) as f64;
         if done < FREE {

@@ -200,7 +200,6 @@ impl Reading {
         Ok(Self { losses: ring[ring.len() - count..].to_vec(), width })
     }
 
-    #[allow(clippy::cast_precision_loss)]
     fn mean(&self) -> f32 {
         let losses = self.losses.iter().step_by(self.width);
         losses.sum::<f32>() / (self.losses.len() / self.width).max(1) as f32
@@ -293,7 +292,6 @@ impl Kept {
         let note = |name: &str| about.notes.get(name).ok_or_else(|| missing(name));
         let schedule = serde_json::from_str(note(SCHEDULE)?).map_err(|_| missing(SCHEDULE))?;
         let rollbacks = serde_json::from_str(note(ROLLBACKS)?).map_err(|_| missing(ROLLBACKS))?;
-        #[allow(clippy::cast_precision_loss)]
         let means = |losses: Vec<f32>| {
             losses.chunks(new.window).map(|w| (w.iter().sum::<f32>() / w.len() as f32).abs()).fold(0.0, f32::max)
         };

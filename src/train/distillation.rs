@@ -180,7 +180,6 @@ impl Distillation {
         if of_features > 0.0 && !self.features.is_empty() {
             let one = |name: &String| Ok(relative_square(networks.0.tensor(name)?, networks.1.tensor(name)?));
             let each = self.features.iter().map(one).collect::<Result<Vec<_>>>()?;
-            #[allow(clippy::cast_precision_loss)]
             let share = 1.0 / each.len() as f32;
             if let Some(sum) = each.into_iter().reduce(|sum, next| sum + next) {
                 loss = loss + sum * (share * of_features);

@@ -67,7 +67,6 @@ impl Optimiser {
         let rates = match *self {
             Self::Sgd { .. } => vec![learning_rate],
             Self::Adam { beta1, beta2, weight_decay, .. } => {
-                #[allow(clippy::cast_precision_loss)]
                 let t = step as f64 + 1.0;
                 let correction = |beta: f64| 1.0 - libm::pow(beta, t);
                 vec![learning_rate / correction(beta1), correction(beta2).sqrt(), learning_rate * weight_decay]
@@ -136,7 +135,6 @@ fn decayed<'b>(gradient: Expr<'b>, parameters: Expr<'b>, weight_decay: f64) -> E
     if weight_decay == 0.0 { gradient } else { gradient + parameters * single(weight_decay) }
 }
 
-#[allow(clippy::cast_possible_truncation)]
 fn single(value: f64) -> f32 {
     value as f32
 }

@@ -131,7 +131,6 @@ mod tests {
         distinct.sort_unstable();
         distinct.dedup();
         assert_eq!(distinct.len(), 4, "a sample was picked twice: {picked:?}");
-        #[allow(clippy::cast_precision_loss)]
         let expected: Vec<f32> = picked.iter().flat_map(|&i| [2.0 * i as f32, 2.0 * i as f32 + 1.0]).collect();
         assert_eq!(made[0].to_f32().unwrap(), expected, "inputs are picked alike");
         let others = [pool.batch(4), Pool::new(inputs.clone(), 4, 8, 0).unwrap().batch(3)];

@@ -285,7 +285,6 @@ fn between(quantized: &QuantizedTensor, floats: &[f32]) -> (Vec<f32>, Vec<f32>) 
     let layout = ChannelLayout::along(&quantized.shape, quantized.grid.scheme.axis);
     let one = |(i, &w): (usize, &f32)| {
         let channel = layout.channel(i);
-        #[allow(clippy::cast_precision_loss)]
         let own = (quantized.integer(i) - quantized.grid.zero_point[channel]) as f32;
         let (lo, hi) = quantized.grid.levels(channel);
         let exact = (w / quantized.grid.scale[channel]).clamp(own - 1.0, own + 1.0);
@@ -305,7 +304,6 @@ fn rounded(
     let layout = ChannelLayout::along(&before.shape, grid.scheme.axis);
     let (q_min, q_max) = grid.scheme.int_range();
     let byte = |((i, lower), share): ((usize, &f32), f32)| {
-        #[allow(clippy::cast_possible_truncation)]
         let level = (lower + share.round()) as i32 + grid.zero_point[layout.channel(i)];
         level.clamp(q_min, q_max).to_le_bytes()[0]
     };

@@ -131,7 +131,6 @@ impl LearningRate {
     }
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn float(count: u64) -> f64 {
     count as f64
 }

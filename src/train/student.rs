@@ -131,7 +131,6 @@ impl Student {
         let (shape, values) = (values.shape().to_vec(), values.to_f32()?);
         let (x, w) = (&self.grids[layer.input], &self.quantized[weight]);
         // A result sums products, which move by a step of the one times the other, and add up like noise.
-        #[allow(clippy::cast_precision_loss)]
         let terms = (w.bytes.len() as f32 / values.len().max(1) as f32).sqrt();
         let step = |channel: usize| {
             let w = &w.grid;
@@ -239,7 +238,6 @@ fn inside(quantized: &QuantizedTensor, values: &[f32]) -> Vec<f32> {
     let value = |(i, &w): (usize, &f32)| {
         let channel = layout.channel(i);
         let step = quantized.grid.scale[channel];
-        #[allow(clippy::cast_precision_loss)]
         let middle = (quantized.integer(i) - quantized.grid.zero_point[channel]) as f32;
         (w / step).clamp(middle - INSIDE, middle + INSIDE) * step
     };

@@ -101,7 +101,6 @@ impl Sums {
         }
     }
 
-    #[allow(clippy::cast_precision_loss)]
     fn response(&self, output: &str) -> Response {
         let [agreeing, all] = self.agreeing;
         Response {
@@ -119,7 +118,6 @@ fn widened(values: &[f32]) -> Vec<f64> {
 }
 
 /// Returns class scores less their mean: those of `row`, or the logarithms where the float model's are probabilities.
-#[allow(clippy::cast_precision_loss)]
 fn log_scores(row: &[f32], float: &[f32]) -> Vec<f64> {
     let sum: f64 = float.iter().map(|&v| f64::from(v)).sum();
     let is_probabilities = float.iter().all(|&v| v >= 0.0) && (sum - 1.0).abs() < PROBABILITY_SUM;

@@ -48,7 +48,6 @@ impl Comparison {
     }
 
     /// Returns the root mean square of the reference.
-    #[allow(clippy::cast_precision_loss)]
     pub fn reference_rms(&self) -> f64 {
         (self.signal / self.count.max(1) as f64).sqrt()
     }
@@ -59,7 +58,6 @@ impl Comparison {
     }
 
     /// Returns the root mean square of the difference.
-    #[allow(clippy::cast_precision_loss)]
     pub fn noise_rms(&self) -> f64 {
         (self.noise / self.count.max(1) as f64).sqrt()
     }
@@ -175,7 +173,6 @@ impl Top1 {
     }
 
     /// Returns the share of images with the same highest class, none without images.
-    #[allow(clippy::cast_precision_loss)]
     pub fn agreement(&self) -> Option<f64> {
         (self.images > 0).then(|| 1.0 - self.margins.len() as f64 / self.images as f64)
     }
@@ -188,7 +185,6 @@ impl Top1 {
 }
 
 /// Returns the values of a tensor of any number type as floats, empty for other types.
-#[allow(clippy::cast_precision_loss)]
 pub fn numbers(tensor: &Tensor) -> Vec<f32> {
     let integers = || tensor.to_i64().map(|values| values.into_iter().map(|v| v as f32).collect());
     tensor.to_f32().or_else(|_| integers()).unwrap_or_default()

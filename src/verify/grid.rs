@@ -46,7 +46,6 @@ impl Grid {
     ///
     /// # Errors
     /// When the scales do not fit `shape`.
-    #[allow(clippy::cast_possible_truncation)]
     pub fn quantize(&self, values: &[f32], shape: &[usize]) -> Result<Tensor> {
         let inner = self.inner(shape)?;
         let bounds = (self.low as f64, self.high as f64);
@@ -63,7 +62,6 @@ impl Grid {
     ///
     /// # Errors
     /// When the scales do not fit the tensor.
-    #[allow(clippy::cast_precision_loss)]
     pub fn dequantize(&self, integers: &Tensor) -> Result<Vec<f32>> {
         let inner = self.inner(integers.shape())?;
         let value = |(i, q): (usize, i64)| {

@@ -90,13 +90,11 @@ pub fn differing_integers(ties_are_known: bool) -> f64 {
 }
 
 /// Returns how many of `count` integers may differ where the share is `limit`.
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub fn allowed(count: usize, limit: f64) -> usize {
     (count as f64 * limit) as usize
 }
 
 /// Returns how many of `images` may disagree by more than [`explained_margin`].
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub fn disagreements(images: usize) -> usize {
     ((images as f64 * (1.0 - TOP1_BETWEEN_RUNTIMES) + 1e-9) as usize).max(DISAGREEMENTS_ALWAYS)
 }

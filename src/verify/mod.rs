@@ -224,7 +224,6 @@ pub fn shipped_check(path: &Path, intended: &Graph) -> Result<Check> {
     Ok(decode_check(&decode_shipped(path, intended)?))
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn decode_check(decoded: &Decoded) -> Check {
     let compared = format!("{} integers and {} floats compared", decoded.integers, decoded.floats);
     Check {

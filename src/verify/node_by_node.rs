@@ -204,7 +204,6 @@ fn add(
     Ok(())
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn integers(agreements: &[IntegerAgreement], shares: &[f64], mode: &Mode) -> Check {
     let check = |measured, limit, passed, message: String| Check {
         name: "node by node: integers".to_owned(),

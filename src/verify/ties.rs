@@ -18,7 +18,6 @@ pub struct Pair {
 /// both integers than the arithmetic's error: [`limits::tie_steps`] and `error`, in units of `x`.
 ///
 /// `inner` elements in a row share a scale (see [`Grid::inner`]).
-#[allow(clippy::cast_precision_loss)]
 pub fn is_tie(grid: &Grid, inner: usize, pair: Pair, error: f64) -> bool {
     let (low, high) = (pair.integers.0.min(pair.integers.1), pair.integers.0.max(pair.integers.1));
     if high - low != limits::LARGEST_STEP {

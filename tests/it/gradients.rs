@@ -53,7 +53,6 @@ pub struct Case {
 }
 
 impl Values {
-    #[allow(clippy::cast_precision_loss)]
     fn tensor(self, shape: &[usize], rng: &mut ChaCha8Rng) -> Tensor {
         let n: usize = shape.iter().product();
         let mut cells = |lo: f32, halves: usize| -> Vec<f32> {

@@ -39,7 +39,6 @@ fn engines() -> [(&'static str, &'static dyn Engine); 2] {
     [("ONNX Runtime", ort()), ("tract", &TractEngine)]
 }
 
-#[allow(clippy::cast_possible_truncation)]
 fn vector(values: &[f64]) -> Tensor {
     Tensor::from_f32(&[values.len()], &values.iter().map(|&v| v as f32).collect::<Vec<_>>())
 }

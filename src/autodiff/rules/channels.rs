@@ -8,7 +8,6 @@ use crate::ir::Attr;
 pub fn channel_moments<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let (x, mean) = (s.x(0)?, s.y()?);
     let gradient = |i: usize| s.grads.get(i).copied().flatten();
-    #[allow(clippy::cast_precision_loss)]
     let share = 1.0 / (x.len() / mean.len().max(1)) as f32;
     let none = || s.builder().zeros(mean.dtype(), &mean.shape());
     let a = gradient(1).map(|dvariance| dvariance * (2.0 * share));

@@ -52,7 +52,6 @@ pub fn average_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
 }
 
 /// Returns one over the number of elements of each window, which padding counts among them where the attribute says so.
-#[allow(clippy::cast_precision_loss)]
 fn shares(s: &Step, window: &Window, sizes: &[usize], positions: &[usize]) -> Tensor {
     let include = s.attrs.int("count_include_pad", 0) != 0;
     let along = |axis: usize| -> Vec<f32> {
@@ -86,7 +85,6 @@ pub fn global_max_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
 }
 
 /// y = the mean of each channel: dy over the number of its elements, to each of them.
-#[allow(clippy::cast_precision_loss)]
 pub fn global_average_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let shape = s.x(0)?.shape();
     let elements: usize = shape[2..].iter().product();

@@ -11,7 +11,6 @@ pub fn sum<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
 }
 
 /// y = Σ x / n: dy/n everywhere.
-#[allow(clippy::cast_precision_loss)]
 pub fn mean<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     let kept = Kept::of(s)?;
     let n = s.x(0)?.len() / kept.dy.len().max(1);

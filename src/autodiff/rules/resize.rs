@@ -81,7 +81,6 @@ const COORDINATES: &[&str] =
 
 impl Axis<'_> {
     /// Returns what element `j` of y is made of.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     fn sample(&self, j: usize) -> Sample {
         let last = self.from.saturating_sub(1);
         let at = self.coordinate(real(j));
@@ -106,7 +105,6 @@ impl Axis<'_> {
     }
 
     /// Returns the place in x of place `j` in y, in the same floating-point steps as ONNX Runtime.
-    #[allow(clippy::cast_possible_truncation)]
     fn coordinate(&self, j: f32) -> f32 {
         let (from, to, scale) = (real(self.from), real(self.to), self.scale);
         match self.coordinates {
@@ -125,7 +123,6 @@ impl Axis<'_> {
     }
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn real(n: usize) -> f32 {
     n as f32
 }

@@ -89,7 +89,6 @@ impl Measured {
     ///
     /// # Errors
     /// When the engine fails.
-    #[allow(clippy::cast_precision_loss)]
     pub(super) fn of(solved: &Solved, training: &Training) -> Result<Self> {
         let inputs = training.images().held_out()?;
         let student = Student::new(&solved.student, &solved.plan, &solved.solution)?;
@@ -125,7 +124,6 @@ impl Measured {
 
 /// Returns the centered SQNR of the last features, pairs of which are the outputs of `session` at `places`, on `batch` images
 /// of other kinds at a time; the mean where there are several.
-#[allow(clippy::cast_precision_loss)]
 fn features(
     session: &mut dyn Session,
     start: &[Tensor],

@@ -11,7 +11,6 @@ use super::{Channels, Instructions, Spread};
 ///
 /// # Errors
 /// Tensors of other lengths than `channels` says.
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
 pub fn channel_moments(
     x: &[f32],
     channels: &Channels,
@@ -81,7 +80,6 @@ pub fn channel_affine_gradient(
     let kept = pieces.into_iter().map(|piece| piece.into_inner().unwrap_or_else(PoisonError::into_inner).1);
     for (to, totals) in [da, db].into_iter().zip(channels.totals(kept)) {
         for (to, total) in to.iter_mut().zip(totals) {
-            #[allow(clippy::cast_possible_truncation)]
             let single = total as f32;
             *to = single;
         }
@@ -208,7 +206,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[allow(clippy::cast_precision_loss)]
     fn all_instructions_and_orders_give_the_same_bits() {
         let number = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / 524_288.0 - 15.0;
         let backwards = |pieces: usize, work: &(dyn Fn(usize) + Sync)| (0..pieces).rev().for_each(work);

@@ -110,7 +110,6 @@ pub fn fake_quantize_gradient(
         sums.into_iter().for_each(|(step, sum)| totals[step] += sum);
     }
     for (dstep, total) in dstep.iter_mut().zip(totals) {
-        #[allow(clippy::cast_possible_truncation)]
         let single = total as f32;
         *dstep = single;
     }
@@ -203,7 +202,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[allow(clippy::cast_precision_loss)]
     fn all_instructions_and_orders_give_the_same_bits() {
         let number = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / 524_288.0 - 16.0;
         let backwards = |pieces: usize, work: &(dyn Fn(usize) + Sync)| (0..pieces).rev().for_each(work);

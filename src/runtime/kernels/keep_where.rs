@@ -52,7 +52,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[allow(clippy::cast_precision_loss)]
     fn all_instructions_and_orders_keep_the_same_elements() {
         let backwards = |pieces: usize, work: &(dyn Fn(usize) + Sync)| (0..pieces).rev().for_each(work);
         let x: Vec<f32> = (0..2 * PIECE + 77).map(|i| i as f32 - 999.5).collect();

@@ -74,7 +74,6 @@ mod tests {
     use super::*;
 
     /// Numbers from -1 to 1 that look random.
-    #[allow(clippy::cast_precision_loss)]
     fn numbers(n: usize, seed: u32) -> Vec<f32> {
         let number = |i: usize| ((i as u32).wrapping_add(seed).wrapping_mul(2_654_435_761) >> 8) as f32;
         (0..n).map(|i| number(i) / 8_388_608.0 - 1.0).collect()

@@ -169,7 +169,6 @@ pub fn resize(call: &Call) -> Result<Vec<Fact>> {
 fn scaled(dim: &Dim, scale: f32) -> Dim {
     match dim.known() {
         Some(n) => {
-            #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             let size = (n as f32 * scale).floor();
             if size.is_finite() && (0.0..1e9).contains(&size) { Dim::Known(size as usize) } else { Dim::Unknown }
         }

@@ -90,7 +90,6 @@ pub fn range(call: &Call) -> Result<Vec<Fact>> {
     if let (Some(start), Some(limit), Some(delta)) = (float(0), float(1), float(2)) {
         let count = ((limit - start) / delta).ceil().max(0.0);
         if count.is_finite() && count < 1e9 {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             return Ok(vec![call.shaped(Some(vec![Dim::Known(count as usize)]))]);
         }
     }

@@ -20,7 +20,6 @@ fn log_softmax(x: Expr) -> Expr {
     x - x.exp().sum(&[1], true).log()
 }
 
-#[allow(clippy::cast_precision_loss)]
 pub(super) fn small(n: usize) -> f32 {
     n as f32
 }

@@ -43,7 +43,6 @@ pub struct ChannelMoments<'b> {
 
 impl ChannelNormal {
     /// Returns what `norm` says of its result, which is the tensor that is left when it is folded away.
-    #[allow(clippy::cast_possible_truncation)]
     pub fn of(norm: &BatchNorm) -> Self {
         let deviations = norm.deviation();
         let widest = deviations.iter().copied().fold(0.0, f64::max);

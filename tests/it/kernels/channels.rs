@@ -42,7 +42,6 @@ fn by_channel(tensor: &Tensor) -> Vec<Vec<f64>> {
     found
 }
 
-#[allow(clippy::cast_possible_truncation)]
 fn of_channels(numbers: impl Iterator<Item = f64>) -> Tensor {
     let numbers: Vec<f32> = numbers.map(|n| n as f32).collect();
     Tensor::from_f32(&[numbers.len()], &numbers)
@@ -53,7 +52,6 @@ fn shifted(shape: &[usize], by: f32) -> Tensor {
     let mut values = normal(shape, 1).to_f32().unwrap();
     let plane: usize = shape[2..].iter().product();
     for (i, value) in values.iter_mut().enumerate() {
-        #[allow(clippy::cast_precision_loss)]
         let channel = (i / plane % shape[1]) as f32;
         *value += by * (1.0 + channel / 7.0);
     }
@@ -61,7 +59,6 @@ fn shifted(shape: &[usize], by: f32) -> Tensor {
 }
 
 #[test]
-#[allow(clippy::cast_precision_loss)]
 fn moments_are_those_of_each_channel() {
     let mut failed = Vec::new();
     for (name, shape) in SHAPES {
@@ -86,7 +83,6 @@ fn moments_are_those_of_each_channel() {
 }
 
 /// Returns the tensor that a function of the channel and two elements makes.
-#[allow(clippy::cast_possible_truncation)]
 fn map(x: &Tensor, f: impl Fn(usize, f64) -> f64) -> Tensor {
     let &[_, channels, h, w] = x.shape() else { panic!("images have four axes") };
     let values = x.to_f32().unwrap().into_iter().enumerate();

@@ -44,7 +44,6 @@ fn elements(case: Case, steps: &Tensor) -> Tensor {
     let mut values = normal(shape, 3).to_f32().unwrap();
     for (i, value) in values.iter_mut().enumerate() {
         let step = steps[i / inner % steps.len()];
-        #[allow(clippy::cast_precision_loss)]
         let middle = reach / 2.0 - zero_point as f32;
         *value = match i % 5 {
             0 => (*value * reach / 4.0).round() * step * 0.5,

@@ -103,7 +103,6 @@ fn layer<'b>(x: Expr<'b>, i: usize, (filters, kernel, stride, pad, groups): Laye
         let values: Vec<f32> = values.into_iter().map(|value| value * size).collect();
         x.builder().constant(name, Tensor::from_f32(shape, &values))
     };
-    #[allow(clippy::cast_precision_loss)]
     let size = (2.0 / (inputs * kernel * kernel) as f32).sqrt();
     let w = constant("w", &[filters, inputs, kernel, kernel], size);
     let attrs = [

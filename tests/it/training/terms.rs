@@ -26,7 +26,6 @@ fn by_hand() -> Vec<[f32; 3]> {
 }
 
 #[test]
-#[allow(clippy::cast_precision_loss)]
 fn terms_of_the_loss_are_told_beside_it_and_kept() {
     let mut feed = |number: u64| Ok(bowl::feed(number as f32));
     for engine in [ort() as &dyn Engine, &TractEngine] {
