@@ -31,10 +31,8 @@ pub fn quantize_bias(bias: &[f32], input_scale: f32, weight_scale: &[f32]) -> Gu
         }
     }
     let scale: Vec<f32> = guarded.iter().map(|&w| input_scale * w).collect();
-    let integer = |(i, &b): (usize, &f32)| {
-        let q = (f64::from(b) / f64::from(scale[if one { 0 } else { i }])).round_ties_even() as i32;
-        q
-    };
+    let integer =
+        |(i, &b): (usize, &f32)| (f64::from(b) / f64::from(scale[if one { 0 } else { i }])).round_ties_even() as i32;
     GuardedBias { integers: bias.iter().enumerate().map(integer).collect(), scale, weight_scale: guarded }
 }
 

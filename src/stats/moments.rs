@@ -214,8 +214,7 @@ fn average(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
         None => {
             let shape = graph.value(node.input(0)?).shape.as_ref()?;
             let spatial = shape.get(2..)?.iter().map(Dim::known).collect::<Option<Vec<_>>>()?;
-            let pixels = spatial.iter().product::<usize>() as f64;
-            pixels
+            spatial.iter().product::<usize>() as f64
         }
     };
     let kept = SPATIAL_CORRELATION + (1.0 - SPATIAL_CORRELATION) / window.max(1.0);
