@@ -26,7 +26,7 @@ pub struct FrozenAxis {
 /// `x: [N, 3, 32, W], y = ..Conv..`.
 ///
 /// # Errors
-/// Those of [`inline_branches`] and [`fix_shapes`].
+/// Those of [`inline_branches()`] and [`fix_shapes()`].
 pub fn freeze_axes(graph: &mut Graph, shapes: &[GivenShape], engine: &dyn Engine) -> Result<Vec<FrozenAxis>> {
     let mut frozen = Vec::new();
     while let Some((fixed, axes)) = decided(graph, shapes)? {

@@ -10,12 +10,12 @@ use crate::runtime::Engine;
 /// Returns the number of If nodes that were replaced.
 ///
 /// Matched: If whose condition follows from constants and from sizes that the model fixes; for this, constants are folded
-/// first, as by [`fold_constants`], and again for what a branch brings along. Refused: a condition that depends on data
+/// first, as by [`fold_constants()`], and again for what a branch brings along. Refused: a condition that depends on data
 /// or on a size that is open; such an If stays as it is.
 /// Before -> after: `y = If(true) then_branch={t = Relu(x)}` -> `y = Relu(x)`.
 ///
 /// # Errors
-/// Those of [`fold_constants`].
+/// Those of [`fold_constants()`].
 pub fn inline_branches(graph: &mut Graph, engine: &dyn Engine) -> Result<usize> {
     let mut inlined = 0;
     while graph.nodes.iter().any(|node| node.is("If")) {
