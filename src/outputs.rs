@@ -1,5 +1,6 @@
 //! What the outputs of a model are, and which tensors are compared between runtimes in their place.
 
+use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Node, Uses, ValueId, is_dequantize, is_quantize};
 
 /// Operators of which a result jumps where its input moves: a tie between runtimes may fall either way, and what
@@ -73,6 +74,21 @@ pub fn settled_tensors(graph: &Graph) -> Vec<(ValueId, DType)> {
         if deciding.is_empty() { vec![output] } else { deciding }
     });
     without_repeats(tensors.map(|id| (id, graph.value(id).dtype.unwrap_or(DType::F32))))
+}
+
+/// Returns `graph` with the tensors of these names as its only outputs, of these types where it states none.
+///
+/// # Errors
+/// [`Error::Plan`] for a name that the graph does not have.
+pub fn answering(graph: &Graph, tensors: &[(String, DType)]) -> Result<Graph> {
+    let mut tapped = graph.clone();
+    tapped.outputs.clear();
+    for (name, dtype) in tensors {
+        let id = graph.find(name).ok_or_else(|| Error::Plan(format!("the student lost its tensor \"{name}\"")))?;
+        tapped.value_mut(id).dtype.get_or_insert(*dtype);
+        tapped.outputs.push(id);
+    }
+    Ok(tapped)
 }
 
 fn without_repeats(tensors: impl Iterator<Item = (ValueId, DType)>) -> Vec<(ValueId, DType)> {

@@ -3,7 +3,7 @@
 /// Tensors whose variance is below this share of their square carry no signal.
 const NO_SIGNAL: f64 = 1e-12;
 /// What stands for the ratio of equal tensors, in dB (the true value is infinite, which JSON cannot hold).
-const EQUAL_DB: f64 = 300.0;
+pub const EQUAL_DB: f64 = 300.0;
 
 /// Sums over pairs of samples, reference first.
 ///
@@ -39,30 +39,33 @@ impl CenteredNoise {
     /// does not vary, or nothing was added.
     pub fn sqnr_db(&self) -> Option<f64> {
         let n = self.samples as f64;
-        let squares: f64 = self.sums.iter().map(|[_, square]| square).sum();
+        let squares = self.squares();
         let signal = match self.samples {
             0 => 0.0,
             // One sample varies within itself alone.
             1 => squares - self.sums.iter().map(|[sum, _]| sum).sum::<f64>().powi(2) / self.sums.len() as f64,
             _ => self.sums.iter().map(|[sum, square]| (square - sum * sum / n).max(0.0)).sum(),
         };
-        match () {
-            () if self.noise.is_nan() => Some(-EQUAL_DB),
-            () if self.samples == 0 => None,
-            () if self.noise == 0.0 => Some(EQUAL_DB),
-            () if signal <= NO_SIGNAL * squares => None,
-            () => Some((10.0 * (signal / self.noise).log10()).clamp(-EQUAL_DB, EQUAL_DB)),
-        }
+        self.ratio_db(signal, NO_SIGNAL * squares)
     }
 
     /// Returns the same ratio with the reference's squares as signal, its constant part included.
     pub fn plain_sqnr_db(&self) -> Option<f64> {
-        let squares: f64 = self.sums.iter().map(|[_, square]| square).sum();
+        self.ratio_db(self.squares(), f64::NEG_INFINITY)
+    }
+
+    fn squares(&self) -> f64 {
+        self.sums.iter().map(|[_, square]| square).sum()
+    }
+
+    /// Returns a signal over the noise in dB; none for a signal of at most `none`.
+    fn ratio_db(&self, signal: f64, none: f64) -> Option<f64> {
         match () {
             () if self.noise.is_nan() => Some(-EQUAL_DB),
             () if self.samples == 0 => None,
             () if self.noise == 0.0 => Some(EQUAL_DB),
-            () => Some((10.0 * (squares / self.noise).log10()).clamp(-EQUAL_DB, EQUAL_DB)),
+            () if signal <= none => None,
+            () => Some((10.0 * (signal / self.noise).log10()).clamp(-EQUAL_DB, EQUAL_DB)),
         }
     }
 }

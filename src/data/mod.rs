@@ -16,7 +16,7 @@ mod scale;
 mod smooth;
 mod synthetic;
 
-pub use centered::CenteredNoise;
+pub use centered::{CenteredNoise, EQUAL_DB};
 pub use dataset::Dataset;
 pub(crate) use eval::argmax;
 pub use eval::{Evaluation, class_scores, evaluate};

@@ -117,7 +117,7 @@ pub(super) fn judge(
     engines: &Engines,
 ) -> Result<Judgement> {
     let checks = report.verification.as_ref().map_or(&[][..], |found| &found.checks);
-    let is_guess = report.inputs.iter().any(|input| input.is_guess);
+    let is_guess = report.rests_on_a_guess();
     let judged = verdict::after_checks(checks, || {
         let random = (config.seed, engines.threads);
         let inputs = match (&report.evaluation, held_out) {

@@ -2,9 +2,9 @@
 
 use super::probes::Probe;
 use super::{Solved, Teacher};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ir::{DType, Graph, Tensor};
-use crate::outputs::compared_tensors;
+use crate::outputs::{answering, compared_tensors};
 use crate::runtime::{Engine, PIECE_BYTES, SessionOptions, run_in_batches};
 use crate::sensitivity::{Part, partly_quantized};
 use crate::verify::{Comparison, numbers};
@@ -70,13 +70,7 @@ impl<'a> Judge<'a> {
     }
 
     fn run(&self, graph: &Graph) -> Result<Vec<Vec<Tensor>>> {
-        let mut tapped = graph.clone();
-        tapped.outputs.clear();
-        for (name, dtype) in &self.compared {
-            let id = graph.find(name).ok_or_else(|| Error::Plan(format!("the student lost its tensor \"{name}\"")))?;
-            tapped.value_mut(id).dtype.get_or_insert(*dtype);
-            tapped.outputs.push(id);
-        }
+        let tapped = answering(graph, &self.compared)?;
         let options = SessionOptions { piece_bytes: Some(PIECE_BYTES), ..SessionOptions::default() };
         let mut session = self.engine.load(&tapped, &options)?;
         self.probes.iter().map(|probe| run_in_batches(session.as_mut(), &tapped, &probe.inputs)).collect()

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use crate::data::{Dataset, Preprocess, class_scores, evaluate};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ir::{DType, Graph, Tensor};
-use crate::outputs::{compared_tensors, may_hold_scores};
+use crate::outputs::{answering, compared_tensors, may_hold_scores};
 use crate::runtime::{Engine, SessionOptions};
 use crate::verify::{Comparison, Top1, numbers, split};
 
@@ -128,13 +128,7 @@ impl<'a> Reference<'a> {
     }
 
     fn run(&self, graph: &Graph) -> Result<Vec<Vec<Tensor>>> {
-        let mut tapped = graph.clone();
-        tapped.outputs.clear();
-        for (name, dtype) in &self.compared {
-            let id = graph.find(name).ok_or_else(|| Error::Plan(format!("the student lost its tensor \"{name}\"")))?;
-            tapped.value_mut(id).dtype.get_or_insert(*dtype);
-            tapped.outputs.push(id);
-        }
+        let tapped = answering(graph, &self.compared)?;
         let mut session = self.engine.load(&tapped, &SessionOptions::default())?;
         self.batches.iter().map(|batch| session.run(batch)).collect()
     }

@@ -7,8 +7,6 @@ use crate::error::Result;
 use crate::ir::{DType, Graph, Tensor};
 use crate::stats::InputStatistics;
 
-/// The contrast of the first kind, against that of what the network is fed.
-const CONTRAST: f64 = 1.6;
 /// Inputs of a kind, as far as [`BYTES`] reach.
 const SAMPLES: usize = 96;
 /// Bytes that inputs of a kind may take.
@@ -40,8 +38,7 @@ pub fn probes(float: &Graph, input: &InputStatistics, seed: u64, threads: usize)
     }
     let bytes: usize = fed.iter().map(|&id| 4 * float.value(id).sample_len()).sum();
     let samples = SAMPLES.min(BYTES / bytes.max(1)).max(2).next_multiple_of(float.fixed_batch().unwrap_or(1));
-    let std = input.std.iter().map(|std| CONTRAST * std).collect();
-    let vivid = InputStatistics { std, ..input.clone() };
+    let vivid = input.of_strong_contrast();
     let plain = input.synthetic(float, samples, seed ^ SEED, threads)?;
     let of = |kind, change: fn(&Tensor, [usize; 4]) -> Result<Tensor>| -> Result<Probe> {
         let changed =

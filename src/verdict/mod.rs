@@ -19,9 +19,6 @@ use crate::runtime::Engine;
 use crate::stats::InputStatistics;
 use crate::verify::{Check, split};
 
-/// The contrast of synthetic images that a verdict rests on, against that of what the network is fed: of plain dead leaves,
-/// stronger ones, zoomed ones, blends and noise, these order networks best by what they lose.
-const CONTRAST: f64 = 1.6;
 /// Multiply-accumulates that may be spent on one run of all samples.
 const MACS: u64 = 10_000_000_000;
 /// Samples, as far as [`MACS`] reach.
@@ -118,8 +115,7 @@ impl Inputs {
         (input, is_guess): (&InputStatistics, bool),
         (seed, threads): (u64, usize),
     ) -> Result<Self> {
-        let std = input.std.iter().map(|std| CONTRAST * std).collect();
-        let vivid = InputStatistics { std, ..input.clone() };
+        let vivid = input.of_strong_contrast();
         let largest = graph.fed_inputs().into_iter().map(|id| graph.value(id).sample_len()).max().unwrap_or(1);
         let affordable = usize::try_from(MACS / macs.max(1)).unwrap_or(usize::MAX);
         let samples = affordable.clamp(*SAMPLES.start(), *SAMPLES.end()).min((VALUES / largest.max(1)).max(1));

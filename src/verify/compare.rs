@@ -3,8 +3,7 @@
 use crate::data::{argmax, class_scores};
 use crate::ir::Tensor;
 
-/// What is reported in dB for tensors that are equal bit by bit (the true value is infinite, which JSON cannot hold).
-pub const EQUAL_DB: f64 = 300.0;
+pub use crate::data::EQUAL_DB;
 
 /// Sums over pairs of values, reference first.
 #[derive(Clone, Debug, Default)]
