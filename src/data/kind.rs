@@ -32,6 +32,11 @@ pub enum InputKind {
     Size,
     /// Factors by which the images beside it were resized.
     Factor,
+    /// One integer that the graph compares with constants, as a sampling rate that decides between branches.
+    Setting {
+        /// The first of these constants.
+        value: u16,
+    },
     /// Integers or booleans, zeros and ones: which elements count.
     Mask,
     /// What the network returned from the call before; zeros at first.
@@ -48,6 +53,7 @@ impl InputKind {
             Self::TokenIds { .. } => "token ids",
             Self::Size => "size of images",
             Self::Factor => "resize factor",
+            Self::Setting { .. } => "setting",
             Self::Mask => "mask",
             Self::State => "recurrent state",
             Self::Features => "features",
@@ -82,7 +88,9 @@ pub fn input_kind(graph: &Graph, id: ValueId) -> InputKind {
         Some(vocabulary) if !dtype.is_float() => InputKind::TokenIds { vocabulary },
         _ if has_image && is_pair && named(&["scale_factor"]) => InputKind::Factor,
         _ if has_image && is_pair && named(&["size", "shape"]) => InputKind::Size,
-        _ if !dtype.is_float() => InputKind::Mask,
+        _ if !dtype.is_float() => {
+            compared_with(graph, id).map_or(InputKind::Mask, |value| InputKind::Setting { value })
+        }
         _ if is_state(graph, id) => InputKind::State,
         _ => InputKind::Features,
     }
@@ -144,6 +152,20 @@ fn rows_picked(graph: &Graph, id: ValueId) -> Option<u32> {
     };
     let found = readers(graph, id).into_iter().filter_map(rows);
     found.filter_map(|n| u32::try_from(n).ok()).filter(|&n| n > 0).min()
+}
+
+/// Returns the first constant, beside the 0 and 1 of masks, that the single integer `id` is compared with, if any.
+fn compared_with(graph: &Graph, id: ValueId) -> Option<u16> {
+    let dims = graph.value(id).shape.as_ref()?;
+    dims.iter().all(|dim| dim.known() == Some(1)).then_some(())?;
+    let constant = |(node, read): (&Node, ValueId)| -> Option<u16> {
+        let other = node.inputs.iter().flatten().find(|&&other| node.is("Equal") && other != read)?;
+        match graph.constant_of(*other)?.to_i64().ok()?.as_slice() {
+            &[value] => u16::try_from(value).ok().filter(|&value| value > 1),
+            _ => None,
+        }
+    };
+    readers(graph, id).into_iter().find_map(constant)
 }
 
 /// Returns how many values a tensor counts through, 0, 1, 2 and so on, where it does: one-hot vectors are made by them.
@@ -229,6 +251,14 @@ mod tests {
         graph
     }
 
+    fn compared(shape: &[usize]) -> Graph {
+        let mut graph = graph(&[("rate", DType::I64, shape)]);
+        let (rate, equal) = (graph.inputs[0], graph.add_value("equal"));
+        let constant = graph.add_constant("high", Tensor::from_i64(&[], &[16000]));
+        graph.nodes.push(Node::new("Equal", [constant, rate], [equal], Attrs::default()));
+        graph
+    }
+
     fn recurrent() -> Graph {
         let mut graph = graph(&[("x", DType::F32, &[7, 1, 9]), ("start", DType::F32, &[1, 1, 4])]);
         let (x, start) = (graph.inputs[0], graph.inputs[1]);
@@ -263,6 +293,9 @@ mod tests {
             ("ids compared with a count", one_hot("Equal"), 0, ids(5)),
             ("ids as one-hot vectors", one_hot("OneHot"), 0, ids(5)),
             ("mask", words, 1, InputKind::Mask),
+            ("setting", compared(&[]), 0, InputKind::Setting { value: 16000 }),
+            ("setting of one element", compared(&[1]), 0, InputKind::Setting { value: 16000 }),
+            ("mask that is compared", compared(&[1, 8]), 0, InputKind::Mask),
             ("size", graph(&[("orig_size", DType::I64, &[1, 2]), image]), 0, InputKind::Size),
             ("shape", graph(&[image, ("im_shape", DType::F32, &[1, 2])]), 1, InputKind::Size),
             ("factor", graph(&[image, ("scale_factor", DType::F32, &[1, 2])]), 1, InputKind::Factor),

@@ -21,8 +21,8 @@ const STATES: f32 = 0.5;
 /// Returns `samples` inputs for each input that the graph must be fed, batch axis first.
 ///
 /// Images: [`natural_images`] (bytes from 0 to 255). Token ids: any rows of their table. Sizes: height and width of the
-/// images. Masks: ones, from some place on zeros. Recurrent states: zeros, or noise between -1 and 1. Features: normal noise,
-/// with `mean` and `std` where the model takes no images.
+/// images. Settings: the value they are compared with. Masks: ones, from some place on zeros. Recurrent states: zeros, or
+/// noise between -1 and 1. Features: normal noise, with `mean` and `std` where the model takes no images.
 ///
 /// # Errors
 /// When an input's shape is not known beyond its first axis, or its type is none of these.
@@ -131,6 +131,7 @@ fn numbers(
         }
         (InputKind::Size, Some(size)) => size[i % 2],
         (InputKind::Factor, _) => 1.0,
+        (InputKind::Setting { value }, _) => f32::from(value),
         (InputKind::Features, None) => of(mean, i % columns, 0.0) + of(std, i % columns, 1.0) * normal(&mut rng),
         _ => normal(&mut rng),
     };

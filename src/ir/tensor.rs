@@ -128,11 +128,14 @@ impl Tensor {
         inputs.first().and_then(|tensor| tensor.shape.first()).copied().unwrap_or(0)
     }
 
-    /// Returns rows `range` of axis 0, without copying.
+    /// Returns rows `range` of axis 0, without copying; a number without axes is the same for all rows.
     ///
     /// # Errors
     /// When the rows do not exist or do not begin at whole bytes.
     pub fn rows(&self, range: std::ops::Range<usize>) -> Result<Self> {
+        if self.shape.is_empty() {
+            return Ok(self.clone());
+        }
         let outside = || Error::shape("tensor data", format!("rows {range:?} of {:?}", self.shape));
         let rows = *self.shape.first().filter(|&&n| range.end <= n && range.start <= range.end).ok_or_else(outside)?;
         let row_bits = self.len() / rows.max(1) * self.dtype.bits();

@@ -58,6 +58,9 @@ impl HandedOver {
 }
 
 fn picked(tensor: &Tensor, rows: &[usize]) -> Result<Tensor> {
+    if tensor.shape().is_empty() {
+        return Ok(tensor.clone());
+    }
     let rows = rows.iter().map(|&row| tensor.rows(row..row + 1)).collect::<Result<Vec<Tensor>>>()?;
     Tensor::joined(&rows.iter().collect::<Vec<&Tensor>>())
 }

@@ -29,8 +29,8 @@ impl Weights {
 
 impl Planner<'_> {
     pub fn finish(mut self) -> Result<Plan> {
-        self.list_bodies();
-        if self.layers.is_empty() {
+        let inside = self.list_bodies();
+        if self.layers.is_empty() && inside == 0 {
             let why: Vec<String> =
                 self.float.iter().map(|f| format!("{} ({}): {}", f.name, f.op_type, f.reason)).collect();
             let why = if why.is_empty() { "it has no Conv, Gemm or MatMul".to_owned() } else { why.join("; ") };
@@ -118,13 +118,15 @@ impl Planner<'_> {
         made
     }
 
-    /// Lists the nodes that run graphs with layers, which stay float.
-    fn list_bodies(&mut self) {
+    /// Lists the nodes that run graphs with layers, which stay float, and returns how many layers those are.
+    fn list_bodies(&mut self) -> usize {
+        let mut inside = 0;
         for node in &self.graph.nodes {
             let layers: usize = node.bodies().map(|(_, body)| body.count(&is_layer)).sum();
             if layers == 0 {
                 continue;
             }
+            inside += layers;
             let advice = match node.is("If") {
                 true => {
                     "; where an input decides which branch is taken, make it a constant with --set-input NAME=VALUE"
@@ -135,6 +137,7 @@ impl Planner<'_> {
             let (name, op_type) = (self.graph.label(node).to_owned(), node.op_type.clone());
             self.float.push(Float { name, op_type, cause: Cause::Form, reason });
         }
+        inside
     }
 
     /// Lists tensors that some operator reads in floating point, beside results that go straight into an activation

@@ -22,6 +22,7 @@ pub(super) fn inputs(known: &[KnownInput]) -> String {
     let one = |known: &KnownInput| {
         let range = match (known.kind, known.range) {
             (InputKind::TokenIds { vocabulary }, _) => format!(" below {vocabulary}"),
+            (InputKind::Setting { value }, _) => format!(" of {value}"),
             (InputKind::Mask, _) | (_, None) => String::new(),
             (_, Some([lo, hi])) => format!(" from {lo:.3} to {hi:.3}"),
         };
@@ -55,12 +56,15 @@ pub(super) fn guess(known: &[KnownInput], statistics: &InputStatistics, plan: &P
     let scaled = named(is_scaled)
         .map(|names| format!("what values {names} takes: {} to {} is a guess", statistics.lo, statistics.hi));
     let states = named(|kind| kind == InputKind::State).map(|names| format!("what values {names} takes"));
+    let is_setting = |kind| matches!(kind, InputKind::Setting { .. });
+    let settings = named(is_setting).map(|names| format!("what {names} is set to"));
     let ids = named(is_ids).map(|names| format!("which ids are how frequent in {names}"));
     let mut cures = vec!["--data FILE"];
     cures.extend(scaled.is_some().then_some("--input-range LO:HI"));
     cures.extend(named(|kind| matches!(kind, InputKind::Image { .. })).map(|_| "--mean and --std"));
+    cures.extend(settings.is_some().then_some("--set-input NAME=VALUE"));
     Some(Warning::InputGuessed {
-        unknown: ids.into_iter().chain(states).chain(scaled).collect(),
+        unknown: ids.into_iter().chain(settings).chain(states).chain(scaled).collect(),
         float_inputs: plan.float.iter().filter(|float| float.cause == Cause::FloatInput).count(),
         layers: plan.layers.len(),
         cures: cures.join(" or "),

@@ -140,7 +140,7 @@ pub struct Report {
 impl Report {
     /// Returns whether what an input takes is a guess, on which all that was found without labels rests.
     pub fn rests_on_a_guess(&self) -> bool {
-        self.inputs.iter().any(|known| known.is_guess)
+        !self.plan.weights.is_empty() && self.inputs.iter().any(|known| known.is_guess)
     }
 }
 

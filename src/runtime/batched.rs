@@ -70,8 +70,8 @@ pub fn refuse_states(graph: &Graph) -> Result<()> {
 /// When there are not so many.
 pub fn rows_of_run(inputs: &[Tensor], taken: &[Option<usize>], run: usize) -> Result<Vec<Tensor>> {
     let one = |(tensor, rows): (&Tensor, &Option<usize>)| match rows {
-        Some(rows) if !tensor.shape().is_empty() => tensor.rows(run * rows..(run + 1) * rows),
-        _ => Ok(tensor.clone()),
+        Some(rows) => tensor.rows(run * rows..(run + 1) * rows),
+        None => Ok(tensor.clone()),
     };
     inputs.iter().zip(taken).map(one).collect()
 }

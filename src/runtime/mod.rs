@@ -6,6 +6,7 @@ mod device_failure;
 pub mod doctor;
 pub mod kernels;
 pub mod machine;
+mod open_sizes;
 mod ort;
 mod ort_blocks;
 mod ort_capture;

@@ -9,6 +9,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use super::device_failure::{cause, device_failure, lacking_kernel};
 use super::kernels;
 use super::machine::lacks_vnni;
+use super::open_sizes::with_open_sizes;
 use super::ort_blocks;
 use super::ort_capture::{self, Capture, CapturedSteps, host_input};
 use super::ort_kernels;
@@ -142,6 +143,7 @@ impl OrtEngine {
     /// it has none.
     pub(super) fn session(&self, graph: &Graph, options: &SessionOptions, purpose: Purpose) -> ort::Result<OrtSession> {
         let is_precise = self.device == Device::Cpu && lacks_vnni();
+        let graph = &*with_open_sizes(graph);
         match self.session_of(graph, options, (purpose, is_precise)) {
             Err(_) if is_precise => self
                 .session_of(&unshared(graph), options, (purpose, true))

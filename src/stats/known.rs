@@ -30,6 +30,7 @@ fn known_input(graph: &Graph, id: ValueId, statistics: &InputStatistics) -> Know
     let kind = input_kind(graph, id);
     let (range, source) = match kind {
         InputKind::TokenIds { vocabulary } => (Some([0.0, f64::from(vocabulary) - 1.0]), InputSource::Graph),
+        InputKind::Setting { value } => (Some([f64::from(value); 2]), InputSource::Graph),
         InputKind::Mask => (Some([0.0, 1.0]), InputSource::Graph),
         InputKind::Size | InputKind::Factor => (None, InputSource::Graph),
         InputKind::Image { .. } if graph.value(id).dtype == Some(DType::U8) => (Some([0.0, 255.0]), InputSource::Bytes),
@@ -41,7 +42,8 @@ fn known_input(graph: &Graph, id: ValueId, statistics: &InputStatistics) -> Know
         }
     };
     let is_told = statistics.source == InputSource::Data;
-    let is_guess = source.is_guess() || matches!(kind, InputKind::TokenIds { .. }) && !is_told;
+    let is_open = matches!(kind, InputKind::TokenIds { .. } | InputKind::Setting { .. });
+    let is_guess = source.is_guess() || is_open && !is_told;
     KnownInput { name: graph.name_of(id).to_owned(), kind, range, source, is_guess }
 }
 

@@ -68,6 +68,9 @@ impl Pool {
 
 /// Returns the picked rows of axis 0.
 pub(super) fn rows(tensor: &Tensor, picked: &[usize]) -> Result<Tensor> {
+    if tensor.shape().is_empty() {
+        return Ok(tensor.clone());
+    }
     let samples = tensor.shape().first().copied().unwrap_or(0).max(1);
     let row = tensor.bytes().len() / samples;
     let mut bytes = BytesMut::with_capacity(row * picked.len());

@@ -26,8 +26,8 @@ pub fn divergence<'b>(teacher: Expr<'b>, student: Expr<'b>, temperature: f32) ->
 }
 
 /// Returns the squared error of `student` against `teacher` `[N, C, ...]` over the variance of the teacher's channel,
-/// averaged over channels: 0 for equality, 1 for a student that knows no more than the means. No gradient passes the
-/// teacher.
+/// averaged over channels: 0 for equality, 1 for a student that knows no more than the means. Where a channel holds one
+/// value, as in `[1, C]`, the variance is that between channels. No gradient passes the teacher.
 ///
 /// Layers behind may enlarge a channel of small values as much as any; Li et al. 2021 (BRECQ, equation 10) weigh errors by
 /// squared gradients for that.
@@ -35,9 +35,14 @@ pub fn divergence<'b>(teacher: Expr<'b>, student: Expr<'b>, temperature: f32) ->
 pub fn squares_by_channel<'b>(student: Expr<'b>, teacher: Expr<'b>) -> Expr<'b> {
     let teacher = teacher.stop_gradient();
     let rest: Vec<usize> = (0..teacher.shape().len()).filter(|&axis| axis != 1).collect();
+    let is_single = rest.iter().all(|&axis| teacher.shape()[axis] == 1);
+    if is_single {
+        let varies = (teacher - teacher.mean(&[], false)).square().mean(&[], false);
+        return (student - teacher).square().mean(&[], false) / at_least_some(varies);
+    }
     let variance = (teacher - teacher.mean(&rest, true)).square().mean(&rest, true);
     let least = variance.mean(&[], false) * LEAST_VARIANCE;
-    ((student - teacher).square().mean(&rest, true) / (variance + least)).mean(&[], false)
+    ((student - teacher).square().mean(&rest, true) / at_least_some(variance + least)).mean(&[], false)
 }
 
 /// Returns `Σ 1 - |2h - 1|^β` over `h` between 0 and 1: low where each is near to one of the two (Nagel et al. 2020,
@@ -59,6 +64,11 @@ pub fn relative_square<'b>(teacher: Expr<'b>, student: Expr<'b>) -> Expr<'b> {
 /// that no gradient passes, so that the two do not part by a teacher that computes less.
 #[track_caller]
 pub fn relative_difference<'b>(teacher: Expr<'b>, student: Expr<'b>) -> Expr<'b> {
-    let energy = teacher.stop_gradient().square().sum(&[], false).max(teacher.builder().scalar(f32::MIN_POSITIVE));
-    (student - teacher).square().sum(&[], false) / energy
+    let energy = teacher.stop_gradient().square().sum(&[], false);
+    (student - teacher).square().sum(&[], false) / at_least_some(energy)
+}
+
+/// Returns what errors are divided by, above 0 even where the teacher is the same everywhere.
+fn at_least_some(energy: Expr<'_>) -> Expr<'_> {
+    energy.max(energy.builder().scalar(f32::MIN_POSITIVE))
 }

@@ -195,27 +195,34 @@ fn losses_of_blocks_are_those_of_the_formulas_and_slope_as_their_differences_do(
         };
         (0..3).map(share).sum::<f64>() / 3.0
     };
+    let of_one_row = |a: &[f64], b: &[f64]| {
+        let mean = b.iter().sum::<f64>() / b.len() as f64;
+        let varies: f64 = b.iter().map(|b| (b - mean).powi(2)).sum();
+        a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / varies
+    };
     let open = |h: &[f64], b: &[f64]| h.iter().map(|h| 1.0 - ((2.0 * h - 1.0).abs() + 1e-6).powf(b[0])).sum::<f64>();
     type Host<'a> = &'a dyn Fn(&[f64], &[f64]) -> f64;
     let near = |seed| -> Vec<f32> { normal(&[2, 3, 4], 0.2, seed).to_f32().unwrap().iter().map(|v| v + 0.3).collect() };
-    let cases: [(&str, Loss, Host, Tensor); 3] = [
-        ("squares", squares_by_channel, &squares, Tensor::from_f32(&[2, 3, 4], &near(5))),
-        ("unsettled", unsettled, &open, Tensor::from_f32(&[], &[2.0])),
-        ("unsettled, steep", unsettled, &open, Tensor::from_f32(&[], &[7.5])),
+    let all = &[2, 3, 4][..];
+    let cases: [(&str, Loss, Host, &[usize], Tensor); 4] = [
+        ("squares", squares_by_channel, &squares, all, Tensor::from_f32(all, &near(5))),
+        ("squares of one row", squares_by_channel, &of_one_row, &[1, 6], Tensor::from_f32(&[1, 6], &near(5)[..6])),
+        ("unsettled", unsettled, &open, all, Tensor::from_f32(&[], &[2.0])),
+        ("unsettled, steep", unsettled, &open, all, Tensor::from_f32(&[], &[7.5])),
     ];
     let mut failed = Vec::new();
-    for (name, loss, host, other) in cases {
+    for (name, loss, host, shape, other) in cases {
         let builder = Builder::new("loss");
-        let x = builder.input("x", DType::F32, &[2, 3, 4]);
+        let x = builder.input("x", DType::F32, shape);
         let given = builder.input("other", DType::F32, other.shape());
         let found = loss(x, given);
         let slope = gradients(found, &[x]).unwrap()[0];
         let graph = builder.finish(&[("loss", found), ("slope", slope)]).unwrap();
-        let values = near(1);
+        let values = near(1)[..shape.iter().product()].to_vec();
         let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
         let (at, with) = (wide(&values), wide(&other.to_f32().unwrap()));
         for engine in [ort() as &dyn Engine, &TractEngine] {
-            let inputs = [Tensor::from_f32(&[2, 3, 4], &values), other.clone()];
+            let inputs = [Tensor::from_f32(shape, &values), other.clone()];
             let made = engine.load(&graph, &SessionOptions::default()).unwrap().run(&inputs).unwrap();
             let (made, slopes) = (f64::from(made[0].to_f32().unwrap()[0]), wide(&made[1].to_f32().unwrap()));
             let expected = host(&at, &with);

@@ -11,8 +11,6 @@ use crate::support::net::{layer, norm, normal, pads};
 use crate::support::program::run;
 
 const ALL: &str = "reconstruct,distil,adversarial";
-/// Those that train the whole network.
-const WHOLE: &str = "distil,adversarial";
 
 /// A network of images that takes one at a time: what it joins to its features holds one sample.
 fn one_at_a_time() -> Graph {
@@ -34,21 +32,21 @@ fn one_at_a_time() -> Graph {
     g.outputs("y")
 }
 
-/// Says what is wrong with a run of `stages`.
-fn failures(folder: &Path, model: &str, flags: &str, stages: &str) -> Vec<String> {
+/// Says what is wrong with a run of all stages, after which the held-out distance may be `worst` times that before.
+fn failures(folder: &Path, model: &str, flags: &str, worst: f64) -> Vec<String> {
     let bits = "--precision w3a4 --all-layers --accept broken";
-    let flags = format!("{bits} --recipe cascade --stages {stages} --steps 30 --samples 4 {flags}");
+    let flags = format!("{bits} --recipe cascade --stages {ALL} --steps 30 --samples 4 {flags}");
     let ran = run(folder, &format!("quantize {model} -o out.onnx --format json {flags}"));
     if ran.code != Some(0) {
         return vec![format!("exit {:?}: {}", ran.code, ran.stderr)];
     }
     let report = ran.json();
-    let wrong = stages.split(',').enumerate().filter_map(|(number, stage)| {
+    let wrong = ALL.split(',').enumerate().filter_map(|(number, stage)| {
         let trained = &report["training"][number];
         let descents = trained["descents"].as_array()?;
         let done = !descents.is_empty() && descents.iter().all(|descent| descent["steps"] == 30);
         let [before, after] = [0, 1].map(|i| trained["held_out"]["distance"][i].as_f64().unwrap_or(f64::NAN));
-        let is_sound = trained["stage"] == *stage && done && after.is_finite() && after < 1.5 * before;
+        let is_sound = trained["stage"] == *stage && done && after.is_finite() && after < worst * before;
         (!is_sound).then(|| format!("{stage}: {before} to {after}, {descents:?}"))
     });
     wrong.collect()
@@ -59,14 +57,15 @@ fn every_stage_trains_every_kind_of_grid_and_networks_of_one_sample() {
     let folder = tempfile::tempdir().unwrap();
     onnx::save(&one_at_a_time(), &folder.path().join("one.onnx"), usize::MAX).unwrap();
     let digits = "{fixtures}/digits_mobilenet.onnx";
+    // Thirty steps on a few images, one at a time, are no training worth its name: they must stay finite.
     let cases = [
-        ("affine", digits, "--images 16 --batch 8 --affine", ALL),
-        ("affine, per tensor", digits, "--images 16 --batch 8 --affine --per-tensor", ALL),
-        ("one sample at a time", "one.onnx", "--images 4", WHOLE),
-        ("one image, affine", "one.onnx", "--images 2 --affine", WHOLE),
+        ("affine", digits, "--images 16 --batch 8 --affine", 1.5),
+        ("affine, per tensor", digits, "--images 16 --batch 8 --affine --per-tensor", 1.5),
+        ("one sample at a time", "one.onnx", "--images 4", 3.0),
+        ("one image, affine", "one.onnx", "--images 2 --affine", 3.0),
     ];
-    let of_case = |(name, model, flags, stages): &(&str, &str, &str, &str)| {
-        let found = failures(folder.path(), model, flags, stages);
+    let of_case = |&(name, model, flags, worst): &(&str, &str, &str, f64)| {
+        let found = failures(folder.path(), model, flags, worst);
         found.into_iter().map(|why| format!("{name}, {why}")).collect::<Vec<_>>()
     };
     let failed: Vec<String> = cases.iter().flat_map(of_case).collect();
