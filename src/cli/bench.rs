@@ -119,7 +119,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 }
 
 fn prepare(model: &Path, engine: &dyn Engine, (arguments, data): (&Arguments, Option<&Dataset>)) -> Result<Subject> {
-    let graph = onnx::load(model)?;
+    let mut graph = onnx::load(model)?;
+    arguments.shapes.set_where_present(&mut graph)?;
     let (described, batch) = (arguments.shapes.described(&graph)?, usize::from(arguments.batch));
     let inputs = match data {
         Some(data) => first_of(&data.feeds(&described, &Preprocess::default())?, graph.fixed_batch().unwrap_or(batch))?,

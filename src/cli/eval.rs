@@ -48,7 +48,9 @@ struct Result {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    let graph = arguments.shapes.described(&onnx::load(&arguments.model)?)?;
+    let mut graph = onnx::load(&arguments.model)?;
+    arguments.shapes.set_where_present(&mut graph)?;
+    let graph = arguments.shapes.described(&graph)?;
     let mut data = Dataset::read_labelled(&arguments.data)?;
     if let Some(limit) = arguments.limit {
         data = data.first(usize::try_from(limit)?)?;

@@ -27,6 +27,16 @@ impl ShapeArguments {
         set_inputs(graph, &self.set_input).map(drop)
     }
 
+    /// Makes constants of those inputs that `graph`, one of several models, still has.
+    ///
+    /// # Errors
+    /// Those of [`set_inputs`].
+    pub(super) fn set_where_present(&self, graph: &mut Graph) -> Result<()> {
+        let has = |name: &str| graph.fed_inputs().iter().any(|&id| graph.name_of(id) == name);
+        let present: Vec<_> = self.set_input.iter().filter(|(name, _)| has(name)).cloned().collect();
+        set_inputs(graph, &present).map(drop)
+    }
+
     /// Returns `graph` with these sizes, for making its inputs; what runs keeps its open axes.
     ///
     /// # Errors

@@ -15,9 +15,10 @@ use crate::audit::audit;
 use crate::data::{Dataset, Feeds};
 use crate::gate::coverage_gate;
 use crate::ir::Graph;
+use crate::passes;
 use crate::pipeline::{checkers, readable};
 use crate::plan::{Target, total_macs};
-use crate::report::{render_judgement, render_verification};
+use crate::report::{aside_warning, render_judgement, render_verification};
 use crate::shape;
 use crate::stats::{KnownInput, guess_input, known_inputs, read_batch_norms};
 use crate::verdict::{self, Judgement, Situation};
@@ -52,11 +53,13 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    let (mut original, quantized) = load_pair(&arguments.original, &arguments.quantized)?;
+    let (mut original, mut quantized) = load_pair(&arguments.original, &arguments.quantized)?;
     arguments.shapes.set(&mut original)?;
+    let engines = arguments.engine.start()?;
+    let aside = passes::set_aside(&mut original, engines.main())?;
+    let is_whole = passes::set_aside(&mut quantized, engines.main())?.is_none();
     let described = arguments.shapes.described(&original)?;
     let feeds = arguments.data.as_ref().map(|file| feeds(file, &described, &arguments.input)).transpose()?;
-    let engines = arguments.engine.start()?;
     let macs = total_macs(&inferred(&described)?);
     let samples = match (arguments.samples.samples()?, feeds.as_ref()) {
         (Some(samples), _) => samples,
@@ -73,13 +76,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         samples,
         seed: arguments.samples.seed,
         threads: engines.threads,
-        shipped: Some(arguments.quantized.clone()),
+        shipped: is_whole.then(|| arguments.quantized.clone()),
         min_agreement: thresholds.min_agreement,
         min_sqnr: thresholds.min_sqnr,
         ..VerifyOptions::default()
     };
     let mut result = verify(&original, &quantized, &checkers(&engines), Some(&inputs), &options)?;
     result.synthetic_inputs = feeds.is_none();
+    result.notes.extend(aside.as_ref().map(|aside| aside_warning(aside).to_string()));
     let is_asked = arguments.samples.samples()?.is_some();
     result.notes.extend(feeds.and_then(|feeds| left_out(&feeds, &result, is_asked)));
     if let Some(limit) = thresholds.min_coverage {

@@ -109,6 +109,7 @@ pub fn inspect(
     let mut original = onnx::load(path)?;
     passes::set_inputs(&mut original, constants)?;
     let mut graph = original.clone();
+    passes::set_aside(&mut graph, engine)?;
     passes::declare_ranks(&mut graph, input_shapes)?;
     let mut fixed = graph.clone();
     passes::fix_shapes(&mut fixed, input_shapes)?;

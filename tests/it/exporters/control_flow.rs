@@ -4,9 +4,10 @@ use dfq_onnx::ir::{Attr, Body, DType, Dim, Graph, Tensor};
 use dfq_onnx::onnx;
 use dfq_onnx::plan::Policy;
 
-use super::{differs, quantize};
+use super::{differs, quantize, quantize_in};
 use crate::support::build::Build;
 use crate::support::net::{layer, normal, pads};
+use crate::support::program::run;
 use crate::support::quantized::{Quantized, quantized};
 use crate::support::random_inputs;
 
@@ -244,8 +245,13 @@ fn weights_that_lie_inside_of_control_flow_alone_stay_float_and_are_named() {
         inputs[1] = Tensor::from_i64(&[], &[rate]);
         assert_eq!(differs(&graph, &found.graph, &inputs), None, "at {rate}");
     }
-    let found = quantize(&graph, "--set-input rate=16000").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let found = quantize_in(folder.path(), &graph, "--set-input rate=16000").unwrap();
     assert_eq!((found.layers(), found.graph.inputs.len()), (1, 1));
+    for command in ["verify model.onnx out.onnx --accept broken", "bench model.onnx out.onnx --runs 1"] {
+        let ran = run(folder.path(), &format!("{command} --set-input rate=16000"));
+        assert_eq!(ran.code, Some(0), "{command}: {}", ran.stderr);
+    }
 }
 
 #[test]

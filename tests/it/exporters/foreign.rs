@@ -2,9 +2,10 @@
 
 use dfq_onnx::ir::{DType, Dim, Graph};
 
-use super::quantize;
+use super::quantize_in;
 use crate::support::build::Build;
 use crate::support::net::{layer, pads};
+use crate::support::program::run;
 
 /// Conv, Conv behind what `middle` makes of `first` as `middle`, and outputs.
 fn net(outputs: &str, middle: impl FnOnce(&mut Build)) -> Graph {
@@ -48,8 +49,15 @@ fn they_are_passed_through_and_the_rest_is_quantized_and_checked() {
         [("at the end", tail, 2), ("a plugin", plugin, 2), ("in the middle", typed, 3), ("of no type", untyped, 2)];
     let mut failed = Vec::new();
     for (name, graph, layers) in cases {
-        match quantize(&graph, "") {
+        let folder = tempfile::tempdir().unwrap();
+        match quantize_in(folder.path(), &graph, "") {
             Ok(found) => {
+                for command in ["verify model.onnx out.onnx --accept broken", "inspect model.onnx"] {
+                    let ran = run(folder.path(), command);
+                    if ran.code != Some(0) {
+                        failed.push(format!("{name}, {command}: exit {:?}, {}{}", ran.code, ran.stderr, ran.stdout));
+                    }
+                }
                 let names = |ids: &[dfq_onnx::ir::ValueId], of: &Graph| -> Vec<String> {
                     ids.iter().map(|&id| of.name_of(id).to_owned()).collect()
                 };
