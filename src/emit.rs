@@ -12,7 +12,7 @@ use crate::passes::{clip_in_integers, drop_identity};
 use crate::place::{PlacedActivation, layer_of, place};
 use crate::plan::Plan;
 use crate::quant::{Grid, QuantizedTensor, quantize_bias};
-use crate::recipes::Solution;
+use crate::solution::Solution;
 
 /// Returns the Q/DQ graph. `graph` is the float student; its operator set must be at least what the plan needs.
 ///

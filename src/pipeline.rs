@@ -7,9 +7,9 @@ mod describe;
 mod handed_over;
 mod inputs;
 mod open_axes;
+mod prepare;
 mod scale;
 mod sizes;
-mod student;
 
 pub use check::{checkers, readable};
 pub use config::{Config, Ranges, Thresholds};
@@ -18,8 +18,8 @@ pub use inputs::make_inputs;
 use check::{Models, check, compare, foretold, judge, published_name, reference};
 use clock::Clock;
 use describe::describe;
+use prepare::{float_answers, handed_over, keep_nearer, load, prepare, samples, solve, synthesis, train};
 use sizes::as_written;
-use student::{float_answers, handed_over, keep_nearer, load, prepare, samples, solve, synthesis, train};
 
 use crate::emit::emit;
 use crate::error::Result;
@@ -62,17 +62,17 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     let images = handed.as_ref().map(|handed| handed.seen.as_slice()).or(of_use.map(|made| made.inputs.as_slice()));
     let images = images.filter(|inputs| !inputs.is_empty());
 
-    let mut float = None;
+    let mut answers = None;
     if config.auto_bits.is_some() || config.sensitivity {
         clock.stage("float answers")?;
-        float = Some(float_answers((&prepared, handed.as_ref()), config, engines)?);
+        answers = Some(float_answers((&prepared, handed.as_ref()), config, engines)?);
     }
 
     let (mut policy, mut auto_bits) = (prepared.policy(config), None);
-    if let (Some(request), Some(float)) = (&config.auto_bits, &float) {
+    if let (Some(request), Some(answers)) = (&config.auto_bits, &answers) {
         clock.stage("auto-bits")?;
         let solve = |policy: &Policy| solve((&prepared, images), policy, config, engines);
-        let (chosen, with_them) = choose_bits(&policy, request, &solve, float)?;
+        let (chosen, with_them) = choose_bits(&policy, request, &solve, answers)?;
         (policy, auto_bits) = (with_them, Some(chosen));
     }
 
@@ -93,16 +93,16 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     }
 
     let mut sensitivity = None;
-    if let Some(float) = float.filter(|_| config.sensitivity) {
+    if let Some(answers) = answers.filter(|_| config.sensitivity) {
         clock.stage("sensitivity")?;
-        sensitivity = Some(rank(&solved, &float, None)?);
+        sensitivity = Some(rank(&solved, &answers, None)?);
     }
 
     clock.stage("emit")?;
-    let mut quantized = emit(&solved.student, &solved.plan, &solved.solution)?;
+    let mut quantized = emit(&solved.float, &solved.plan, &solved.solution)?;
     prepared.batch.map(|batch| passes::fix_batch(&mut quantized, batch)).transpose()?;
     let written = as_written(&quantized, prepared.declared.as_ref(), loaded.aside.as_ref())?;
-    let (samples, macs) = (samples(&solved.student, config), total_macs(&solved.student));
+    let (samples, macs) = (samples(&solved.float, config), total_macs(&solved.float));
     let mut report = describe(config, engines, (&loaded.original, prepared), (solved, &quantized))?;
     report.auto_bits = auto_bits.map(|chosen| AutoBits { stored: report::stored_bits(&report.layers), ..chosen });
     report.sensitivity = sensitivity;

@@ -71,18 +71,21 @@ impl Preprocess {
 
     /// Returns the factor on pixels of a type.
     pub fn scale_of(&self, pixels: DType) -> f32 {
-        self.scale.unwrap_or(if pixels == DType::U8 { 1.0 / 255.0 } else { 1.0 })
+        self.factor(pixels) as f32
+    }
+
+    fn factor(&self, pixels: DType) -> f64 {
+        self.scale.map_or(if pixels == DType::U8 { 1.0 / 255.0 } else { 1.0 }, f64::from)
     }
 
     /// Returns the statistics of what the network is fed where it is fed such pixels.
     pub fn statistics(&self, pixels: Pixels) -> InputStatistics {
         let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
-        let scale = f64::from(self.scale_of(pixels.dtype));
-        let black = f64::from(pixels.black) * scale;
-        let white = f64::from(pixels.white) * scale;
+        let scale = self.factor(pixels.dtype);
+        let (black, white) = (f64::from(pixels.black), f64::from(pixels.white));
         let mean = if self.mean.is_empty() { vec![0.0] } else { wide(&self.mean) };
-        let mean: Vec<f64> = mean.into_iter().map(|mean| mean - black).collect();
-        InputStatistics::of_preprocessing(&mean, &wide(&self.std), (white - black) / 255.0)
+        let mean: Vec<f64> = mean.into_iter().map(|mean| mean - black * scale).collect();
+        InputStatistics::of_preprocessing(&mean, &wide(&self.std), (white - black) / 255.0 * scale)
     }
 
     /// Returns how pixels become inputs of a type: what takes integers takes them as they are.

@@ -1,14 +1,14 @@
 //! The report of a run, before anything was checked.
 
 use super::Config;
-use super::student::Prepared;
+use super::prepare::Prepared;
 use crate::audit::audit;
 use crate::error::Result;
 use crate::ir::Graph;
 use crate::onnx;
-use crate::recipes::Solved;
 use crate::report::{self, Bytes, Report, SCHEMA_VERSION, Warning};
 use crate::runtime::Engines;
+use crate::solution::Solved;
 use crate::stats::read_batch_norms;
 
 /// Returns what was planned and found, with what the user should know of it.
@@ -20,7 +20,7 @@ pub(super) fn describe(
 ) -> Result<Report> {
     let warnings = warnings(engines, original, &prepared, &solved);
     let Prepared { batch_norms, given, input, inputs, passes, .. } = prepared;
-    let Solved { student, plan, solution } = solved;
+    let Solved { float, plan, solution } = solved;
     Ok(Report {
         schema_version: SCHEMA_VERSION,
         tool: report::tool(),
@@ -32,10 +32,10 @@ pub(super) fn describe(
         engines: engines.names(),
         batch_norms,
         statistics_given: given,
-        batch_norms_folded: batch_norms - read_batch_norms(&student).len(),
+        batch_norms_folded: batch_norms - read_batch_norms(&float).len(),
         passes,
         ranges: report::ranges(&plan, &solution),
-        layers: report::layer_costs(&student, &plan, &solution)?,
+        layers: report::layer_costs(&float, &plan, &solution)?,
         container: report::container(&config.policy, &plan, &solution),
         steps: solution.steps.clone(),
         audit: report::with_plan(audit(quantized, plan.target)?, &plan),
@@ -58,17 +58,17 @@ pub(super) fn describe(
 }
 
 fn warnings(engines: &Engines, original: &Graph, prepared: &Prepared, solved: &Solved) -> Vec<Warning> {
-    let Solved { student, plan, solution } = solved;
+    let Solved { float, plan, solution } = solved;
     let mut warnings = Vec::new();
     warnings.extend(prepared.norms.is_empty().then_some(Warning::NoStatistics));
     warnings.extend(prepared.warnings.iter().cloned());
     warnings.extend(report::warnings(plan, solution, (&prepared.inputs, &prepared.input)));
-    warnings.extend(report::float_copies(student, plan));
+    warnings.extend(report::float_copies(float, plan));
     warnings.extend(report::conversion(original));
     warnings.extend(report::frozen_warning(&prepared.frozen));
-    warnings.extend(report::branch_warning(student));
-    if student.opset() > original.opset() {
-        warnings.push(Warning::OpsetRaised { from: original.opset(), to: student.opset() });
+    warnings.extend(report::branch_warning(float));
+    if float.opset() > original.opset() {
+        warnings.push(Warning::OpsetRaised { from: original.opset(), to: float.opset() });
     }
     if engines.ort.is_none() {
         let reason = engines.warning.clone().unwrap_or_else(|| "--engine tract".to_owned());

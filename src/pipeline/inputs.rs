@@ -2,7 +2,7 @@
 
 use super::Config;
 use super::clock::Clock;
-use super::student::{load, prepare, synthesis};
+use super::prepare::{load, prepare, synthesis};
 use crate::error::Result;
 use crate::observe::Observer;
 use crate::report::SynthesisDocument;

@@ -3,26 +3,26 @@
 use std::borrow::Cow;
 
 use super::Config;
-use super::student::Prepared;
+use super::prepare::Prepared;
 use crate::error::Result;
 use crate::ir::Graph;
 use crate::passes::{self, Aside, DeclaredShapes};
-use crate::recipes::Solved;
 use crate::runtime::Engines;
 use crate::shape;
+use crate::solution::Solved;
 
-/// What was fixed of a student whose file leaves sizes open.
+/// What was fixed of a float whose file leaves sizes open.
 pub(super) struct Fixed {
     pub declared: Option<DeclaredShapes>,
     pub batch: Option<usize>,
 }
 
-/// Gives the student's inputs the sizes that are planned at; its nodes stay right for all others.
-pub(super) fn fix_sizes(student: &mut Graph, original: &Graph, config: &Config) -> Result<Fixed> {
-    let declared = passes::declared_shapes(original).with_numbers_of(student);
-    let fixed = passes::fix_shapes(student, &config.input_shapes)? + passes::settle_batch(student);
-    shape::infer(student)?;
-    let freed = student.fixed_batch().filter(|_| passes::free_batch(student) > 0);
+/// Gives the float's inputs the sizes that are planned at; its nodes stay right for all others.
+pub(super) fn fix_sizes(float: &mut Graph, original: &Graph, config: &Config) -> Result<Fixed> {
+    let declared = passes::declared_shapes(original).with_numbers_of(float);
+    let fixed = passes::fix_shapes(float, &config.input_shapes)? + passes::settle_batch(float);
+    shape::infer(float)?;
+    let freed = float.fixed_batch().filter(|_| passes::free_batch(float) > 0);
     Ok(Fixed { declared: (fixed > 0).then_some(declared), batch: freed.filter(|_| original.fixed_batch().is_some()) })
 }
 
@@ -61,11 +61,11 @@ pub(super) fn at_fixed_sizes(graph: &Graph, engines: &Engines) -> Result<Graph> 
     Ok(fixed)
 }
 
-/// Returns `solved` with its student as [`at_fixed_sizes`], where sizes were fixed.
+/// Returns `solved` with its float as [`at_fixed_sizes`], where sizes were fixed.
 pub(super) fn solved_at_fixed_sizes(solved: &Solved, prepared: &Prepared, engines: &Engines) -> Result<Solved> {
     let mut fixed = solved.clone();
     if prepared.declared.is_some() {
-        fixed.student = at_fixed_sizes(&solved.student, engines)?;
+        fixed.float = at_fixed_sizes(&solved.float, engines)?;
     }
     Ok(fixed)
 }

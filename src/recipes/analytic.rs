@@ -2,15 +2,14 @@
 
 use std::collections::HashMap;
 
+use super::narrow;
 use super::probes::{Probe, some};
 use super::rounding::Fitted;
-use super::seen::{Means, Seen};
 use super::shift::{mean_shift, shift};
 use super::squant::flipped;
 use super::trial::{Trial, Use};
 use super::weights::{Weights, channel_axis, fit_biases, nearest_weights, node_of};
-use super::{Corrections, Solution, Solved, Teacher, narrow};
-use crate::calibrate::calibrate;
+use crate::calibrate::{CalibrationContext, Means, Sample, Seen, calibrate, sample, samples_within, tap};
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
 use crate::layers::{Rows, Scope, Step, absorb, equalise, subtract_from_bias};
@@ -18,7 +17,7 @@ use crate::onnx;
 use crate::parallel;
 use crate::plan::Plan;
 use crate::quant::{Grid, QuantizedTensor};
-use crate::sample::{Sample, sample, samples_within, tap};
+use crate::solution::{Corrections, Solution, Solved};
 use crate::stats::propagate;
 
 /// Why a rounding is not what it should be, or a bias not corrected.
@@ -34,7 +33,7 @@ const LARGEST: usize = 64;
 #[derive(Clone)]
 pub(super) struct Analytic {
     pub solved: Solved,
-    /// The student before biases were corrected.
+    /// The float before biases were corrected.
     before: Graph,
     /// The weights before anything was done to them but rounding to nearest.
     nearest: Weights,
@@ -47,44 +46,44 @@ pub(super) struct Analytic {
 pub(super) fn analytic(
     start: &Graph,
     plan: &Plan,
-    (teacher, probes): (&Teacher, &[Probe]),
+    (context, probes): (&CalibrationContext, &[Probe]),
     links: bool,
 ) -> Result<Analytic> {
-    let mut student = start.clone();
-    let mut norms = teacher.norms.to_vec();
+    let mut float = start.clone();
+    let mut norms = context.norms.to_vec();
     let mut steps = Vec::new();
     if links && plan.weights.iter().any(|w| w.scheme.axis.is_none()) {
-        let moments = propagate(&student, &norms, &teacher.input.moments());
-        steps.extend(equalise(&mut student, plan, &mut norms, (Scope::SharedScales, &moments))?);
-        steps.extend(absorb(&mut student, plan, &mut norms)?);
+        let moments = propagate(&float, &norms, &context.input.moments());
+        steps.extend(equalise(&mut float, plan, &mut norms, (Scope::SharedScales, &moments))?);
+        steps.extend(absorb(&mut float, plan, &mut norms)?);
     }
-    let teacher = Teacher { norms: &norms, ..*teacher };
-    let (activations, sources) = calibrate(&student, plan, &teacher)?;
-    let nearest = nearest_weights(&student, plan, &activations, teacher.threads)?;
-    let found: Vec<Found> = layers(&student, plan).collect();
-    let inputs: Vec<ValueId> = found.iter().filter_map(|found| student.nodes[found.node].input(0)).collect();
-    let sampled = sample(&student, &inputs, &teacher)?;
-    let probes = some(&student, probes, samples_within(&student, &inputs, LARGEST))?;
-    let probes = tap(&student, &inputs, &probes, teacher.engine)?;
-    let evidence = Evidence { student: &student, plan, activations: &activations, sampled: &sampled, probes: &probes };
-    let (weights, outcomes) = evidence.round_all(&found, &nearest.tensors, teacher.threads)?;
-    let before = student.clone();
-    let (corrections, told) = correct(&mut student, plan, outcomes)?;
+    let context = CalibrationContext { norms: &norms, ..*context };
+    let (activations, sources) = calibrate(&float, plan, &context)?;
+    let nearest = nearest_weights(&float, plan, &activations, context.threads)?;
+    let found: Vec<Found> = layers(&float, plan).collect();
+    let inputs: Vec<ValueId> = found.iter().filter_map(|found| float.nodes[found.node].input(0)).collect();
+    let sampled = sample(&float, &inputs, &context)?;
+    let probes = some(&float, probes, samples_within(&float, &inputs, LARGEST))?;
+    let probes = tap(&float, &inputs, &probes, context.engine)?;
+    let evidence = Evidence { float: &float, plan, activations: &activations, sampled: &sampled, probes: &probes };
+    let (weights, outcomes) = evidence.round_all(&found, &nearest.tensors, context.threads)?;
+    let before = float.clone();
+    let (corrections, told) = correct(&mut float, plan, outcomes)?;
     steps.extend(told);
     let enlarged = nearest.enlarged.clone();
     let solution = Solution { activations, sources, weights, enlarged, corrections, steps };
-    Ok(Analytic { solved: Solved { student, plan: plan.clone(), solution }, before, nearest })
+    Ok(Analytic { solved: Solved { float, plan: plan.clone(), solution }, before, nearest })
 }
 
 /// Returns `start` rounded to nearest.
 ///
 /// # Errors
 /// As [`analytic`].
-pub(super) fn nearest(start: &Graph, plan: &Plan, teacher: &Teacher) -> Result<Solved> {
-    let ranges = calibrate(start, plan, teacher)?;
-    let weights = nearest_weights(start, plan, &ranges.0, teacher.threads)?;
+pub(super) fn nearest(start: &Graph, plan: &Plan, context: &CalibrationContext) -> Result<Solved> {
+    let ranges = calibrate(start, plan, context)?;
+    let weights = nearest_weights(start, plan, &ranges.0, context.threads)?;
     let solution = weights.solution(ranges, Vec::new());
-    Ok(Solved { student: start.clone(), plan: plan.clone(), solution })
+    Ok(Solved { float: start.clone(), plan: plan.clone(), solution })
 }
 
 impl Analytic {
@@ -97,13 +96,13 @@ impl Analytic {
     pub fn nearest(&self, start: &Graph) -> Solved {
         let Solution { activations, sources, .. } = &self.solved.solution;
         let solution = self.nearest.clone().solution((activations.clone(), sources.clone()), Vec::new());
-        Solved { student: start.clone(), plan: self.solved.plan.clone(), solution }
+        Solved { float: start.clone(), plan: self.solved.plan.clone(), solution }
     }
 
     /// Returns the same without corrections of biases.
     pub fn uncorrected(self, why: &str) -> Self {
         let mut found = self;
-        found.solved.student = found.before.clone();
+        found.solved.float = found.before.clone();
         found.solved.solution.corrections = HashMap::new();
         refuse(&mut found.solved.solution.steps, &["bias"], why);
         found
@@ -146,9 +145,9 @@ struct Found {
     weight: usize,
 }
 
-fn layers(student: &Graph, plan: &Plan) -> impl Iterator<Item = Found> {
+fn layers(float: &Graph, plan: &Plan) -> impl Iterator<Item = Found> {
     let layers = plan.layers.iter().enumerate();
-    layers.filter_map(|(layer, l)| Some(Found { layer, node: node_of(student, &l.output)?, weight: l.weight? }))
+    layers.filter_map(|(layer, l)| Some(Found { layer, node: node_of(float, &l.output)?, weight: l.weight? }))
 }
 
 /// What became of a layer.
@@ -171,7 +170,7 @@ enum Correction {
 
 /// What rounding goes by.
 struct Evidence<'a> {
-    student: &'a Graph,
+    float: &'a Graph,
     plan: &'a Plan,
     activations: &'a [Grid],
     sampled: &'a HashMap<ValueId, Sample>,
@@ -214,9 +213,9 @@ impl Evidence<'_> {
         let mut rounded = None;
         let mut outcomes = Vec::with_capacity(readers.len());
         for &found in readers {
-            let node = &self.student.nodes[found.node];
+            let node = &self.float.nodes[found.node];
             let grid = &self.activations[self.plan.layers[found.layer].input];
-            let rows = Rows::read(self.student, node)?;
+            let rows = Rows::read(self.float, node)?;
             let input = node.input(0).and_then(|id| self.sampled.get(&id));
             let (rows, input) = match (rows, input) {
                 (Some(rows), Some(input)) => (rows, input),
@@ -231,7 +230,7 @@ impl Evidence<'_> {
                 let refused =
                     rounded.is_none().then_some(Some("its input patches are not known, roundings are flipped"));
                 let tensor = rounded.get_or_insert_with(|| flipped(&rows, nearest));
-                let shift = mean_shift(&rows, tensor, &input.means(channel_axis(self.student, found.node)));
+                let shift = mean_shift(&rows, tensor, &input.means(channel_axis(self.float, found.node)));
                 outcomes.push(Outcome { found, rounding: refused, bias: Correction::Shift(shift, None) });
                 continue;
             };
@@ -243,7 +242,7 @@ impl Evidence<'_> {
                 None => {
                     let fitted = Fitted::of(&rows, nearest, &seen, threads);
                     let fitting =
-                        fit_biases(self.student, self.plan, found.weight, self.activations, &fitted.grid.scale)?;
+                        fit_biases(self.float, self.plan, found.weight, self.activations, &fitted.grid.scale)?;
                     rounded.insert(fitted.within(&rows, nearest, &fitting))
                 }
             };
@@ -278,7 +277,7 @@ fn judged(
 }
 
 /// Lets biases take back what moved; returns how much, and what is to be told of each layer: roundings, then biases.
-fn correct(student: &mut Graph, plan: &Plan, outcomes: Vec<Outcome>) -> Result<(Corrections, Vec<Step>)> {
+fn correct(float: &mut Graph, plan: &Plan, outcomes: Vec<Outcome>) -> Result<(Corrections, Vec<Step>)> {
     let mut corrections = HashMap::new();
     let (mut roundings, mut biases) = (Vec::new(), Vec::new());
     for Outcome { found, rounding, bias } in outcomes {
@@ -295,7 +294,7 @@ fn correct(student: &mut Graph, plan: &Plan, outcomes: Vec<Outcome>) -> Result<(
             }
             Correction::Shift(shift, note) => (shift, note),
         };
-        let corrected = subtract_from_bias(student, found.node, &shift)?;
+        let corrected = subtract_from_bias(float, found.node, &shift)?;
         if corrected {
             corrections.insert(layer.output.clone(), narrow(&shift));
         }

@@ -6,14 +6,14 @@
 use std::collections::HashMap;
 
 use super::weights::{Weights, channel_axis, nearest_weights, node_of, rows_of};
-use super::{Corrections, Effort, Recipe, Solution, Teacher, narrow};
-use crate::calibrate::calibrate;
+use super::{Effort, Recipe, narrow};
+use crate::calibrate::{CalibrationContext, calibrate, sample};
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
 use crate::layers::{Scope, Step, absorb, equalise, subtract_from_bias};
 use crate::plan::Plan;
 use crate::quant::QuantizedTensor;
-use crate::sample::sample;
+use crate::solution::{Corrections, Solution};
 use crate::stats::{ClippedNormal, propagate};
 
 pub(super) const RECIPE: Recipe = Recipe {
@@ -26,56 +26,54 @@ pub(super) const RECIPE: Recipe = Recipe {
     wants_images: false,
 };
 
-fn dfq2019(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {
-    let mut norms = teacher.norms.to_vec();
-    let moments = propagate(student, &norms, &teacher.input.moments());
-    let mut steps = equalise(student, plan, &mut norms, (Scope::All, &moments))?;
-    steps.extend(absorb(student, plan, &mut norms)?);
-    let teacher = Teacher { norms: &norms, ..*teacher };
-    let (activations, sources) = calibrate(student, plan, &teacher)?;
-    let Weights { tensors, enlarged } = nearest_weights(student, plan, &activations, teacher.threads)?;
-    let (corrected, corrections) = correct_biases(student, plan, &tensors, &teacher)?;
+fn dfq2019(float: &mut Graph, plan: &Plan, context: &CalibrationContext) -> Result<Solution> {
+    let mut norms = context.norms.to_vec();
+    let moments = propagate(float, &norms, &context.input.moments());
+    let mut steps = equalise(float, plan, &mut norms, (Scope::All, &moments))?;
+    steps.extend(absorb(float, plan, &mut norms)?);
+    let context = CalibrationContext { norms: &norms, ..*context };
+    let (activations, sources) = calibrate(float, plan, &context)?;
+    let Weights { tensors, enlarged } = nearest_weights(float, plan, &activations, context.threads)?;
+    let (corrected, corrections) = correct_biases(float, plan, &tensors, &context)?;
     steps.extend(corrected);
     Ok(Solution { activations, sources, weights: tensors, enlarged, corrections, steps })
 }
 
 /// Subtracts `Σ ε·E[x]` from every bias, `ε` being what quantization added to the weight.
 fn correct_biases(
-    student: &mut Graph,
+    float: &mut Graph,
     plan: &Plan,
     weights: &[QuantizedTensor],
-    teacher: &Teacher,
+    context: &CalibrationContext,
 ) -> Result<(Vec<Step>, Corrections)> {
-    let moments = match teacher.norms {
+    let moments = match context.norms {
         [] => std::collections::HashMap::new(),
-        norms => propagate(student, norms, &teacher.input.moments()),
+        norms => propagate(float, norms, &context.input.moments()),
     };
     let known = |id: ValueId| -> Option<Vec<f64>> {
         Some(moments.get(&id)?.0.iter().map(|c: &ClippedNormal| c.moments().0).collect())
     };
     let alone = plan.weight_only.iter().map(|l| (&l.output, &l.name, Some(l.weight)));
     let quantized = plan.layers.iter().map(|l| (&l.output, &l.name, l.weight)).chain(alone);
-    let layers: Vec<(usize, String, usize)> = quantized
-        .filter_map(|(output, name, weight)| Some((node_of(student, output)?, name.clone(), weight?)))
-        .collect();
-    let input = |node: usize| student.nodes[node].input(0);
+    let layers: Vec<(usize, String, usize)> =
+        quantized.filter_map(|(output, name, weight)| Some((node_of(float, output)?, name.clone(), weight?))).collect();
+    let input = |node: usize| float.nodes[node].input(0);
     let unknown: Vec<ValueId> =
         layers.iter().filter_map(|l| input(l.0)).filter(|id| !moments.contains_key(id)).collect();
-    let sampled = sample(student, &unknown, teacher)?;
+    let sampled = sample(float, &unknown, context)?;
     let (mut steps, mut corrections) = (Vec::new(), HashMap::new());
     let inputs: Vec<Option<ValueId>> = layers.iter().map(|l| input(l.0)).collect();
     for ((node, name, weight), x) in layers.into_iter().zip(inputs) {
-        let means =
-            x.and_then(|id| known(id).or_else(|| sampled.get(&id).map(|s| s.means(channel_axis(student, node)))));
-        let rows = rows_of(student, plan, weight)?.map(|found| found.1);
+        let means = x.and_then(|id| known(id).or_else(|| sampled.get(&id).map(|s| s.means(channel_axis(float, node)))));
+        let rows = rows_of(float, plan, weight)?.map(|found| found.1);
         let refused = match (means, rows) {
             (Some(means), Some(rows)) if means.len() == 1 || means.len() == rows.input_channels() => {
                 let quantized = rows.gather(&weights[weight].dequantize());
                 let error: Vec<f32> = quantized.iter().zip(&rows.values).map(|(q, w)| q - w).collect();
                 let shift = rows.times(&error, &means);
-                let corrected = subtract_from_bias(student, node, &shift)?;
-                if let Some(output) = student.nodes[node].output(0).filter(|_| corrected) {
-                    corrections.insert(student.name_of(output).to_owned(), narrow(&shift));
+                let corrected = subtract_from_bias(float, node, &shift)?;
+                if let Some(output) = float.nodes[node].output(0).filter(|_| corrected) {
+                    corrections.insert(float.name_of(output).to_owned(), narrow(&shift));
                 }
                 (!corrected).then(|| "it has no bias, or one of an unknown form".to_owned())
             }

@@ -8,10 +8,12 @@
 use super::analytic::{analytic, nearest};
 use super::judge::Judge;
 use super::probes::probes;
-use super::{Effort, Recipe, Solution, Solved, Teacher};
+use super::{Effort, Recipe};
+use crate::calibrate::CalibrationContext;
 use crate::error::Result;
 use crate::ir::Graph;
 use crate::plan::Plan;
+use crate::solution::{Solution, Solved};
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "fast",
@@ -34,24 +36,24 @@ enum Retreat {
     Rounding,
 }
 
-pub(super) fn fast(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {
-    let probes = probes(student, teacher)?;
-    let mut found = analytic(student, plan, (teacher, &probes), true)?;
+pub(super) fn fast(float: &mut Graph, plan: &Plan, context: &CalibrationContext) -> Result<Solution> {
+    let probes = probes(float, context)?;
+    let mut found = analytic(float, plan, (context, &probes), true)?;
     let (start, retreats) = match found.changes_links() {
-        true => (nearest(student, plan, teacher)?, &[Retreat::Links, Retreat::Biases, Retreat::Rounding][..]),
-        false => (found.nearest(student), &[Retreat::Biases, Retreat::Rounding][..]),
+        true => (nearest(float, plan, context)?, &[Retreat::Links, Retreat::Biases, Retreat::Rounding][..]),
+        false => (found.nearest(float), &[Retreat::Biases, Retreat::Rounding][..]),
     };
-    let judge = Judge::new(student, &probes, teacher)?;
+    let judge = Judge::new(float, &probes, context)?;
     let limit = judge.ratios(&start)?;
     for retreat in retreats {
         let Some(why) = judge.harm(&judge.ratios(&found.solved)?, &limit) else { break };
         found = match retreat {
-            Retreat::Links => analytic(student, plan, (teacher, &probes), false)?.in_place_of_links(&found, &why),
+            Retreat::Links => analytic(float, plan, (context, &probes), false)?.in_place_of_links(&found, &why),
             Retreat::Biases => found.uncorrected(&why),
             Retreat::Rounding => found.rounded_to_nearest(&start, &why),
         };
     }
-    let Solved { student: chosen, solution, .. } = found.solved;
-    *student = chosen;
+    let Solved { float: chosen, solution, .. } = found.solved;
+    *float = chosen;
     Ok(solution)
 }

@@ -1,12 +1,13 @@
 //! Whether what a recipe found does harm end to end: its answers on probes against those of rounding to nearest.
 
 use super::probes::Probe;
-use super::{Solved, Teacher};
+use crate::calibrate::CalibrationContext;
 use crate::error::Result;
 use crate::ir::{DType, Graph, Tensor};
 use crate::outputs::{answering, compared_tensors};
 use crate::runtime::{Engine, PIECE_BYTES, SessionOptions, run_in_batches};
 use crate::sensitivity::{Part, partly_quantized};
+use crate::solution::Solved;
 use crate::verify::{Comparison, numbers};
 
 /// Decibels that may be lost: on average over outputs and kinds of probes, on average over outputs on one kind, and by one
@@ -32,9 +33,9 @@ impl<'a> Judge<'a> {
     ///
     /// # Errors
     /// When the engine fails.
-    pub fn new(float: &Graph, probes: &'a [Probe], teacher: &Teacher<'a>) -> Result<Self> {
+    pub fn new(float: &Graph, probes: &'a [Probe], context: &CalibrationContext<'a>) -> Result<Self> {
         let compared = compared_tensors(float).into_iter().map(|(id, dtype)| (float.name_of(id).to_owned(), dtype));
-        let mut judge = Self { engine: teacher.engine, compared: compared.collect(), probes, answers: Vec::new() };
+        let mut judge = Self { engine: context.engine, compared: compared.collect(), probes, answers: Vec::new() };
         judge.answers = judge.run(float)?;
         Ok(judge)
     }
@@ -42,7 +43,7 @@ impl<'a> Judge<'a> {
     /// Returns how near to the float network's answers the quantized ones are.
     ///
     /// # Errors
-    /// When the plan or the solution do not belong to the student, or the engine fails.
+    /// When the plan or the solution do not belong to the float, or the engine fails.
     pub fn ratios(&self, solved: &Solved) -> Result<Ratios> {
         let found = self.run(&partly_quantized(solved, &Part::of(&solved.plan, true))?)?;
         let ratio = |(float, found): (&Tensor, &Tensor)| Comparison::of(&numbers(float), &numbers(found)).sqnr_db();

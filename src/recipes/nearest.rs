@@ -1,11 +1,12 @@
 //! `nearest`: rounding to nearest on grids with the least squared error, ranges from the teacher's own statistics.
 
 use super::weights::nearest_weights;
-use super::{Effort, Recipe, Solution, Teacher};
-use crate::calibrate::calibrate;
+use super::{Effort, Recipe};
+use crate::calibrate::{CalibrationContext, calibrate};
 use crate::error::Result;
 use crate::ir::Graph;
 use crate::plan::Plan;
+use crate::solution::Solution;
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "nearest",
@@ -17,8 +18,8 @@ pub(super) const RECIPE: Recipe = Recipe {
     wants_images: false,
 };
 
-fn nearest(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {
-    let ranges = calibrate(student, plan, teacher)?;
-    let weights = nearest_weights(student, plan, &ranges.0, teacher.threads)?;
+fn nearest(float: &mut Graph, plan: &Plan, context: &CalibrationContext) -> Result<Solution> {
+    let ranges = calibrate(float, plan, context)?;
+    let weights = nearest_weights(float, plan, &ranges.0, context.threads)?;
     Ok(weights.solution(ranges, Vec::new()))
 }

@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::Teacher;
+use crate::calibrate::CalibrationContext;
 use crate::error::Result;
 use crate::ir::{Graph, Tensor};
 use crate::plan::total_macs;
@@ -31,17 +31,17 @@ pub(super) struct Probe {
 ///
 /// # Errors
 /// When an input's shape is not known.
-pub(super) fn probes(graph: &Graph, teacher: &Teacher) -> Result<Vec<Probe>> {
+pub(super) fn probes(graph: &Graph, context: &CalibrationContext) -> Result<Vec<Probe>> {
     let affordable = usize::try_from(MACS / total_macs(graph).max(1)).unwrap_or(usize::MAX);
     let samples = affordable.clamp(SAMPLES.0, SAMPLES.1).next_multiple_of(graph.fixed_batch().unwrap_or(1).max(1));
-    let inputs = match teacher.images {
+    let inputs = match context.images {
         Some(images) => images.iter().map(|tensor| last(tensor, samples)).collect::<Result<_>>()?,
-        None => teacher.input.synthetic(graph, samples, teacher.seed ^ SEED, teacher.threads)?,
+        None => context.input.synthetic(graph, samples, context.seed ^ SEED, context.threads)?,
     };
     let changed = |change: &mut dyn FnMut(&mut [f32], usize)| -> Result<Vec<Tensor>> {
         inputs.iter().map(|tensor| changed(tensor, change)).collect()
     };
-    let mut rng = ChaCha8Rng::seed_from_u64(teacher.seed ^ SEED);
+    let mut rng = ChaCha8Rng::seed_from_u64(context.seed ^ SEED);
     let pale = changed(&mut |sample, _| fade(sample))?;
     let shuffled = changed(&mut |sample, planes| shuffle(sample, planes, &mut rng))?;
     let others = [("pale", pale), ("shuffled", shuffled)].into_iter().filter(|(_, others)| *others != inputs);

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::seen::Seen;
 use super::weights::tensor_of;
+use crate::calibrate::Seen;
 use crate::layers::Rows;
 use crate::parallel;
 use crate::quant::{Compensated, Grid, QuantizedTensor, RowGrid, compensate, scale_terms};

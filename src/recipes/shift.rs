@@ -1,6 +1,6 @@
 //! How far quantization moves the mean of a layer's results.
 
-use super::seen::Means;
+use crate::calibrate::Means;
 use crate::layers::Rows;
 use crate::quant::QuantizedTensor;
 

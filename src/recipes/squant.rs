@@ -4,13 +4,14 @@
 //! from batch-normalisation statistics instead of uniform noise.
 
 use super::weights::{nearest_weights, rows_of, tensor_of};
-use super::{Effort, Recipe, Solution, Teacher};
-use crate::calibrate::calibrate;
+use super::{Effort, Recipe};
+use crate::calibrate::{CalibrationContext, calibrate};
 use crate::error::Result;
 use crate::ir::Graph;
 use crate::layers::{Rows, Step};
 use crate::plan::Plan;
 use crate::quant::{FlipLayout, QuantizedTensor, flip};
+use crate::solution::Solution;
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "squant",
@@ -22,12 +23,12 @@ pub(super) const RECIPE: Recipe = Recipe {
     wants_images: false,
 };
 
-fn squant(student: &mut Graph, plan: &Plan, teacher: &Teacher) -> Result<Solution> {
-    let ranges = calibrate(student, plan, teacher)?;
-    let mut weights = nearest_weights(student, plan, &ranges.0, teacher.threads)?;
+fn squant(float: &mut Graph, plan: &Plan, context: &CalibrationContext) -> Result<Solution> {
+    let ranges = calibrate(float, plan, context)?;
+    let mut weights = nearest_weights(float, plan, &ranges.0, context.threads)?;
     let mut steps = Vec::new();
     for (index, tensor) in weights.tensors.iter_mut().enumerate() {
-        let found = rows_of(student, plan, index)?;
+        let found = rows_of(float, plan, index)?;
         let refused = found.is_none().then(|| "its weight is of an unknown form".to_owned());
         if let Some((_, rows)) = found {
             *tensor = flipped(&rows, tensor);

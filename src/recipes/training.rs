@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::images::{Images, Leaves};
-use super::{Solution, Solved, Teacher};
+use crate::calibrate::CalibrationContext;
 use crate::data::image_channels;
 use crate::digest::sha256;
 use crate::error::{Error, Result};
@@ -14,10 +14,11 @@ use crate::expr::{Lowering, STANDARD};
 use crate::ir::{Graph, Tensor};
 use crate::observe::Observer;
 use crate::onnx::{self, INLINE_LIMIT};
+use crate::solution::{Solution, Solved};
 use crate::synthesis::Rival;
 use crate::train::{
-    Checkpoints, Course, Descent, History, LearningRate, Pool, Rollback, Run, Schedule, TrainingStep, descend,
-    fingerprint, peak_bytes, share_of,
+    Checkpoints, Course, Descent, DescentReport, History, LearningRate, Pool, Run, Schedule, StageReport, TrainingStep,
+    descend, fingerprint, peak_bytes, share_of,
 };
 
 /// Bytes that the inputs of a stage may take.
@@ -35,7 +36,7 @@ pub struct Training<'a> {
     /// The float network that is the teacher.
     pub float: &'a Graph,
     /// What is known of it.
-    pub teacher: Teacher<'a>,
+    pub context: CalibrationContext<'a>,
     /// The run.
     pub run: Run<'a>,
     /// Hears how far a stage is.
@@ -77,35 +78,12 @@ pub struct Planned {
     pub until: Option<Instant>,
 }
 
-/// What steps came to.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct DescentReport {
-    /// The name.
-    pub name: String,
-    /// Steps that were done.
-    pub steps: u64,
-    /// Steps that were planned; more where time was up.
-    pub planned_steps: u64,
-    /// Samples of a step.
-    pub batch: usize,
-    /// The initial learning rate.
-    pub learning_rate: f64,
-    /// Bytes that the tensors of a step take.
-    pub step_bytes: usize,
-    /// The step at which a checkpoint was taken up, 0 for steps in one piece.
-    pub resumed_at: u64,
-    /// Where steps were taken back because the loss diverged.
-    pub rollbacks: Vec<Rollback>,
-    /// The loss of every step and its terms, by name.
-    pub losses: Vec<(String, Vec<f32>)>,
-}
-
 impl<'a> Training<'a> {
     /// Returns the training of a student of `float`, on `images` (or other inputs) and dead leaves beside images, else on
     /// dead leaves alone. One of eight is held out, so that every stage is judged on what it did not
     /// see.
     pub fn new(
-        (float, teacher): (&'a Graph, Teacher<'a>),
+        (float, context): (&'a Graph, CalibrationContext<'a>),
         (images, rival): (Option<Supply>, Option<Rival>),
         run: Run<'a>,
         observer: &'a mut dyn Observer,
@@ -122,11 +100,11 @@ impl<'a> Training<'a> {
         let are_beside = has_images && float.fed_inputs().into_iter().any(is_image);
         let for_each = if are_beside { LEAVES_FOR_EACH } else { 0 };
         let beside = [seen, all - seen].map(|images| most.min(for_each * images));
-        let Teacher { input, seed, threads, .. } = teacher;
+        let CalibrationContext { input, seed, threads, .. } = context;
         let leaves = Leaves { float: float.clone(), input: input.clone(), seed, threads };
         let digest = ready.as_ref().map(|images| sha256(images.iter().map(|tensor| &tensor.bytes()[..])));
         let images = Rc::new(Images::new(ready, leaves, [seen, all], beside));
-        Self { float, teacher, run, observer, rival, images, digest, until: None, is_start_known }
+        Self { float, context, run, observer, rival, images, digest, until: None, is_start_known }
     }
 
     /// Begins one of `stages` stages that are left, which gets its share of the time.
@@ -154,6 +132,12 @@ impl<'a> Training<'a> {
         samples.saturating_sub(self.images.counts()[0])
     }
 
+    /// Returns the report of a stage that trained nothing yet, on the first `samples` inputs.
+    pub(super) fn report(&self, stage: &'static str, samples: usize) -> StageReport {
+        let leaves = self.leaves_among(samples);
+        StageReport { stage, samples: samples - leaves, leaves, ..StageReport::default() }
+    }
+
     /// Checks that there are as many inputs to train on as a step takes.
     ///
     /// # Errors
@@ -178,7 +162,7 @@ impl<'a> Training<'a> {
     /// [`Error::Usage`] for a batch of more inputs than there are.
     pub(super) fn dealer(&self, batch: usize, stage: u64) -> Result<impl FnMut(u64) -> Result<Vec<Tensor>> + use<>> {
         self.check_batch(batch)?;
-        let (images, seed, mut pool) = (self.images(), self.teacher.seed, None);
+        let (images, seed, mut pool) = (self.images(), self.context.seed, None);
         // Made once a checkpoint was found to be of this run.
         Ok(move |number| {
             if pool.is_none() {
@@ -229,7 +213,7 @@ impl<'a> Training<'a> {
             self.run.make_folder()?;
             let rate = LearningRate::new(*learning_rate, schedule.clone());
             let course = Course { steps: *steps, rate, checkpoints, until: *until };
-            descend((step, self.teacher.engine), (name, course), feed, self.observer)?
+            descend((step, self.context.engine), (name, course), feed, self.observer)?
         };
         let report = DescentReport {
             name: name.clone(),
@@ -247,7 +231,7 @@ impl<'a> Training<'a> {
 
     /// Returns what all steps depend on beside the run: the plan and the inputs.
     fn key(&self, solved: &Solved) -> String {
-        let Teacher { input, norms, .. } = self.teacher;
+        let CalibrationContext { input, norms, .. } = self.context;
         let shape = |id| self.float.value(id).shape.iter().flatten().map(ToString::to_string).collect::<Vec<_>>();
         let shapes: Vec<Vec<String>> = self.float.fed_inputs().into_iter().map(shape).collect();
         fingerprint(&(&solved.plan, (shapes, input, norms), self.images.counts(), self.images.beside(), &self.digest))

@@ -3,10 +3,10 @@
 
 use ndarray::{Array2, ArrayView2, Axis};
 
+use crate::calibrate::{Sample, patches};
 use crate::ir::Node;
-use crate::layers::{Rows, patches};
+use crate::layers::Rows;
 use crate::quant::{Grid, QuantizedTensor};
-use crate::sample::Sample;
 
 /// Input rows of a trial.
 const ROWS: usize = 256;

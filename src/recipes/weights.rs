@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::{RangeSource, Solution};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor};
 use crate::layers::{Rows, Step, added_constant};
@@ -10,6 +9,7 @@ use crate::onnx;
 use crate::parallel;
 use crate::plan::Plan;
 use crate::quant::{ChannelLayout, Grid, QuantizedTensor, quantize_bias, round_to_nearest, weight_grid};
+use crate::solution::{RangeSource, Solution};
 
 /// Weights on their grids, and how many channels of each got a larger scale so that biases fit int32.
 #[derive(Clone)]
@@ -27,21 +27,21 @@ impl Weights {
 }
 
 /// Returns every weight of the plan on the grid with the least squared error, rounded to nearest.
-pub(super) fn nearest_weights(student: &Graph, plan: &Plan, activations: &[Grid], threads: usize) -> Result<Weights> {
+pub(super) fn nearest_weights(float: &Graph, plan: &Plan, activations: &[Grid], threads: usize) -> Result<Weights> {
     let one = |index: usize, threads: usize| -> Result<(usize, QuantizedTensor)> {
         let weight = &plan.weights[index];
-        let tensor = constant(student, &weight.tensor)?;
+        let tensor = constant(float, &weight.tensor)?;
         let values = tensor.to_f32()?;
         let layout = ChannelLayout::along(tensor.shape(), weight.scheme.axis);
         let mut grid = weight_grid(weight.scheme, &values, layout, threads);
-        let fitting = fit_biases(student, plan, index, activations, &grid.scale)?;
+        let fitting = fit_biases(float, plan, index, activations, &grid.scale)?;
         let changed = fitting.iter().zip(&grid.scale).filter(|(new, old)| new != old).count();
         grid.scale = fitting;
         let rounded = round_to_nearest(grid, tensor.shape(), &values);
         onnx::release_pages();
         Ok((changed, rounded))
     };
-    let size = |index: &usize| constant(student, &plan.weights[*index].tensor).map_or(0, Tensor::len);
+    let size = |index: &usize| constant(float, &plan.weights[*index].tensor).map_or(0, Tensor::len);
     let mut weights = Weights { tensors: Vec::with_capacity(plan.weights.len()), enlarged: Vec::new() };
     let made = parallel::map_by_size(threads, 0..plan.weights.len(), size, one);
     for (weight, made) in plan.weights.iter().zip(made) {
@@ -55,24 +55,24 @@ pub(super) fn nearest_weights(student: &Graph, plan: &Plan, activations: &[Grid]
 }
 
 /// Returns the node index of the first layer on weight `index`, and the weight as rows, where it has that form.
-pub(super) fn rows_of(student: &Graph, plan: &Plan, index: usize) -> Result<Option<(usize, Rows)>> {
+pub(super) fn rows_of(float: &Graph, plan: &Plan, index: usize) -> Result<Option<(usize, Rows)>> {
     let layers = plan.layers.iter().filter(|l| l.weight == Some(index)).map(|l| &l.output);
     let alone = plan.weight_only.iter().filter(|l| l.weight == index).map(|l| &l.output);
-    let node = layers.chain(alone).next().and_then(|output| node_of(student, output));
+    let node = layers.chain(alone).next().and_then(|output| node_of(float, output));
     let Some(node) = node else { return Ok(None) };
-    Ok(Rows::read(student, &student.nodes[node])?.map(|rows| (node, rows)))
+    Ok(Rows::read(float, &float.nodes[node])?.map(|rows| (node, rows)))
 }
 
 /// Returns the index of the node that makes `output`.
-pub(super) fn node_of(student: &Graph, output: &str) -> Option<usize> {
-    let id = student.find(output)?;
-    student.nodes.iter().position(|n| n.output(0) == Some(id))
+pub(super) fn node_of(float: &Graph, output: &str) -> Option<usize> {
+    let id = float.find(output)?;
+    float.nodes.iter().position(|n| n.output(0) == Some(id))
 }
 
 /// Returns the axis of the input channels in the first input of a layer.
-pub(super) fn channel_axis(student: &Graph, node: usize) -> usize {
-    let node = &student.nodes[node];
-    let rank = node.input(0).and_then(|id| student.value(id).shape.as_ref().map(Vec::len));
+pub(super) fn channel_axis(float: &Graph, node: usize) -> usize {
+    let node = &float.nodes[node];
+    let rank = node.input(0).and_then(|id| float.value(id).shape.as_ref().map(Vec::len));
     if node.is("MatMul") { rank.unwrap_or(2).max(1) - 1 } else { 1 }
 }
 
@@ -81,8 +81,8 @@ pub(super) fn tensor_of(rows: &Rows, grid: Grid, integers: &[u8]) -> QuantizedTe
     QuantizedTensor { grid, shape: rows.shape().to_vec(), bytes: rows.scatter(integers).into() }
 }
 
-fn constant<'a>(student: &'a Graph, name: &str) -> Result<&'a Tensor> {
-    let found = student.find(name).and_then(|id| student.constant_of(id));
+fn constant<'a>(float: &'a Graph, name: &str) -> Result<&'a Tensor> {
+    let found = float.find(name).and_then(|id| float.constant_of(id));
     found.ok_or_else(|| Error::Plan(format!("the plan names weight \"{name}\", which the graph lacks")))
 }
 
@@ -90,7 +90,7 @@ fn constant<'a>(student: &'a Graph, name: &str) -> Result<&'a Tensor> {
 /// product with the input's scale would be no normal number. Biases that are float in the file are no exception: ONNX
 /// Runtime makes them int32 when it optimizes.
 pub(super) fn fit_biases(
-    student: &Graph,
+    float: &Graph,
     plan: &Plan,
     index: usize,
     activations: &[Grid],
@@ -98,7 +98,7 @@ pub(super) fn fit_biases(
 ) -> Result<Vec<f32>> {
     let mut scale = scale.to_vec();
     for layer in plan.layers.iter().filter(|l| l.weight == Some(index)) {
-        let bias = student.maker(&layer.output).map(|node| added_constant(student, node)).transpose()?.flatten();
+        let bias = float.maker(&layer.output).map(|node| added_constant(float, node)).transpose()?.flatten();
         let bias = match bias {
             Some(values) if scale.len() == 1 || scale.len() == values.len() => values,
             Some(values) if values.len() == 1 => vec![values[0]; scale.len()],

@@ -34,10 +34,11 @@ pub use warning::Warning;
 use crate::audit::Audit;
 use crate::layers::Step;
 use crate::plan::{ContainerChoice, Plan};
-use crate::recipes::{HeldOut, RangeSource, StageReport};
 use crate::sensitivity::{AutoBits, Sensitivity};
+use crate::solution::RangeSource;
 use crate::stats::{InputStatistics, KnownInput};
 use crate::synthesis::SynthesisReport;
+use crate::train::{HeldOut, StageReport};
 use crate::verdict::{Judgement, Labels};
 use crate::verify::Verification;
 

@@ -8,9 +8,10 @@ use crate::onnx;
 use crate::passes::{Aside, FrozenAxis, is_converted};
 use crate::plan::{Activation, Cause, ContainerChoice, Plan, Policy, Weight, container_choice, macs};
 use crate::quant::Grid;
-use crate::recipes::{Solution, StageReport};
+use crate::solution::Solution;
 use crate::stats::{InputStatistics, KnownInput};
 use crate::synthesis::SynthesisReport;
+use crate::train::StageReport;
 use crate::verify::{LeftOut, Saturation};
 
 /// Returns the range of every activation grid and where it came from.

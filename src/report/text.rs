@@ -12,8 +12,9 @@ use super::synthesis::asked;
 use super::{LayerCost, Report, render_auto_bits, render_judgement, render_verification};
 use crate::layers::Step;
 use crate::plan::{ContainerChoice, Float};
-use crate::recipes::{HeldOut, OtherKind, RangeSource, StageReport};
+use crate::solution::RangeSource;
 use crate::synthesis::SynthesisReport;
+use crate::train::{HeldOut, OtherKind, StageReport};
 
 /// Rows of the table of layers.
 const LAYERS: usize = 40;

@@ -9,7 +9,7 @@ use super::weights::{Weight, weight_readers, weights};
 use super::{Allotted, Choice, Part, Reference, WidthCost, allot, partly_quantized};
 use crate::error::{Error, Result};
 use crate::plan::{LayerBits, Policy};
-use crate::recipes::Solved;
+use crate::solution::Solved;
 
 /// The widths that are tried where the user names none.
 pub const CANDIDATES: &[u32] = &[2, 3, 4, 5, 6, 8];

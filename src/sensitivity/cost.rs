@@ -1,4 +1,4 @@
-//! How far a partly quantized student is from the float model, in one number that adds up over layers.
+//! How far a partly quantized float is from the float model, in one number that adds up over layers.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! The float student with part of a solution in it, fake-quantized in floating point: the values that the emitted file
+//! The float float with part of a solution in it, fake-quantized in floating point: the values that the emitted file
 //! computes, without Q/DQ pairs, beside which ONNX Runtime's default options quantize float weights (seen in 1.31).
 
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use crate::ir::{Attrs, Graph, Node, Tensor, ValueId};
 use crate::place::layer_of;
 use crate::plan::{FloatReads, Plan, preserved_inputs};
 use crate::quant::{Grid, quantize_bias};
-use crate::recipes::Solved;
+use crate::solution::Solved;
 
 /// What is quantized; everything else stays float.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,14 +80,14 @@ pub fn readers(graph: &Graph, plan: &Plan) -> Vec<Reader> {
     readers
 }
 
-/// Returns the student with `part` of the solution in it. A bias is on its int32 grid where both
+/// Returns the float with `part` of the solution in it. A bias is on its int32 grid where both
 /// weight and input are quantized; a correction of it goes with the weight that it was made for.
 ///
 /// # Errors
-/// When the plan or the solution do not belong to the student.
+/// When the plan or the solution do not belong to the float.
 pub fn partly_quantized(solved: &Solved, part: &Part) -> Result<Graph> {
-    let Solved { student, plan, solution } = solved;
-    let mut graph = student.clone();
+    let Solved { float, plan, solution } = solved;
+    let mut graph = float.clone();
     let mut weights: HashMap<usize, ValueId> = HashMap::new();
     for (place, layer) in plan.layers.iter().enumerate() {
         let Some(index) = layer.weight else { continue };
@@ -112,12 +112,12 @@ pub fn partly_quantized(solved: &Solved, part: &Part) -> Result<Graph> {
         graph.nodes[node].inputs[1] = Some(fake_weight(&mut graph, solved, &mut weights, layer.weight));
     }
     let mut quantized: HashMap<ValueId, ValueId> = HashMap::new();
-    for reader in readers(student, plan) {
+    for reader in readers(float, plan) {
         let wanted = match reader.layer {
             Some(layer) => part.inputs[layer],
             None => part.others[reader.activation],
         };
-        let Some(x) = student.nodes[reader.node].inputs[reader.slot].filter(|_| wanted) else { continue };
+        let Some(x) = float.nodes[reader.node].inputs[reader.slot].filter(|_| wanted) else { continue };
         let id = match quantized.get(&x) {
             Some(id) => *id,
             None => fake_quantized(&mut graph, x, &solution.activations[reader.activation]),

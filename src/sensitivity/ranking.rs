@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Cost, Labelled, Measure, Part, Reader, Reference, partly_quantized, readers};
 use crate::error::Result;
-use crate::recipes::Solved;
+use crate::solution::Solved;
 
 /// What quantization costs, and what share of it each layer has.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -64,7 +64,7 @@ pub struct Accuracy {
 /// Returns what every layer costs: four graphs are run for each, two more over all `images` where there are some.
 ///
 /// # Errors
-/// When the solution does not belong to the student, or the engine fails.
+/// When the solution does not belong to the float, or the engine fails.
 pub fn rank(solved: &Solved, reference: &Reference, images: Option<Labelled>) -> Result<Sensitivity> {
     let plan = &solved.plan;
     let cost = |part: &Part| reference.cost(&partly_quantized(solved, part)?);
@@ -147,7 +147,7 @@ impl Unit {
 }
 
 fn units(solved: &Solved) -> Vec<Unit> {
-    let Solved { student, plan, .. } = solved;
+    let Solved { float, plan, .. } = solved;
     let layers = plan.layers.iter().enumerate().map(|(i, layer)| Unit {
         name: layer.name.clone(),
         output: Some(layer.output.clone()),
@@ -164,11 +164,11 @@ fn units(solved: &Solved) -> Vec<Unit> {
         input_bits: None,
         place: Place::WeightAlone(i),
     });
-    let readers = readers(student, plan);
+    let readers = readers(float, plan);
     let others = plan.activations.iter().enumerate().filter_map(|(index, activation)| {
         let own = |reader: &&Reader| reader.activation == index && reader.layer.is_none();
         let operators: BTreeSet<&str> =
-            readers.iter().filter(own).map(|r| student.nodes[r.node].op_type.as_str()).collect();
+            readers.iter().filter(own).map(|r| float.nodes[r.node].op_type.as_str()).collect();
         (!operators.is_empty()).then(|| Unit {
             name: activation.tensors.first().cloned().unwrap_or_default(),
             output: None,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::ir::{Graph, Node};
 use crate::plan::is_layer;
-use crate::recipes::Solved;
+use crate::solution::Solved;
 
 /// The bits of one weight.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -57,13 +57,13 @@ pub(super) struct Reader<'a> {
 
 /// Returns the layers with quantized weights in graph order.
 pub(super) fn weight_readers(solved: &Solved) -> Vec<Reader<'_>> {
-    let Solved { student, plan, .. } = solved;
+    let Solved { float, plan, .. } = solved;
     let layers = plan.layers.iter().filter_map(|l| Some((&l.name, &l.output, l.weight?)));
     let alone = plan.weight_only.iter().map(|l| (&l.name, &l.output, l.weight));
     let readers = layers.chain(alone).map(|(name, output, weight)| (output.as_str(), Reader { name, output, weight }));
     let readers: HashMap<&str, Reader> = readers.collect();
-    let outputs = student.nodes.iter().filter_map(|node| node.output(0));
-    outputs.filter_map(|id| readers.get(student.name_of(id)).copied()).collect()
+    let outputs = float.nodes.iter().filter_map(|node| node.output(0));
+    outputs.filter_map(|id| readers.get(float.name_of(id)).copied()).collect()
 }
 
 /// Returns all weights, quantized and float. Those whose bits follow the policy's own are free.
@@ -77,7 +77,7 @@ pub(super) fn weights(solved: &[Solved]) -> Vec<Weight> {
     let mut found: Vec<(usize, Weight)> = Vec::new();
     for reader in weight_readers(first) {
         let free = others.iter().any(|other| other.get(reader.output) != Some(&bits(first, &reader)));
-        let name = name_of_one(&first.student, &reader);
+        let name = name_of_one(&first.float, &reader);
         if let Some((_, known)) =
             found.iter_mut().find(|(w, known)| *w == reader.weight && known.allotted.fixed != free)
         {
@@ -100,17 +100,17 @@ pub(super) fn weights(solved: &[Solved]) -> Vec<Weight> {
 
 /// Weights of layers that stay float.
 fn float_weights(solved: &Solved) -> Vec<Weight> {
-    let Solved { student, .. } = solved;
+    let Solved { float, .. } = solved;
     let readers = weight_readers(solved);
     let planned = |node: &Node| {
-        let output = node.output(0).map(|id| student.name_of(id));
+        let output = node.output(0).map(|id| float.name_of(id));
         readers.iter().any(|reader| Some(reader.output) == output)
     };
-    let layers = student.nodes.iter().filter(|node| is_layer(node) && !planned(node));
+    let layers = float.nodes.iter().filter(|node| is_layer(node) && !planned(node));
     let weight = |node: &Node| {
-        let tensor = student.constant_of(node.input(1)?)?;
+        let tensor = float.constant_of(node.input(1)?)?;
         let allotted = Allotted {
-            layers: vec![student.name_of(node.output(0)?).to_owned()],
+            layers: vec![float.name_of(node.output(0)?).to_owned()],
             elements: count(tensor.len()),
             bits: u32::try_from(tensor.dtype().bits()).ok()?,
             fixed: true,

@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::expr::{Builder, Expr};
 use crate::ir::{DType, Graph, Tensor};
 use crate::quant::{Grid, QuantizedTensor, round_to_nearest};
-use crate::recipes::Solution;
 use crate::runtime::{Engine, SessionOptions};
+use crate::solution::Solution;
 
 /// What was trained.
 #[derive(Clone, Debug)]

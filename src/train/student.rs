@@ -11,7 +11,7 @@ use crate::ir::{DType, Graph, Tensor, ValueId};
 use crate::place::{layer_of, place};
 use crate::plan::{Layer, Plan};
 use crate::quant::{ChannelLayout, Grid, QuantizedTensor};
-use crate::recipes::Solution;
+use crate::solution::Solution;
 use crate::{onnx, shape};
 
 /// How far a starting weight may be from the middle of the interval that its integer stands for, in steps; at one half

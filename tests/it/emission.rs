@@ -226,7 +226,7 @@ fn nearest_errors(
     scale: &Tensor,
     zero: &Tensor,
 ) -> Vec<String> {
-    let student = &made.student;
+    let student = &made.float;
     let float = student.constant_of(student.find(&made.plan.weights[index].tensor).unwrap()).unwrap().to_f32().unwrap();
     let (lo, hi) = made.solution.weights[index].grid.scheme.int_range();
     let (scale, zero) = (scale.to_f32().unwrap(), ints(zero));

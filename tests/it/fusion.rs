@@ -62,7 +62,7 @@ fn heads(graph: &Graph) -> usize {
 }
 
 /// Says which operators run in float in `emitted` that have an integer kernel.
-fn missed(Quantized { student, emitted, plan, .. }: &Quantized) -> Option<String> {
+fn missed(Quantized { float: student, emitted, plan, .. }: &Quantized) -> Option<String> {
     let kept = plan.float.iter().filter(|float| float.is_layer()).count();
     let found = operators(emitted);
     let of = |op: &str| found.get(op).copied().unwrap_or(0);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod architecture;
 mod audit;
 mod bad_input;
 mod bn_stats;

@@ -1,22 +1,23 @@
 //! The whole network learns from images that a generator makes to find where it is far from the float one, beside those
 //! that were made before (Choi et al. 2020).
 
-use super::StageReport;
 use super::whole::{Whole, distillation};
 use crate::error::Result;
+use crate::recipes::Effort;
 use crate::recipes::training::Training;
-use crate::recipes::{Effort, Solved};
+use crate::solution::Solved;
 use crate::synthesis::Adversary;
+use crate::train::StageReport;
 
 const NAME: &str = "adversarial";
 /// Keeps the numbers that are drawn here apart from those of other stages.
 const CHANCE: u64 = 0x7269_7661_6c73;
 
 pub(super) fn adversarial(effort: &Effort, solved: &mut Solved, training: &mut Training) -> Result<StageReport> {
-    let Some(rival) = training.rival.clone() else { return Ok(StageReport::new(NAME, training.samples(), training)) };
+    let Some(rival) = training.rival.clone() else { return Ok(training.report(NAME, training.samples())) };
     let distillation = distillation(solved)?;
     let game = Adversary::new(&distillation, rival)?;
-    let seed = training.teacher.seed;
+    let seed = training.context.seed;
     let stage = Whole {
         name: NAME,
         steps: effort.adversarial_steps,

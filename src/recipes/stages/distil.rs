@@ -1,10 +1,11 @@
 //! The whole network learns from what the float network answers: weights, biases and quantizer steps.
 
-use super::StageReport;
 use super::whole::{Whole, distillation};
 use crate::error::Result;
+use crate::recipes::Effort;
 use crate::recipes::training::Training;
-use crate::recipes::{Effort, Solved};
+use crate::solution::Solved;
+use crate::train::StageReport;
 
 pub(super) fn distil(effort: &Effort, solved: &mut Solved, training: &mut Training) -> Result<StageReport> {
     let distillation = distillation(solved)?;

@@ -6,16 +6,14 @@
 
 use std::ops::Range;
 
-use serde::Serialize;
-
 use super::whole::OBJECTIVE;
 use crate::data::{CenteredNoise, argmax};
 use crate::error::Result;
 use crate::ir::Tensor;
-use crate::recipes::Solved;
 use crate::recipes::training::Training;
 use crate::runtime::{Session, SessionOptions};
-use crate::train::{Distillation, Pool, Student, probes};
+use crate::solution::Solved;
+use crate::train::{Distillation, HeldOut, OtherKind, Pool, Student, probes};
 
 /// How often the held-out inputs are gone through, varied anew each time.
 const ROUNDS: u64 = 4;
@@ -24,54 +22,18 @@ const BATCH: usize = 32;
 /// Keeps the numbers that are drawn here apart from those of training.
 const CHANCE: u64 = 0x6865_6c64_6f75;
 
-/// A student on inputs that were held out, before and after a stage. Nothing of it is accuracy.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct HeldOut {
-    /// Inputs, every variation counted.
-    pub images: usize,
-    /// How far the student is from the float network, before and after: 0 for equal.
-    pub distance: [f32; 2],
-    /// The share of inputs to which student and float network give the same class, before and after; none without class
-    /// scores.
-    pub agreement: Option<[f32; 2]>,
-    /// The last features on images of other kinds; none where the network is fed no images.
-    pub other_kinds: Vec<OtherKind>,
-    /// Whether what the stage made was kept.
-    pub is_kept: bool,
-}
-
-/// What the last layer reads on images of another kind than those that are trained on.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct OtherKind {
-    /// The kind.
-    pub kind: &'static str,
-    /// Centered SQNR against the float network in dB, before and after.
-    pub sqnr_db: [f64; 2],
-}
-
-impl HeldOut {
-    /// Returns how the student was `before` and is `after` a stage.
-    pub(super) fn compare(before: &Measured, after: &Measured) -> Self {
-        let pairs = before.features.iter().zip(&after.features);
-        let other_kinds: Vec<OtherKind> =
-            pairs.map(|(&(kind, before), &(_, after))| OtherKind { kind, sqnr_db: [before, after] }).collect();
-        let gain: f64 = other_kinds.iter().map(|OtherKind { sqnr_db: [before, after], .. }| after - before).sum();
-        Self {
-            images: before.images,
-            distance: [before.distance, after.distance],
-            agreement: before.agreement.zip(after.agreement).map(|(before, after)| [before, after]),
-            is_kept: after.distance < before.distance && (other_kinds.is_empty() || gain > 0.0),
-            other_kinds,
-        }
-    }
-
-    /// Returns why what the stage made was not kept; nothing where it was.
-    pub fn refused(&self) -> Option<&'static str> {
-        match (self.is_kept, self.distance[1] < self.distance[0]) {
-            (true, _) => None,
-            (false, true) => Some("farther from the float network on images of other kinds"),
-            (false, false) => Some("no nearer than what it started from"),
-        }
+/// Returns how the student was `before` and is `after` a stage.
+pub(super) fn compare(before: &Measured, after: &Measured) -> HeldOut {
+    let pairs = before.features.iter().zip(&after.features);
+    let other_kinds: Vec<OtherKind> =
+        pairs.map(|(&(kind, before), &(_, after))| OtherKind { kind, sqnr_db: [before, after] }).collect();
+    let gain: f64 = other_kinds.iter().map(|OtherKind { sqnr_db: [before, after], .. }| after - before).sum();
+    HeldOut {
+        images: before.images,
+        distance: [before.distance, after.distance],
+        agreement: before.agreement.zip(after.agreement).map(|(before, after)| [before, after]),
+        is_kept: after.distance < before.distance && (other_kinds.is_empty() || gain > 0.0),
+        other_kinds,
     }
 }
 
@@ -91,15 +53,15 @@ impl Measured {
     /// When the engine fails.
     pub(super) fn of(solved: &Solved, training: &Training) -> Result<Self> {
         let inputs = training.images().held_out()?;
-        let student = Student::new(&solved.student, &solved.plan, &solved.solution)?;
+        let student = Student::new(&solved.float, &solved.plan, &solved.solution)?;
         let start = student.start();
         let mut distillation = Distillation::new(training.float, student)?;
         // At a temperature of 1 a few images of which the teacher is all but certain would decide.
         distillation.objective.temperature = OBJECTIVE.temperature;
         let samples = Tensor::samples_of(&inputs);
         let batch = distillation.teacher().fixed_batch().unwrap_or(BATCH).min(samples).max(1);
-        let mut session = training.teacher.engine.load(&distillation.answers(batch)?, &SessionOptions::default())?;
-        let pool = Pool::new(inputs, batch, training.teacher.seed, CHANCE)?.varied();
+        let mut session = training.context.engine.load(&distillation.answers(batch)?, &SessionOptions::default())?;
+        let pool = Pool::new(inputs, batch, training.context.seed, CHANCE)?.varied();
         let rounds = ROUNDS * u64::try_from(samples.div_ceil(batch)).unwrap_or(1);
         let scores = 2 * distillation.targets().tensors.iter().filter(|target| target.holds_scores).count();
         let (mut distance, mut agreed, mut counted, mut outputs) = (0.0, 0, 0, 1 + scores);
@@ -130,7 +92,7 @@ fn features(
     (places, batch): (Range<usize>, usize),
     training: &Training,
 ) -> Result<Vec<(&'static str, f64)>> {
-    let (teacher, pairs) = (&training.teacher, places.len() / 2);
+    let (teacher, pairs) = (&training.context, places.len() / 2);
     let mut found = Vec::new();
     for probe in probes(training.float, teacher.input, teacher.seed, teacher.threads)? {
         let mut noise = vec![CenteredNoise::default(); pairs];

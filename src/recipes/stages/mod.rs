@@ -9,17 +9,14 @@ mod held_out;
 mod reconstruct;
 mod whole;
 
-use serde::Serialize;
+use held_out::{Measured, compare};
 
-pub use held_out::{HeldOut, OtherKind};
-
-use held_out::Measured;
-
-use super::training::{DescentReport, Training};
-use super::{Effort, Solved};
+use super::Effort;
+use super::training::Training;
 use crate::error::{Error, Result};
 use crate::ir::Graph;
-use crate::train::{Block, Student, blocks, targets};
+use crate::solution::Solved;
+use crate::train::{Block, HeldOut, StageReport, Student, blocks, targets};
 
 /// A stage of training.
 pub struct Stage {
@@ -54,37 +51,6 @@ pub const ADVERSARIAL: Stage = Stage {
     run: adversarial::adversarial,
 };
 
-/// What a stage did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct StageReport {
-    /// [`Stage::name`].
-    pub stage: &'static str,
-    /// Inputs that it was trained on.
-    pub samples: usize,
-    /// Dead leaves beside them.
-    pub leaves: usize,
-    /// Operators that no gradient passes: what they read was trained for, and layers behind them stay as they were.
-    pub blocked: Vec<String>,
-    /// What was trained at a time: the whole network, or each block.
-    pub descents: Vec<DescentReport>,
-    /// How the student did on images that were held out; none in a dry run.
-    pub held_out: Option<HeldOut>,
-}
-
-impl StageReport {
-    /// Returns the report of a stage that trained nothing yet, on the first `samples` inputs.
-    fn new(stage: &'static str, samples: usize, training: &Training) -> Self {
-        let leaves = training.leaves_among(samples);
-        Self { stage, samples: samples - leaves, leaves, blocked: Vec::new(), descents: Vec::new(), held_out: None }
-    }
-
-    /// Returns how many steps of all descents were done, and how many were to be.
-    pub fn steps(&self) -> [u64; 2] {
-        let descents = || self.descents.iter();
-        [descents().map(|descent| descent.steps).sum(), descents().map(|descent| descent.planned_steps).sum()]
-    }
-}
-
 /// Returns the stages called `names`.
 ///
 /// # Errors
@@ -113,7 +79,7 @@ fn blocks_of(float: &Graph, student: &Student) -> Vec<Block> {
 /// # Errors
 /// When the engine fails.
 pub fn against(start: &Solved, trained: &Solved, training: &Training) -> Result<HeldOut> {
-    Ok(HeldOut::compare(&Measured::of(start, training)?, &Measured::of(trained, training)?))
+    Ok(compare(&Measured::of(start, training)?, &Measured::of(trained, training)?))
 }
 
 /// Runs `stages` one after the other and keeps what each made where it did good.
@@ -135,7 +101,7 @@ pub fn train(
         if !training.run.dry_run && !report.descents.is_empty() {
             let was = measured.take().map_or_else(|| Measured::of(&before, training), Ok)?;
             let is = Measured::of(solved, training)?;
-            let found = HeldOut::compare(&was, &is);
+            let found = compare(&was, &is);
             measured = Some(if found.is_kept { is } else { was });
             if !found.is_kept {
                 *solved = before;

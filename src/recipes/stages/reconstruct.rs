@@ -4,16 +4,17 @@
 
 use std::ops::Range;
 
-use super::{StageReport, blocks_of};
+use super::blocks_of;
 use crate::error::Result;
 use crate::ir::{Graph, Tensor};
+use crate::recipes::Effort;
 use crate::recipes::images::Images;
 use crate::recipes::training::{Planned, Training};
-use crate::recipes::{Effort, Solved};
 use crate::runtime::{Engine, SessionOptions};
 use crate::sensitivity::{Part, partly_quantized};
+use crate::solution::Solved;
 use crate::train::{
-    Block, BlockData, BlockFeeds, Reconstruction, Schedule, SettledParts, Student, Trained, TrainingStep,
+    Block, BlockData, BlockFeeds, Reconstruction, Schedule, SettledParts, StageReport, Student, Trained, TrainingStep,
     fitting_batch, segment,
 };
 
@@ -34,7 +35,7 @@ pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, training: &mut T
     let blocks = blocks_of(&float, &student);
     let fewest = training.run.settings.batch.or(student.graph().fixed_batch()).unwrap_or(BATCH);
     let samples = samples_within(student.graph(), &blocks, fewest..training.samples());
-    let mut report = StageReport::new(NAME, samples, training);
+    let mut report = training.report(NAME, samples);
     let mut streams = None;
     if let Some(first) = blocks.first().filter(|_| !training.run.dry_run) {
         streams = Some(Streams::at(&first.input, (&float, &student), (&training.images(), samples), training)?);
@@ -43,7 +44,7 @@ pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, training: &mut T
     for (number, block) in blocks.iter().enumerate() {
         let reconstruction = Reconstruction::new(&student, block, &settled)?;
         settled = reconstruction.settles(&settled);
-        let data = streams.as_ref().map(|s| s.data(block, &float, training.teacher.engine)).transpose()?;
+        let data = streams.as_ref().map(|s| s.data(block, &float, training.context.engine)).transpose()?;
         if reconstruction.layers() > 0 {
             let steps = training.run.settings.steps.unwrap_or(effort.block_steps);
             let (step, batch) = step_of(&reconstruction, number, training)?;
@@ -55,7 +56,7 @@ pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, training: &mut T
                 schedule: Schedule::Cosine { steps, floor: 0.0, warmup: 0 },
                 until: training.until(blocks.len() - number),
             };
-            let seed = (training.teacher.seed, CHANCE ^ u64::try_from(number).unwrap_or(0));
+            let seed = (training.context.seed, CHANCE ^ u64::try_from(number).unwrap_or(0));
             let masks = reconstruction.masked(batch)?;
             let feeds = |data: &BlockData| BlockFeeds::new(data, (batch, masks), steps, seed);
             let feeds = data.as_ref().map(feeds);
@@ -71,18 +72,18 @@ pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, training: &mut T
             report.descents.push(descent);
         }
         if let (Some(streams), Some(data)) = (&mut streams, data) {
-            streams.pass(block, &student, data.target, training.teacher.engine)?;
+            streams.pass(block, &student, data.target, training.context.engine)?;
         }
     }
     Ok(report)
 }
 
 fn student_of(solved: &Solved) -> Result<Student> {
-    Student::new(&solved.student, &solved.plan, &solved.solution)
+    Student::new(&solved.float, &solved.plan, &solved.solution)
 }
 
 fn step_of(reconstruction: &Reconstruction, number: usize, training: &Training) -> Result<(TrainingStep, usize)> {
-    let lowering = training.teacher.engine.lowering();
+    let lowering = training.context.engine.lowering();
     let build = |batch| reconstruction.step(batch, &lowering);
     let usual = BATCH.min(training.samples());
     let (step, batch) = fitting_batch(reconstruction.graph(), training.run.settings, usual, &build)?;
@@ -114,7 +115,7 @@ impl Streams {
         (images, samples): (&Images, usize),
         training: &Training,
     ) -> Result<Self> {
-        let engine = training.teacher.engine;
+        let engine = training.context.engine;
         let images = images.seen()?.iter().map(|tensor| tensor.rows(0..samples)).collect::<Result<Vec<_>>>()?;
         let fed = float.fed_inputs();
         if let Some(place) = fed.iter().position(|&id| float.name_of(id) == input) {

@@ -1,13 +1,13 @@
 //! What stages have in common that train the whole network: a distillation, its step, and what becomes of it.
 
-use super::{StageReport, blocks_of};
+use super::blocks_of;
 use crate::error::Result;
 use crate::expr::Lowering;
 use crate::ir::Tensor;
-use crate::recipes::Solved;
 use crate::recipes::training::{Planned, Training};
 use crate::sensitivity::{Part, partly_quantized};
-use crate::train::{Distillation, Objective, Schedule, Student, TrainingStep, fitting_batch, read_out};
+use crate::solution::Solved;
+use crate::train::{Distillation, Objective, Schedule, StageReport, Student, TrainingStep, fitting_batch, read_out};
 
 /// Inputs of a step where neither the user nor the model says: twice as many at half as many steps measured worse.
 const BATCH: usize = 32;
@@ -34,7 +34,7 @@ pub(super) struct Whole<'a> {
 
 /// Returns the training of what was `solved` on the float network.
 pub(super) fn distillation(solved: &Solved) -> Result<Distillation> {
-    let student = Student::new(&solved.student, &solved.plan, &solved.solution)?;
+    let student = Student::new(&solved.float, &solved.plan, &solved.solution)?;
     let float = partly_quantized(solved, &Part::of(&solved.plan, false))?;
     let blocks = blocks_of(&float, &student);
     let mut distillation = Distillation::new(&float, student)?;
@@ -49,7 +49,7 @@ impl Whole<'_> {
     pub(super) fn train(&self, solved: &mut Solved, training: &mut Training) -> Result<StageReport> {
         let &Self { name, distillation, step: build, feeds, .. } = self;
         let settings = training.run.settings;
-        let lowering = training.teacher.engine.lowering();
+        let lowering = training.context.engine.lowering();
         let usual = BATCH.min(training.samples());
         let (step, batch) = fitting_batch(distillation.teacher(), settings, usual, &|batch| build(batch, &lowering))?;
         training.save_graph(name, |lowering| build(batch, lowering))?;
@@ -68,10 +68,10 @@ impl Whole<'_> {
         let (state, descent) = training.descend(&planned, &step, (solved, &key), &mut feed)?;
         if descent.steps > 0 {
             let vectors = [state[step.place("weights")?].clone(), state[step.place("scales")?].clone()];
-            solved.settle(read_out(distillation.student(), training.teacher.engine, &vectors)?)?;
+            solved.settle(read_out(distillation.student(), training.context.engine, &vectors)?)?;
         }
         let blocked = distillation.targets().blocked.clone();
-        let report = StageReport::new(name, training.samples(), training);
+        let report = training.report(name, training.samples());
         Ok(StageReport { blocked, descents: vec![descent], ..report })
     }
 }

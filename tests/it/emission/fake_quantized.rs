@@ -33,7 +33,7 @@ fn fake_quantize(graph: &mut Graph, name: &str, grid: &Grid) {
 
 /// Returns the student with values on the grids of the plan, none of it written with Q/DQ.
 fn reference(made: &Quantized) -> Graph {
-    let mut graph = made.student.clone();
+    let mut graph = made.float.clone();
     for (activation, grid) in made.plan.activations.iter().zip(&made.solution.activations) {
         for name in &activation.quantized {
             fake_quantize(&mut graph, name, grid);

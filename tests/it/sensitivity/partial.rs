@@ -3,8 +3,8 @@
 use dfq_onnx::ir::{Graph, Tensor};
 use dfq_onnx::onnx;
 use dfq_onnx::plan::{Policy, Target};
-use dfq_onnx::recipes::Solved;
 use dfq_onnx::sensitivity::{Part, Reference, Request, choose_bits, partly_quantized, rank};
+use dfq_onnx::solution::Solved;
 
 use crate::support::net::run;
 use crate::support::quantized::{Quantized, quantized};
@@ -13,8 +13,8 @@ use crate::targets::{network, policy};
 
 fn solved(model: &str, policy: &Policy) -> (Solved, Graph) {
     let graph = onnx::load(&fixture(model)).unwrap();
-    let Quantized { student, plan, solution, emitted } = quantized(&graph, policy).unwrap();
-    (Solved { student, plan, solution }, emitted)
+    let Quantized { float: student, plan, solution, emitted } = quantized(&graph, policy).unwrap();
+    (Solved { float: student, plan, solution }, emitted)
 }
 
 #[test]
@@ -26,10 +26,10 @@ fn the_whole_part_computes_what_the_emitted_file_does_and_no_part_what_the_float
         for target in [Target::Onnx, Target::OrtCpu] {
             let policy = Policy { target, weight_bits: 4, activation_bits: 6, ..Policy::default() };
             let (solved, emitted) = solved(model, &policy);
-            let inputs = random_inputs(&solved.student, 4, 5);
+            let inputs = random_inputs(&solved.float, 4, 5);
             let output = |graph: &Graph| run(graph, &inputs).unwrap().remove(0);
             let part = |quantized| partly_quantized(&solved, &Part::of(&solved.plan, quantized)).unwrap();
-            let (float, whole, shipped) = (output(&solved.student), output(&part(true)), output(&emitted));
+            let (float, whole, shipped) = (output(&solved.float), output(&part(true)), output(&emitted));
             let (apart, nothing) = (relative_rms(&whole, &shipped), relative_rms(&output(&part(false)), &float));
             let lost = relative_rms(&whole, &float);
             if apart > TIES || nothing > 0.0 || lost < TIES {
@@ -44,15 +44,15 @@ fn the_whole_part_computes_what_the_emitted_file_does_and_no_part_what_the_float
 fn a_layer_that_stays_float_takes_back_the_correction_of_its_bias() {
     let policy = Policy { weight_bits: 4, ..Policy::default() };
     let (mut solved, _) = solved("digits_resnet8.onnx", &policy);
-    let inputs = random_inputs(&solved.student, 4, 5);
+    let inputs = random_inputs(&solved.float, 4, 5);
     let output = |graph: &Graph| run(graph, &inputs).unwrap().remove(0);
-    let float = output(&solved.student);
+    let float = output(&solved.float);
     let layer = solved.plan.layers[2].output.clone();
-    let node = solved.student.maker(&layer).unwrap();
+    let node = solved.float.maker(&layer).unwrap();
     let bias = node.input(2).unwrap();
-    let values = solved.student.constant_of(bias).unwrap().to_f32().unwrap();
+    let values = solved.float.constant_of(bias).unwrap().to_f32().unwrap();
     let lowered: Vec<f32> = values.iter().map(|b| b - 0.5).collect();
-    solved.student.value_mut(bias).constant = Some(Tensor::from_f32(&[values.len()], &lowered));
+    solved.float.value_mut(bias).constant = Some(Tensor::from_f32(&[values.len()], &lowered));
     solved.solution.corrections.insert(layer, vec![0.5; values.len()]);
     let mut part = Part::of(&solved.plan, false);
     let taken_back = output(&partly_quantized(&solved, &part).unwrap());
@@ -65,13 +65,13 @@ fn a_layer_that_stays_float_takes_back_the_correction_of_its_bias() {
 #[test]
 fn weights_that_are_quantized_alone_are_ranked_and_chosen_like_others() {
     let solve = |policy: &Policy| -> dfq_onnx::Result<Solved> {
-        let Quantized { student, plan, solution, .. } = quantized(&network(), policy)?;
-        Ok(Solved { student, plan, solution })
+        let Quantized { float: student, plan, solution, .. } = quantized(&network(), policy)?;
+        Ok(Solved { float: student, plan, solution })
     };
     let policy = policy(Target::TensorRt, 4, 8);
     let solved = solve(&policy).unwrap();
-    let inputs = random_inputs(&solved.student, 16, 5);
-    let reference = Reference::new(ort(), &solved.student, &inputs).unwrap();
+    let inputs = random_inputs(&solved.float, 16, 5);
+    let reference = Reference::new(ort(), &solved.float, &inputs).unwrap();
 
     let emitted = quantized(&network(), &policy).unwrap().emitted;
     let whole = partly_quantized(&solved, &Part::of(&solved.plan, true)).unwrap();

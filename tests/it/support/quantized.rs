@@ -1,9 +1,11 @@
 //! A graph taken through the stages of the pipeline, with what each of them made.
 
+use dfq_onnx::calibrate::CalibrationContext;
 use dfq_onnx::emit::emit;
 use dfq_onnx::ir::Graph;
 use dfq_onnx::plan::{Plan, Policy, part_shortcuts, plan};
-use dfq_onnx::recipes::{self, Solution, Teacher};
+use dfq_onnx::recipes;
+use dfq_onnx::solution::Solution;
 use dfq_onnx::stats::{BatchNorm, InputStatistics, guess_input, read_batch_norms};
 use dfq_onnx::{onnx, passes, shape};
 
@@ -12,7 +14,7 @@ use super::ort;
 /// What the stages made.
 pub struct Quantized {
     /// The folded float graph.
-    pub student: Graph,
+    pub float: Graph,
     /// Grids and where they are.
     pub plan: Plan,
     /// Scales and integers.
@@ -71,8 +73,8 @@ pub fn quantized_from(
     let plan = plan(&student, policy)?;
     onnx::upgrade(&mut student, plan.opset())?;
     shape::infer(&mut student)?;
-    let teacher = Teacher { norms, input, images: None, engine: ort(), seed: 3, threads };
-    let solution = (recipes::find(recipe)?.run)(&mut student, &plan, &teacher)?;
+    let context = CalibrationContext { norms, input, images: None, engine: ort(), seed: 3, threads };
+    let solution = (recipes::find(recipe)?.run)(&mut student, &plan, &context)?;
     let emitted = emit(&student, &plan, &solution)?;
-    Ok(Quantized { student, plan, solution, emitted })
+    Ok(Quantized { float: student, plan, solution, emitted })
 }

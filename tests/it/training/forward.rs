@@ -6,8 +6,8 @@ use dfq_onnx::ir::{DType, Graph, Tensor};
 use dfq_onnx::onnx;
 use dfq_onnx::plan::{LayerBits, Policy, Target};
 use dfq_onnx::quant::quantize_bias;
-use dfq_onnx::recipes::Solved;
 use dfq_onnx::runtime::{Engine, Optimisation, SessionOptions, TractEngine};
+use dfq_onnx::solution::Solved;
 use dfq_onnx::train::{Student, read_out};
 use dfq_onnx::verify::widen_initializers;
 
@@ -111,8 +111,8 @@ fn with_exact_biases(
     let trained = read_out(student, engine, vectors)?;
     let (mut names, mut tensors): (Vec<_>, Vec<_>) = student.weights.layout.tensors(&vectors[0])?.into_iter().unzip();
     for layer in &made.plan.layers {
-        let Some(bias) = made.student.maker(&layer.output).and_then(|node| node.input(2)) else { continue };
-        let Some(place) = names.iter_mut().position(|name| name == made.student.name_of(bias)) else { continue };
+        let Some(bias) = made.float.maker(&layer.output).and_then(|node| node.input(2)) else { continue };
+        let Some(place) = names.iter_mut().position(|name| name == made.float.name_of(bias)) else { continue };
         let Some(weight) = layer.weight else { continue };
         let (x, w) = (trained.activations[layer.input].scale[0], &trained.weights[weight].grid.scale);
         let rounded = quantize_bias(&tensors[place].to_f32()?, x, w);
@@ -126,15 +126,15 @@ fn with_exact_biases(
 /// Says where the file that is emitted computes something else than the student: in ONNX Runtime at all, in tract by more
 /// than `in_tract`.
 fn differences(made: &Quantized, batch: usize, in_tract: f64) -> dfq_onnx::Result<Vec<String>> {
-    let student = Student::new(&made.student, &made.plan, &made.solution)?;
-    let inputs = random_inputs(&made.student, batch, 17);
+    let student = Student::new(&made.float, &made.plan, &made.solution)?;
+    let inputs = random_inputs(&made.float, batch, 17);
     let graph = forward(&student, &inputs)?;
     let start = student.start();
     let mut found = Vec::new();
     for (when, vectors) in [("at the start", start.clone()), ("trained", moved(&start, 5))] {
         for (engine, limit) in [(ort() as &dyn Engine, 0.0), (&TractEngine, in_tract)] {
             let vectors = with_exact_biases(made, &student, &vectors, engine)?;
-            let Solved { student: float, plan, solution } = settled(made, &student, &vectors, engine)?;
+            let Solved { float, plan, solution } = settled(made, &student, &vectors, engine)?;
             // tract reads no integers of 4 bits.
             let emitted = widen_initializers(&emit(&float, &plan, &solution)?)?;
             let expected = run(engine, &emitted, &inputs)?;

@@ -98,8 +98,8 @@ fn batch(distillation: &Distillation) -> usize {
 /// Returns the largest difference of an entry of the state, relative to its size, and which it is, on the batch of three
 /// where that is least.
 fn difference(made: &Quantized) -> dfq_onnx::Result<(f64, String)> {
-    let student = Student::new(&made.student, &made.plan, &made.solution)?;
-    let distillation = Distillation::new(&made.student, student)?;
+    let student = Student::new(&made.float, &made.plan, &made.solution)?;
+    let distillation = Distillation::new(&made.float, student)?;
     let lowering = ort().lowering();
     let one = |seed: u64| -> dfq_onnx::Result<(f64, String)> {
         let inputs = random_inputs(distillation.teacher(), batch(&distillation), seed);

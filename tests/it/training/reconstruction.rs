@@ -5,8 +5,8 @@ use dfq_onnx::expr::{Builder, Expr};
 use dfq_onnx::ir::{DType, Graph, Tensor};
 use dfq_onnx::onnx;
 use dfq_onnx::plan::Policy;
-use dfq_onnx::recipes::Solved;
 use dfq_onnx::runtime::{Engine, SessionOptions, TractEngine};
+use dfq_onnx::solution::Solved;
 use dfq_onnx::train::losses::{squares_by_channel, unsettled};
 use dfq_onnx::train::{Block, Reconstruction, SettledParts, Student, Trained, TrainingStep, blocks, targets};
 use rand::{RngExt, SeedableRng};
@@ -29,12 +29,12 @@ fn made_by(model: &str, policy: &Policy) -> Quantized {
 }
 
 fn solved(made: &Quantized) -> Solved {
-    let Quantized { student, plan, solution, .. } = made;
-    Solved { student: student.clone(), plan: plan.clone(), solution: solution.clone() }
+    let Quantized { float: student, plan, solution, .. } = made;
+    Solved { float: student.clone(), plan: plan.clone(), solution: solution.clone() }
 }
 
 fn student(solved: &Solved) -> Student {
-    Student::new(&solved.student, &solved.plan, &solved.solution).unwrap()
+    Student::new(&solved.float, &solved.plan, &solved.solution).unwrap()
 }
 
 fn blocks_of(student: &Student) -> Vec<Block> {
@@ -158,7 +158,7 @@ fn a_block_learns_and_its_weights_settle() {
     let block = &blocks_of(&student)[1];
     let reconstruction = Reconstruction::new(&student, block, &SettledParts::default()).unwrap();
     let step = reconstruction.step(BATCH, &ort().lowering()).unwrap();
-    let float = dfq_onnx::train::segment(&made.student, block).unwrap();
+    let float = dfq_onnx::train::segment(&made.float, block).unwrap();
     let x = numbers(student.graph(), &block.input, 1);
     let y = ort().load(&float, &SessionOptions::default()).unwrap().run(std::slice::from_ref(&x)).unwrap().remove(0);
     let mut state: Vec<Tensor> = step.state.iter().map(|(_, start)| start.clone()).collect();

@@ -27,10 +27,10 @@ fn training_step(engine: &dyn Engine) -> (TrainingStep, Vec<Vec<Tensor>>) {
     let graph = models::grid_preserving();
     let policy = Policy { weight_bits: 4, activation_bits: 4, ..Policy::default() };
     let made = quantized(&graph, &policy).unwrap();
-    let student = Student::new(&made.student, &made.plan, &made.solution).unwrap();
-    let mut distillation = Distillation::new(&made.student, student).unwrap();
+    let student = Student::new(&made.float, &made.plan, &made.solution).unwrap();
+    let mut distillation = Distillation::new(&made.float, student).unwrap();
     distillation.losses = usize::try_from(READ).unwrap();
-    let batches = (0..STEPS).map(|step| random_inputs(&made.student, BATCH, 40 + step)).collect();
+    let batches = (0..STEPS).map(|step| random_inputs(&made.float, BATCH, 40 + step)).collect();
     (distillation.step(BATCH, &engine.lowering()).unwrap(), batches)
 }
 

@@ -2,8 +2,8 @@
 
 use dfq_onnx::ir::Tensor;
 use dfq_onnx::plan::Policy;
-use dfq_onnx::recipes::Solved;
 use dfq_onnx::runtime::Engine;
+use dfq_onnx::solution::Solved;
 use dfq_onnx::train::{Student, read_out};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -23,8 +23,8 @@ pub fn settled(
     vectors: &[Tensor; 2],
     engine: &dyn Engine,
 ) -> dfq_onnx::Result<Solved> {
-    let Quantized { student: float, plan, solution, .. } = made;
-    let mut solved = Solved { student: float.clone(), plan: plan.clone(), solution: solution.clone() };
+    let Quantized { float, plan, solution, .. } = made;
+    let mut solved = Solved { float: float.clone(), plan: plan.clone(), solution: solution.clone() };
     solved.settle(read_out(student, engine, vectors)?)?;
     Ok(solved)
 }

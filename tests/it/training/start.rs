@@ -4,7 +4,7 @@ use dfq_onnx::ir::{Graph, Tensor};
 use dfq_onnx::onnx;
 use dfq_onnx::plan::{Policy, Target};
 use dfq_onnx::quant::quantize_bias;
-use dfq_onnx::recipes::Solved;
+use dfq_onnx::solution::Solved;
 use dfq_onnx::train::Student;
 
 use super::models;
@@ -17,13 +17,13 @@ use crate::{emission, targets};
 fn biases_of_channels_next_to_dead_fit_int32_after_training_too() {
     let policy = Policy { target: Target::OrtCpu, ..Policy::default() };
     let made = quantized(&emission::network(), &policy).unwrap();
-    let student = Student::new(&made.student, &made.plan, &made.solution).unwrap();
+    let student = Student::new(&made.float, &made.plan, &made.solution).unwrap();
     let [weights, scales] = student.start();
     let (mut failed, mut checked) = (Vec::new(), 0);
     for shrunk in [0.0, 1.0, 5.0] {
         let values: Vec<f32> = scales.to_f32().unwrap().iter().map(|s| s - shrunk).collect();
         let vectors = [weights.clone(), Tensor::from_f32(scales.shape(), &values)];
-        let Solved { student: float, plan, solution } = settled(&made, &student, &vectors, ort()).unwrap();
+        let Solved { float, plan, solution } = settled(&made, &student, &vectors, ort()).unwrap();
         for layer in &plan.layers {
             let bias = float.maker(&layer.output).and_then(|node| float.constant_of(node.input(2)?));
             let (Some(bias), Some(weight)) = (bias, layer.weight) else { continue };
@@ -47,9 +47,8 @@ fn training_starts_from_the_integers_scales_and_biases_that_the_recipe_found() {
         for (name, graph) in [("digits", &digits), ("all operators", &emission::network())] {
             for bits in [(8, 8), (4, 4), (2, 4)] {
                 let made = quantized_by(graph, &at(bits, Policy::default()), recipe).unwrap();
-                let student = Student::new(&made.student, &made.plan, &made.solution).unwrap();
-                let Solved { student: float, solution, .. } =
-                    settled(&made, &student, &student.start(), ort()).unwrap();
+                let student = Student::new(&made.float, &made.plan, &made.solution).unwrap();
+                let Solved { float, solution, .. } = settled(&made, &student, &student.start(), ort()).unwrap();
                 let mut wrong = Vec::new();
                 for (found, expected) in solution.weights.iter().zip(&made.solution.weights) {
                     let same = found.bytes == expected.bytes && found.grid.zero_point == expected.grid.zero_point;
@@ -62,7 +61,7 @@ fn training_starts_from_the_integers_scales_and_biases_that_the_recipe_found() {
                 let constants = |graph: &Graph| -> Vec<Option<Tensor>> {
                     graph.value_ids().map(|id| graph.constant_of(id).cloned()).collect()
                 };
-                wrong.extend((constants(&float) != constants(&made.student)).then_some("a constant"));
+                wrong.extend((constants(&float) != constants(&made.float)).then_some("a constant"));
                 wrong.dedup();
                 failed.extend((!wrong.is_empty()).then(|| format!("{recipe}, {name} {bits:?}: {wrong:?} is another")));
             }
@@ -81,7 +80,7 @@ fn what_a_layer_takes_back_when_it_is_left_float_is_what_training_did_too() {
     let graph = onnx::load(&fixture("digits_resnet8.onnx")).unwrap();
     let made = quantized_by(&graph, &at((4, 4), Policy::default()), "fast").unwrap();
     assert!(!made.solution.corrections.is_empty());
-    let student = Student::new(&made.student, &made.plan, &made.solution).unwrap();
+    let student = Student::new(&made.float, &made.plan, &made.solution).unwrap();
     let vectors = moved(&student.start(), 3);
     let after = settled(&made, &student, &vectors, ort()).unwrap();
     let mut failed = Vec::new();
@@ -91,8 +90,8 @@ fn what_a_layer_takes_back_when_it_is_left_float_is_what_training_did_too() {
             let bias = graph.maker(output).and_then(|node| graph.constant_of(node.input(2)?)).unwrap();
             bias.to_f32().unwrap().iter().zip(correction).map(|(b, c)| b + c).collect()
         };
-        let before = restored(&made.student, correction);
-        let now = restored(&after.student, &after.solution.corrections[output]);
+        let before = restored(&made.float, correction);
+        let now = restored(&after.float, &after.solution.corrections[output]);
         if before.iter().zip(&now).any(|(b, n)| (b - n).abs() > 1e-5) {
             failed.push(format!("{output}: {now:?}, expected {before:?}"));
         }
@@ -108,7 +107,7 @@ fn a_plan_or_solution_for_another_network_is_refused_by_the_tensor_it_names() {
     let cases = [
         ("lacking tensors", &models::attention(), &made.solution, "which the graph lacks"),
         ("other shapes", &targets::network(), &made.solution, "the weight \"c1_w\" is [16, 4, 3, 3]"),
-        ("too few weights", &made.student, &short, "the solution has None for it"),
+        ("too few weights", &made.float, &short, "the solution has None for it"),
     ];
     let mut failed = Vec::new();
     for (name, graph, solution, text) in cases {

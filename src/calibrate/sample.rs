@@ -1,4 +1,4 @@
-//! Values that tensors of the float student take on synthetic inputs, with the statistics that its normalisations were
+//! Values that tensors of the float float take on synthetic inputs, with the statistics that its normalisations were
 //! trained with.
 //!
 //! Synthetic inputs lack what real ones have, and the deeper a tensor lies, the more its mean and deviation drift away.
@@ -7,9 +7,9 @@
 
 use std::collections::HashMap;
 
+use super::CalibrationContext;
 use crate::error::Result;
 use crate::ir::{Attr, DType, Graph, Node, Tensor, ValueId};
-use crate::recipes::Teacher;
 use crate::runtime::{Engine, PIECE_BYTES, SessionOptions, run_in_batches};
 use crate::stats::BatchNorm;
 
@@ -59,20 +59,20 @@ impl Sample {
 ///
 /// # Errors
 /// When the engine cannot run the float graph.
-pub fn sample(student: &Graph, wanted: &[ValueId], teacher: &Teacher) -> Result<HashMap<ValueId, Sample>> {
+pub fn sample(float: &Graph, wanted: &[ValueId], context: &CalibrationContext) -> Result<HashMap<ValueId, Sample>> {
     let mut taps: Vec<ValueId> = wanted.to_vec();
     taps.sort_unstable();
     taps.dedup();
     if taps.is_empty() {
         return Ok(HashMap::new());
     }
-    let mut graph = student.clone();
-    let renamed = match student.fixed_batch() {
+    let mut graph = float.clone();
+    let renamed = match float.fixed_batch() {
         Some(batch) if batch < SMALLEST_BATCH => HashMap::new(),
-        _ => renormalise(&mut graph, teacher.norms),
+        _ => renormalise(&mut graph, context.norms),
     };
-    let inputs = teacher.inputs(student, samples_within(student, &taps, SAMPLES))?;
-    run((graph, &renamed), &taps, &[inputs], teacher.engine)
+    let inputs = context.inputs(float, samples_within(float, &taps, SAMPLES))?;
+    run((graph, &renamed), &taps, &[inputs], context.engine)
 }
 
 /// Returns what each of `wanted` is in the float network as it stands on all of `sets` of inputs; without those that are not
@@ -81,7 +81,7 @@ pub fn sample(student: &Graph, wanted: &[ValueId], teacher: &Teacher) -> Result<
 /// # Errors
 /// When the engine cannot run the float graph.
 pub fn tap(
-    student: &Graph,
+    float: &Graph,
     wanted: &[ValueId],
     sets: &[Vec<Tensor>],
     engine: &dyn Engine,
@@ -92,7 +92,7 @@ pub fn tap(
     if taps.is_empty() {
         return Ok(HashMap::new());
     }
-    run((student.clone(), &HashMap::new()), &taps, sets, engine)
+    run((float.clone(), &HashMap::new()), &taps, sets, engine)
 }
 
 /// Returns what `taps` are on all of `sets` of inputs, where `renamed` tells which tensors of `graph` stand for some of them.

@@ -1,36 +1,45 @@
 //! Activation grids of a whole plan: from the moments that batch-normalisation statistics imply, and where those do not
 //! reach, from synthetic inputs run through the float network.
 
+mod context;
+mod patches;
+mod sample;
+mod seen;
+
+pub use context::CalibrationContext;
+pub use patches::patches;
+pub use sample::{SAMPLES, Sample, sample, samples_within, tap};
+pub use seen::{Means, Seen};
+
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, ValueId};
 use crate::parallel;
 use crate::plan::{Activation, Plan, Role};
 use crate::quant::{Grid, Histogram, activation_grid};
-use crate::recipes::{RangeSource, Teacher};
 use crate::runtime::{PIECE_BYTES, SessionOptions, run_in_batches};
-use crate::sample::{SAMPLES, samples_within};
+use crate::solution::RangeSource;
 use crate::stats::{self, InputSource, Moments, propagate};
 
 /// Returns one grid per activation of the plan and where each range came from.
 ///
 /// # Errors
 /// When the engine cannot run the float graph.
-pub fn calibrate(student: &Graph, plan: &Plan, teacher: &Teacher) -> Result<(Vec<Grid>, Vec<RangeSource>)> {
-    let moments = match teacher.norms {
+pub fn calibrate(float: &Graph, plan: &Plan, context: &CalibrationContext) -> Result<(Vec<Grid>, Vec<RangeSource>)> {
+    let moments = match context.norms {
         // Inputs that were made show more of a tensor than its mean and deviation.
-        _ if teacher.images.is_some() => std::collections::HashMap::new(),
+        _ if context.images.is_some() => std::collections::HashMap::new(),
         [] => std::collections::HashMap::new(),
-        norms => propagate(student, norms, &teacher.input.moments()),
+        norms => propagate(float, norms, &context.input.moments()),
     };
     let known = |activation: &Activation| -> Option<Moments> {
-        let roots = roots(student, activation).ok()?;
+        let roots = roots(float, activation).ok()?;
         let all: Option<Vec<&Moments>> = roots.iter().map(|id| moments.get(id)).collect();
         Some(Moments(all?.into_iter().flat_map(|m| m.0.iter().copied()).collect()))
     };
     let grid = |activation: &Activation| -> Option<(Grid, RangeSource)> {
-        let input = teacher.input;
+        let input = context.input;
         match known(activation) {
-            _ if is_input(student, activation) && input.source != InputSource::Data => {
+            _ if is_input(float, activation) && input.source != InputSource::Data => {
                 let grid = Grid::per_tensor(activation.scheme, input.lo as f32, input.hi as f32);
                 Some((grid, RangeSource::Input))
             }
@@ -38,9 +47,9 @@ pub fn calibrate(student: &Graph, plan: &Plan, teacher: &Teacher) -> Result<(Vec
             None => None,
         }
     };
-    let mut grids = parallel::map(teacher.threads, &plan.activations, grid);
+    let mut grids = parallel::map(context.threads, &plan.activations, grid);
     let unknown: Vec<usize> = (0..grids.len()).filter(|&i| grids[i].is_none()).collect();
-    for (index, histogram) in unknown.iter().zip(observe(student, plan, &unknown, teacher)?) {
+    for (index, histogram) in unknown.iter().zip(observe(float, plan, &unknown, context)?) {
         let grid = fitted(&plan.activations[*index], &histogram);
         grids[*index] = Some((grid, RangeSource::SyntheticInputs));
     }
@@ -58,39 +67,37 @@ fn fitted(activation: &Activation, histogram: &Histogram) -> Grid {
     if (lo, hi) == found { grid } else { Grid::per_tensor(activation.scheme, lo, hi) }
 }
 
-fn is_input(student: &Graph, activation: &Activation) -> bool {
-    let from_input = |name: &String| student.find(name).is_some_and(|id| stats::is_network_input(student, id));
+fn is_input(float: &Graph, activation: &Activation) -> bool {
+    let from_input = |name: &String| float.find(name).is_some_and(|id| stats::is_network_input(float, id));
     activation.role == Role::Image && activation.roots.iter().all(from_input)
 }
 
-fn roots(student: &Graph, activation: &Activation) -> Result<Vec<ValueId>> {
+fn roots(float: &Graph, activation: &Activation) -> Result<Vec<ValueId>> {
     let find = |name: &String| {
-        student
-            .find(name)
-            .ok_or_else(|| Error::Plan(format!("the plan names tensor \"{name}\", which the graph lacks")))
+        float.find(name).ok_or_else(|| Error::Plan(format!("the plan names tensor \"{name}\", which the graph lacks")))
     };
     activation.roots.iter().map(find).collect()
 }
 
 /// Returns the histogram of each wanted activation over synthetic inputs.
-fn observe(student: &Graph, plan: &Plan, wanted: &[usize], teacher: &Teacher) -> Result<Vec<Histogram>> {
+fn observe(float: &Graph, plan: &Plan, wanted: &[usize], context: &CalibrationContext) -> Result<Vec<Histogram>> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let mut tapped = student.clone();
+    let mut tapped = float.clone();
     let mut taps = Vec::with_capacity(wanted.len());
     tapped.outputs.clear();
     for &index in wanted {
-        let ids = roots(student, &plan.activations[index])?;
+        let ids = roots(float, &plan.activations[index])?;
         taps.push(ids.len());
         for id in ids {
             tapped.value_mut(id).dtype.get_or_insert(DType::F32);
             tapped.outputs.push(id);
         }
     }
-    let most = teacher.images.map_or(SAMPLES, |images| images[0].shape()[0]);
-    let inputs = teacher.inputs(student, samples_within(&tapped, &tapped.outputs, most))?;
-    let mut session = teacher
+    let most = context.images.map_or(SAMPLES, |images| images[0].shape()[0]);
+    let inputs = context.inputs(float, samples_within(&tapped, &tapped.outputs, most))?;
+    let mut session = context
         .engine
         .load(&tapped, &SessionOptions { piece_bytes: Some(PIECE_BYTES), ..SessionOptions::default() })?;
     let outputs = run_in_batches(session.as_mut(), &tapped, &inputs)?;

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
+use super::{Sample, patches};
 use crate::ir::Node;
-use crate::layers::{Rows, patches};
+use crate::layers::Rows;
 use crate::parallel;
 use crate::quant::{Grid, Metric};
-use crate::sample::Sample;
 
 /// Input rows that means and covariances are taken over; twice and half as many measured the same.
 const ROWS: usize = 1024;
@@ -17,7 +17,7 @@ const BLOCK: usize = 576;
 const SHRINKAGE: (f32, f32) = (0.05, 0.01);
 
 /// One group of a layer.
-pub(super) struct Seen {
+pub struct Seen {
     /// The mean of each column.
     pub means: Means,
     /// Covariance of each block of columns behind quantization; none where nothing varies.
@@ -25,7 +25,7 @@ pub(super) struct Seen {
 }
 
 /// Means of the columns of one group.
-pub(super) struct Means {
+pub struct Means {
     /// Before quantization.
     pub before: Vec<f32>,
     /// Before quantization, of values moved into the range of the grid.

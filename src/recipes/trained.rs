@@ -1,11 +1,11 @@
 //! What becomes of a solution once parts of it were trained.
 
 use super::weights::fit_biases;
-use super::{RangeSource, Solution, Solved};
 use crate::error::Result;
 use crate::ir::Graph;
 use crate::plan::Plan;
 use crate::quant::{Grid, round_to_nearest};
+use crate::solution::{RangeSource, Solution, Solved};
 use crate::train::Trained;
 
 impl Solved {
@@ -15,7 +15,7 @@ impl Solved {
     /// When the values of a bias cannot be read.
     pub fn settle(&mut self, trained: Trained) -> Result<()> {
         let Trained { activations, weights, biases } = trained;
-        let Self { student: float, plan, solution } = self;
+        let Self { float, plan, solution } = self;
         for layer in &plan.layers {
             let Some(bias) = float.maker(&layer.output).and_then(|node| node.input(2)) else { continue };
             let Some((_, trained)) = biases.iter().find(|(name, _)| name == float.name_of(bias)) else { continue };
@@ -40,9 +40,9 @@ impl Solved {
 }
 
 /// Enlarges scales of weights whose bias left int32 as the scale of the input went down.
-fn refit_biases(student: &Graph, plan: &Plan, solution: &mut Solution) -> Result<()> {
+fn refit_biases(float: &Graph, plan: &Plan, solution: &mut Solution) -> Result<()> {
     for (index, weight) in solution.weights.iter_mut().enumerate() {
-        let scale = fit_biases(student, plan, index, &solution.activations, &weight.grid.scale)?;
+        let scale = fit_biases(float, plan, index, &solution.activations, &weight.grid.scale)?;
         let changed = scale.iter().zip(&weight.grid.scale).filter(|(new, old)| new != old).count();
         if changed > 0 {
             let grid = Grid { scale, ..weight.grid.clone() };

@@ -1,4 +1,4 @@
-//! From the float model to the float student, and from that to grids and integers.
+//! From the float model to the float float, and from that to grids and integers.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,7 @@ use super::Config;
 use super::handed_over::HandedOver;
 use super::scale::{check_evaluation, of_pixels};
 use super::sizes::{Fixed, at_fixed_sizes, fix_sizes, solved_at_fixed_sizes, with_constants_of, with_inputs_of};
+use crate::calibrate::CalibrationContext;
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::infer_by_running::infer_by_running;
@@ -13,16 +14,17 @@ use crate::ir::{Graph, Tensor};
 use crate::observe::{Observer, Silent};
 use crate::passes::{Aside, DeclaredShapes, FrozenAxis};
 use crate::plan::{Policy, part_shortcuts, plan, total_macs};
-use crate::recipes::{self, HeldOut, Solved, StageReport, Supply, Teacher, Training};
+use crate::recipes::{self, Supply, Training};
 use crate::report::Warning;
 use crate::runtime::{Engines, refuse_states};
 use crate::sensitivity::Reference;
+use crate::solution::Solved;
 use crate::stats::{
     BatchNorm, InputSource, InputStatistics, KnownInput, TensorStatistics, guess_input, guessed, known_inputs,
     place_statistics, read_batch_norms, read_statistics,
 };
 use crate::synthesis::{Made, Source, synthesise};
-use crate::train::{Run, RunFolder, Settings, share_of};
+use crate::train::{HeldOut, Run, RunFolder, Settings, StageReport, share_of};
 use crate::verify::limits::default_samples;
 use crate::{onnx, passes, shape};
 
@@ -38,10 +40,10 @@ pub(super) struct Loaded {
     pub images: Option<Dataset>,
 }
 
-/// The float student, and what the teacher's file said before normalisations were folded away.
+/// The float float, and what the teacher's file said before normalisations were folded away.
 pub(super) struct Prepared {
-    pub student: Graph,
-    /// The student with everything computed that follows from sizes that are fixed for planning, where any are.
+    pub float: Graph,
+    /// The float with everything computed that follows from sizes that are fixed for planning, where any are.
     at_sizes: Option<Graph>,
     pub norms: Vec<BatchNorm>,
     /// How many normalisations the model holds.
@@ -51,9 +53,9 @@ pub(super) struct Prepared {
     pub input: InputStatistics,
     /// What is known of each input.
     pub inputs: Vec<KnownInput>,
-    /// What the file declares of inputs and outputs, where the student's are fixed.
+    /// What the file declares of inputs and outputs, where the float's are fixed.
     pub declared: Option<DeclaredShapes>,
-    /// The batch that the model fixes, where the student's is free.
+    /// The batch that the model fixes, where the float's is free.
     pub batch: Option<usize>,
     /// Axes that are fixed although the file leaves them open.
     pub frozen: Vec<FrozenAxis>,
@@ -75,40 +77,40 @@ pub(super) fn load(config: &Config, engines: &Engines) -> Result<Loaded> {
     })
 }
 
-/// Returns the student: normalised, its normalisations read and folded, at the operator set of the target.
+/// Returns the float: normalised, its normalisations read and folded, at the operator set of the target.
 pub(super) fn prepare(loaded: &Loaded, config: &Config, engines: &Engines) -> Result<Prepared> {
-    let mut student = loaded.original.clone();
-    passes::declare_ranks(&mut student, &config.input_shapes)?;
-    let mut passes = passes::normalise(&mut student, engines.main())?;
-    let frozen = passes::freeze_axes(&mut student, &config.input_shapes, engines.main())?;
+    let mut float = loaded.original.clone();
+    passes::declare_ranks(&mut float, &config.input_shapes)?;
+    let mut passes = passes::normalise(&mut float, engines.main())?;
+    let frozen = passes::freeze_axes(&mut float, &config.input_shapes, engines.main())?;
     if !frozen.is_empty() {
-        passes.extend(passes::normalise(&mut student, engines.main())?);
+        passes.extend(passes::normalise(&mut float, engines.main())?);
     }
-    passes::refuse_unfit(&student)?;
-    let mut norms = read_batch_norms(&student);
-    let before_folding = student.clone();
-    passes.extend(passes::fold(&mut student)?);
-    raise_opset(&mut student, config.policy.target.choices().opset)?;
+    passes::refuse_unfit(&float)?;
+    let mut norms = read_batch_norms(&float);
+    let before_folding = float.clone();
+    passes.extend(passes::fold(&mut float)?);
+    raise_opset(&mut float, config.policy.target.choices().opset)?;
     // Last: the passes before must not take sizes for constants that the file leaves open.
-    let Fixed { declared, batch } = fix_sizes(&mut student, &loaded.original, config)?;
-    let mut guess = guess_input(&with_inputs_of(before_folding, &student), &norms);
+    let Fixed { declared, batch } = fix_sizes(&mut float, &loaded.original, config)?;
+    let mut guess = guess_input(&with_inputs_of(before_folding, &float), &norms);
     let place = config.statistics.as_ref().map_or(String::new(), |path| path.display().to_string());
-    let given = place_statistics(&student, &loaded.statistics, &place)?;
+    let given = place_statistics(&float, &loaded.statistics, &place)?;
     if guess.source == InputSource::Assumed {
-        guess = guess_input(&student, &given);
+        guess = guess_input(&float, &given);
     }
-    let warnings = check_evaluation(loaded, config, (&student, &guess))?.into_iter().collect();
-    let given_input = of_pixels(loaded, config, &student)?.or_else(|| config.input.clone());
+    let warnings = check_evaluation(loaded, config, (&float, &guess))?.into_iter().collect();
+    let given_input = of_pixels(loaded, config, &float)?.or_else(|| config.input.clone());
     let input = given_input.filter(|_| guess.source != InputSource::Bytes).unwrap_or(guess);
-    input.check_channels(&student)?;
-    infer_by_running(&mut student, &input, engines.main(), config.seed)?;
+    input.check_channels(&float)?;
+    infer_by_running(&mut float, &input, engines.main(), config.seed)?;
     let (batch_norms, given_count) = (norms.len(), given.len());
     norms.retain(|norm| given.iter().all(|g| g.output != norm.output));
     norms.extend(given);
-    let inputs = known_inputs(&student, &input);
-    let at_sizes = declared.is_some().then(|| at_fixed_sizes(&student, engines)).transpose()?;
+    let inputs = known_inputs(&float, &input);
+    let at_sizes = declared.is_some().then(|| at_fixed_sizes(&float, engines)).transpose()?;
     Ok(Prepared {
-        student,
+        float,
         at_sizes,
         norms,
         batch_norms,
@@ -124,14 +126,14 @@ pub(super) fn prepare(loaded: &Loaded, config: &Config, engines: &Engines) -> Re
 }
 
 impl Prepared {
-    /// Returns the student as it is trained: of constants where the file keeps chains of Shape, Gather and Concat.
+    /// Returns the float as it is trained: of constants where the file keeps chains of Shape, Gather and Concat.
     fn at_fixed_sizes(&self) -> &Graph {
-        self.at_sizes.as_ref().unwrap_or(&self.student)
+        self.at_sizes.as_ref().unwrap_or(&self.float)
     }
 
     /// Returns what goes where, now that it is known which ranges rest on a guess.
     pub fn policy(&self, config: &Config) -> Policy {
-        let guessed = guessed(&self.student, &self.norms, &self.inputs);
+        let guessed = guessed(&self.float, &self.norms, &self.inputs);
         Policy { float_activations: config.activations.float(&guessed), ..config.policy.clone() }
     }
 }
@@ -139,14 +141,14 @@ impl Prepared {
 /// Reads the inputs that the user handed over, if any; what was only assumed of inputs is what they are from then on.
 pub(super) fn handed_over(prepared: &mut Prepared, config: &Config) -> Result<Option<HandedOver>> {
     let Some((path, preprocess)) = &config.data else { return Ok(None) };
-    let Prepared { student, input, batch, .. } = prepared;
-    let handed = HandedOver::read(path, student, preprocess, (&*input, *batch))?;
+    let Prepared { float, input, batch, .. } = prepared;
+    let handed = HandedOver::read(path, float, preprocess, (&*input, *batch))?;
     if input.source.is_guess()
-        && let Some(of_data) = InputStatistics::of_data(student, &handed.seen)?
+        && let Some(of_data) = InputStatistics::of_data(float, &handed.seen)?
     {
         *input = of_data;
     }
-    prepared.inputs = known_inputs(&prepared.student, &prepared.input);
+    prepared.inputs = known_inputs(&prepared.float, &prepared.input);
     for known in &mut prepared.inputs {
         known.source = if known.source.is_guess() { InputSource::Data } else { known.source };
         known.is_guess = false;
@@ -162,7 +164,7 @@ pub(super) fn synthesis(
     observer: &mut dyn Observer,
 ) -> Result<Made> {
     let Prepared { norms, input, .. } = prepared;
-    refuse_states(&prepared.student)?;
+    refuse_states(&prepared.float)?;
     let source = Source { float: prepared.at_fixed_sizes(), norms, input, threads: engines.threads };
     // Half of the time, where there is training to do, whose steps may have fewer samples than statistics need.
     let is_trained = !config.stages.is_empty();
@@ -177,19 +179,19 @@ fn run_of<'a>(config: &'a Config, settings: &'a Settings, engines: &'a Engines) 
     Run::new(&config.model, config.seed, settings, engines.main(), config.output.is_none())
 }
 
-/// Plans for `policy` and runs the recipe on a student of its own, with `images` that were made for the network.
+/// Plans for `policy` and runs the recipe on a float of its own, with `images` that were made for the network.
 pub(super) fn solve(
     (prepared, images): (&Prepared, Option<&[Tensor]>),
     policy: &Policy,
     config: &Config,
     engines: &Engines,
 ) -> Result<Solved> {
-    let mut student = prepared.student.clone();
-    part_shortcuts(&mut student, policy)?;
-    let plan = plan(&student, policy)?;
-    raise_opset(&mut student, plan.opset())?;
-    let solution = (config.recipe.run)(&mut student, &plan, &teacher((prepared, images), config, engines))?;
-    Ok(Solved { student, plan, solution })
+    let mut float = prepared.float.clone();
+    part_shortcuts(&mut float, policy)?;
+    let plan = plan(&float, policy)?;
+    raise_opset(&mut float, plan.opset())?;
+    let solution = (config.recipe.run)(&mut float, &plan, &context((prepared, images), config, engines))?;
+    Ok(Solved { float, plan, solution })
 }
 
 /// Trains what the recipe found, on `images` where any were made; a dry run makes no step. `observer` hears how far it is.
@@ -200,12 +202,12 @@ pub(super) fn train(
     engines: &Engines,
     observer: &mut dyn Observer,
 ) -> Result<Vec<StageReport>> {
-    refuse_states(&prepared.student)?;
+    refuse_states(&prepared.float)?;
     let mut training = training((prepared, images, made), config, engines, observer);
     let mut fixed = solved_at_fixed_sizes(solved, prepared, engines)?;
     let stages = recipes::train((&config.stages, &config.recipe.effort), &mut fixed, &mut training)?;
-    let student = with_constants_of(std::mem::take(&mut solved.student), &fixed.student);
-    *solved = Solved { student, ..fixed };
+    let float = with_constants_of(std::mem::take(&mut solved.float), &fixed.float);
+    *solved = Solved { float, ..fixed };
     Ok(stages)
 }
 
@@ -236,43 +238,43 @@ fn training<'a>(
     engines: &'a Engines,
     observer: &'a mut dyn Observer,
 ) -> Training<'a> {
-    let (float, teacher) = (prepared.at_fixed_sizes(), teacher((prepared, images), config, engines));
+    let (float, context) = (prepared.at_fixed_sizes(), context((prepared, images), config, engines));
     let planned = || made.filter(|made| made.inputs.is_empty()).map(|made| Supply::Planned(made.report.options.images));
     let images = images.map(|images| Supply::Ready(images.to_vec())).or_else(planned);
     let rival = made.and_then(|made| made.rival.clone());
-    Training::new((float, teacher), (images, rival), run_of(config, &config.training, engines), observer)
+    Training::new((float, context), (images, rival), run_of(config, &config.training, engines), observer)
 }
 
-fn teacher<'a>(
+fn context<'a>(
     (prepared, images): (&'a Prepared, Option<&'a [Tensor]>),
     config: &Config,
     engines: &'a Engines,
-) -> Teacher<'a> {
+) -> CalibrationContext<'a> {
     let Prepared { norms, input, .. } = prepared;
-    Teacher { norms, input, images, engine: engines.main(), seed: config.seed, threads: engines.threads }
+    CalibrationContext { norms, input, images, engine: engines.main(), seed: config.seed, threads: engines.threads }
 }
 
-/// Returns what the float student makes of inputs that were handed over and held out, else of synthetic ones.
+/// Returns what the float float makes of inputs that were handed over and held out, else of synthetic ones.
 pub(super) fn float_answers<'a>(
     (prepared, handed): (&Prepared, Option<&HandedOver>),
     config: &Config,
     engines: &'a Engines,
 ) -> Result<Reference<'a>> {
-    let Prepared { student, input, .. } = prepared;
-    let samples = samples(student, config);
+    let Prepared { float, input, .. } = prepared;
+    let samples = samples(float, config);
     let inputs = match handed {
         Some(handed) => handed.first_held_out(samples)?,
-        None => input.synthetic(student, samples, config.seed, engines.threads)?,
+        None => input.synthetic(float, samples, config.seed, engines.threads)?,
     };
-    Reference::new(engines.main(), student, &inputs)
+    Reference::new(engines.main(), float, &inputs)
 }
 
 /// Returns how many samples the checks run.
-pub(super) fn samples(student: &Graph, config: &Config) -> usize {
-    config.samples.unwrap_or_else(|| default_samples(total_macs(student)))
+pub(super) fn samples(float: &Graph, config: &Config) -> usize {
+    config.samples.unwrap_or_else(|| default_samples(total_macs(float)))
 }
 
-fn raise_opset(student: &mut Graph, opset: i64) -> Result<()> {
-    onnx::upgrade(student, opset)?;
-    shape::infer(student)
+fn raise_opset(float: &mut Graph, opset: i64) -> Result<()> {
+    onnx::upgrade(float, opset)?;
+    shape::infer(float)
 }

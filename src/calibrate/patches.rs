@@ -1,9 +1,9 @@
 //! What a layer multiplies its weight with: rows of input values in the order of [`Rows`], taken at positions spread
 //! over samples and space.
 
-use super::rows::Rows;
+use super::Sample;
 use crate::ir::Node;
-use crate::sample::Sample;
+use crate::layers::Rows;
 
 /// Returns up to `limit` input rows of one group, `[rows, width]`; `None` for an operator or attributes that are not
 /// covered (a ConvTranspose with `auto_pad` or `output_shape`).
