@@ -48,7 +48,7 @@ const SCORING: &[&str] = &[
     "Softmax",
     "Sub",
 ];
-const HANDING_ON: &[&str] = &["Cast", "Clip", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze"];
+const PASS_THROUGH: &[&str] = &["Cast", "Clip", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze"];
 
 /// Returns for each output of `graph` the tensors to compare end to end: the float tensors that decide an output of
 /// labels or of selected boxes, the input of a trailing Softmax or LogSoftmax, else the output itself.
@@ -198,7 +198,7 @@ pub fn may_hold_scores(graph: &Graph, tensor: ValueId) -> bool {
     let mut at = tensor;
     loop {
         let Some(node) = uses.producer(at).map(|i| &graph.nodes[i]) else { return true };
-        let handing_on = HANDING_ON.iter().any(|op| node.is(op)) || is_quantize(node) || is_dequantize(node);
+        let handing_on = PASS_THROUGH.iter().any(|op| node.is(op)) || is_quantize(node) || is_dequantize(node);
         match node.input(0).filter(|_| handing_on) {
             Some(input) => at = input,
             None => return SCORING.iter().any(|op| node.is(op)) || !node.domain.is_empty(),

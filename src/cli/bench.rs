@@ -67,7 +67,7 @@ struct Timing {
     speedup: f64,
 }
 
-struct Subject {
+struct SynthesisTeacher {
     session: Box<dyn Session>,
     inputs: Vec<Tensor>,
     milliseconds: Vec<f64>,
@@ -91,7 +91,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     }
     let machine = Machine::examine();
     let [_, reference, _] = percentiles(&subjects[0].milliseconds);
-    let timing = |(model, subject): (&PathBuf, &Subject)| -> Result<Timing> {
+    let timing = |(model, subject): (&PathBuf, &SynthesisTeacher)| -> Result<Timing> {
         let [p10, median, p90] = percentiles(&subject.milliseconds);
         Ok(Timing {
             model: model.clone(),
@@ -118,7 +118,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn prepare(model: &Path, engine: &dyn Engine, (arguments, data): (&Arguments, Option<&Dataset>)) -> Result<Subject> {
+fn prepare(
+    model: &Path,
+    engine: &dyn Engine,
+    (arguments, data): (&Arguments, Option<&Dataset>),
+) -> Result<SynthesisTeacher> {
     let mut graph = onnx::load(model)?;
     arguments.shapes.set_where_present(&mut graph)?;
     let (described, batch) = (arguments.shapes.described(&graph)?, usize::from(arguments.batch));
@@ -130,7 +134,7 @@ fn prepare(model: &Path, engine: &dyn Engine, (arguments, data): (&Arguments, Op
         return Err(Error::malformed(model.display().to_string(), "takes no input"));
     }
     let session = engine.load(&graph, &SessionOptions { prepacking: true, ..SessionOptions::default() })?;
-    Ok(Subject { session, inputs, milliseconds: Vec::new() })
+    Ok(SynthesisTeacher { session, inputs, milliseconds: Vec::new() })
 }
 
 /// Returns the inputs of the first `batch` samples.

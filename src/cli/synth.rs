@@ -16,7 +16,7 @@ use crate::files;
 use crate::ir::Tensor;
 use crate::pipeline::{Config, make_inputs};
 use crate::report::{SynthesisDocument, loss_curves, render_synthesis, sheet};
-use crate::synthesis::{Made, Options, TERMS};
+use crate::synthesis::{Options, SyntheticImages, TERMS};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -124,7 +124,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 }
 
 /// Writes the inputs, a sheet where they are images, and curves of losses.
-fn write(made: &Made, document: &mut SynthesisDocument, [output, image, drawing]: [&Path; 3]) -> Result<()> {
+fn write(made: &SyntheticImages, document: &mut SynthesisDocument, [output, image, drawing]: [&Path; 3]) -> Result<()> {
     let answers = document.synthesis.answers.as_ref();
     let classes = answers.map(|answers| {
         let classes: Vec<i64> = answers.classes.iter().map(|&class| i64::try_from(class).unwrap_or(-1)).collect();

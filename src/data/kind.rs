@@ -8,7 +8,7 @@ use crate::ir::{DType, Dim, Graph, Node, Tensor, ValueId, front_axis};
 /// Channels that an image has at most where channels come last.
 pub const MOST_COLOURS: usize = 4;
 /// Operators that hand their first input on, value by value.
-const HANDING_ON: &[&str] =
+const PASS_THROUGH: &[&str] =
     &["Cast", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"];
 /// Recurrent operators and their inputs that are states.
 const RECURRENT: (&[&str], [usize; 2]) = (&["LSTM", "GRU", "RNN"], [5, 6]);
@@ -121,7 +121,7 @@ fn readers(graph: &Graph, start: ValueId) -> Vec<(&Node, ValueId)> {
     while let Some(id) = waiting.pop() {
         for node in graph.nodes.iter().filter(|node| node.inputs.contains(&Some(id))) {
             found.push((node, id));
-            let is_handed_on = HANDING_ON.iter().any(|op| node.is(op)) && node.input(0) == Some(id);
+            let is_handed_on = PASS_THROUGH.iter().any(|op| node.is(op)) && node.input(0) == Some(id);
             if let Some(next) = node.output(0).filter(|next| is_handed_on && !seen.contains(next)) {
                 seen.push(next);
                 waiting.push(next);

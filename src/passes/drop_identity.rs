@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::ir::{Attr, DType, Graph, Node, Uses};
 
 /// Operators that may hand on their input unchanged.
-const HANDING_ON: &[&str] = &["Identity", "Cast", "Dropout"];
+const PASS_THROUGH: &[&str] = &["Identity", "Cast", "Dropout"];
 
 /// Returns the number of nodes removed that hand on their input unchanged.
 ///
@@ -33,7 +33,7 @@ fn try_drop(graph: &mut Graph, i: usize) -> bool {
     let node = &graph.nodes[i];
     let (Some(x), Some(y)) = (node.input(0), node.output(0)) else { return false };
     // Uses are gathered over the whole graph, so not for every node of it.
-    if !HANDING_ON.iter().any(|op| node.is(op)) {
+    if !PASS_THROUGH.iter().any(|op| node.is(op)) {
         return false;
     }
     let uses = graph.uses();

@@ -22,9 +22,9 @@ mod layer_constants;
 mod lift_constants;
 mod normalise;
 mod part_pool_indices;
-mod refuse_unfit;
 mod set_aside;
 mod set_inputs;
+mod validate;
 
 pub use clip_in_integers::clip_in_integers;
 pub use conv_to_gemm::conv_to_gemm;
@@ -45,6 +45,6 @@ pub use inline_branches::inline_branches;
 pub use lift_constants::lift_constants;
 pub use normalise::{NORMALISE, Pass, normalise};
 pub use part_pool_indices::part_pool_indices;
-pub use refuse_unfit::refuse_unfit;
 pub use set_aside::{Aside, put_back, set_aside};
 pub use set_inputs::set_inputs;
+pub use validate::validate;

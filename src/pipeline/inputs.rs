@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::observe::Observer;
 use crate::report::SynthesisDocument;
 use crate::runtime::Engines;
-use crate::synthesis::Made;
+use crate::synthesis::SyntheticImages;
 
 /// Makes inputs for the model; writes nothing but checkpoints. A dry run ([`Config::output`] is none) makes none.
 ///
@@ -18,7 +18,7 @@ pub fn make_inputs(
     config: &Config,
     engines: &Engines,
     observer: &mut dyn Observer,
-) -> Result<(Made, SynthesisDocument)> {
+) -> Result<(SyntheticImages, SynthesisDocument)> {
     let mut clock = Clock::new(observer);
 
     clock.stage("load")?;

@@ -13,7 +13,7 @@ use crate::infer_by_running::infer_by_running;
 use crate::ir::{Graph, Tensor};
 use crate::observe::{Observer, Silent};
 use crate::passes::{Aside, DeclaredShapes, FrozenAxis};
-use crate::plan::{Policy, part_shortcuts, plan, total_macs};
+use crate::plan::{Policy, plan, split_residual_grids, total_macs};
 use crate::recipes::{self, Supply, Training};
 use crate::report::Warning;
 use crate::runtime::{Engines, refuse_states};
@@ -23,7 +23,7 @@ use crate::stats::{
     BatchNorm, InputSource, InputStatistics, KnownInput, TensorStatistics, guess_input, guessed, known_inputs,
     place_statistics, read_batch_norms, read_statistics,
 };
-use crate::synthesis::{Made, Source, synthesise};
+use crate::synthesis::{Source, SyntheticImages, synthesise};
 use crate::train::{HeldOut, Run, RunFolder, Settings, StageReport, share_of};
 use crate::verify::limits::default_samples;
 use crate::{onnx, passes, shape};
@@ -86,7 +86,7 @@ pub(super) fn prepare(loaded: &Loaded, config: &Config, engines: &Engines) -> Re
     if !frozen.is_empty() {
         passes.extend(passes::normalise(&mut float, engines.main())?);
     }
-    passes::refuse_unfit(&float)?;
+    passes::validate(&float)?;
     let mut norms = read_batch_norms(&float);
     let before_folding = float.clone();
     passes.extend(passes::fold(&mut float)?);
@@ -162,7 +162,7 @@ pub(super) fn synthesis(
     config: &Config,
     engines: &Engines,
     observer: &mut dyn Observer,
-) -> Result<Made> {
+) -> Result<SyntheticImages> {
     let Prepared { norms, input, .. } = prepared;
     refuse_states(&prepared.float)?;
     let source = Source { float: prepared.at_fixed_sizes(), norms, input, threads: engines.threads };
@@ -187,7 +187,7 @@ pub(super) fn solve(
     engines: &Engines,
 ) -> Result<Solved> {
     let mut float = prepared.float.clone();
-    part_shortcuts(&mut float, policy)?;
+    split_residual_grids(&mut float, policy)?;
     let plan = plan(&float, policy)?;
     raise_opset(&mut float, plan.opset())?;
     let solution = (config.recipe.run)(&mut float, &plan, &context((prepared, images), config, engines))?;
@@ -197,7 +197,7 @@ pub(super) fn solve(
 /// Trains what the recipe found, on `images` where any were made; a dry run makes no step. `observer` hears how far it is.
 pub(super) fn train(
     solved: &mut Solved,
-    (prepared, images, made): (&Prepared, Option<&[Tensor]>, Option<&Made>),
+    (prepared, images, made): (&Prepared, Option<&[Tensor]>, Option<&SyntheticImages>),
     config: &Config,
     engines: &Engines,
     observer: &mut dyn Observer,
@@ -215,7 +215,7 @@ pub(super) fn train(
 /// to the float network than that; returns how both compare.
 pub(super) fn keep_nearer(
     trained: &mut Solved,
-    (prepared, images, made): (&Prepared, Option<&[Tensor]>, Option<&Made>),
+    (prepared, images, made): (&Prepared, Option<&[Tensor]>, Option<&SyntheticImages>),
     policy: &Policy,
     config: &Config,
     engines: &Engines,
@@ -233,7 +233,7 @@ pub(super) fn keep_nearer(
 }
 
 fn training<'a>(
-    (prepared, images, made): (&'a Prepared, Option<&'a [Tensor]>, Option<&Made>),
+    (prepared, images, made): (&'a Prepared, Option<&'a [Tensor]>, Option<&SyntheticImages>),
     config: &'a Config,
     engines: &'a Engines,
     observer: &'a mut dyn Observer,
@@ -241,8 +241,8 @@ fn training<'a>(
     let (float, context) = (prepared.at_fixed_sizes(), context((prepared, images), config, engines));
     let planned = || made.filter(|made| made.inputs.is_empty()).map(|made| Supply::Planned(made.report.options.images));
     let images = images.map(|images| Supply::Ready(images.to_vec())).or_else(planned);
-    let rival = made.and_then(|made| made.rival.clone());
-    Training::new((float, context), (images, rival), run_of(config, &config.training, engines), observer)
+    let generator_at_end = made.and_then(|made| made.generator_at_end.clone());
+    Training::new((float, context), (images, generator_at_end), run_of(config, &config.training, engines), observer)
 }
 
 fn context<'a>(

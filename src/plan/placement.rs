@@ -6,7 +6,7 @@ use super::container::is_packed;
 use super::demand::Demand;
 use super::float_paths::FloatPaths;
 use super::grid_preserving::preserved_inputs;
-use super::policy::{Pattern, own_bits, refuse_unfit, refuse_unmatched};
+use super::policy::{Pattern, own_bits, refuse_unmatched, validate};
 use super::residual::{makes_operand, quantized_operands};
 use super::slow_in_integers::kept_float;
 use super::stays_float::{excluded, is_float, why_float};
@@ -43,7 +43,7 @@ pub fn plan(graph: &Graph, policy: &Policy) -> Result<Plan> {
 /// # Errors
 /// As [`plan`].
 pub(super) fn placed<'a>(graph: &'a Graph, policy: &'a Policy) -> Result<Planner<'a>> {
-    refuse_unfit(policy)?;
+    validate(policy)?;
     let mut planner = Planner::new(graph, policy)?;
     planner.place_layers();
     planner.place_residual_sums();

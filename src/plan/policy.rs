@@ -83,7 +83,7 @@ impl Default for Policy {
 ///
 /// # Errors
 /// [`Error::Usage`] naming what it lacks and what to type instead.
-pub(super) fn refuse_unfit(policy: &Policy) -> Result<()> {
+pub(super) fn validate(policy: &Policy) -> Result<()> {
     let (name, choices) = (policy.target.name(), policy.target.choices());
     let refused = |message: String| Err(Error::Usage(format!("--target {name}: {message}")));
     let fewest = choices.fewest_activation_bits;

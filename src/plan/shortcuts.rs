@@ -13,7 +13,7 @@ use crate::ir::{Attrs, Graph, Node, ValueId};
 ///
 /// # Errors
 /// As [`super::plan`].
-pub fn part_shortcuts(graph: &mut Graph, policy: &Policy) -> Result<usize> {
+pub fn split_residual_grids(graph: &mut Graph, policy: &Policy) -> Result<usize> {
     if policy.shared_shortcuts {
         return Ok(0);
     }

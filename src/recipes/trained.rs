@@ -13,7 +13,7 @@ impl Solved {
     ///
     /// # Errors
     /// When the values of a bias cannot be read.
-    pub fn settle(&mut self, trained: Trained) -> Result<()> {
+    pub fn apply_trained(&mut self, trained: Trained) -> Result<()> {
         let Trained { activations, weights, biases } = trained;
         let Self { float, plan, solution } = self;
         for layer in &plan.layers {

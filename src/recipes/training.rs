@@ -15,10 +15,10 @@ use crate::ir::{Graph, Tensor};
 use crate::observe::Observer;
 use crate::onnx::{self, INLINE_LIMIT};
 use crate::solution::{Solution, Solved};
-use crate::synthesis::Rival;
+use crate::synthesis::TrainedGenerator;
 use crate::train::{
-    Checkpoints, Course, Descent, DescentReport, History, LearningRate, Pool, Run, Schedule, StageReport, TrainingStep,
-    descend, fingerprint, peak_bytes, share_of,
+    BatchSampler, Checkpoints, Descent, DescentReport, FitOptions, History, LearningRate, Run, Schedule, StageReport,
+    TrainingStep, descend, fingerprint, peak_bytes, share_of,
 };
 
 /// Bytes that the inputs of a stage may take.
@@ -42,7 +42,7 @@ pub struct Training<'a> {
     /// Hears how far a stage is.
     pub observer: &'a mut dyn Observer,
     /// What the student is trained against, where images were made for the network.
-    pub(super) rival: Option<Rival>,
+    pub(super) generator_at_end: Option<TrainedGenerator>,
     images: Rc<Images>,
     /// The digest of images that were made for the network.
     digest: Option<String>,
@@ -84,7 +84,7 @@ impl<'a> Training<'a> {
     /// see.
     pub fn new(
         (float, context): (&'a Graph, CalibrationContext<'a>),
-        (images, rival): (Option<Supply>, Option<Rival>),
+        (images, generator_at_end): (Option<Supply>, Option<TrainedGenerator>),
         run: Run<'a>,
         observer: &'a mut dyn Observer,
     ) -> Self {
@@ -104,7 +104,7 @@ impl<'a> Training<'a> {
         let leaves = Leaves { float: float.clone(), input: input.clone(), seed, threads };
         let digest = ready.as_ref().map(|images| sha256(images.iter().map(|tensor| &tensor.bytes()[..])));
         let images = Rc::new(Images::new(ready, leaves, [seen, all], beside));
-        Self { float, context, run, observer, rival, images, digest, until: None, is_start_known }
+        Self { float, context, run, observer, generator_at_end, images, digest, until: None, is_start_known }
     }
 
     /// Begins one of `stages` stages that are left, which gets its share of the time.
@@ -160,15 +160,15 @@ impl<'a> Training<'a> {
     ///
     /// # Errors
     /// [`Error::Usage`] for a batch of more inputs than there are.
-    pub(super) fn dealer(&self, batch: usize, stage: u64) -> Result<impl FnMut(u64) -> Result<Vec<Tensor>> + use<>> {
+    pub(super) fn batches(&self, batch: usize, stage: u64) -> Result<impl FnMut(u64) -> Result<Vec<Tensor>> + use<>> {
         self.check_batch(batch)?;
         let (images, seed, mut pool) = (self.images(), self.context.seed, None);
         // Made once a checkpoint was found to be of this run.
         Ok(move |number| {
             if pool.is_none() {
-                pool = Some(Pool::new(images.seen()?, batch, seed, stage)?.varied());
+                pool = Some(BatchSampler::new(images.seen()?, batch, seed, stage)?.varied());
             }
-            pool.as_ref().map_or(Ok(Vec::new()), |pool: &Pool| pool.batch(number))
+            pool.as_ref().map_or(Ok(Vec::new()), |pool: &BatchSampler| pool.batch(number))
         })
     }
 
@@ -212,7 +212,7 @@ impl<'a> Training<'a> {
         } else {
             self.run.make_folder()?;
             let rate = LearningRate::new(*learning_rate, schedule.clone());
-            let course = Course { steps: *steps, rate, checkpoints, until: *until };
+            let course = FitOptions { steps: *steps, rate, checkpoints, until: *until };
             descend((step, self.context.engine), (name, course), feed, self.observer)?
         };
         let report = DescentReport {

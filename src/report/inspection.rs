@@ -167,7 +167,7 @@ pub fn inspect(
 }
 
 fn layers(graph: &Graph, policy: &Policy) -> Result<(Vec<Quantizable>, Vec<Float>)> {
-    passes::refuse_unfit(graph)?;
+    passes::validate(graph)?;
     let plan = plan(graph, policy)?;
     let quantizable = |name: &String, op_type: &String, output: &str, weight: Option<usize>, input: Option<usize>| {
         let weight = weight.and_then(|i| graph.constant_of(graph.find(&plan.weights[i].tensor)?));

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::subject::Subject;
+use super::teacher::SynthesisTeacher;
 use crate::data::argmax;
 use crate::error::{Error, Result};
 use crate::ir::Tensor;
@@ -22,14 +22,14 @@ pub struct Answers {
     pub spread: Option<f64>,
 }
 
-/// Returns what `subject` says of the inputs `fed`; none where it has no class scores.
+/// Returns what `subject` says of the inputs `fed`; none where it has no logits.
 ///
 /// # Errors
 /// When the engine fails.
-pub fn answers(subject: &Subject, fed: &[Tensor], engine: &dyn Engine) -> Result<Option<Answers>> {
-    let Some((scores, count)) = &subject.scores else { return Ok(None) };
+pub fn answers(subject: &SynthesisTeacher, fed: &[Tensor], engine: &dyn Engine) -> Result<Option<Answers>> {
+    let Some((logits, count)) = &subject.logits else { return Ok(None) };
     let mut graph = subject.graph.clone();
-    let names: Vec<&str> = std::iter::once(scores.as_str()).chain(subject.features.as_deref()).collect();
+    let names: Vec<&str> = std::iter::once(logits.as_str()).chain(subject.features.as_deref()).collect();
     graph.cut(&names);
     let outputs = run_in_batches(engine.load(&graph, &SessionOptions::default())?.as_mut(), &graph, fed)?;
     let values = outputs.first().map(Tensor::to_f32).transpose()?.unwrap_or_default();
@@ -42,7 +42,7 @@ pub fn answers(subject: &Subject, fed: &[Tensor], engine: &dyn Engine) -> Result
     }
     let images = found.classes.len();
     if images == 0 {
-        return Err(Error::unsupported("class scores", "hold no row for each image"));
+        return Err(Error::unsupported("logits", "hold no row for each image"));
     }
     let n = images as f64;
     found.confidence /= n;

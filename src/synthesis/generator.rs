@@ -3,12 +3,12 @@
 use rand::RngExt;
 use rand_distr::StandardNormal;
 
-use super::form::Form;
+use super::input_spec::InputSpec;
 use crate::error::{Error, Result};
 use crate::expr::{Builder, Expr, index};
 use crate::ir::{Attr, Tensor};
 use crate::stats::InputStatistics;
-use crate::train::{TrainedVector, chance};
+use crate::train::{TrainedVector, step_rng};
 
 /// Latents of a batch at most: a gigabyte of them.
 const MOST_LATENTS: usize = 1 << 28;
@@ -30,7 +30,7 @@ const SLOPE: f32 = 0.2;
 /// A generator of one batch: what it is made of, and what training starts from.
 #[derive(Clone, Debug)]
 pub struct Generator {
-    form: Form,
+    form: InputSpec,
     batch: usize,
     /// Channels of the maps, from the first to that before the last convolution; empty for vectors.
     widths: Vec<usize>,
@@ -52,7 +52,7 @@ impl Generator {
     /// # Errors
     /// When it has more weights than memory holds.
     pub fn fresh(
-        (form, input): (&Form, &InputStatistics),
+        (form, input): (&InputSpec, &InputStatistics),
         (batch, macs): (usize, u64),
         classes: Option<usize>,
         (seed, number): (u64, u64),
@@ -64,7 +64,7 @@ impl Generator {
         let (weights, latents) = (TrainedVector::default(), TrainedVector::default());
         let (form, input) = (form.clone(), input.clone());
         let mut made = Self { form, batch, widths, weights, latents, input };
-        let mut rng = chance(seed, number, u64::MAX);
+        let mut rng = step_rng(seed, number, u64::MAX);
         let mut normal = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.sample(StandardNormal)).collect() };
         let latents = normal(batch * Self::LATENTS);
         made.latents.add("latents", &[batch, Self::LATENTS], &latents, &vec![LATENT_RATE; latents.len()])?;
@@ -72,7 +72,7 @@ impl Generator {
             let rows = normal(classes * Self::LATENTS);
             made.latents.add("classes", &[classes, Self::LATENTS], &rows, &vec![LATENT_RATE; rows.len()])?;
         }
-        let mut rng = chance(seed, number, u64::MAX - 1);
+        let mut rng = step_rng(seed, number, u64::MAX - 1);
         // As PyTorch initialises linear layers and convolutions.
         let mut uniform = |n: usize, fan_in: usize| -> Vec<f32> {
             let bound = 1.0 / float(fan_in).sqrt();
@@ -186,7 +186,7 @@ enum Start {
 }
 
 /// Returns the channels of the maps: half as many each time the side doubles.
-fn widths(form: &Form, teacher: u64) -> Vec<usize> {
+fn widths(form: &InputSpec, teacher: u64) -> Vec<usize> {
     let Some(doublings) = form.doublings(FIRST_SIDE, DOUBLINGS) else { return Vec::new() };
     let of = |last: usize| -> Vec<usize> {
         (0..doublings).rev().map(|i| last.checked_shl(i).unwrap_or(WIDEST).min(WIDEST)).collect()
@@ -195,7 +195,7 @@ fn widths(form: &Form, teacher: u64) -> Vec<usize> {
     of(WIDTHS.into_iter().find(fits).unwrap_or(WIDTHS[WIDTHS.len() - 1]))
 }
 
-fn work(form: &Form, widths: &[usize]) -> u64 {
+fn work(form: &InputSpec, widths: &[usize]) -> u64 {
     let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
     let Some(&first) = widths.first() else {
         return count(Generator::LATENTS * (Generator::LATENTS + form.channels()));

@@ -20,7 +20,7 @@ pub struct Options {
     pub learning_rate: f64,
     /// Weights of terms of the loss in place of the default ones, by name (see [`super::TERMS`]).
     pub loss: Vec<(String, f64)>,
-    /// Whether a class is chosen for each image; where the network has class scores, if nothing is said.
+    /// Whether a class is chosen for each image; where the network has logits, if nothing is said.
     pub conditional: Option<bool>,
     /// Whether convolutions with strides see their input shifted by up to a pixel.
     pub swing: bool,

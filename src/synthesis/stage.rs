@@ -7,18 +7,18 @@ use rand::seq::SliceRandom;
 use rand_distr::StandardNormal;
 use serde::Serialize;
 
-use super::adversary::Rival;
+use super::adversarial_game::TrainedGenerator;
 use super::answers::{Answers, answers};
-use super::step::{Making, slack};
-use super::{Generator, Options, Subject};
+use super::step::{ImageSynthesis, slack};
+use super::{Generator, Options, SynthesisTeacher};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor};
 use crate::observe::Observer;
 use crate::runtime::SessionOptions;
 use crate::stats::{BatchNorm, InputStatistics};
 use crate::train::{
-    Checkpoints, Course, Descent, LearningRate, Rollback, Run, Schedule, TrainingStep, chance, descend, fitting_batch,
-    peak_bytes, share_of,
+    Checkpoints, Descent, FitOptions, LearningRate, Rollback, Run, Schedule, TrainingStep, descend, fitting_batch,
+    peak_bytes, share_of, step_rng,
 };
 
 /// Images of one generator.
@@ -44,7 +44,7 @@ pub struct Source<'a> {
 
 /// Images, and how they came about.
 #[derive(Clone, Debug)]
-pub struct Made {
+pub struct SyntheticImages {
     /// One tensor for each input of the network, samples first; none in a dry run.
     pub inputs: Vec<Tensor>,
     /// The names of the inputs.
@@ -52,7 +52,7 @@ pub struct Made {
     /// The images `[N, C, H, W]` (or vectors `[N, C]`) among them, of floats.
     pub images: Option<Tensor>,
     /// The last generator as training left it, where the network has no input beside the images.
-    pub rival: Option<Rival>,
+    pub generator_at_end: Option<TrainedGenerator>,
     /// What was done.
     pub report: SynthesisReport,
 }
@@ -112,13 +112,18 @@ pub struct Trained {
 /// # Errors
 /// [`Error::Unsupported`] for networks that tell nothing images could be made by; when a checkpoint is of another run, or
 /// the engine fails.
-pub fn synthesise(source: &Source, options: &Options, run: &Run, observer: &mut dyn Observer) -> Result<Made> {
+pub fn synthesise(
+    source: &Source,
+    options: &Options,
+    run: &Run,
+    observer: &mut dyn Observer,
+) -> Result<SyntheticImages> {
     let mut batches = Batches::new(source, options, run.seed)?;
     let usual = BATCH.min(options.images.max(SMALLEST_BATCH));
     let lowering = run.engine.lowering();
     let build = |batch: usize| -> Result<TrainingStep> {
         let others = other_inputs(source, &batches.making.subject, batch, run.seed)?;
-        let making = Making { others, ..batches.making.clone() };
+        let making = ImageSynthesis { others, ..batches.making.clone() };
         making.step(&batches.generator(batch, 0)?, batches.labels(batch, 0).as_ref(), &lowering)
     };
     let (step, batch) = fitting_batch(&batches.making.subject.graph, run.settings, usual, &build)?;
@@ -139,7 +144,13 @@ pub fn synthesise(source: &Source, options: &Options, run: &Run, observer: &mut 
     let checkpoints =
         (0..count).map(|number| run.checkpoints(&name(number), batch, &key)).collect::<Result<Vec<_>>>()?;
     if run.dry_run {
-        return Ok(Made { inputs: Vec::new(), names: Vec::new(), images: None, rival: None, report });
+        return Ok(SyntheticImages {
+            inputs: Vec::new(),
+            names: Vec::new(),
+            images: None,
+            generator_at_end: None,
+            report,
+        });
     }
     run.make_folder()?;
     batches.making.others = other_inputs(source, &batches.making.subject, batch, run.seed)?;
@@ -167,13 +178,13 @@ pub fn synthesise(source: &Source, options: &Options, run: &Run, observer: &mut 
     let names = source.float.fed_inputs().into_iter().map(|id| source.float.name_of(id).to_owned()).collect();
     let Batches { making, classes, .. } = batches;
     let last = last.filter(|_| making.others.is_empty());
-    let rival = last.map(|[weights, latents]| Rival { making, weights, latents, classes });
-    Ok(Made { inputs, names, images: Some(images), rival, report })
+    let generator_at_end = last.map(|[weights, latents]| TrainedGenerator { making, weights, latents, classes });
+    Ok(SyntheticImages { inputs, names, images: Some(images), generator_at_end, report })
 }
 
 /// Batches of images: a generator for each, whose start follows from the seed and its number.
 struct Batches<'a> {
-    making: Making,
+    making: ImageSynthesis,
     source: &'a Source<'a>,
     /// Where a class is chosen for each image, how many there are.
     classes: Option<usize>,
@@ -182,17 +193,17 @@ struct Batches<'a> {
 
 impl<'a> Batches<'a> {
     fn new(source: &'a Source<'a>, options: &Options, seed: u64) -> Result<Self> {
-        let making = Making::new(source, options)?;
-        let classes = making.subject.scores.as_ref().map(|scores| scores.1);
+        let making = ImageSynthesis::new(source, options)?;
+        let classes = making.subject.logits.as_ref().map(|logits| logits.1);
         let classes = classes.filter(|_| options.conditional != Some(false));
         if options.conditional == Some(true) && classes.is_none() {
-            return Err(Error::Usage("--conditional: the model has no class scores to choose classes of".to_owned()));
+            return Err(Error::Usage("--conditional: the model has no logits to choose classes of".to_owned()));
         }
         Ok(Self { making, source, classes, seed })
     }
 
     fn generator(&self, batch: usize, number: u64) -> Result<Generator> {
-        let Subject { form, macs, .. } = &self.making.subject;
+        let SynthesisTeacher { form, macs, .. } = &self.making.subject;
         Generator::fresh((form, self.source.input), (batch, *macs), self.classes, (self.seed, STAGE ^ number))
     }
 
@@ -214,7 +225,7 @@ impl<'a> Batches<'a> {
         let step = step.map_or_else(|| self.making.step(&generator, labels.as_ref(), &lowering), Ok)?;
         let rate =
             LearningRate::new(options.learning_rate, Schedule::Cosine { steps: options.steps, floor: 0.0, warmup: 0 });
-        let course = Course { steps: options.steps, rate, checkpoints, until };
+        let course = FitOptions { steps: options.steps, rate, checkpoints, until };
         let mut feed = |step| Ok(self.making.feeds((run.seed, STAGE ^ number, step)));
         let descent = descend((&step, run.engine), (title, course), &mut feed, observer)?;
         let readout = self.making.readout(&generator, labels.as_ref(), &lowering)?;
@@ -226,7 +237,12 @@ impl<'a> Batches<'a> {
 }
 
 /// Returns what the network is fed beside images on `samples` samples, by name.
-fn other_inputs(source: &Source, subject: &Subject, samples: usize, seed: u64) -> Result<Vec<(String, Tensor)>> {
+fn other_inputs(
+    source: &Source,
+    subject: &SynthesisTeacher,
+    samples: usize,
+    seed: u64,
+) -> Result<Vec<(String, Tensor)>> {
     let ids = source.float.fed_inputs();
     if ids.len() < 2 {
         return Ok(Vec::new());
@@ -247,9 +263,9 @@ fn beside(graph: &Graph, name: &str, images: Tensor, others: &[(String, Tensor)]
 
 /// Returns what each layer may be off by: what noise is off by in nine of ten channels (Zhang et al. 2021, DSG, section
 /// 3.2).
-fn slacks(making: &Making, batch: usize, run: &Run) -> Result<Vec<[f32; 2]>> {
+fn slacks(making: &ImageSynthesis, batch: usize, run: &Run) -> Result<Vec<[f32; 2]>> {
     let shape: Vec<usize> = making.subject.form.shape(batch);
-    let mut rng = chance(run.seed, STAGE, u64::MAX - 3);
+    let mut rng = step_rng(run.seed, STAGE, u64::MAX - 3);
     let channel = |c: usize| making.input.channel(c);
     let sizes: usize = shape[2..].iter().product();
     let value = |i: usize| -> f32 {
@@ -280,7 +296,7 @@ fn name(number: usize) -> String {
 fn chosen(batch: usize, classes: Option<usize>, seed: u64, number: u64) -> Option<Tensor> {
     let classes = classes?;
     let mut drawn: Vec<usize> = (0..batch).map(|i| i % classes).collect();
-    drawn.shuffle(&mut chance(seed, STAGE ^ number, u64::MAX - 2));
+    drawn.shuffle(&mut step_rng(seed, STAGE ^ number, u64::MAX - 2));
     let mut ones = vec![0.0; batch * classes];
     drawn.iter().enumerate().for_each(|(i, class)| ones[i * classes + class] = 1.0);
     Some(Tensor::from_f32(&[batch, classes], &ones))

@@ -5,14 +5,14 @@ use rand_chacha::ChaCha8Rng;
 use super::generator::Generator;
 use super::options::Options;
 use super::stage::Source;
-use super::subject::Subject;
-use super::terms::{Compared, Scene, Weights, loss, weights};
+use super::teacher::SynthesisTeacher;
+use super::terms::{Compared, LossInputs, Weights, loss, weights};
 use crate::error::Result;
 use crate::expr::{Builder, Expr, Inlined, Lowering, index, inline};
 use crate::ir::{DType, Graph, Tensor};
 use crate::stats::InputStatistics;
 use crate::train::losses::{ChannelMoments, Distance, moments_off};
-use crate::train::{Optimiser, Player, TrainingStep, chance, mirrored, moved, shifted, training_step};
+use crate::train::{Optimiser, Player, TrainingStep, mirrored, random_flip_shift, shifted, step_rng, training_step};
 
 /// Losses that the state keeps.
 const LOSSES: usize = 20;
@@ -21,12 +21,12 @@ const BEYOND_SLACK: f64 = 0.1;
 
 /// How images are made by a subject.
 #[derive(Clone, Debug)]
-pub struct Making {
+pub struct ImageSynthesis {
     /// The network.
-    pub subject: Subject,
+    pub subject: SynthesisTeacher,
     /// The weights of the terms of the loss.
     pub weights: Weights,
-    /// What each of [`Subject::normals`] may be off by, of means and of deviations; empty for nothing.
+    /// What each of [`SynthesisTeacher::normals`] may be off by, of means and of deviations; empty for nothing.
     pub slack: Vec<[f32; 2]>,
     /// Whether convolutions with strides see their input shifted by up to a pixel (swing; Li et al. 2023, Genie).
     pub swing: bool,
@@ -41,13 +41,13 @@ pub struct Making {
     pub input: InputStatistics,
 }
 
-impl Making {
+impl ImageSynthesis {
     /// Returns how images are made for the network of `source`; no slack and no other inputs are found yet.
     ///
     /// # Errors
-    /// As [`Subject::new`]; [`crate::Error::Usage`] for a term of the loss that does not exist.
+    /// As [`SynthesisTeacher::new`]; [`crate::Error::Usage`] for a term of the loss that does not exist.
     pub fn new(source: &Source, options: &Options) -> Result<Self> {
-        let subject = Subject::new(source.float, source.norms)?;
+        let subject = SynthesisTeacher::new(source.float, source.norms)?;
         Ok(Self {
             weights: weights(&options.loss, !subject.normals.is_empty())?,
             slack: Vec::new(),
@@ -91,7 +91,7 @@ impl Making {
     }
 
     /// Returns the graph that tells how far the statistics of images `[N, C, H, W]` are off, for each of
-    /// [`Subject::normals`] and of means and deviations, `[C]` each.
+    /// [`SynthesisTeacher::normals`] and of means and deviations, `[C]` each.
     ///
     /// # Errors
     /// As [`inline`].
@@ -108,9 +108,9 @@ impl Making {
         builder.finish(&outputs)
     }
 
-    /// Returns what is fed in `step` of generator `number` beside the rates, in the order of [`Making::step`].
+    /// Returns what is fed in `step` of generator `number` beside the rates, in the order of [`ImageSynthesis::step`].
     pub fn feeds(&self, (seed, number, step): (u64, u64, u64)) -> Vec<Tensor> {
-        let mut rng = chance(seed, number, step);
+        let mut rng = step_rng(seed, number, step);
         let mut feeds = self.moves(&mut rng);
         if self.swing {
             let swings = self.subject.swings.iter().flat_map(|swing| swing.size);
@@ -122,7 +122,10 @@ impl Making {
     /// Returns the rows and columns that images take their pixels from, where they are mirrored and shifted.
     pub(super) fn moves(&self, rng: &mut ChaCha8Rng) -> Vec<Tensor> {
         let size = self.subject.form.size().filter(|_| self.augment);
-        size.into_iter().flat_map(|[height, width]| moved(height, width, rng)).map(|side| places(&side)).collect()
+        size.into_iter()
+            .flat_map(|[height, width]| random_flip_shift(height, width, rng))
+            .map(|side| places(&side))
+            .collect()
     }
 
     /// Returns the images `[N, C, H, W]` that a generator makes of its weights and latents.
@@ -152,7 +155,7 @@ impl Making {
 
     /// Returns what the network is fed: images, and what goes beside them.
     pub(super) fn inputs<'b>(&self, builder: &'b Builder, images: Expr<'b>) -> Vec<Expr<'b>> {
-        let Subject { graph, form, .. } = &self.subject;
+        let SynthesisTeacher { graph, form, .. } = &self.subject;
         let input = |id| {
             let name = graph.name_of(id);
             let other = self.others.iter().find(|other| other.0 == name);
@@ -163,7 +166,7 @@ impl Making {
 
     /// Returns what the network makes of images.
     pub(super) fn network<'b>(&self, builder: &'b Builder, images: Expr<'b>, swing: bool) -> Result<Inlined<'b>> {
-        let Subject { graph, swings, .. } = &self.subject;
+        let SynthesisTeacher { graph, swings, .. } = &self.subject;
         inline(builder, graph, &self.inputs(builder, images), &mut |name, x| match swings
             .iter()
             .find(|s| s.tensor == name)
@@ -179,16 +182,16 @@ impl Making {
         images: Expr<'b>,
         labels: Option<Expr<'b>>,
         inlined: &Inlined<'b>,
-    ) -> Scene<'a, 'b> {
-        let Subject { scores, features, form, .. } = &self.subject;
+    ) -> LossInputs<'a, 'b> {
+        let SynthesisTeacher { logits, features, form, .. } = &self.subject;
         let flat = |(name, classes): &(String, usize)| {
-            let scores = self.tensor(inlined, name)?;
-            Some(scores.reshape(&[scores.len() / classes, *classes]))
+            let logits = self.tensor(inlined, name)?;
+            Some(logits.reshape(&[logits.len() / classes, *classes]))
         };
-        Scene {
+        LossInputs {
             images: form.size().map(|_| self.standardised(images)),
             moments: self.moments(inlined),
-            scores: scores.as_ref().and_then(flat),
+            logits: logits.as_ref().and_then(flat),
             labels,
             features: features.as_ref().and_then(|name| self.tensor(inlined, name)),
         }

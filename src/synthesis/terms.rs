@@ -4,8 +4,8 @@ use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::ir::nearest_names;
 use crate::train::losses::{
-    ChannelMoments, ChannelNormal, Distance, activation_norm, batch_entropy, cross_entropy, focal_cross_entropy,
-    gaussian_divergence, image_statistics, instance_entropy, moment_distance, sure_labels, total_variation,
+    ChannelMoments, ChannelNormal, Distance, activation_norm, argmax_one_hot, batch_entropy, cross_entropy,
+    focal_cross_entropy, gaussian_divergence, image_statistics, instance_entropy, moment_distance, total_variation,
 };
 
 /// How much more hard images count in [`TERMS`]' `focal`.
@@ -15,27 +15,27 @@ const FOCUS: f32 = 2.0;
 pub(super) type Compared<'a, 'b> = (ChannelMoments<'b>, &'a ChannelNormal, [f32; 2]);
 
 /// What terms are taken of.
-pub(super) struct Scene<'a, 'b> {
+pub(super) struct LossInputs<'a, 'b> {
     /// Images `[N, C, H, W]` with mean 0 and deviation 1; none where the network takes vectors.
     pub images: Option<Expr<'b>>,
     /// Each tensor that batch normalisation kept statistics of.
     pub moments: Vec<Compared<'a, 'b>>,
     /// Logits `[N, classes]`.
-    pub scores: Option<Expr<'b>>,
+    pub logits: Option<Expr<'b>>,
     /// The classes that were chosen for the images, `[N, classes]`; those that the teacher is surest of where none were.
     pub labels: Option<Expr<'b>>,
-    /// What the layer of the scores reads.
+    /// What the layer of the logits reads.
     pub features: Option<Expr<'b>>,
 }
 
-impl<'b> Scene<'_, 'b> {
+impl<'b> LossInputs<'_, 'b> {
     fn over_layers(&self, one: impl Fn(ChannelMoments<'b>, &ChannelNormal, [f32; 2]) -> Expr<'b>) -> Option<Expr<'b>> {
         self.moments.iter().map(|(found, expected, slack)| one(*found, expected, *slack)).reduce(|sum, next| sum + next)
     }
 
     fn with_labels(&self, loss: impl Fn(Expr<'b>, Expr<'b>) -> Expr<'b>) -> Option<Expr<'b>> {
-        let scores = self.scores?;
-        Some(loss(scores, self.labels.unwrap_or_else(|| sure_labels(scores))))
+        let logits = self.logits?;
+        Some(loss(logits, self.labels.unwrap_or_else(|| argmax_one_hot(logits))))
     }
 }
 
@@ -47,7 +47,7 @@ pub struct Term {
     pub summary: &'static str,
     /// Its weight where there are statistics of batch normalisation, and where there are none.
     pub weights: [f64; 2],
-    loss: for<'b> fn(&Scene<'_, 'b>) -> Option<Expr<'b>>,
+    loss: for<'b> fn(&LossInputs<'_, 'b>) -> Option<Expr<'b>>,
 }
 
 /// Every term.
@@ -86,19 +86,19 @@ pub const TERMS: &[Term] = &[
         name: "focal",
         summary: "the same, weighed by (1 - p)^2: hard images count more (HAST)",
         weights: [0.0, 0.0],
-        loss: |s| s.with_labels(|scores, labels| focal_cross_entropy(scores, labels, FOCUS)),
+        loss: |s| s.with_labels(|logits, labels| focal_cross_entropy(logits, labels, FOCUS)),
     },
     Term {
         name: "instance-entropy",
         summary: "entropy of the teacher's answer to each image (Choi et al. 2020)",
         weights: [0.0, 0.0],
-        loss: |s| Some(instance_entropy(s.scores?)),
+        loss: |s| Some(instance_entropy(s.logits?)),
     },
     Term {
         name: "batch-entropy",
         summary: "what the entropy of its mean answer lacks of even classes (Choi et al. 2020, DAFL)",
         weights: [0.0, 1.0],
-        loss: |s| Some(batch_entropy(s.scores?)),
+        loss: |s| Some(batch_entropy(s.logits?)),
     },
     Term {
         name: "activation-norm",
@@ -141,7 +141,10 @@ pub fn weights(given: &[(String, f64)], has_statistics: bool) -> Result<Weights>
 ///
 /// # Errors
 /// [`Error::Usage`] where none is left.
-pub(super) fn loss<'b>(scene: &Scene<'_, 'b>, weights: &Weights) -> Result<(Expr<'b>, Vec<(&'static str, Expr<'b>)>)> {
+pub(super) fn loss<'b>(
+    scene: &LossInputs<'_, 'b>,
+    weights: &Weights,
+) -> Result<(Expr<'b>, Vec<(&'static str, Expr<'b>)>)> {
     let term = |&(name, weight): &(&'static str, f64)| {
         let row = TERMS.iter().find(|term| term.name == name)?;
         Some((name, (row.loss)(scene)?, weight as f32))

@@ -5,8 +5,8 @@ use rand::Rng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 
-use super::chance::chance;
-use super::pool::rows;
+use super::batch_sampler::rows;
+use super::step_rng::step_rng;
 use crate::error::Result;
 use crate::ir::Tensor;
 
@@ -55,7 +55,7 @@ impl BlockFeeds {
     /// # Errors
     /// When the data are no floats.
     pub fn batch(&self, step: u64) -> Result<Vec<Tensor>> {
-        let mut rng = chance(self.key.0, self.key.1, step);
+        let mut rng = step_rng(self.key.0, self.key.1, step);
         let BlockData { quantized, float, target } = &self.data;
         let picked = index::sample(&mut rng, target.shape()[0], self.batch).into_vec();
         let [quantized, float, target] = [quantized, float, target].map(|tensor| rows(tensor, &picked));

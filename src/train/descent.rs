@@ -33,7 +33,7 @@ const SLOWER: f64 = 0.5;
 
 /// How long a descent is and how fast it goes.
 #[derive(Clone, Debug)]
-pub struct Course {
+pub struct FitOptions {
     /// Steps in all.
     pub steps: u64,
     /// Learning rates.
@@ -109,14 +109,14 @@ pub struct Descent {
 /// and again; [`Error::Interrupted`] when the observer asks for it, once the checkpoint is written.
 pub fn descend(
     (step, engine): (&TrainingStep, &dyn Engine),
-    (stage, course): (&str, Course),
+    (stage, course): (&str, FitOptions),
     feed: &mut dyn FnMut(u64) -> Result<Vec<Tensor>>,
     observer: &mut dyn Observer,
 ) -> Result<Descent> {
-    let Course { steps, rate, checkpoints, until } = course;
+    let FitOptions { steps, rate, checkpoints, until } = course;
     let (mut kept, start) = match checkpoints.as_ref().map(Checkpoints::found).transpose()?.flatten() {
-        Some(found) => Kept::restored(step, rate, found)?,
-        None => (Kept::at_start(step, rate), step.state.iter().map(|(_, start)| start.clone()).collect()),
+        Some(found) => Snapshot::restored(step, rate, found)?,
+        None => (Snapshot::at_start(step, rate), step.state.iter().map(|(_, start)| start.clone()).collect()),
     };
     let resumed = kept.done();
     let options = SessionOptions { prepacking: true, ..SessionOptions::default() };
@@ -159,7 +159,7 @@ pub fn descend(
         kept.write((step, session.as_ref()), checkpoints)?;
     }
     let state = state_of(step, session.as_ref())?;
-    let Kept { history, rollbacks, .. } = kept;
+    let Snapshot { history, rollbacks, .. } = kept;
     Ok(Descent { state, history, resumed, rollbacks })
 }
 
@@ -170,7 +170,7 @@ fn state_of(step: &TrainingStep, session: &dyn StepSession) -> Result<Vec<Tensor
 
 fn interrupted(
     stage: &str,
-    kept: &Kept,
+    kept: &Snapshot,
     trained: (&TrainingStep, &dyn StepSession),
     checkpoints: Option<&Checkpoints>,
 ) -> Result<Error> {
@@ -208,7 +208,7 @@ impl Reading {
 
 /// Where a descent can go back to, beside the state that the session keeps.
 #[derive(Clone, Debug)]
-struct Kept {
+struct Snapshot {
     history: History,
     rate: LearningRate,
     /// The steps whose losses the state keeps.
@@ -220,7 +220,7 @@ struct Kept {
     is_up: bool,
 }
 
-impl Kept {
+impl Snapshot {
     fn at_start(step: &TrainingStep, rate: LearningRate) -> Self {
         Self {
             history: History::new(&step.terms),
@@ -253,7 +253,7 @@ impl Kept {
     }
 
     fn keep(&mut self, found: &Reading) {
-        self.rate.tell(found.mean());
+        self.rate.observe_loss(found.mean());
         self.largest = self.largest.max(found.mean().abs());
         self.history.extend(&found.losses);
     }

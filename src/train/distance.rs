@@ -1,7 +1,7 @@
 //! How far a student is from its teacher.
 
 use super::Target;
-use super::losses::{divergence, relative_difference};
+use super::losses::{divergence, relative_mse_of_both};
 use crate::error::{Error, Result};
 use crate::expr::{Expr, Inlined};
 use crate::ir::{DType, Graph};
@@ -25,19 +25,19 @@ impl<'b> Network<'_, 'b> {
         found.ok_or_else(|| Error::Plan(format!("tensor \"{name}\" is computed by one network and not by the other")))
     }
 
-    /// Returns a target of class scores as `[N, classes]`.
+    /// Returns a target of logits as `[N, classes]`.
     ///
     /// # Errors
     /// As [`Network::tensor`].
-    pub fn scores(&self, target: &Target) -> Result<Expr<'b>> {
-        let scores = self.tensor(&target.tensor)?.cast(DType::F32);
-        let flat: Vec<usize> = scores.shape().into_iter().take(2).collect();
-        Ok(scores.reshape(&flat))
+    pub fn logits(&self, target: &Target) -> Result<Expr<'b>> {
+        let logits = self.tensor(&target.tensor)?.cast(DType::F32);
+        let flat: Vec<usize> = logits.shape().into_iter().take(2).collect();
+        Ok(logits.reshape(&flat))
     }
 }
 
 /// Returns the distance to descend: over all targets, the divergence of class probabilities at `temperature`
-/// ([`kl_logits`](super::losses::kl_logits)), and of what holds no class scores the squared error relative to the
+/// ([`kl_logits`](super::losses::kl_logits)), and of what holds no logits the squared error relative to the
 /// teacher's squares.
 ///
 /// # Errors
@@ -55,7 +55,7 @@ pub fn distance<'b>(
 ///
 /// # Errors
 /// As [`distance`].
-pub fn separation<'b>(
+pub fn adversarial_distance<'b>(
     targets: &[Target],
     networks: (Network<'_, 'b>, Network<'_, 'b>),
     temperature: f32,
@@ -70,11 +70,11 @@ fn summed<'b>(
     answer: fn(Expr<'b>) -> Expr<'b>,
 ) -> Result<Expr<'b>> {
     let one = |target: &Target| -> Result<Expr<'b>> {
-        if target.holds_scores {
-            return Ok(divergence(answer(teacher.scores(target)?), student.scores(target)?, temperature));
+        if target.is_logits {
+            return Ok(divergence(answer(teacher.logits(target)?), student.logits(target)?, temperature));
         }
         let tensor = |network: Network<'_, 'b>| Ok::<_, Error>(network.tensor(&target.tensor)?.cast(DType::F32));
-        Ok(relative_difference(answer(tensor(teacher)?), tensor(student)?))
+        Ok(relative_mse_of_both(answer(tensor(teacher)?), tensor(student)?))
     };
     let each = targets.iter().map(one).collect::<Result<Vec<_>>>()?;
     each.into_iter().reduce(|sum, next| sum + next).ok_or_else(|| {

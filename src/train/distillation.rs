@@ -1,7 +1,7 @@
 //! A student that learns to compute what its teacher does: the loss and the training step as graphs.
 
 use super::blocks::inputs_on;
-use super::losses::relative_square;
+use super::losses::relative_mse;
 use super::{
     Network, Optimiser, Player, Student, Target, Targets, TrainedVector, TrainingStep, distance, targets, training_step,
 };
@@ -16,15 +16,15 @@ use crate::{onnx, shape};
 pub struct Objective {
     /// The temperature of the class probabilities that are compared ([`distance()`], which counts 1).
     pub temperature: f32,
-    /// How much the squared error of class scores counts, averaged over classes and inputs.
-    pub scores: f32,
+    /// How much the squared error of logits counts, averaged over classes and inputs.
+    pub logits: f32,
     /// How much the squared error of tensors inside counts, relative to the teacher's squares and averaged over them.
     pub features: f32,
 }
 
 impl Default for Objective {
     fn default() -> Self {
-        Self { temperature: 1.0, scores: 0.0, features: 0.0 }
+        Self { temperature: 1.0, logits: 0.0, features: 0.0 }
     }
 }
 
@@ -120,7 +120,7 @@ impl Distillation {
     }
 
     /// Returns the graph of what both networks answer: inputs as those of [`Distillation::loss_graph`], outputs `loss`,
-    /// for each target of class scores those of the teacher and those of the student, `[N, classes]`, and for each of
+    /// for each target of logits those of the teacher and those of the student, `[N, classes]`, and for each of
     /// [`Distillation::last_features`] that of the teacher and that of the student.
     ///
     /// # Errors
@@ -129,7 +129,7 @@ impl Distillation {
         let builder = Builder::new("answers");
         let compared = self.compared(&builder, batch)?;
         let mut outputs = vec![("loss".to_owned(), compared.loss)];
-        for (number, pair) in compared.scores.into_iter().chain(compared.last_features).enumerate() {
+        for (number, pair) in compared.logits.into_iter().chain(compared.last_features).enumerate() {
             let names = ["teacher", "student"].map(|whose| format!("{whose}_{number}"));
             outputs.extend(names.into_iter().zip(pair));
         }
@@ -163,22 +163,22 @@ impl Distillation {
             Network { graph: &self.teacher, inlined: &teacher },
             Network { graph: self.student.graph(), inlined: &student },
         );
-        let Objective { temperature, scores: of_scores, features: of_features } = self.objective;
+        let Objective { temperature, logits: of_logits, features: of_features } = self.objective;
         let answers = distance(&self.targets.tensors, networks, temperature)?;
-        let scores = self.targets.tensors.iter().filter(|target| target.holds_scores);
-        let scores = scores.map(|target| Ok([networks.0.scores(target)?, networks.1.scores(target)?]));
-        let scores: Vec<[Expr<'b>; 2]> = scores.collect::<Result<_>>()?;
+        let logits = self.targets.tensors.iter().filter(|target| target.is_logits);
+        let logits = logits.map(|target| Ok([networks.0.logits(target)?, networks.1.logits(target)?]));
+        let logits: Vec<[Expr<'b>; 2]> = logits.collect::<Result<_>>()?;
         let of_both = |name: &String| Some([networks.0.tensor(name).ok()?, networks.1.tensor(name).ok()?]);
         let last_features = self.last_features().iter().filter_map(of_both).collect();
         let (mut loss, mut terms) = (answers, vec![("answers", answers)]);
         let squares =
-            scores.iter().map(|[teacher, student]| (*student - teacher.stop_gradient()).square().mean(&[], false));
-        if let Some(squares) = squares.reduce(|sum, next| sum + next).filter(|_| of_scores > 0.0) {
-            loss = loss + squares * of_scores;
-            terms.push(("scores", squares));
+            logits.iter().map(|[teacher, student]| (*student - teacher.stop_gradient()).square().mean(&[], false));
+        if let Some(squares) = squares.reduce(|sum, next| sum + next).filter(|_| of_logits > 0.0) {
+            loss = loss + squares * of_logits;
+            terms.push(("logits", squares));
         }
         if of_features > 0.0 && !self.features.is_empty() {
-            let one = |name: &String| Ok(relative_square(networks.0.tensor(name)?, networks.1.tensor(name)?));
+            let one = |name: &String| Ok(relative_mse(networks.0.tensor(name)?, networks.1.tensor(name)?));
             let each = self.features.iter().map(one).collect::<Result<Vec<_>>>()?;
             let share = 1.0 / each.len() as f32;
             if let Some(sum) = each.into_iter().reduce(|sum, next| sum + next) {
@@ -186,7 +186,7 @@ impl Distillation {
                 terms.push(("features", sum * share));
             }
         }
-        Ok(Compared { loss, terms, scores, last_features, vectors })
+        Ok(Compared { loss, terms, logits, last_features, vectors })
     }
 }
 
@@ -197,8 +197,8 @@ pub struct Compared<'a, 'b> {
     pub loss: Expr<'b>,
     /// What it is made of.
     pub terms: Vec<(&'static str, Expr<'b>)>,
-    /// Class scores `[N, classes]` of the teacher and of the student.
-    pub scores: Vec<[Expr<'b>; 2]>,
+    /// Logits `[N, classes]` of the teacher and of the student.
+    pub logits: Vec<[Expr<'b>; 2]>,
     /// What the last layer before each target reads, of the teacher and of the student.
     pub last_features: Vec<[Expr<'b>; 2]>,
     /// What is trained.

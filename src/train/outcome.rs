@@ -60,7 +60,7 @@ pub struct HeldOut {
     /// How far the student is from the float network, before and after: 0 for equal.
     pub distance: [f32; 2],
     /// The share of inputs to which student and float network give the same class, before and after; none without class
-    /// scores.
+    /// logits.
     pub agreement: Option<[f32; 2]>,
     /// The last features on images of other kinds; none where the network is fed no images.
     pub other_kinds: Vec<OtherKind>,

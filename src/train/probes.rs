@@ -1,7 +1,7 @@
 //! Inputs of other kinds than those that are trained on: what was learned from images of one kind and holds on no other
 //! does not hold on real ones.
 
-use super::pool::planes;
+use super::batch_sampler::planes;
 use crate::data::image_channels;
 use crate::error::Result;
 use crate::ir::{DType, Graph, Tensor};

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::blocks::{Block, inputs_on, segment};
-use super::losses::{small, squares_by_channel, unsettled};
+use super::losses::{channel_normalized_mse, rounding_regularizer, small};
 use super::readout::positive;
 use super::student::Role;
 use super::{Optimiser, Player, Student, Trained, TrainedVector, TrainingStep, fake_quantize, training_step};
@@ -85,7 +85,7 @@ impl<'a> Reconstruction<'a> {
         };
         let start = student.start();
         let [values, steps] = [student.weights.layout.tensors(&start[0])?, student.scales.layout.tensors(&start[1])?];
-        let units = student.weights.layout.tensors(&student.weights.units())?;
+        let units = student.weights.layout.tensors(&student.weights.lr_scales())?;
         for name in tensors(&made.graph) {
             match student.roles.get(&name).copied() {
                 Some(Role::Activation(grid)) => {
@@ -151,7 +151,7 @@ impl<'a> Reconstruction<'a> {
         self.coarse.iter().map(|name| shape_of(&self.graph, name, batch)).collect()
     }
 
-    /// Returns the training step on a batch: fed are what it reads, `y`, `annealing` (the exponent of [`unsettled`], the
+    /// Returns the training step on a batch: fed are what it reads, `y`, `annealing` (the exponent of [`rounding_regularizer`], the
     /// weight of its mean over the distance, and the sharpness of the sigmoid), and a mask for each of
     /// [`Reconstruction::masked`].
     ///
@@ -173,8 +173,9 @@ impl<'a> Reconstruction<'a> {
         let [exponent, weight, sharpness] = [0, 1, 2].map(|i| annealing.slice(0, i..i + 1).reshape(&[]));
         let parts = Parts::of(&vectors, sharpness);
         let inlined = self.forward(&builder, &inputs, (&parts, &masks))?;
-        let distance = squares_by_channel(inlined.outputs[0].cast(DType::F32), y);
-        let open = parts.shares.iter().map(|&share| unsettled(share, exponent)).reduce(|sum, next| sum + next);
+        let distance = channel_normalized_mse(inlined.outputs[0].cast(DType::F32), y);
+        let open =
+            parts.shares.iter().map(|&share| rounding_regularizer(share, exponent)).reduce(|sum, next| sum + next);
         let open = open.map(|open| open * (1.0 / small(self.rounding.layout.len())));
         let terms: Vec<(&'static str, Expr)> = open.into_iter().map(|open| ("unsettled", open)).collect();
         let loss = open.map_or(distance, |open| distance + weight * distance.stop_gradient() * open);
@@ -267,13 +268,13 @@ impl<'b> Parts<'b> {
     }
 }
 
-/// Returns what the sigmoid makes of `v`.
-fn share(v: f32) -> f32 {
+/// Returns the rectified sigmoid of `v` (Louizos et al. 2018; Nagel et al. 2020, AdaRound, equation 23).
+fn rectified_sigmoid(v: f32) -> f32 {
     let [lo, hi] = STRETCH;
     ((hi - lo) / (1.0 + libm::expf(-v)) + lo).clamp(0.0, 1.0)
 }
 
-/// Returns what the sigmoid makes `share` of.
+/// Returns the inverse of [`rectified_sigmoid`].
 fn inverse_share(share: f32) -> f32 {
     let [lo, hi] = STRETCH;
     -libm::logf((hi - lo) / (share - lo) - 1.0)

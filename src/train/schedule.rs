@@ -113,7 +113,7 @@ impl LearningRate {
 
     /// Hears a loss, of a step or the mean of several: always of as many, since patience counts them. Only
     /// [`Schedule::Plateau`] listens. A loss that is no number is no progress.
-    pub fn tell(&mut self, loss: f32) {
+    pub fn observe_loss(&mut self, loss: f32) {
         let Schedule::Plateau { factor, patience, threshold, minimum } = self.schedule else { return };
         let bound = self.plateau.best.map_or(f64::INFINITY, |best| f64::from(best) * (1.0 - threshold));
         if loss.is_finite() && f64::from(loss) < bound {
@@ -169,7 +169,7 @@ mod tests {
                     failed.push(format!("{}, step {step}: {found} for {expected}", case.name));
                 }
                 if let Some(loss) = case.losses.get(step) {
-                    rate.tell(loss.unwrap_or(f32::NAN));
+                    rate.observe_loss(loss.unwrap_or(f32::NAN));
                     // What is written and read again goes on alike.
                     let state = serde_json::to_string(&rate.state()).unwrap();
                     rate = LearningRate::new(stored.initial_rate, case.schedule.clone())

@@ -57,7 +57,7 @@ pub fn training_step<'b>(
         let (name, shape) = (input.name(), input.shape());
         let moment = |i: usize| builder.input(&format!("{name}.moment{}", i + 1), DType::F32, &shape);
         let moments: Vec<Expr> = (0..optimiser.moments()).map(moment).collect();
-        let mask = builder.constant("mask", vector.units());
+        let mask = builder.constant("mask", vector.lr_scales());
         let (next, next_moments) = optimiser.update(input, gradient, &moments, rates, mask);
         made.push((name, vector.start(), input, next));
         let zeros = Tensor::from_f32(&shape, &vec![0.0; input.len()]);

@@ -11,7 +11,7 @@ pub struct Target {
     /// The tensor's name, in the float network and the student alike.
     pub tensor: String,
     /// Whether it holds logits of classes, `[N, classes]` or `[N, classes, 1, 1]`.
-    pub holds_scores: bool,
+    pub is_logits: bool,
 }
 
 /// What stands for the outputs of a network in training.
@@ -23,7 +23,7 @@ pub struct Targets {
     pub blocked: Vec<String>,
 }
 
-/// Returns what stands for the outputs of `graph`: logits before a trailing Softmax, scores before a decision such as
+/// Returns what stands for the outputs of `graph`: logits before a trailing Softmax, logits before a decision such as
 /// ArgMax, else the outputs themselves, in float32 where a Cast makes another type of it; and where an operator without
 /// gradient rule lies between such a tensor and the layers, what that operator reads.
 pub fn targets(graph: &Graph) -> Targets {
@@ -53,7 +53,7 @@ fn target(graph: &Graph, tensor: ValueId) -> Target {
     let is_vector = matches!(behind.len(), 0 | 2) && behind.iter().all(|dim| dim.known() == Some(1));
     Target {
         tensor: graph.name_of(tensor).to_owned(),
-        holds_scores: classes > 1 && is_vector && may_hold_scores(graph, tensor),
+        is_logits: classes > 1 && is_vector && may_hold_scores(graph, tensor),
     }
 }
 
@@ -112,7 +112,7 @@ mod tests {
         }
         graph.outputs = vec![graph.find("y").unwrap()];
         let Targets { tensors, blocked } = targets(&graph);
-        (tensors.into_iter().map(|t| (t.tensor, t.holds_scores)).collect(), blocked)
+        (tensors.into_iter().map(|t| (t.tensor, t.is_logits)).collect(), blocked)
     }
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
         for (name, nodes, shapes, tensors, blocked) in cases {
             let (found, between) = found(nodes, shapes);
             let expected: Vec<(String, bool)> =
-                tensors.iter().map(|&(name, scores)| (name.to_owned(), scores)).collect();
+                tensors.iter().map(|&(name, logits)| (name.to_owned(), logits)).collect();
             if found != expected || between != *blocked {
                 failed.push(format!("{name}: {found:?} {between:?}"));
             }

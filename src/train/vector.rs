@@ -4,25 +4,25 @@ use super::Parameters;
 use crate::error::{Error, Result};
 use crate::ir::Tensor;
 
-/// Tensors in one vector, what they start from, and how far the learning rate moves them.
+/// Tensors in one vector, what they start from, and the scale of the learning rate of each element.
 #[derive(Clone, Debug, Default)]
 pub struct TrainedVector {
     /// Which tensor lies where.
     pub layout: Parameters,
     start: Vec<f32>,
-    units: Vec<f32>,
+    lr_scales: Vec<f32>,
 }
 
 impl TrainedVector {
-    /// Adds a tensor behind the others and returns its place. `units`, one for each element: how far a step of learning
-    /// rate 1 is to move it, that is its factor of the learning rate.
+    /// Adds a tensor behind the others and returns its place. `lr_scales`: the factor of the learning rate of each element,
+    /// which is how far a step of Adam at a learning rate of 1 moves it.
     ///
     /// # Errors
     /// As [`Parameters::add`].
-    pub fn add(&mut self, name: &str, shape: &[usize], start: &[f32], units: &[f32]) -> Result<usize> {
+    pub fn add(&mut self, name: &str, shape: &[usize], start: &[f32], lr_scales: &[f32]) -> Result<usize> {
         self.layout.add(name, shape)?;
         self.start.extend(start);
-        self.units.extend(units);
+        self.lr_scales.extend(lr_scales);
         Ok(self.layout.entries().len() - 1)
     }
 
@@ -39,9 +39,9 @@ impl TrainedVector {
         Ok(())
     }
 
-    /// Moves every element as far: the same factor of the learning rate for all.
-    pub fn move_alike(&mut self, unit: f32) {
-        self.units.fill(unit);
+    /// Sets the factor of the learning rate of all elements.
+    pub fn set_lr_scale(&mut self, scale: f32) {
+        self.lr_scales.fill(scale);
     }
 
     /// Returns the vector that training starts from, `[n]`.
@@ -50,7 +50,7 @@ impl TrainedVector {
     }
 
     /// Returns the factors of the learning rate, `[n]`.
-    pub fn units(&self) -> Tensor {
-        Tensor::from_f32(&[self.units.len()], &self.units)
+    pub fn lr_scales(&self) -> Tensor {
+        Tensor::from_f32(&[self.lr_scales.len()], &self.lr_scales)
     }
 }

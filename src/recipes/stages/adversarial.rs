@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::recipes::Effort;
 use crate::recipes::training::Training;
 use crate::solution::Solved;
-use crate::synthesis::Adversary;
+use crate::synthesis::AdversarialGame;
 use crate::train::StageReport;
 
 const NAME: &str = "adversarial";
@@ -14,9 +14,11 @@ const NAME: &str = "adversarial";
 const CHANCE: u64 = 0x7269_7661_6c73;
 
 pub(super) fn adversarial(effort: &Effort, solved: &mut Solved, training: &mut Training) -> Result<StageReport> {
-    let Some(rival) = training.rival.clone() else { return Ok(training.report(NAME, training.samples())) };
+    let Some(generator_at_end) = training.generator_at_end.clone() else {
+        return Ok(training.report(NAME, training.samples()));
+    };
     let distillation = distillation(solved)?;
-    let game = Adversary::new(&distillation, rival)?;
+    let game = AdversarialGame::new(&distillation, generator_at_end)?;
     let seed = training.context.seed;
     let stage = Whole {
         name: NAME,

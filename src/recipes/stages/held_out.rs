@@ -13,7 +13,7 @@ use crate::ir::Tensor;
 use crate::recipes::training::Training;
 use crate::runtime::{Session, SessionOptions};
 use crate::solution::Solved;
-use crate::train::{Distillation, HeldOut, OtherKind, Pool, Student, probes};
+use crate::train::{BatchSampler, Distillation, HeldOut, OtherKind, Student, probes};
 
 /// How often the held-out inputs are gone through, varied anew each time.
 const ROUNDS: u64 = 4;
@@ -61,15 +61,15 @@ impl Measured {
         let samples = Tensor::samples_of(&inputs);
         let batch = distillation.teacher().fixed_batch().unwrap_or(BATCH).min(samples).max(1);
         let mut session = training.context.engine.load(&distillation.answers(batch)?, &SessionOptions::default())?;
-        let pool = Pool::new(inputs, batch, training.context.seed, CHANCE)?.varied();
+        let pool = BatchSampler::new(inputs, batch, training.context.seed, CHANCE)?.varied();
         let rounds = ROUNDS * u64::try_from(samples.div_ceil(batch)).unwrap_or(1);
-        let scores = 2 * distillation.targets().tensors.iter().filter(|target| target.holds_scores).count();
-        let (mut distance, mut agreed, mut counted, mut outputs) = (0.0, 0, 0, 1 + scores);
+        let logits = 2 * distillation.targets().tensors.iter().filter(|target| target.is_logits).count();
+        let (mut distance, mut agreed, mut counted, mut outputs) = (0.0, 0, 0, 1 + logits);
         for round in 0..rounds {
             let made = session.run(&[start.to_vec(), pool.batch(round)?].concat())?;
             outputs = made.len();
             distance += made[0].to_f32()?.first().copied().unwrap_or(f32::NAN) / rounds as f32;
-            for pair in made[1..=scores].chunks_exact(2) {
+            for pair in made[1..=logits].chunks_exact(2) {
                 let classes = pair[0].shape().get(1).copied().unwrap_or(1);
                 let [teacher, student] = [pair[0].to_f32()?, pair[1].to_f32()?];
                 let pairs = teacher.chunks(classes).zip(student.chunks(classes));
@@ -79,7 +79,7 @@ impl Measured {
         }
         let agreement = (counted > 0).then(|| agreed as f32 / counted as f32);
         let images = batch * usize::try_from(rounds).unwrap_or(0);
-        let features = features(session.as_mut(), &start, (1 + scores..outputs, batch), training)?;
+        let features = features(session.as_mut(), &start, (1 + logits..outputs, batch), training)?;
         Ok(Self { images, distance, agreement, features })
     }
 }

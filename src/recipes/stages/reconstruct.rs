@@ -66,7 +66,7 @@ pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, training: &mut T
             if descent.steps > 0 {
                 let mut trained = Trained::of(&solved.solution);
                 reconstruction.read_out(&step, &state, &mut trained)?;
-                solved.settle(trained)?;
+                solved.apply_trained(trained)?;
                 student = student_of(solved)?;
             }
             report.descents.push(descent);

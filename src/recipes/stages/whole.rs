@@ -11,8 +11,8 @@ use crate::train::{Distillation, Objective, Schedule, StageReport, Student, Trai
 
 /// Inputs of a step where neither the user nor the model says: twice as many at half as many steps measured worse.
 const BATCH: usize = 32;
-/// Class scores as such measured worse than their probabilities alone, and so did lower temperatures.
-pub(super) const OBJECTIVE: Objective = Objective { temperature: 4.0, scores: 0.0, features: 1.0 };
+/// Logits as such measured worse than their probabilities alone, and so did lower temperatures.
+pub(super) const OBJECTIVE: Objective = Objective { temperature: 4.0, logits: 0.0, features: 1.0 };
 
 /// A stage that trains the whole network.
 pub(super) struct Whole<'a> {
@@ -62,13 +62,13 @@ impl Whole<'_> {
             schedule: Schedule::Cosine { steps, floor: 0.0, warmup: 0 },
             until: training.until(1),
         };
-        let mut deal = training.dealer(batch, self.draw)?;
+        let mut deal = training.batches(batch, self.draw)?;
         let mut feed = |step| Ok([feeds(batch, step), deal(step)?].concat());
         let key = format!("{:?}", distillation.objective);
         let (state, descent) = training.descend(&planned, &step, (solved, &key), &mut feed)?;
         if descent.steps > 0 {
             let vectors = [state[step.place("weights")?].clone(), state[step.place("scales")?].clone()];
-            solved.settle(read_out(distillation.student(), training.context.engine, &vectors)?)?;
+            solved.apply_trained(read_out(distillation.student(), training.context.engine, &vectors)?)?;
         }
         let blocked = distillation.targets().blocked.clone();
         let report = training.report(name, training.samples());

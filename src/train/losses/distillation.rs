@@ -32,7 +32,7 @@ pub fn divergence<'b>(teacher: Expr<'b>, student: Expr<'b>, temperature: f32) ->
 /// Layers behind may enlarge a channel of small values as much as any; Li et al. 2021 (BRECQ, equation 10) weigh errors by
 /// squared gradients for that.
 #[track_caller]
-pub fn squares_by_channel<'b>(student: Expr<'b>, teacher: Expr<'b>) -> Expr<'b> {
+pub fn channel_normalized_mse<'b>(student: Expr<'b>, teacher: Expr<'b>) -> Expr<'b> {
     let teacher = teacher.stop_gradient();
     let rest: Vec<usize> = (0..teacher.shape().len()).filter(|&axis| axis != 1).collect();
     let is_single = rest.iter().all(|&axis| teacher.shape()[axis] == 1);
@@ -56,14 +56,14 @@ pub fn unsettled<'b>(shares: Expr<'b>, exponent: Expr<'b>) -> Expr<'b> {
 
 /// Returns `Σ (student - teacher)² / Σ teacher²`; no gradient passes the teacher.
 #[track_caller]
-pub fn relative_square<'b>(teacher: Expr<'b>, student: Expr<'b>) -> Expr<'b> {
-    relative_difference(teacher.stop_gradient(), student)
+pub fn relative_mse<'b>(teacher: Expr<'b>, student: Expr<'b>) -> Expr<'b> {
+    relative_mse_of_both(teacher.stop_gradient(), student)
 }
 
-/// Returns [`relative_square`], which moves the teacher too, by its difference from the student: `Σ teacher²` is a unit
+/// Returns [`relative_mse`], which moves the teacher too, by its difference from the student: `Σ teacher²` is a unit
 /// that no gradient passes, so that the two do not part by a teacher that computes less.
 #[track_caller]
-pub fn relative_difference<'b>(teacher: Expr<'b>, student: Expr<'b>) -> Expr<'b> {
+pub fn relative_mse_of_both<'b>(teacher: Expr<'b>, student: Expr<'b>) -> Expr<'b> {
     let energy = teacher.stop_gradient().square().sum(&[], false);
     (student - teacher).square().sum(&[], false) / at_least_some(energy)
 }

@@ -5,8 +5,10 @@ mod distillation;
 mod images;
 mod statistics;
 
-pub use classes::{batch_entropy, cross_entropy, focal_cross_entropy, instance_entropy, sure_labels};
-pub use distillation::{divergence, kl_logits, relative_difference, relative_square, squares_by_channel, unsettled};
+pub use classes::{argmax_one_hot, batch_entropy, cross_entropy, focal_cross_entropy, instance_entropy};
+pub use distillation::{
+    channel_normalized_mse, divergence, kl_logits, relative_mse, relative_mse_of_both, rounding_regularizer,
+};
 pub use images::{activation_norm, image_statistics, total_variation};
 pub use statistics::{ChannelMoments, ChannelNormal, Distance, gaussian_divergence, moment_distance, moments_off};
 

@@ -20,7 +20,7 @@ const DAMAGES: usize = 300;
 fn planned(bytes: Bytes) -> Result<()> {
     let mut graph = onnx::decode(bytes)?;
     passes::normalise(&mut graph, &TractEngine)?;
-    passes::refuse_unfit(&graph)?;
+    passes::validate(&graph)?;
     let norms = read_batch_norms(&graph);
     let input = guess_input(&graph, &norms);
     passes::fold(&mut graph)?;

@@ -1,6 +1,6 @@
 //! What residual sums add and layers read on fewer bits.
 
-use dfq_onnx::plan::{LayerBits, Policy, Target, part_shortcuts, plan};
+use dfq_onnx::plan::{LayerBits, Policy, Target, plan, split_residual_grids};
 use dfq_onnx::shape;
 
 use super::{bits, conv, small};
@@ -44,7 +44,7 @@ fn layers_read_narrow_shortcuts_through_one_grid_of_their_own() {
     for (name, policy, expected, count) in cases {
         let mut graph = graph();
         shape::infer(&mut graph).unwrap();
-        let found = part_shortcuts(&mut graph, &policy).unwrap();
+        let found = split_residual_grids(&mut graph, &policy).unwrap();
         let plan = plan(&graph, &policy).unwrap();
         let layers: Vec<String> = plan
             .layers

@@ -3,7 +3,7 @@
 use dfq_onnx::calibrate::CalibrationContext;
 use dfq_onnx::emit::emit;
 use dfq_onnx::ir::Graph;
-use dfq_onnx::plan::{Plan, Policy, part_shortcuts, plan};
+use dfq_onnx::plan::{Plan, Policy, plan, split_residual_grids};
 use dfq_onnx::recipes;
 use dfq_onnx::solution::Solution;
 use dfq_onnx::stats::{BatchNorm, InputStatistics, guess_input, read_batch_norms};
@@ -69,7 +69,7 @@ pub fn quantized_from(
 ) -> dfq_onnx::Result<Quantized> {
     let Prepared { float, input, norms } = prepared;
     let mut student = float.clone();
-    part_shortcuts(&mut student, policy)?;
+    split_residual_grids(&mut student, policy)?;
     let plan = plan(&student, policy)?;
     onnx::upgrade(&mut student, plan.opset())?;
     shape::infer(&mut student)?;

@@ -4,7 +4,7 @@ use dfq_onnx::expr::{Builder, STANDARD};
 use dfq_onnx::ir::{DType, Graph, Tensor};
 use dfq_onnx::runtime::{Engine, SessionOptions, TractEngine};
 use dfq_onnx::stats::{BatchNorm, InputStatistics};
-use dfq_onnx::synthesis::{Form, Generator, Making, Subject};
+use dfq_onnx::synthesis::{Generator, ImageSynthesis, InputSpec, SynthesisTeacher};
 
 use crate::support::build::Build;
 use crate::support::net::{layer, pads};
@@ -33,7 +33,7 @@ fn inputs_have_the_shape_and_the_statistics_of_what_the_network_is_fed() {
     ];
     let mut failed = Vec::new();
     for (name, shape, input, expected) in cases {
-        let form = Form::of(&network(shape, DType::F32)).unwrap();
+        let form = InputSpec::of(&network(shape, DType::F32)).unwrap();
         for classes in [None, Some(5)] {
             let generator = Generator::fresh((&form, &input), (BATCH, 40_000_000), classes, (3, 0)).unwrap();
             let builder = Builder::new("generator");
@@ -77,7 +77,7 @@ fn inputs_have_the_shape_and_the_statistics_of_what_the_network_is_fed() {
 
 #[test]
 fn a_generator_is_sized_by_the_network_and_follows_from_seed_and_number() {
-    let form = Form::of(&network("N, 3, 32, 32", DType::F32)).unwrap();
+    let form = InputSpec::of(&network("N, 3, 32, 32", DType::F32)).unwrap();
     let input = InputStatistics::assumed();
     let of = |macs, seed, number| Generator::fresh((&form, &input), (BATCH, macs), None, (seed, number)).unwrap();
     let (small, large) = (of(1_000_000, 0, 0).macs(), of(400_000_000, 0, 0).macs());
@@ -113,8 +113,8 @@ fn strided() -> (Graph, Vec<BatchNorm>) {
 #[test]
 fn what_is_fed_in_a_step_is_drawn_anew_and_the_same_again() {
     let (graph, norms) = strided();
-    let making = Making {
-        subject: Subject::new(&graph, &norms).unwrap(),
+    let making = ImageSynthesis {
+        subject: SynthesisTeacher::new(&graph, &norms).unwrap(),
         weights: vec![("bn", 1.0)],
         slack: Vec::new(),
         swing: true,
@@ -146,8 +146,8 @@ fn what_is_fed_in_a_step_is_drawn_anew_and_the_same_again() {
 #[test]
 fn every_term_can_be_descended_in_both_lowerings() {
     let (graph, norms) = strided();
-    let mut making = Making {
-        subject: Subject::new(&graph, &norms).unwrap(),
+    let mut making = ImageSynthesis {
+        subject: SynthesisTeacher::new(&graph, &norms).unwrap(),
         weights: Vec::new(),
         slack: vec![[0.1, 0.1]; 2],
         swing: true,

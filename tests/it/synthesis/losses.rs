@@ -6,8 +6,8 @@ use dfq_onnx::ir::{DType, Tensor};
 use dfq_onnx::runtime::{Engine, SessionOptions};
 use dfq_onnx::stats::BatchNorm;
 use dfq_onnx::train::losses::{
-    ChannelMoments, ChannelNormal, Distance, activation_norm, batch_entropy, cross_entropy, focal_cross_entropy,
-    gaussian_divergence, image_statistics, instance_entropy, moment_distance, sure_labels, total_variation,
+    ChannelMoments, ChannelNormal, Distance, activation_norm, argmax_one_hot, batch_entropy, cross_entropy,
+    focal_cross_entropy, gaussian_divergence, image_statistics, instance_entropy, moment_distance, total_variation,
 };
 
 use crate::support::net::normal;
@@ -109,7 +109,7 @@ const CASES: &[(&str, &[usize], Loss, Host)] = &[
     (
         "surest class",
         &[BATCH, CLASSES],
-        |x| cross_entropy(x, sure_labels(x)),
+        |x| cross_entropy(x, argmax_one_hot(x)),
         |v| {
             let rows = v.chunks(CLASSES).map(|row| log_softmax(row).into_iter().fold(f64::NEG_INFINITY, f64::max));
             -rows.sum::<f64>() / BATCH as f64

@@ -90,5 +90,5 @@ fn classes_are_chosen_only_where_there_are_scores() {
     std::fs::write(folder.path().join("stats.json"), statistics).unwrap();
     let ran = run(folder.path(), "synth map.onnx --bn-stats stats.json --conditional -n 16 --steps 2");
     assert_eq!(ran.code, Some(2), "{}", ran.stderr);
-    assert!(ran.stderr.contains("no class scores"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("no logits"), "{}", ran.stderr);
 }

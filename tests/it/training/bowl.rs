@@ -7,7 +7,7 @@ use dfq_onnx::expr::Builder;
 use dfq_onnx::ir::{DType, Tensor};
 use dfq_onnx::runtime::Engine;
 use dfq_onnx::train::{
-    Checkpoints, Course, Identity, LearningRate, Optimiser, Player, Schedule, TrainedVector, TrainingStep,
+    Checkpoints, FitOptions, Identity, LearningRate, Optimiser, Player, Schedule, TrainedVector, TrainingStep,
     training_step,
 };
 
@@ -39,8 +39,8 @@ pub fn feed(x: f32) -> Vec<Tensor> {
 }
 
 /// Returns a course of `steps` steps.
-pub fn course(steps: u64, rate: f64, schedule: Schedule, checkpoints: Option<Checkpoints>) -> Course {
-    Course { steps, rate: LearningRate::new(rate, schedule), until: None, checkpoints }
+pub fn course(steps: u64, rate: f64, schedule: Schedule, checkpoints: Option<Checkpoints>) -> FitOptions {
+    FitOptions { steps, rate: LearningRate::new(rate, schedule), until: None, checkpoints }
 }
 
 /// Returns checkpoints in `folder`, as often as there can be any.

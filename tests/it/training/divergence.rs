@@ -5,7 +5,7 @@ use std::cell::Cell;
 use dfq_onnx::Error;
 use dfq_onnx::observe::{Observer, Progress, Silent};
 use dfq_onnx::runtime::{Engine, TractEngine};
-use dfq_onnx::train::{Checkpoint, Checkpoints, Course, Descent, Optimiser, Rollback, Schedule, descend};
+use dfq_onnx::train::{Checkpoint, Checkpoints, Descent, FitOptions, Optimiser, Rollback, Schedule, descend};
 
 use super::bowl;
 use crate::support::ort;
@@ -32,7 +32,7 @@ impl Observer for Ear {
 }
 
 /// A schedule that depends on the losses so far, so that it has to be kept as well.
-fn course(rate: f64, checkpoints: Option<Checkpoints>) -> Course {
+fn course(rate: f64, checkpoints: Option<Checkpoints>) -> FitOptions {
     let schedule = Schedule::Plateau { factor: 0.9, patience: 0, threshold: 0.5, minimum: 0.0 };
     bowl::course(STEPS, rate, schedule, checkpoints)
 }
@@ -40,7 +40,7 @@ fn course(rate: f64, checkpoints: Option<Checkpoints>) -> Course {
 /// Descends until `stop` steps were made, however often each.
 fn run(
     engine: &dyn Engine,
-    course: Course,
+    course: FitOptions,
     stop: Option<u64>,
     observer: &mut dyn Observer,
 ) -> dfq_onnx::Result<Descent> {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use dfq_onnx::observe::{Observer, Progress};
 use dfq_onnx::runtime::{Engine, TractEngine};
-use dfq_onnx::train::{Checkpoints, Course, Descent, Schedule, descend};
+use dfq_onnx::train::{Checkpoints, Descent, FitOptions, Schedule, descend};
 
 use super::bowl;
 use crate::support::ort;
@@ -80,7 +80,7 @@ fn a_descent_whose_time_is_up_keeps_every_step_and_stays_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let descent = |until, resume| {
             let checkpoints = Some(bowl::checkpoints(folder.path(), resume));
-            let course = Course { until, ..bowl::course(1_000_000_000, 0.01, Schedule::Constant, checkpoints) };
+            let course = FitOptions { until, ..bowl::course(1_000_000_000, 0.01, Schedule::Constant, checkpoints) };
             descend((&step, &TractEngine), ("bowl", course), &mut |_| Ok(bowl::feed(11.0)), &mut After(u64::MAX))
         };
         let ended = descent(Some(Instant::now() + Duration::from_millis(milliseconds)), false).unwrap();

@@ -1,4 +1,4 @@
-//! Models whose inputs are no single image, whose outputs are no class scores, or whose numbers are not float32.
+//! Models whose inputs are no single image, whose outputs are no logits, or whose numbers are not float32.
 
 use std::path::Path;
 

@@ -4,7 +4,7 @@ use dfq_onnx::autodiff::gradients;
 use dfq_onnx::expr::{Builder, Expr, OPSET, inline};
 use dfq_onnx::ir::{DType, Graph, Tensor};
 use dfq_onnx::runtime::{Engine, SessionOptions, TractEngine};
-use dfq_onnx::train::{Network, Target, distance, kl_logits, relative_square, separation, targets};
+use dfq_onnx::train::{Network, Target, adversarial_distance, distance, kl_logits, relative_mse, targets};
 use dfq_onnx::{onnx, shape};
 
 use crate::support::build::Build;
@@ -75,7 +75,7 @@ fn losses_and_their_gradients_are_those_of_the_formulas_and_none_reaches_the_tea
         for temperature in [None, Some(1.0f32), Some(4.0), Some(0.5)] {
             let builder = Builder::new("loss");
             let [t, s] = ["teacher", "student"].map(|input| builder.input(input, DType::F32, &[4, 6]));
-            let loss = temperature.map_or_else(|| relative_square(t, s), |temperature| kl_logits(t, s, temperature));
+            let loss = temperature.map_or_else(|| relative_mse(t, s), |temperature| kl_logits(t, s, temperature));
             let slopes = gradients(loss, &[t, s]).unwrap();
             let outputs = [("loss", loss), ("dt", slopes[0]), ("ds", slopes[1])];
             let graph = builder.finish(&outputs).unwrap();
@@ -100,30 +100,34 @@ fn losses_and_their_gradients_are_those_of_the_formulas_and_none_reaches_the_tea
 }
 
 #[test]
-fn a_separation_moves_what_the_teacher_answers_whatever_that_holds() {
+fn an_adversarial_distance_moves_what_the_teacher_answers_whatever_that_holds() {
     let mut failed = Vec::new();
-    let graph = prepared(net(flat).outputs("scores features"));
+    let graph = prepared(net(flat).outputs("logits features"));
     let each = targets(&graph).tensors.into_iter().flat_map(|target| [(target.clone(), true), (target, false)]);
-    for (target, is_separation) in each {
-        let builder = Builder::new("separation");
+    for (target, is_adversarial) in each {
+        let builder = Builder::new("adversarial_distance");
         let (t, s) = (builder.input("t", DType::F32, &[2, 3, 4, 4]), builder.input("s", DType::F32, &[2, 3, 4, 4]));
         let [teacher, student] = [t, s].map(|x| inline(&builder, &graph, &[x], &mut |_, e| e).unwrap());
         let [teacher, student] = [&teacher, &student].map(|inlined| Network { graph: &graph, inlined });
         let (targets, networks) = (std::slice::from_ref(&target), (teacher, student));
-        let loss = if is_separation { separation(targets, networks, 2.0) } else { distance(targets, networks, 2.0) };
+        let loss = if is_adversarial {
+            adversarial_distance(targets, networks, 2.0)
+        } else {
+            distance(targets, networks, 2.0)
+        };
         let slopes = gradients(loss.unwrap(), &[t, s]).unwrap();
         let step = builder.finish(&[("dt", slopes[0]), ("ds", slopes[1])]).unwrap();
         let inputs = [normal(&[2, 3, 4, 4], 1.0, 1), normal(&[2, 3, 4, 4], 1.0, 2)];
         let made = ort().load(&step, &SessionOptions::default()).unwrap().run(&inputs).unwrap();
         let moves = |tensor: &Tensor| tensor.to_f32().unwrap().iter().any(|&v| v != 0.0);
-        if moves(&made[0]) != is_separation || !moves(&made[1]) {
-            failed.push(format!("{target:?}, separation: {is_separation}"));
+        if moves(&made[0]) != is_adversarial || !moves(&made[1]) {
+            failed.push(format!("{target:?}, adversarial: {is_adversarial}"));
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
-/// `features: [N, 6, 4, 4]` behind a convolution of `x: [N, 3, 4, 4]`, and `scores: [N, 5]` or `[N, 5, 1, 1]` of them.
+/// `features: [N, 6, 4, 4]` behind a convolution of `x: [N, 3, 4, 4]`, and `logits: [N, 5]` or `[N, 5, 1, 1]` of them.
 fn net(tail: impl FnOnce(&mut Build)) -> Build {
     let mut g = Build::at(17);
     g.fed("x", DType::F32, "N, 3, 4, 4");
@@ -136,25 +140,25 @@ fn net(tail: impl FnOnce(&mut Build)) -> Build {
 
 fn flat(g: &mut Build) {
     g.node("Flatten", "p", "f", []);
-    layer(g, "Gemm", "f", "scores", &[6, 5], 5, []);
+    layer(g, "Gemm", "f", "logits", &[6, 5], 5, []);
 }
 
-/// Name, model, and the tensors that are compared with whether they hold scores.
+/// Name, model, and the tensors that are compared with whether they hold logits.
 type Case = (&'static str, Graph, Vec<(&'static str, bool)>);
 
 fn cases() -> Vec<Case> {
     let softmax = net(|g| {
         flat(g);
-        g.node("Softmax", "scores", "y", []);
+        g.node("Softmax", "logits", "y", []);
     });
-    let pixels = net(|g| layer(g, "Conv", "p", "scores", &[5, 6, 1, 1], 5, []));
+    let pixels = net(|g| layer(g, "Conv", "p", "logits", &[5, 6, 1, 1], 5, []));
     let both = net(|g| {
         flat(g);
-        g.node("LogSoftmax", "scores", "y", []);
+        g.node("LogSoftmax", "logits", "y", []);
     });
     let labels = net(|g| {
         flat(g);
-        g.node("ArgMax", "scores", "y", [("axis", 1.into())]);
+        g.node("ArgMax", "logits", "y", [("axis", 1.into())]);
     });
     let one = net(|g| {
         g.node("Flatten", "p", "f", []);
@@ -162,8 +166,8 @@ fn cases() -> Vec<Case> {
     });
     let embedding = net(|g| {
         flat(g);
-        g.node("ReduceL2", "scores", "length", [("axes", vec![1].into())]);
-        g.node("Div", "scores length", "y", []);
+        g.node("ReduceL2", "logits", "length", [("axes", vec![1].into())]);
+        g.node("Div", "logits length", "y", []);
     });
     let sizes = net(|g| g.node("Shape", "features", "y", []));
     let seen = net(|g| {
@@ -171,14 +175,14 @@ fn cases() -> Vec<Case> {
         g.node("Shape", "features", "y", []);
     });
     vec![
-        ("probabilities", softmax.outputs("y"), vec![("scores", true)]),
-        ("scores of one pixel", pixels.outputs("scores"), vec![("scores", true)]),
+        ("probabilities", softmax.outputs("y"), vec![("logits", true)]),
+        ("logits of one pixel", pixels.outputs("logits"), vec![("logits", true)]),
         ("a feature map", net(|_| ()).outputs("features"), vec![("features", false)]),
-        ("scores and features", both.outputs("y features"), vec![("scores", true), ("features", false)]),
-        ("labels", labels.outputs("y"), vec![("scores", true)]),
+        ("logits and features", both.outputs("y features"), vec![("logits", true), ("features", false)]),
+        ("labels", labels.outputs("y"), vec![("logits", true)]),
         ("one number", one.outputs("y"), vec![("y", false)]),
-        ("an embedding behind a length without a rule", embedding.outputs("y"), vec![("scores", true)]),
-        ("scores beside sizes", seen.outputs("scores y"), vec![("scores", true)]),
+        ("an embedding behind a length without a rule", embedding.outputs("y"), vec![("logits", true)]),
+        ("logits beside sizes", seen.outputs("logits y"), vec![("logits", true)]),
         ("sizes alone", sizes.outputs("y"), vec![]),
     ]
 }
@@ -195,7 +199,7 @@ fn what_is_compared_is_what_stands_before_a_softmax_or_a_decision() {
     let mut failed = Vec::new();
     for (name, graph, expected) in cases() {
         let found = targets(&prepared(graph)).tensors;
-        let found: Vec<(&str, bool)> = found.iter().map(|t| (t.tensor.as_str(), t.holds_scores)).collect();
+        let found: Vec<(&str, bool)> = found.iter().map(|t| (t.tensor.as_str(), t.is_logits)).collect();
         if found != expected {
             failed.push(format!("{name}: {found:?}"));
         }
@@ -242,7 +246,7 @@ fn the_distance_is_the_sum_over_all_outputs() {
         let mut expected = 0.0;
         for (i, target) in targets.iter().enumerate() {
             let [t, s] = [1, 2].map(|k| rows(&found[2 * i + k]));
-            expected += if target.holds_scores { kl(&t, &s, f64::from(temperature)).0 } else { square(&t, &s).0 };
+            expected += if target.is_logits { kl(&t, &s, f64::from(temperature)).0 } else { square(&t, &s).0 };
         }
         let loss = found[0].to_f32().unwrap();
         if !near(&loss, &[expected]) || expected < 1e-4 {
@@ -254,8 +258,8 @@ fn the_distance_is_the_sum_over_all_outputs() {
 
 #[test]
 fn a_tensor_that_one_network_lacks_is_named() {
-    let graph = prepared(net(flat).outputs("scores"));
-    let target = Target { tensor: "lacking".to_owned(), holds_scores: false };
+    let graph = prepared(net(flat).outputs("logits"));
+    let target = Target { tensor: "lacking".to_owned(), is_logits: false };
     let error = distance_graph(&graph, &[target], 1.0).unwrap_err();
     assert!(error.to_string().contains("\"lacking\""), "{error}");
 }

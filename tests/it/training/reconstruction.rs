@@ -7,7 +7,7 @@ use dfq_onnx::onnx;
 use dfq_onnx::plan::Policy;
 use dfq_onnx::runtime::{Engine, SessionOptions, TractEngine};
 use dfq_onnx::solution::Solved;
-use dfq_onnx::train::losses::{squares_by_channel, unsettled};
+use dfq_onnx::train::losses::{channel_normalized_mse, rounding_regularizer};
 use dfq_onnx::train::{Block, Reconstruction, SettledParts, Student, Trained, TrainingStep, blocks, targets};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -110,7 +110,7 @@ fn blocks_whose_weights_are_settled_compute_what_the_student_computes_that_is_re
                 let mut trained = Trained::of(&solved.solution);
                 reconstruction.read_out(&step, &state, &mut trained).unwrap();
                 let mut after = solved.clone();
-                after.settle(trained).unwrap();
+                after.apply_trained(trained).unwrap();
                 let after = student(&after);
                 let part = after.part_graph(Some(&block.input), &block.output, BATCH).unwrap();
                 let x = numbers(before.graph(), &block.input, 7);
@@ -144,7 +144,7 @@ fn blocks_whose_weights_are_settled_compute_what_the_student_computes_that_is_re
             let step = reconstruction.step(BATCH, &ort().lowering()).unwrap();
             let start: Vec<Tensor> = step.state.iter().map(|(_, start)| start.clone()).collect();
             reconstruction.read_out(&step, &start, &mut trained).unwrap();
-            solved.settle(trained).unwrap();
+            solved.apply_trained(trained).unwrap();
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
@@ -205,10 +205,10 @@ fn losses_of_blocks_are_those_of_the_formulas_and_slope_as_their_differences_do(
     let near = |seed| -> Vec<f32> { normal(&[2, 3, 4], 0.2, seed).to_f32().unwrap().iter().map(|v| v + 0.3).collect() };
     let all = &[2, 3, 4][..];
     let cases: [(&str, Loss, Host, &[usize], Tensor); 4] = [
-        ("squares", squares_by_channel, &squares, all, Tensor::from_f32(all, &near(5))),
-        ("squares of one row", squares_by_channel, &of_one_row, &[1, 6], Tensor::from_f32(&[1, 6], &near(5)[..6])),
-        ("unsettled", unsettled, &open, all, Tensor::from_f32(&[], &[2.0])),
-        ("unsettled, steep", unsettled, &open, all, Tensor::from_f32(&[], &[7.5])),
+        ("squares", channel_normalized_mse, &squares, all, Tensor::from_f32(all, &near(5))),
+        ("squares of one row", channel_normalized_mse, &of_one_row, &[1, 6], Tensor::from_f32(&[1, 6], &near(5)[..6])),
+        ("unsettled", rounding_regularizer, &open, all, Tensor::from_f32(&[], &[2.0])),
+        ("rounding_regularizer, steep", rounding_regularizer, &open, all, Tensor::from_f32(&[], &[7.5])),
     ];
     let mut failed = Vec::new();
     for (name, loss, host, shape, other) in cases {

@@ -12,7 +12,7 @@ use crate::support::program::{files, run};
 /// Flags, exit code and words.
 type Case<'a> = (&'a str, String, i32, &'a [&'a str]);
 
-/// `scores: [N, 4]` of images `[batch, 3, 8, 8]` by what `middle` puts between `r: [N, 6]` and `s`.
+/// `logits: [N, 4]` of images `[batch, 3, 8, 8]` by what `middle` puts between `r: [N, 6]` and `s`.
 fn net(batch: &str, middle: impl FnOnce(&mut Build)) -> Build {
     let mut g = Build::at(17);
     g.fed("x", DType::F32, &format!("{batch}, 3, 8, 8"));

@@ -10,8 +10,8 @@ use dfq_onnx::observe::Silent;
 use dfq_onnx::plan::Policy;
 use dfq_onnx::runtime::{Engine, TractEngine};
 use dfq_onnx::train::{
-    Checkpoint, Checkpoints, Course, Descent, Distillation, Identity, LearningRate, Schedule, Student, TrainingStep,
-    descend,
+    Checkpoint, Checkpoints, Descent, Distillation, FitOptions, Identity, LearningRate, Schedule, Student,
+    TrainingStep, descend,
 };
 
 use super::models;
@@ -35,9 +35,9 @@ fn training_step(engine: &dyn Engine) -> (TrainingStep, Vec<Vec<Tensor>>) {
 }
 
 /// A schedule that depends on the losses so far, so that it has to be kept as well.
-fn course(checkpoints: Option<Checkpoints>, rate: f64) -> Course {
+fn course(checkpoints: Option<Checkpoints>, rate: f64) -> FitOptions {
     let schedule = Schedule::Plateau { factor: 0.5, patience: 0, threshold: 0.5, minimum: 0.0 };
-    Course { steps: STEPS, rate: LearningRate::new(rate, schedule), checkpoints, until: None }
+    FitOptions { steps: STEPS, rate: LearningRate::new(rate, schedule), checkpoints, until: None }
 }
 
 fn checkpoints(folder: &Path, resume: bool) -> Checkpoints {
@@ -50,7 +50,7 @@ fn checkpoints(folder: &Path, resume: bool) -> Checkpoints {
 fn run(
     (step, batches): &(TrainingStep, Vec<Vec<Tensor>>),
     engine: &dyn Engine,
-    course: Course,
+    course: FitOptions,
     stop: Option<u64>,
 ) -> dfq_onnx::Result<Descent> {
     let mut feed = |number: u64| match stop {

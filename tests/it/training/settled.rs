@@ -25,7 +25,7 @@ pub fn settled(
 ) -> dfq_onnx::Result<Solved> {
     let Quantized { float, plan, solution, .. } = made;
     let mut solved = Solved { float: float.clone(), plan: plan.clone(), solution: solution.clone() };
-    solved.settle(read_out(student, engine, vectors)?)?;
+    solved.apply_trained(read_out(student, engine, vectors)?)?;
     Ok(solved)
 }
 

@@ -1,6 +1,6 @@
 //! The network that images are made for: where its statistics are compared, and what it says of images.
 
-use super::form::Form;
+use super::input_spec::InputSpec;
 use crate::autodiff::Reach;
 use crate::error::{Error, Result};
 use crate::expr::OPSET;
@@ -13,18 +13,18 @@ use crate::{onnx, shape};
 
 /// A float network without normalisations, cut to what images are made by.
 #[derive(Clone, Debug)]
-pub struct Subject {
+pub struct SynthesisTeacher {
     /// The graph, at the operator set of expressions; its image is of floats.
     pub graph: Graph,
     /// The input that images are made for.
-    pub form: Form,
+    pub form: InputSpec,
     /// Multiply-accumulates of a sample.
     pub macs: u64,
     /// What batch normalisation kept of tensors that gradients reach.
     pub normals: Vec<ChannelNormal>,
-    /// Class scores before a trailing Softmax, and the number of classes.
-    pub scores: Option<(String, usize)>,
-    /// What the layer of the scores reads.
+    /// Logits before a trailing Softmax, and the number of classes.
+    pub logits: Option<(String, usize)>,
+    /// What the layer of the logits reads.
     pub features: Option<String>,
     /// What convolutions with strides read, each by an Identity of its own.
     pub swings: Vec<Swing>,
@@ -41,16 +41,16 @@ pub struct Swing {
     pub size: [usize; 2],
 }
 
-impl Subject {
+impl SynthesisTeacher {
     /// Returns the network of `float`, whose normalisations were folded and said `norms`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for inputs that cannot be made, and where no gradient reaches any statistics or scores.
+    /// [`Error::Unsupported`] for inputs that cannot be made, and where no gradient reaches any statistics or logits.
     pub fn new(float: &Graph, norms: &[BatchNorm]) -> Result<Self> {
         let mut graph = float.clone();
         onnx::upgrade(&mut graph, OPSET)?;
         shape::infer(&mut graph)?;
-        let (form, macs) = (Form::of(&graph)?, total_macs(&graph));
+        let (form, macs) = (InputSpec::of(&graph)?, total_macs(&graph));
         if form.is_bytes {
             as_floats(&mut graph, &form)?;
         }
@@ -62,13 +62,12 @@ impl Subject {
             channels == Some(normal.mean.len())
         });
         let normals: Vec<ChannelNormal> = normals.collect();
-        let scores = scores(&graph).filter(|(id, _)| reach.passes(*id));
-        let features = scores.and_then(|(id, _)| features(&graph, id)).map(|id| graph.name_of(id).to_owned());
-        let scores = scores.map(|(id, classes)| (graph.name_of(id).to_owned(), classes));
-        if normals.is_empty() && scores.is_none() {
-            let why = blocked
-                .first()
-                .map_or("it has no statistics of batch normalisation and no class scores".to_owned(), |op| {
+        let logits = logits(&graph).filter(|(id, _)| reach.passes(*id));
+        let features = logits.and_then(|(id, _)| features(&graph, id)).map(|id| graph.name_of(id).to_owned());
+        let logits = logits.map(|(id, classes)| (graph.name_of(id).to_owned(), classes));
+        if normals.is_empty() && logits.is_none() {
+            let why =
+                blocked.first().map_or("it has no statistics of batch normalisation and no logits".to_owned(), |op| {
                     format!("no gradient passes {op}")
                 });
             let message = format!("tells nothing that inputs could be made by: {why}; give statistics with --bn-stats");
@@ -78,12 +77,12 @@ impl Subject {
         let answers = targets(&graph).tensors;
         let answers = answers.iter().map(|target| target.tensor.as_str());
         let outputs: Vec<&str> =
-            names.chain(scores.iter().map(|s| s.0.as_str())).chain(features.as_deref()).chain(answers).collect();
+            names.chain(logits.iter().map(|s| s.0.as_str())).chain(features.as_deref()).chain(answers).collect();
         let mut made = Self {
             form,
             macs,
             normals: normals.clone(),
-            scores: scores.clone(),
+            logits: logits.clone(),
             features: features.clone(),
             swings: Vec::new(),
             blocked,
@@ -117,7 +116,7 @@ impl Subject {
 }
 
 /// Lets the network take floats where it casts bytes to them.
-fn as_floats(graph: &mut Graph, form: &Form) -> Result<()> {
+fn as_floats(graph: &mut Graph, form: &InputSpec) -> Result<()> {
     let refused =
         || Error::unsupported(format!("input \"{}\"", form.name), "bytes are read by another operator than Cast");
     let input = graph.find(&form.name).ok_or_else(refused)?;
@@ -131,15 +130,15 @@ fn as_floats(graph: &mut Graph, form: &Form) -> Result<()> {
 }
 
 /// Returns the logits of a classifier.
-fn scores(graph: &Graph) -> Option<(ValueId, usize)> {
-    let target = targets(graph).tensors.into_iter().find(|target| target.holds_scores)?;
+fn logits(graph: &Graph) -> Option<(ValueId, usize)> {
+    let target = targets(graph).tensors.into_iter().find(|target| target.is_logits)?;
     let id = graph.find(&target.tensor)?;
     Some((id, graph.value(id).shape.as_ref()?.get(1)?.known()?))
 }
 
-/// Returns what the layer reads that makes `scores`.
-fn features(graph: &Graph, scores: ValueId) -> Option<ValueId> {
-    let mut at = scores;
+/// Returns what the layer reads that makes `logits`.
+fn features(graph: &Graph, logits: ValueId) -> Option<ValueId> {
+    let mut at = logits;
     loop {
         let node = graph.maker(graph.name_of(at))?;
         let input = node.input(0)?;

@@ -5,14 +5,14 @@ use rand::RngExt;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 
-use super::chance::{chance, moved};
+use super::step_rng::{random_flip_shift, step_rng};
 use crate::data::MOST_COLOURS;
 use crate::error::{Error, Result};
 use crate::ir::{DType, Tensor};
 
 /// Inputs for all steps of a stage.
 #[derive(Clone, Debug)]
-pub struct Pool {
+pub struct BatchSampler {
     inputs: Vec<Tensor>,
     samples: usize,
     batch: usize,
@@ -22,7 +22,7 @@ pub struct Pool {
     varies: bool,
 }
 
-impl Pool {
+impl BatchSampler {
     /// Returns a pool of `inputs` (one tensor for each input of the network, samples first) that deals out batches of
     /// `batch`. `stage` keeps stages of one seed apart.
     ///
@@ -53,7 +53,7 @@ impl Pool {
     /// # Errors
     /// When an input has elements of less than a byte.
     pub fn batch(&self, step: u64) -> Result<Vec<Tensor>> {
-        let mut rng = chance(self.seed, self.stage, step);
+        let mut rng = step_rng(self.seed, self.stage, step);
         let picked = index::sample(&mut rng, self.samples, self.batch).into_vec();
         let inputs = self.inputs.iter().map(|tensor| {
             let dealt = rows(tensor, &picked)?;
@@ -97,7 +97,7 @@ fn varied(images: &Tensor, planes: [usize; 4], rng: &mut ChaCha8Rng) -> Result<T
     let place = |place: i64| usize::try_from(place).unwrap_or(0);
     let mut made: Vec<f32> = Vec::with_capacity(values.len());
     for (number, image) in values.chunks(size).enumerate() {
-        let [rows, columns] = moved(height, width, rng);
+        let [rows, columns] = random_flip_shift(height, width, rng);
         let values_of = |column: i64| (0..depth).map(move |value| place(column) * depth + value);
         let columns: Vec<usize> = columns.into_iter().flat_map(values_of).collect();
         let start = made.len();
@@ -126,7 +126,7 @@ mod tests {
         let values: Vec<f32> = (0..20u8).map(f32::from).collect();
         let inputs =
             vec![Tensor::from_f32(&[10, 2], &values), Tensor::from_i64(&[10], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9])];
-        let pool = Pool::new(inputs.clone(), 4, 7, 0).unwrap();
+        let pool = BatchSampler::new(inputs.clone(), 4, 7, 0).unwrap();
         let made = pool.batch(3).unwrap();
         assert_eq!(made, pool.batch(3).unwrap());
         let picked = made[1].to_i64().unwrap();
@@ -136,18 +136,18 @@ mod tests {
         assert_eq!(distinct.len(), 4, "a sample was picked twice: {picked:?}");
         let expected: Vec<f32> = picked.iter().flat_map(|&i| [2.0 * i as f32, 2.0 * i as f32 + 1.0]).collect();
         assert_eq!(made[0].to_f32().unwrap(), expected, "inputs are picked alike");
-        let others = [pool.batch(4), Pool::new(inputs.clone(), 4, 8, 0).unwrap().batch(3)];
-        let stages = Pool::new(inputs.clone(), 4, 7, 1).unwrap().batch(3);
+        let others = [pool.batch(4), BatchSampler::new(inputs.clone(), 4, 8, 0).unwrap().batch(3)];
+        let stages = BatchSampler::new(inputs.clone(), 4, 7, 1).unwrap().batch(3);
         assert!(others.into_iter().chain([stages]).all(|other| other.unwrap() != made));
-        assert_eq!(Pool::new(inputs.clone(), 4, 7, 0).unwrap().varied().batch(3).unwrap(), made, "no images");
-        assert!(Pool::new(inputs, 11, 7, 0).unwrap_err().to_string().contains("at least a batch of 11"));
+        assert_eq!(BatchSampler::new(inputs.clone(), 4, 7, 0).unwrap().varied().batch(3).unwrap(), made, "no images");
+        assert!(BatchSampler::new(inputs, 11, 7, 0).unwrap_err().to_string().contains("at least a batch of 11"));
     }
 
     #[test]
     fn varied_images_hold_pixels_of_their_own_and_every_other_one_is_mixed() {
         // Every pixel of image i is i, so that only a mixed image holds what is no whole number.
         let values: Vec<f32> = (0..6u8).flat_map(|i| vec![f32::from(i); 2 * 5 * 8]).collect();
-        let pool = Pool::new(vec![Tensor::from_f32(&[6, 2, 5, 8], &values)], 6, 1, 0).unwrap();
+        let pool = BatchSampler::new(vec![Tensor::from_f32(&[6, 2, 5, 8], &values)], 6, 1, 0).unwrap();
         let plain = pool.batch(0).unwrap()[0].to_f32().unwrap();
         let varied = pool.clone().varied();
         let found = varied.batch(0).unwrap()[0].to_f32().unwrap();
@@ -171,7 +171,7 @@ mod tests {
             images.flat_map(|image| (0..120).map(move |i| image[i % 3 * 40 + i / 3])).collect()
         };
         let batch = |shape: &[usize], values: &[f32]| {
-            let pool = Pool::new(vec![Tensor::from_f32(shape, values)], 6, 1, 0).unwrap();
+            let pool = BatchSampler::new(vec![Tensor::from_f32(shape, values)], 6, 1, 0).unwrap();
             pool.varied().batch(2).unwrap()[0].to_f32().unwrap()
         };
         let first = batch(&[6, 3, 5, 8], &planes);
@@ -187,7 +187,7 @@ mod tests {
             ("a small map", Tensor::from_f32(&[6, 4, 2, 2], &floats)),
         ];
         for (name, images) in cases {
-            let pool = Pool::new(vec![images], 6, 1, 0).unwrap();
+            let pool = BatchSampler::new(vec![images], 6, 1, 0).unwrap();
             assert_eq!(pool.clone().varied().batch(0).unwrap(), pool.batch(0).unwrap(), "{name}");
         }
     }

@@ -7,21 +7,23 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
 use super::generator::Generator;
-use super::step::Making;
+use super::step::ImageSynthesis;
 use super::terms::loss;
 use crate::error::Result;
 use crate::expr::{Builder, Lowering};
 use crate::ir::{DType, Tensor};
-use crate::train::{Distillation, Network, Player, TrainingStep, chance, distance, separation, training_step};
+use crate::train::{
+    Distillation, Network, Player, TrainingStep, adversarial_distance, distance, step_rng, training_step,
+};
 
 /// The learning rate of the generator in that of the student.
 const GENERATOR_RATE: f32 = 0.2;
 
 /// A generator that was trained for a network of one input, and how it makes images.
 #[derive(Clone, Debug)]
-pub struct Rival {
+pub struct TrainedGenerator {
     /// How images are made.
-    pub making: Making,
+    pub making: ImageSynthesis,
     /// Its weights, in the order of [`Generator::weights`].
     pub weights: Tensor,
     /// Its latents, in the order of [`Generator::latents`].
@@ -31,39 +33,40 @@ pub struct Rival {
 }
 
 /// The two players, and what they play with.
-pub struct Adversary<'a> {
+pub struct AdversarialGame<'a> {
     distillation: &'a Distillation,
     /// What the generator starts from.
-    rival: Rival,
+    generator_at_end: TrainedGenerator,
     /// Latents that are mixed, one image after the other, and what classes multiply them by.
     latents: (Vec<f32>, Vec<f32>),
 }
 
-impl<'a> Adversary<'a> {
-    /// Returns the game of `distillation` against `rival`.
+impl<'a> AdversarialGame<'a> {
+    /// Returns the game of `distillation` against `generator_at_end`.
     ///
     /// # Errors
-    /// When the rival's latents cannot be read.
-    pub fn new(distillation: &'a Distillation, rival: Rival) -> Result<Self> {
-        let mut latents = rival.latents.to_f32()?;
-        let of_classes = rival.classes.map_or(0, |classes| classes * Generator::LATENTS);
+    /// When the generator_at_end's latents cannot be read.
+    pub fn new(distillation: &'a Distillation, generator_at_end: TrainedGenerator) -> Result<Self> {
+        let mut latents = generator_at_end.latents.to_f32()?;
+        let of_classes = generator_at_end.classes.map_or(0, |classes| classes * Generator::LATENTS);
         let of_classes = latents.split_off(latents.len().saturating_sub(of_classes));
-        Ok(Self { distillation, rival, latents: (latents, of_classes) })
+        Ok(Self { distillation, generator_at_end, latents: (latents, of_classes) })
     }
 
     /// Returns the step on `batch` fresh images and as many other inputs. The student descends how far it is from the
     /// teacher on both; the generator descends the loss of its images less how far the student is from the teacher on
-    /// them. Fed are what [`Adversary::feeds`] gives, then the other inputs.
+    /// them. Fed are what [`AdversarialGame::feeds`] gives, then the other inputs.
     ///
     /// # Errors
-    /// As [`Making::step`] and [`Distillation::step`].
+    /// As [`ImageSynthesis::step`] and [`Distillation::step`].
     pub fn step(&self, batch: usize, lowering: &Lowering) -> Result<TrainingStep> {
         let builder = Builder::new("adversarial_step");
-        let Self { distillation, rival: Rival { making, weights: start, classes, .. }, .. } = self;
+        let Self { distillation, generator_at_end: TrainedGenerator { making, weights: start, classes, .. }, .. } =
+            self;
         let form = (&making.subject.form, &making.input);
         let mut generator = Generator::fresh(form, (batch, making.subject.macs), *classes, (0, 0))?;
         generator.weights.begin_with(start)?;
-        generator.weights.move_alike(GENERATOR_RATE);
+        generator.weights.set_lr_scale(GENERATOR_RATE);
         let weights = builder.input("generator", DType::F32, &[generator.weights.layout.len()]);
         let latents = builder.input("latents", DType::F32, &[generator.latents.layout.len()]);
         let labels = classes.map(|classes| builder.input("labels", DType::F32, &[batch, classes]));
@@ -80,7 +83,7 @@ impl<'a> Adversary<'a> {
         );
         let (targets, temperature) = (&distillation.targets().tensors, distillation.objective.temperature);
         let fresh = distance(targets, networks, temperature)?;
-        let apart = separation(targets, networks, temperature)?;
+        let apart = adversarial_distance(targets, networks, temperature)?;
         let (looks, _) = loss(&making.scene(images, labels, &teacher), &making.weights)?;
         let generated = [(weights, &generator.weights)];
         let players = [
@@ -94,7 +97,7 @@ impl<'a> Adversary<'a> {
     /// Returns what is fed in `step` of a game before the other inputs: latents between those of two images that were
     /// found (of one image and noise, where only one was), and how images are mirrored and shifted.
     pub fn feeds(&self, batch: usize, (seed, game, step): (u64, u64, u64)) -> Vec<Tensor> {
-        let mut rng = chance(seed, game, step);
+        let mut rng = step_rng(seed, game, step);
         let (rows, of_classes) = &self.latents;
         let row = |i: usize| &rows[i * Generator::LATENTS..(i + 1) * Generator::LATENTS];
         let mut latents = Vec::with_capacity(batch * Generator::LATENTS + of_classes.len());
@@ -113,12 +116,12 @@ impl<'a> Adversary<'a> {
         }
         latents.extend(of_classes);
         let mut feeds = vec![Tensor::from_f32(&[latents.len()], &latents)];
-        if let Some(classes) = self.rival.classes {
+        if let Some(classes) = self.generator_at_end.classes {
             let mut ones = vec![0.0; batch * classes];
             (0..batch).for_each(|i| ones[i * classes + rng.random_range(0..classes)] = 1.0);
             feeds.push(Tensor::from_f32(&[batch, classes], &ones));
         }
-        feeds.extend(self.rival.making.moves(&mut rng));
+        feeds.extend(self.generator_at_end.making.moves(&mut rng));
         feeds
     }
 }

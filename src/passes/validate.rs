@@ -23,7 +23,7 @@ const WEIGHTED: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNor
 ///
 /// # Errors
 /// [`Error::Malformed`] naming the tensor, [`Error::Unsupported`] naming the node.
-pub fn refuse_unfit(graph: &Graph) -> Result<()> {
+pub fn validate(graph: &Graph) -> Result<()> {
     if let Some(node) = graph.nodes.iter().find(|n| QUANTIZED.contains(&n.op_type.as_str())) {
         return Err(Error::unsupported(
             graph.describe(node),

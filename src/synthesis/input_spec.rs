@@ -8,7 +8,7 @@ use crate::stats::is_network_input;
 
 /// The form of the inputs that are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Form {
+pub struct InputSpec {
     /// The input's name.
     pub name: String,
     /// Whether it takes bytes, which come to the network by a Cast.
@@ -20,7 +20,7 @@ pub struct Form {
     channels_last: bool,
 }
 
-impl Form {
+impl InputSpec {
     /// Returns the form of the input of `graph` that inputs are made for: its image, else its vector of numbers.
     ///
     /// # Errors

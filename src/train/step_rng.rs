@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::expr::index;
 
 /// Returns the random numbers of `step` in `stage`; stages of one seed are kept apart.
-pub fn chance(seed: u64, stage: u64, step: u64) -> ChaCha8Rng {
+pub fn step_rng(seed: u64, stage: u64, step: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     for (place, number) in [seed, stage, step].into_iter().enumerate() {
         key[8 * place..8 * place + 8].copy_from_slice(&number.to_le_bytes());
@@ -38,7 +38,7 @@ pub fn shifted(side: usize, most: usize, rng: &mut ChaCha8Rng) -> Vec<i64> {
 }
 
 /// Returns the rows and columns that an image takes its pixels from when it is shifted and, every other time, mirrored.
-pub fn moved(height: usize, width: usize, rng: &mut ChaCha8Rng) -> [Vec<i64>; 2] {
+pub fn random_flip_shift(height: usize, width: usize, rng: &mut ChaCha8Rng) -> [Vec<i64>; 2] {
     let [rows, columns] = [height, width].map(|side| shifted(side, side / SHIFT, rng));
     [rows, if rng.random() { columns.into_iter().rev().collect() } else { columns }]
 }
