@@ -237,7 +237,7 @@ impl<'a> Reconstruction<'a> {
         }
         let rounding = vector("rounding", &self.rounding)?;
         for (&weight, TrainedWeight { rounding: place, scale: steps, lower }) in &self.weights {
-            let shares = rounding[*place].1.to_f32()?.into_iter().map(share);
+            let shares = rounding[*place].1.to_f32()?.into_iter().map(rectified_sigmoid);
             trained.weights[weight] = rounded(&self.student.quantized[weight], scale(*steps)?, lower, shares);
         }
         trained.biases.extend(vector("shifts", &self.shifts)?);

@@ -48,7 +48,7 @@ pub fn channel_normalized_mse<'b>(student: Expr<'b>, teacher: Expr<'b>) -> Expr<
 /// Returns `Σ 1 - |2h - 1|^β` over `h` between 0 and 1: low where each is near to one of the two (Nagel et al. 2020,
 /// AdaRound, equation 24). `exponent` is a number.
 #[track_caller]
-pub fn unsettled<'b>(shares: Expr<'b>, exponent: Expr<'b>) -> Expr<'b> {
+pub fn rounding_regularizer<'b>(shares: Expr<'b>, exponent: Expr<'b>) -> Expr<'b> {
     // The logarithm wants a little; of 1e-6 no power of 2 or more is left in float32.
     let distance = (shares * 2.0 - 1.0).abs() + 1e-6;
     (1.0 - (distance.log() * exponent).exp()).sum(&[], false)
