@@ -18,10 +18,10 @@ pub use optional_outputs::drop_unread_outputs;
 pub use save::{INLINE_LIMIT, Saved, constant_bytes, encode, encode_split, save};
 pub use tensor::release_pages;
 
+/// Generated from `proto/onnx.proto` by the program beside it.
+#[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
-mod proto {
-    include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
-}
+mod proto;
 
 /// The newest file-format version that is known; newer files may carry fields that a rewrite would lose.
 pub const NEWEST_IR_VERSION: i64 = 14;
