@@ -3,7 +3,9 @@
 use super::{Body, Tensor};
 
 /// The value of one attribute. Sparse tensors, types and lists of graphs are refused at loading.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// Floats are equal where their bits are: a NaN that went through a file is the same attribute.
+#[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub enum Attr {
     Int(i64),
@@ -15,6 +17,24 @@ pub enum Attr {
     Strings(Vec<Vec<u8>>),
     Tensors(Vec<Tensor>),
     Graph(Box<Body>),
+}
+
+impl PartialEq for Attr {
+    fn eq(&self, other: &Self) -> bool {
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
+        match (self, other) {
+            (Self::Int(a), Self::Int(b)) => a == b,
+            (Self::Float(a), Self::Float(b)) => a.to_bits() == b.to_bits(),
+            (Self::String(a), Self::String(b)) => a == b,
+            (Self::Tensor(a), Self::Tensor(b)) => a == b,
+            (Self::Ints(a), Self::Ints(b)) => a == b,
+            (Self::Floats(a), Self::Floats(b)) => bits(a) == bits(b),
+            (Self::Strings(a), Self::Strings(b)) => a == b,
+            (Self::Tensors(a), Self::Tensors(b)) => a == b,
+            (Self::Graph(a), Self::Graph(b)) => a == b,
+            _ => false,
+        }
+    }
 }
 
 impl From<i64> for Attr {
@@ -132,5 +152,24 @@ impl From<Body> for Attr {
 impl<const N: usize> From<[(&str, Attr); N]> for Attrs {
     fn from(pairs: [(&str, Attr); N]) -> Self {
         Self(pairs.into_iter().map(|(n, a)| (n.to_owned(), a)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_compared_by_their_bits() {
+        let nan = f32::from_bits(0x7fc0_0001);
+        let cases = [
+            ("NaN", Attr::Float(nan), Attr::Float(nan), true),
+            ("another NaN", Attr::Float(nan), Attr::Float(f32::NAN), false),
+            ("NaN in a list", Attr::Floats(vec![1.0, nan]), Attr::Floats(vec![1.0, nan]), true),
+            ("both zeros", Attr::Float(0.0), Attr::Float(-0.0), false),
+            ("another kind", Attr::Float(1.0), Attr::Int(1), false),
+        ];
+        let wrong: Vec<&str> = cases.iter().filter(|(_, a, b, same)| (a == b) != *same).map(|case| case.0).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
     }
 }
