@@ -80,6 +80,8 @@ impl Value {
     /// Returns the number of elements of one sample, the first axis being that of samples: 0 where the rank is not known,
     /// and other sizes that are not known count as 1.
     pub fn sample_len(&self) -> usize {
-        self.shape.as_ref().map_or(0, |shape| shape.iter().skip(1).filter_map(Dim::known).product())
+        self.shape
+            .as_ref()
+            .map_or(0, |shape| shape.iter().skip(1).filter_map(Dim::known).fold(1, usize::saturating_mul))
     }
 }

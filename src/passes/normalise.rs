@@ -6,7 +6,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::ir::{Graph, check};
-use crate::runtime::Engine;
+use crate::runtime::{Engine, refuse_oversized};
 use crate::shape;
 
 /// One step of [`normalise`]; returns how many changes it made.
@@ -44,7 +44,7 @@ pub const NORMALISE: &[(&str, Pass)] = &[
 /// after every pass.
 ///
 /// # Errors
-/// Those of [`shape::infer`] and of `engine`.
+/// Those of [`shape::infer`] and of `engine`; [`crate::Error::Resources`] where the tensors of one run have no room.
 pub fn normalise(graph: &mut Graph, engine: &dyn Engine) -> Result<Vec<(&'static str, usize)>> {
     let mut report = Vec::with_capacity(NORMALISE.len());
     for (name, pass) in NORMALISE {
@@ -55,6 +55,7 @@ pub fn normalise(graph: &mut Graph, engine: &dyn Engine) -> Result<Vec<(&'static
         }
         report.push((*name, changes));
     }
+    refuse_oversized(graph)?;
     Ok(report)
 }
 

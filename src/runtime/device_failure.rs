@@ -10,7 +10,7 @@ enum Failure {
     Lost,
 }
 
-/// The library's arena, CUDA, cuBLAS, cuDNN and TensorRT, in this order.
+/// The library's arena, CUDA, cuBLAS, cuDNN and TensorRT, C++'s own library and Rust's, in this order.
 const MEMORY: &[&str] = &[
     "Failed to allocate memory for requested buffer",
     "is smaller than requested bytes",
@@ -20,6 +20,12 @@ const MEMORY: &[&str] = &[
     "ALLOCATION_FAILED",
     "(out of memory)",
     "std::bad_alloc",
+    "bad allocation",
+    "larger than max_size()",
+    "vector::_M_",
+    "vector::reserve",
+    "capacity overflow",
+    "LayoutError",
 ];
 
 /// What ONNX Runtime and tract say of an operator, or of types of one, that they cannot compute.
@@ -133,6 +139,8 @@ mod tests {
             ),
             ("CUDA failure 700: an illegal memory access was encountered ; GPU=0 ;", Some(Failure::Lost)),
             ("CUDA failure 719: unspecified launch failure ; GPU=0 ;", Some(Failure::Lost)),
+            ("Exception during loading: cannot create std::vector larger than max_size()", Some(Failure::Memory)),
+            ("stopped with a panic: capacity overflow", Some(Failure::Memory)),
             // A mistake in a call, or a graph that cannot be captured.
             ("CUDA failure 1: invalid argument ; GPU=0 ;", None),
             ("CUDA failure 900: operation not permitted when stream is capturing ; expr=cudaMalloc(", None),

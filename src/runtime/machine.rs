@@ -50,14 +50,21 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Returns the bytes of memory that this process may use: the least of what the machine has and what its control
-/// groups allow. `None` where the system does not tell.
+/// Returns the bytes of memory that this process may use: the least of what the machine has, what its control groups allow
+/// and the limit on its address space. `None` where the system does not tell.
 pub fn memory_limit() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let total = total_memory(&meminfo)?;
     let group = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limits = group_limits(Path::new("/sys/fs/cgroup"), &group);
-    Some(limits.into_iter().fold(total, u64::min))
+    let own = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    Some(limits.into_iter().chain(address_space(&own)).fold(total, u64::min))
+}
+
+/// The limit on the address space in the text of `/proc/self/limits`.
+fn address_space(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 fn total_memory(meminfo: &str) -> Option<u64> {
@@ -138,6 +145,14 @@ mod tests {
     fn reads_total_memory() {
         assert_eq!(total_memory("MemFree: 1 kB\nMemTotal:       24 kB\n"), Some(24 * 1024));
         assert_eq!(total_memory("nothing"), None);
+    }
+
+    #[test]
+    fn reads_the_limit_on_the_address_space() {
+        let limits =
+            |soft: &str| format!("Max cpu time  unlimited  unlimited  seconds\nMax address space  {soft}  9  bytes\n");
+        assert_eq!(address_space(&limits("8192000000")), Some(8_192_000_000));
+        assert_eq!(address_space(&limits("unlimited")), None);
     }
 
     #[test]

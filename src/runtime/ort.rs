@@ -1,10 +1,12 @@
 //! Sessions of ONNX Runtime on the CPU, CUDA or TensorRT.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use ort::environment::Environment;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::value::DynValue;
 
 use super::device_failure::{cause, device_failure, lacking_kernel};
 use super::kernels;
@@ -17,7 +19,9 @@ use super::ort_library;
 use super::ort_providers::{Use, providers};
 use super::ort_steps::OrtSteps;
 use super::ort_value::{Initializer, from_value, to_value};
-use super::pieces::{in_pieces, piece_bytes};
+use super::panics::caught;
+use super::pieces::{in_pieces, piece_limits};
+use super::room::refuse_oversized;
 use super::step_layout::StepLayout;
 use super::unshare::unshared;
 use super::{Device, Engine, Optimisation, Session, SessionOptions, StepSession};
@@ -186,7 +190,8 @@ impl OrtEngine {
             initializer.hand_over(graph.name_of(id), &mut builder)?;
             initializers.push(initializer);
         }
-        let session = builder.commit_from_memory(&model)?;
+        // The `ort` crate panics at sizes that ONNX Runtime's own arithmetic made negative.
+        let session = guarded(|| builder.commit_from_memory(&model))?;
         let names = |ids: &[ValueId]| ids.iter().map(|&id| graph.name_of(id).to_owned()).collect();
         Ok(OrtSession {
             session,
@@ -250,11 +255,21 @@ impl Engine for OrtEngine {
     }
 
     fn load(&self, graph: &Graph, options: &SessionOptions) -> Result<Box<dyn Session>> {
-        if let Some(limit) = piece_bytes(graph, options) {
-            return Ok(in_pieces(self.clone(), graph, options, limit));
+        // What optimisation computes is allocated when a graph is loaded; without it nothing is, and a graph that is refused
+        // is refused for that.
+        let is_optimised = options.optimisation == Optimisation::Default;
+        if is_optimised {
+            refuse_oversized(graph)?;
+        }
+        if let Some(limits) = piece_limits(graph, options, None) {
+            return Ok(in_pieces(self.clone(), graph, options, limits));
         }
         let session = self.session(graph, options, Purpose::Runs);
-        Ok(Box::new(session.map_err(|e| self.failed(mode(options.optimisation), &e))?))
+        let session = session.map_err(|e| self.failed(mode(options.optimisation), &e))?;
+        if !is_optimised {
+            refuse_oversized(graph)?;
+        }
+        Ok(Box::new(session))
     }
 
     fn lowering(&self) -> Lowering {
@@ -280,6 +295,11 @@ impl Engine for OrtEngine {
             }
         }
     }
+}
+
+/// Returns what `work` returns; a panic becomes an error.
+fn guarded<T>(work: impl FnOnce() -> ort::Result<T>) -> ort::Result<T> {
+    caught(work).unwrap_or_else(|panic| Err(ort::Error::new(format!("stopped with a panic: {panic}"))))
 }
 
 fn mode(optimisation: Optimisation) -> &'static str {
@@ -336,10 +356,12 @@ impl OrtSession {
         let names = self.inputs.iter().map(String::as_str);
         let values = names.zip(inputs).map(|(name, tensor)| Ok((name, to_value(tensor)?)));
         let values = values.collect::<ort::Result<Vec<_>>>()?;
-        let found = self.session.run(values)?;
+        let found = guarded(|| self.session.run(values))?;
+        // A graph that is looked into has thousands of outputs, and finding one by its name goes through them all.
+        let found: HashMap<&str, DynValue> = found.into_iter().collect();
         let output = |name: &String| {
-            let value = found.get(name).ok_or_else(|| ort::Error::new(format!("gave no output \"{name}\"")))?;
-            from_value(value)
+            let value = found.get(name.as_str());
+            from_value(value.ok_or_else(|| ort::Error::new(format!("gave no output \"{name}\"")))?)
         };
         self.outputs.iter().map(output).collect()
     }

@@ -1,6 +1,7 @@
 //! Running a graph whose weights are many piece by piece, so that an engine's own copy of them never exists as a whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use super::{Engine, Session, SessionOptions};
 use crate::error::{Error, Result};
@@ -9,15 +10,27 @@ use crate::onnx;
 
 /// Weights of one piece, in bytes as float32 (tract unpacks integers to it), where memory is to be bounded.
 pub const PIECE_BYTES: usize = 128 << 20;
-/// A graph is loaded whole up to this many times the weights of a piece.
+/// A graph is loaded whole up to this many times what a piece may have.
 const WHOLE: usize = 4;
 
-/// Returns the weights of one piece where `options` ask for pieces and `graph` has so many weights that a copy of all of
-/// them is worth avoiding.
-pub(super) fn piece_bytes(graph: &Graph, options: &SessionOptions) -> Option<usize> {
+/// What one piece may have at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PieceLimits {
+    /// Bytes of weights, as float32.
+    pub bytes: usize,
+    /// Nodes.
+    pub nodes: usize,
+}
+
+/// Returns what pieces may have where `options` ask for pieces and `graph` has so many weights that a copy of all of them is
+/// worth avoiding, or where it has more nodes than an engine loads in reasonable time, which takes up to `nodes` a piece.
+pub(super) fn piece_limits(graph: &Graph, options: &SessionOptions, nodes: Option<usize>) -> Option<PieceLimits> {
     let constants = graph.value_ids().filter_map(|id| graph.constant_of(id));
     let total = constants.map(float_bytes).fold(0, usize::saturating_add);
-    options.piece_bytes.filter(|bytes| total > bytes.saturating_mul(WHOLE))
+    let bytes = options.piece_bytes.filter(|bytes| total > bytes.saturating_mul(WHOLE));
+    let nodes = nodes.filter(|nodes| graph.nodes.len() > nodes.saturating_mul(WHOLE));
+    let limits = PieceLimits { bytes: bytes.unwrap_or(usize::MAX), nodes: nodes.unwrap_or(usize::MAX) };
+    (bytes.is_some() || nodes.is_some()).then_some(limits)
 }
 
 /// Returns a session that loads each piece of `graph` when a run comes to it and drops it again.
@@ -28,89 +41,124 @@ pub(super) fn in_pieces(
     engine: impl Engine + 'static,
     graph: &Graph,
     options: &SessionOptions,
-    limit: usize,
+    limits: PieceLimits,
 ) -> Box<dyn Session> {
-    Box::new(Pieces::new(Box::new(engine), graph, options, limit))
+    Box::new(Pieces::new(Box::new(engine), graph, options, limits))
 }
 
 struct Pieces {
     engine: Box<dyn Engine>,
     options: SessionOptions,
-    graph: Graph,
-    /// Indices of each piece's first node and of the one behind its last.
-    pieces: Vec<(usize, usize)>,
+    fed: Vec<ValueId>,
+    outputs: Vec<ValueId>,
+    /// The outputs that are initializers.
+    constants: HashMap<ValueId, Tensor>,
+    pieces: Vec<Piece>,
     /// The last piece that reads a value; the number of pieces for graph outputs.
     last_use: HashMap<ValueId, usize>,
     /// Per value, whether it depends on the contents of what is fed; shapes are known when a run begins.
     varies: Vec<bool>,
 }
 
+/// Some nodes in a row as a graph of their own.
+struct Piece {
+    graph: Graph,
+    /// What it takes of the values of the whole graph, in their order, and what these are here.
+    inputs: Vec<(ValueId, ValueId)>,
+    /// What it makes that later pieces read, as values of the whole graph.
+    outputs: Vec<ValueId>,
+}
+
 impl Pieces {
-    fn new(engine: Box<dyn Engine>, graph: &Graph, options: &SessionOptions, limit: usize) -> Self {
-        let pieces = split(graph, limit);
+    fn new(engine: Box<dyn Engine>, graph: &Graph, options: &SessionOptions, limits: PieceLimits) -> Self {
+        let stretches = split(graph, limits);
         let mut last_use = HashMap::new();
-        for (i, &(start, end)) in pieces.iter().enumerate() {
-            last_use.extend(graph.nodes[start..end].iter().flat_map(reads).map(|id| (id, i)));
+        for (i, nodes) in stretches.iter().enumerate() {
+            last_use.extend(graph.nodes[nodes.clone()].iter().flat_map(reads).map(|id| (id, i)));
         }
-        last_use.extend(graph.outputs.iter().map(|&id| (id, pieces.len())));
+        last_use.extend(graph.outputs.iter().map(|&id| (id, stretches.len())));
         let mut varies = vec![false; graph.value_ids().count()];
         graph.fed_inputs().iter().for_each(|id| varies[id.index()] = true);
         for node in &graph.nodes {
             let any = !node.is("Shape") && !node.is("Size") && reads(node).any(|id| varies[id.index()]);
             node.outputs.iter().flatten().for_each(|id| varies[id.index()] = any);
         }
-        let options = SessionOptions { piece_bytes: None, ..options.clone() };
-        Self { engine, options, graph: graph.clone(), pieces, last_use, varies }
-    }
-
-    /// The nodes of piece `index` as a graph that takes what `known` has and gives what later pieces read.
-    fn piece(&self, index: usize, known: &HashMap<ValueId, Tensor>) -> Graph {
-        let (start, end) = self.pieces[index];
-        let mut piece = self.graph.clone();
-        piece.nodes = self.graph.nodes[start..end].to_vec();
-        let mut inputs: Vec<ValueId> = piece.nodes.iter().flat_map(reads).filter(|id| known.contains_key(id)).collect();
-        inputs.sort_unstable_by_key(|id| id.index());
-        inputs.dedup();
-        for &id in &inputs {
-            let value = piece.value_mut(id);
-            value.dtype = Some(known[&id].dtype());
-            value.shape = Some(known[&id].shape().iter().map(|&n| Dim::Known(n)).collect());
-            // Engines want some operands constant, which they were in the whole graph.
-            value.constant = (!self.varies[id.index()]).then(|| known[&id].clone());
+        let outlives = |index: usize, id: &ValueId| last_use.get(id).is_some_and(|&last| last > index);
+        let piece = |(index, nodes): (usize, Range<usize>)| Piece::of(graph, nodes, &|id| outlives(index, id));
+        let constant = |&id: &ValueId| Some((id, graph.constant_of(id)?.clone()));
+        Self {
+            engine,
+            options: SessionOptions { piece_bytes: None, ..options.clone() },
+            fed: graph.fed_inputs(),
+            outputs: graph.outputs.clone(),
+            constants: graph.outputs.iter().filter_map(constant).collect(),
+            pieces: stretches.into_iter().enumerate().map(piece).collect(),
+            last_use,
+            varies,
         }
-        inputs.retain(|id| self.varies[id.index()]);
-        let made = piece.nodes.iter().flat_map(|node| node.outputs.iter().flatten().copied());
-        let outlives = |id: &ValueId| self.last_use.get(id).is_some_and(|&last| last > index);
-        (piece.inputs, piece.outputs) = (inputs, made.filter(outlives).collect());
-        for id in piece.value_ids() {
-            piece.value_mut(id).declared = false;
-        }
-        piece.sweep();
-        piece
     }
 
     /// Adds to what is `known` of each batch what piece `index` makes of it, and drops what no later piece reads.
     fn run_piece(&self, index: usize, known: &mut [HashMap<ValueId, Tensor>]) -> Result<()> {
+        let piece = &self.pieces[index];
         let mut loaded: Option<(Graph, Box<dyn Session>)> = None;
         for known in known {
-            let piece = self.piece(index, known);
-            let fits = |graph: &Graph| known.keys().all(|&id| graph.value(id) == piece.value(id));
+            let graph = piece.on(known, &self.varies)?;
+            let fits = |other: &Graph| piece.inputs.iter().all(|&(_, own)| other.value(own) == graph.value(own));
             if !loaded.as_ref().is_some_and(|(graph, _)| fits(graph)) {
                 drop(loaded.take());
             }
-            let (piece, session) = match &mut loaded {
-                Some(loaded) => loaded,
+            let session = match &mut loaded {
+                Some((_, session)) => session,
                 None => {
-                    let session = self.engine.load(&piece, &self.options)?;
-                    loaded.insert((piece, session))
+                    let session = self.engine.load(&graph, &self.options)?;
+                    &mut loaded.insert((graph, session)).1
                 }
             };
-            let fed: Vec<Tensor> = piece.inputs.iter().map(|id| known[id].clone()).collect();
+            let varying = piece.inputs.iter().filter(|(id, _)| self.varies[id.index()]);
+            let fed: Vec<Tensor> = varying.map(|(id, _)| known[id].clone()).collect();
             let made = session.run(&fed)?;
             known.extend(piece.outputs.iter().copied().zip(made));
             known.retain(|id, _| self.last_use.get(id).is_some_and(|&last| last > index));
         }
         Ok(())
+    }
+}
+
+impl Piece {
+    /// Returns `nodes` of `graph` as one piece; `outlives` tells what later ones read.
+    fn of(graph: &Graph, nodes: Range<usize>, outlives: &dyn Fn(&ValueId) -> bool) -> Self {
+        let (piece, own) = graph.part(nodes.clone());
+        let nodes = &graph.nodes[nodes];
+        let made: HashSet<ValueId> = nodes.iter().flat_map(|node| node.outputs.iter().flatten().copied()).collect();
+        let taken = |id: &ValueId| !made.contains(id) && graph.constant_of(*id).is_none();
+        let mut inputs: Vec<(ValueId, ValueId)> =
+            nodes.iter().flat_map(reads).filter(taken).map(|id| (id, own[&id])).collect();
+        inputs.sort_unstable();
+        inputs.dedup();
+        let results = nodes.iter().flat_map(|node| node.outputs.iter().flatten().copied());
+        let outputs: Vec<ValueId> = results.filter(outlives).collect();
+        let mut piece = Self { graph: piece, inputs, outputs };
+        piece.graph.outputs = piece.outputs.iter().map(|id| own[id]).collect();
+        piece
+    }
+
+    /// Returns the graph with types and shapes of what is `known`, and with the contents of what does not vary with what is
+    /// fed: engines want some operands constant, which they were in the whole graph.
+    fn on(&self, known: &HashMap<ValueId, Tensor>, varies: &[bool]) -> Result<Graph> {
+        let mut graph = self.graph.clone();
+        for &(id, own) in &self.inputs {
+            let missing = || Error::malformed(format!("tensor \"{}\"", graph.name_of(own)), "is made by no node");
+            let tensor = known.get(&id).ok_or_else(missing)?;
+            let value = graph.value_mut(own);
+            value.dtype = Some(tensor.dtype());
+            value.shape = Some(tensor.shape().iter().map(|&n| Dim::Known(n)).collect());
+            value.constant = (!varies[id.index()]).then(|| tensor.clone());
+            if varies[id.index()] {
+                graph.inputs.push(own);
+            }
+        }
+        Ok(graph)
     }
 }
 
@@ -122,20 +170,19 @@ impl Session for Pieces {
 
     /// Every piece is loaded once for all batches of one shape.
     fn run_each(&mut self, batches: &[Vec<Tensor>]) -> Result<Vec<Vec<Tensor>>> {
-        let fed = self.graph.fed_inputs();
-        if let Some(inputs) = batches.iter().find(|inputs| inputs.len() != fed.len()) {
-            let message = format!("expected {} inputs, found {}", fed.len(), inputs.len());
+        if let Some(inputs) = batches.iter().find(|inputs| inputs.len() != self.fed.len()) {
+            let message = format!("expected {} inputs, found {}", self.fed.len(), inputs.len());
             return Err(Error::runtime(self.engine.name(), message));
         }
-        let start = |inputs: &Vec<Tensor>| fed.iter().copied().zip(inputs.iter().cloned()).collect();
+        let start = |inputs: &Vec<Tensor>| self.fed.iter().copied().zip(inputs.iter().cloned()).collect();
         let mut known: Vec<HashMap<ValueId, Tensor>> = batches.iter().map(start).collect();
         for index in 0..self.pieces.len() {
             self.run_piece(index, &mut known)?;
             onnx::release_pages();
         }
         let output = |known: &HashMap<ValueId, Tensor>| -> Option<Vec<Tensor>> {
-            let one = |id: &ValueId| known.get(id).or_else(|| self.graph.constant_of(*id)).cloned();
-            self.graph.outputs.iter().map(one).collect()
+            let one = |id: &ValueId| known.get(id).or_else(|| self.constants.get(id)).cloned();
+            self.outputs.iter().map(one).collect()
         };
         let outputs: Option<Vec<_>> = known.iter().map(output).collect();
         outputs.ok_or_else(|| Error::runtime(self.engine.name(), "an output of the graph is made by no node"))
@@ -146,18 +193,18 @@ fn reads(node: &Node) -> impl Iterator<Item = ValueId> {
     node.inputs.iter().flatten().copied()
 }
 
-/// Returns stretches of nodes with `limit` bytes of weights each; a node with more is alone.
-fn split(graph: &Graph, limit: usize) -> Vec<(usize, usize)> {
+/// Returns stretches of nodes within `limits`; a node with more is alone.
+fn split(graph: &Graph, limits: PieceLimits) -> Vec<Range<usize>> {
     let (mut pieces, mut start, mut held) = (Vec::new(), 0, 0usize);
     for (i, node) in graph.nodes.iter().enumerate() {
         let own = reads(node).filter_map(|id| graph.constant_of(id)).map(float_bytes).fold(0, usize::saturating_add);
-        if i > start && held.saturating_add(own) > limit {
-            pieces.push((start, i));
+        if i > start && (held.saturating_add(own) > limits.bytes || i - start >= limits.nodes) {
+            pieces.push(start..i);
             (start, held) = (i, 0);
         }
         held = held.saturating_add(own);
     }
-    pieces.push((start, graph.nodes.len()));
+    pieces.push(start..graph.nodes.len());
     pieces
 }
 

@@ -9,12 +9,14 @@ use tract_onnx::prelude::{
     TractResult, TypedRunnableModel,
 };
 
-use super::device_failure::lacking_kernel;
+use super::device_failure::{device_failure, lacking_kernel};
 use super::panics::caught;
-use super::pieces::{in_pieces, piece_bytes};
+use super::pieces::{in_pieces, piece_limits};
+use super::room::refuse_oversized;
 use super::step_layout::StepLayout;
+use super::tract_memory::beyond_memory;
 use super::tract_steps::TractSteps;
-use super::{Engine, Optimisation, Session, SessionOptions, StepSession};
+use super::{Device, Engine, Optimisation, Session, SessionOptions, StepSession};
 use crate::error::{Error, Result};
 use crate::ir::{Attr, DType, Graph, Shape, Tensor, Value};
 use crate::onnx;
@@ -22,6 +24,9 @@ use crate::parallel;
 
 /// The version of tract that is built in.
 pub const TRACT_VERSION: &str = "0.23.9";
+
+/// Nodes that are loaded at a time where a graph has many: tract 0.23 walks the whole graph for each node that it simplifies.
+const PIECE_NODES: usize = 128;
 
 const TYPES: &[(DType, DatumType)] = &[
     (DType::F32, DatumType::F32),
@@ -51,9 +56,10 @@ impl Engine for TractEngine {
     }
 
     fn load(&self, graph: &Graph, options: &SessionOptions) -> Result<Box<dyn Session>> {
-        if let Some(limit) = piece_bytes(graph, options) {
+        refuse_oversized(graph)?;
+        if let Some(limits) = piece_limits(graph, options, Some(PIECE_NODES)) {
             refuse_unreadable(graph)?;
-            return Ok(in_pieces(*self, graph, options, limit));
+            return Ok(in_pieces(*self, graph, options, limits));
         }
         let mut session = read(graph, options)?;
         let fact = |value: &Value| Some((value.dtype?, value.static_shape()?));
@@ -75,6 +81,9 @@ impl Engine for TractEngine {
 
 fn read(graph: &Graph, options: &SessionOptions) -> Result<TractSession> {
     refuse_unreadable(graph)?;
+    if let Some(message) = beyond_memory(graph) {
+        return Err(failed(message));
+    }
     let bytes = onnx::encode(&with_own_names(graph))?;
     let model = guarded(|| {
         let reader = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
@@ -221,7 +230,8 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T> {
 }
 
 pub(super) fn failed(message: impl std::fmt::Display) -> Error {
-    Error::runtime(format!("tract {TRACT_VERSION}"), message)
+    let of_memory = device_failure(Device::Cpu, &message.to_string());
+    of_memory.unwrap_or_else(|| Error::runtime(format!("tract {TRACT_VERSION}"), message))
 }
 
 pub(super) fn datum_type(dtype: DType) -> Result<DatumType> {

@@ -41,40 +41,64 @@ pub fn unify(call: &Call, what: &str, a: &Dim, b: &Dim) -> Result<Dim> {
     })
 }
 
+/// The largest size of an axis: files and runtimes hold sizes in an `i64`.
+const LARGEST: usize = usize::MAX >> 1;
+
+/// Returns a size that was computed; `None` stands for one beyond all numbers.
+///
+/// # Errors
+/// When it is 2^63 or more.
+pub fn size(call: &Call, computed: Option<usize>) -> Result<Dim> {
+    let fits = computed.filter(|&n| n <= LARGEST).map(Dim::Known);
+    fits.ok_or_else(|| call.error("makes an axis of 2^63 elements or more; check its attributes and sizes"))
+}
+
 /// Returns `dim + by`, `None` where that is negative.
-pub fn plus(dim: &Dim, by: i64) -> Option<Dim> {
+///
+/// # Errors
+/// As [`size`].
+pub fn plus(call: &Call, dim: &Dim, by: i64) -> Result<Option<Dim>> {
     match dim {
-        Dim::Known(n) => {
-            let sum = i64::try_from(*n).ok()?.checked_add(by)?;
-            usize::try_from(sum).ok().map(Dim::Known)
-        }
-        other if by == 0 => Some(other.clone()),
-        _ => Some(Dim::Unknown),
+        Dim::Known(n) => match usize::try_from(by) {
+            Ok(by) => size(call, n.checked_add(by)).map(Some),
+            Err(_) => Ok(usize::try_from(by.unsigned_abs()).ok().and_then(|by| n.checked_sub(by)).map(Dim::Known)),
+        },
+        other if by == 0 => Ok(Some(other.clone())),
+        _ => Ok(Some(Dim::Unknown)),
     }
 }
 
 /// Returns `a + b`.
-pub fn sum(a: &Dim, b: &Dim) -> Dim {
+///
+/// # Errors
+/// As [`size`].
+pub fn sum(call: &Call, a: &Dim, b: &Dim) -> Result<Dim> {
     match (a, b) {
-        (Dim::Known(a), Dim::Known(b)) => a.checked_add(*b).map_or(Dim::Unknown, Dim::Known),
-        (Dim::Known(0), other) | (other, Dim::Known(0)) => other.clone(),
-        _ => Dim::Unknown,
+        (Dim::Known(a), Dim::Known(b)) => size(call, a.checked_add(*b)),
+        (Dim::Known(0), other) | (other, Dim::Known(0)) => Ok(other.clone()),
+        _ => Ok(Dim::Unknown),
     }
 }
 
-/// Returns `dim * by`.
-pub fn times(dim: &Dim, by: &Dim) -> Dim {
-    match (dim, by) {
-        (Dim::Known(a), Dim::Known(b)) => a.checked_mul(*b).map_or(Dim::Unknown, Dim::Known),
-        (Dim::Known(1), other) | (other, Dim::Known(1)) => other.clone(),
-        (Dim::Known(0), _) | (_, Dim::Known(0)) => Dim::Known(0),
-        _ => Dim::Unknown,
+/// Returns `a * b`.
+///
+/// # Errors
+/// As [`size`].
+pub fn times(call: &Call, a: &Dim, b: &Dim) -> Result<Dim> {
+    match (a, b) {
+        (Dim::Known(a), Dim::Known(b)) => size(call, a.checked_mul(*b)),
+        (Dim::Known(1), other) | (other, Dim::Known(1)) => Ok(other.clone()),
+        (Dim::Known(0), _) | (_, Dim::Known(0)) => Ok(Dim::Known(0)),
+        _ => Ok(Dim::Unknown),
     }
 }
 
 /// Returns the product of `dims`, 1 for none.
-pub fn product<'d>(dims: impl IntoIterator<Item = &'d Dim>) -> Dim {
-    dims.into_iter().fold(Dim::Known(1), |n, d| times(&n, d))
+///
+/// # Errors
+/// As [`size`].
+pub fn product<'d>(call: &Call, dims: impl IntoIterator<Item = &'d Dim>) -> Result<Dim> {
+    dims.into_iter().try_fold(Dim::Known(1), |n, d| times(call, &n, d))
 }
 
 /// Returns a shape as messages show it.

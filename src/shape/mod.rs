@@ -5,10 +5,12 @@ mod bodies;
 mod call;
 mod dims;
 mod fact;
+mod footprint;
 mod rules;
 
 pub use call::{Axes, Call};
 pub use fact::{CONTENTS_MAX, Contents, Fact, Item};
+pub use footprint::{Demand, Footprint, footprint};
 pub use rules::{RULES, Rule, constant_value};
 
 use crate::error::Result;
@@ -81,8 +83,13 @@ fn outputs_of(graph: &Graph, node: &Node, facts: &[Fact]) -> Result<Vec<Fact>> {
     if node.bodies().next().is_some() {
         return Ok(bodies::outputs_of_bodies(node));
     }
+    with_call(graph, node, facts, apply)
+}
+
+/// Returns what `work` makes of the call of `node`.
+fn with_call<T>(graph: &Graph, node: &Node, facts: &[Fact], work: impl FnOnce(&Call) -> T) -> T {
     let inputs: Vec<Option<&Fact>> = node.inputs.iter().map(|id| id.map(|id| &facts[id.index()])).collect();
-    apply(&Call {
+    work(&Call {
         place: &graph.describe(node),
         op_type: &node.op_type,
         attrs: &node.attrs,

@@ -11,7 +11,7 @@ pub fn conv(call: &Call) -> Result<Vec<Fact>> {
     let (Some(x), Some(w)) = (call.shape(0), call.shape(1)) else { return Ok(vec![call.shaped(None)]) };
     let kernel = check(call, x, w)?;
     let group = group(call)?;
-    call.expect_dim("channels of input 0 (weight channels times group)", &times(&w[1], &group), &x[1])?;
+    call.expect_dim("channels of input 0 (weight channels times group)", &times(call, &w[1], &group)?, &x[1])?;
     if let (Some(m), Some(g)) = (w[0].known(), group.known())
         && m % g != 0
     {
@@ -29,7 +29,7 @@ pub fn conv_transpose(call: &Call) -> Result<Vec<Fact>> {
     let kernel = check(call, x, w)?;
     call.expect_dim("channels of input 0 (those of the weight)", &w[0], &x[1])?;
     let group = group(call)?;
-    let channels = times(&w[1], &group);
+    let channels = times(call, &w[1], &group)?;
     bias(call, &channels)?;
     let window = Window::read(call, &kernel)?;
     let mut y = vec![x[0].clone(), channels];
@@ -41,6 +41,20 @@ pub fn conv_transpose(call: &Call) -> Result<Vec<Fact>> {
         None => y.extend(window.unslide(&x[2..])?),
     }
     Ok(vec![call.shaped(Some(y))])
+}
+
+/// Returns the elements of what kernels of a Conv or ConvTranspose may unpack: the input with its padding, or the result
+/// before padding is cut off.
+pub fn unpacked(call: &Call) -> Option<usize> {
+    let (x, w) = (call.shape(0)?, call.shape(1)?);
+    let kernel = check(call, x, w).ok()?;
+    let window = Window::read(call, &kernel).ok()?;
+    let (channels, spatial) = match call.op_type {
+        "ConvTranspose" => (times(call, &w[1], &group(call).ok()?).ok()?, window.uncut_sizes(&x[2..])),
+        _ => (x[1].clone(), window.padded(&x[2..])),
+    };
+    let first = [x[0].known().unwrap_or(1), channels.known().unwrap_or(1)];
+    Some(first.into_iter().chain(spatial).fold(1, usize::saturating_mul))
 }
 
 fn group(call: &Call) -> Result<Dim> {

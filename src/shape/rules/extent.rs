@@ -4,7 +4,7 @@ use ndarray::Axis;
 
 use crate::error::Result;
 use crate::ir::{Dim, Shape};
-use crate::shape::dims::{broadcast, plus, times};
+use crate::shape::dims::{self, broadcast, plus, times};
 use crate::shape::{Axes, Call, Contents, Fact, Item};
 
 /// Pad: sizes by attribute before operator set 11; `axes` is input 3 from operator set 18 on.
@@ -21,7 +21,7 @@ pub fn pad(call: &Call) -> Result<Vec<Fact>> {
     let mut y = x.clone();
     for (i, &axis) in axes.iter().enumerate() {
         let by = pads[i].saturating_add(pads[i + axes.len()]);
-        y[axis] = plus(&x[axis], by)
+        y[axis] = plus(call, &x[axis], by)?
             .ok_or_else(|| call.error(format!("pads of {by} leave nothing of axis {axis} of size {}", x[axis])))?;
     }
     Ok(vec![call.shaped(Some(y))])
@@ -136,7 +136,8 @@ pub fn tile(call: &Call) -> Result<Vec<Fact>> {
     if repeats.len() != x.len() {
         return Err(call.error(format!("{} repeats for an input of rank {}", repeats.len(), x.len())));
     }
-    Ok(vec![call.shaped(Some(x.iter().zip(&repeats).map(|(d, r)| times(d, &r.dim())).collect()))])
+    let tiled: Result<Shape> = x.iter().zip(&repeats).map(|(d, r)| times(call, d, &r.dim())).collect();
+    Ok(vec![call.shaped(Some(tiled?))])
 }
 
 /// Resize and Upsample: by scales, or by sizes.
@@ -158,7 +159,10 @@ pub fn resize(call: &Call) -> Result<Vec<Fact>> {
     for (i, &axis) in axes.iter().enumerate() {
         y[axis] = match (&sizes, &scales) {
             (Some(sizes), _) if plain => sizes.get(i).map_or(Dim::Unknown, Item::dim),
-            (None, Some(scales)) if plain => scales.get(i).map_or(Dim::Unknown, |&s| scaled(&x[axis], s)),
+            (None, Some(scales)) if plain => match scales.get(i) {
+                Some(&scale) => scaled(call, &x[axis], scale)?,
+                None => Dim::Unknown,
+            },
             _ => Dim::Unknown,
         };
     }
@@ -166,13 +170,14 @@ pub fn resize(call: &Call) -> Result<Vec<Fact>> {
 }
 
 /// Rounds down in `f32`, as ONNX Runtime does.
-fn scaled(dim: &Dim, scale: f32) -> Dim {
+fn scaled(call: &Call, dim: &Dim, scale: f32) -> Result<Dim> {
     match dim.known() {
         Some(n) => {
             let size = (n as f32 * scale).floor();
-            if size.is_finite() && (0.0..1e9).contains(&size) { Dim::Known(size as usize) } else { Dim::Unknown }
+            // A float beyond the range of the integer becomes its largest value.
+            if size >= 0.0 { dims::size(call, Some(size as usize)) } else { Ok(Dim::Unknown) }
         }
-        None if (scale - 1.0).abs() < f32::EPSILON => dim.clone(),
-        None => Dim::Unknown,
+        None if (scale - 1.0).abs() < f32::EPSILON => Ok(dim.clone()),
+        None => Ok(Dim::Unknown),
     }
 }

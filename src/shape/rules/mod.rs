@@ -21,6 +21,15 @@ use crate::error::Result;
 /// Returns the facts of a call's outputs, in order; missing ones are unknown.
 pub type Rule = fn(&Call) -> Result<Vec<Fact>>;
 
+/// Returns the elements of what kernels of a call may unpack beside its results; none for most operators.
+pub(super) fn unpacked(call: &Call) -> Option<usize> {
+    match call.op_type {
+        "Conv" | "ConvTranspose" => conv::unpacked(call),
+        "AveragePool" | "LpPool" | "MaxPool" => pool::unpacked(call),
+        _ => None,
+    }
+}
+
 /// The rule of every operator of the default domain that has one, by family.
 pub const RULES: &[(&str, Rule)] = &[
     ("Conv", conv::conv),

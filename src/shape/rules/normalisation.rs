@@ -11,8 +11,10 @@ pub fn batch_normalization(call: &Call) -> Result<Vec<Fact>> {
     let per_channel = call.opset >= 9 || call.attrs.int("spatial", 1) == 1;
     if let (Some(channels), true) = (channels, per_channel) {
         for i in 1..5 {
-            if let Some([c]) = call.shape(i).map(Vec::as_slice) {
-                call.expect_dim(&format!("channels of input {i}"), channels, c)?;
+            match call.shape(i).map(Vec::as_slice) {
+                Some([c]) => call.expect_dim(&format!("channels of input {i}"), channels, c)?,
+                Some(shape) => return Err(call.error(format!("input {i} has rank {}, expected 1", shape.len()))),
+                None => {}
             }
         }
     }

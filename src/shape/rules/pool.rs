@@ -23,6 +23,16 @@ pub fn pool(call: &Call) -> Result<Vec<Fact>> {
     Ok(vec![call.shaped(shape.clone()), Fact::new(Some(DType::I64), shape)])
 }
 
+/// Returns the elements of the input with its padding, which kernels may unpack.
+pub fn unpacked(call: &Call) -> Option<usize> {
+    let kernel = sizes(call, "kernel_shape", call.attrs.ints("kernel_shape")?).ok()?;
+    let kernel: Shape = kernel.into_iter().map(Dim::Known).collect();
+    let x = call.shape(0).filter(|x| x.len() == kernel.len() + 2)?;
+    let spatial = Window::read(call, &kernel).ok()?.padded(&x[2..]);
+    let first = x[..2].iter().map(|dim| dim.known().unwrap_or(1));
+    Some(first.chain(spatial).fold(1, usize::saturating_mul))
+}
+
 /// Global pools: every spatial axis becomes 1.
 pub fn global_pool(call: &Call) -> Result<Vec<Fact>> {
     let one = |(i, d): (usize, &Dim)| if i < 2 { d.clone() } else { Dim::Known(1) };

@@ -34,10 +34,16 @@ pub fn top_k(call: &Call) -> Result<Vec<Fact>> {
     let mut shape = call.shape(0).cloned();
     if let Some(x) = &mut shape {
         let axis = call.axis(call.attrs.int("axis", -1), x.len())?;
-        x[axis] = match call.axes("k", 1, 10) {
-            Axes::Given(k) => k.first().and_then(|&k| usize::try_from(k).ok()).map_or(Dim::Unknown, Dim::Known),
-            _ => usize::try_from(call.attrs.int("k", -1)).map_or(Dim::Unknown, Dim::Known),
+        let k = match call.axes("k", 1, 10) {
+            Axes::Given(k) => k.first().and_then(|&k| usize::try_from(k).ok()),
+            _ => usize::try_from(call.attrs.int("k", -1)).ok(),
         };
+        if let (Some(k), Some(n)) = (k, x[axis].known())
+            && k > n
+        {
+            return Err(call.error(format!("k is {k}, axis {axis} has {n} elements")));
+        }
+        x[axis] = k.map_or(Dim::Unknown, Dim::Known);
     }
     Ok(vec![call.shaped(shape.clone()), Fact::new(Some(DType::I64), shape)])
 }

@@ -61,7 +61,7 @@ fn quotient(call: &Call, x: &Shape, y: &Shape, free: bool) -> Result<Dim> {
             None => under.push(dim),
         }
     }
-    let (over, under) = (product(over), product(under));
+    let (over, under) = (product(call, over)?, product(call, under)?);
     let misfit = || {
         let to = if free { format!("{} times a free size", shown(y)) } else { shown(y) };
         call.error(format!("{} cannot be reshaped to {to}: the element counts differ", shown(x)))
@@ -81,7 +81,7 @@ pub fn flatten(call: &Call) -> Result<Vec<Fact>> {
         axis if usize::try_from(axis) == Ok(x.len()) => x.len(),
         axis => call.axis(axis, x.len())?,
     };
-    Ok(vec![moved(call, Some(vec![product(&x[..at]), product(&x[at..])]))])
+    Ok(vec![moved(call, Some(vec![product(call, &x[..at])?, product(call, &x[at..])?]))])
 }
 
 /// Squeeze: axes by attribute, by input from operator set 13 on; every 1 where none are given.
@@ -142,7 +142,7 @@ pub fn depth_space(call: &Call) -> Result<Vec<Fact>> {
         return Err(call.error("has no positive blocksize"));
     }
     let square = block.saturating_mul(block);
-    let grown = |d: &Dim, by: usize| times(d, &Dim::Known(by));
+    let grown = |d: &Dim, by: usize| times(call, d, &Dim::Known(by));
     let shrunk = |d: &Dim, by: usize| match d.known() {
         Some(size) if size % by != 0 => Err(call.error(format!("{by} does not divide size {size}"))),
         Some(size) => Ok(Dim::Known(size / by)),
@@ -150,8 +150,8 @@ pub fn depth_space(call: &Call) -> Result<Vec<Fact>> {
         None => Ok(Dim::Unknown),
     };
     let shape = match call.op_type {
-        "DepthToSpace" => vec![n.clone(), shrunk(c, square)?, grown(h, block), grown(w, block)],
-        _ => vec![n.clone(), grown(c, square), shrunk(h, block)?, shrunk(w, block)?],
+        "DepthToSpace" => vec![n.clone(), shrunk(c, square)?, grown(h, block)?, grown(w, block)?],
+        _ => vec![n.clone(), grown(c, square)?, shrunk(h, block)?, shrunk(w, block)?],
     };
     Ok(vec![call.shaped(Some(shape))])
 }

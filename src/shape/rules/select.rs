@@ -19,7 +19,7 @@ pub fn concat(call: &Call) -> Result<Vec<Fact>> {
         }
         for (a, dim) in x.iter().enumerate() {
             y[a] = match a == axis {
-                true => sum(&y[a], dim),
+                true => sum(call, &y[a], dim)?,
                 false => unify(call, &format!("size {a} of input {i}"), &y[a], dim)?,
             };
         }

@@ -62,7 +62,10 @@ pub fn shape(call: &Call) -> Result<Vec<Fact>> {
 
 /// Size: the number of elements.
 pub fn size(call: &Call) -> Result<Vec<Fact>> {
-    let item = call.shape(0).map_or(Item::Unknown, |x| Item::from(&product(x)));
+    let item = match call.shape(0) {
+        Some(x) => Item::from(&product(call, x)?),
+        None => Item::Unknown,
+    };
     Ok(vec![Fact::of_contents(Some(DType::I64), ndarray::arr0(item).into_dyn())])
 }
 
@@ -89,8 +92,10 @@ pub fn range(call: &Call) -> Result<Vec<Fact>> {
     let float = |i: usize| call.input(i)?.floats()?.first().copied().map(f64::from);
     if let (Some(start), Some(limit), Some(delta)) = (float(0), float(1), float(2)) {
         let count = ((limit - start) / delta).ceil().max(0.0);
-        if count.is_finite() && count < 1e9 {
-            return Ok(vec![call.shaped(Some(vec![Dim::Known(count as usize)]))]);
+        if count.is_finite() {
+            // A float beyond the range of the integer becomes its largest value.
+            let n = Some(count as usize);
+            return Ok(vec![call.shaped(Some(vec![crate::shape::dims::size(call, n)?]))]);
         }
     }
     Ok(vec![unknown])

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::ir::{Dim, Shape};
-use crate::shape::Call;
+use crate::shape::{Call, dims};
 
 /// Kernel, strides, dilations and padding of one call.
 pub struct Window<'c> {
@@ -64,6 +64,12 @@ impl<'c> Window<'c> {
         (k - 1).checked_mul(d)?.checked_add(1)
     }
 
+    /// The elements of axis `i` that a transposed window reaches from `n` positions, before padding is cut off.
+    fn uncut(&self, i: usize, n: usize) -> Option<i128> {
+        let [n, stride] = [i128::try_from(n).ok()?, i128::try_from(self.strides[i]).ok()?];
+        (n - 1).checked_mul(stride)?.checked_add(i128::from(self.span(i)?))
+    }
+
     fn check_rank(&self, spatial: &[Dim]) -> Result<()> {
         if spatial.len() == self.kernel.len() {
             return Ok(());
@@ -85,13 +91,16 @@ impl<'c> Window<'c> {
         let (begin, end) = self.padding(i);
         let span = self.span(i);
         let Some(n) = dim.known() else {
-            let kept = self.strides[i] == 1 && (self.same() || span == Some(begin.saturating_add(end) + 1));
+            let kept =
+                self.strides[i] == 1 && (self.same() || span == Some(begin.saturating_add(end).saturating_add(1)));
             return Ok(if kept { dim.clone() } else { Dim::Unknown });
         };
         if self.same() {
             return Ok(Dim::Known(n.div_ceil(self.strides[i])));
         }
-        let Some(span) = span else { return Ok(Dim::Unknown) };
+        let Some(span) = span else {
+            return self.kernel[i].known().map_or(Ok(Dim::Unknown), |_| dims::size(self.call, None));
+        };
         let n = i64::try_from(n).unwrap_or(i64::MAX);
         let stride = i64::try_from(self.strides[i]).unwrap_or(i64::MAX);
         let room = n.saturating_add(begin).saturating_add(end).saturating_sub(span);
@@ -114,22 +123,43 @@ impl<'c> Window<'c> {
         let extra = self.call.attrs.ints("output_padding").unwrap_or(&[]);
         let one = |(i, dim): (usize, &Dim)| {
             let (begin, end) = self.padding(i);
-            let size = || {
-                let n = i64::try_from(dim.known()?).ok()?;
-                let stride = i64::try_from(self.strides[i]).ok()?;
-                if self.same() {
-                    return n.checked_mul(stride);
-                }
-                let grown = stride.checked_mul(n - 1)?.checked_add(self.span(i)?)?;
-                grown.checked_add(extra.get(i).copied().unwrap_or(0))?.checked_sub(begin.checked_add(end)?)
+            let (Some(n), Some(_)) = (dim.known(), self.kernel[i].known()) else { return Ok(Dim::Unknown) };
+            let uncut = self.uncut(i, n).and_then(|n| n.checked_add(i128::from(extra.get(i).copied().unwrap_or(0))));
+            let size = match self.same() {
+                true => i128::try_from(n).ok().and_then(|n| n.checked_mul(i128::try_from(self.strides[i]).ok()?)),
+                false => uncut.map(|n| n - i128::from(begin) - i128::from(end)),
             };
-            match size() {
-                None => Ok(Dim::Unknown),
-                Some(n) => usize::try_from(n).map(Dim::Known).map_err(|_| {
-                    self.call.error(format!("padding of {begin} and {end} leaves nothing of spatial axis {i}"))
-                }),
+            match size {
+                Some(n) if n < 0 => {
+                    Err(self.call.error(format!("padding of {begin} and {end} leaves nothing of spatial axis {i}")))
+                }
+                size => dims::size(self.call, size.and_then(|n| usize::try_from(n).ok())),
             }
         };
         spatial.iter().enumerate().map(one).collect()
+    }
+
+    /// Returns the spatial sizes of an input of `spatial` sizes with its padding around it.
+    pub fn padded(&self, spatial: &[Dim]) -> Vec<usize> {
+        let one = |(i, dim): (usize, &Dim)| {
+            let n = dim.known().unwrap_or(1);
+            if self.same() {
+                let last = n.div_ceil(self.strides[i]).saturating_sub(1).saturating_mul(self.strides[i]);
+                let span = self.span(i).and_then(|span| usize::try_from(span).ok()).unwrap_or(usize::MAX);
+                return n.max(last.saturating_add(span));
+            }
+            let (begin, end) = self.padding(i);
+            [begin, end].iter().fold(n, |n, &pad| n.saturating_add(usize::try_from(pad).unwrap_or(0)))
+        };
+        spatial.iter().take(self.kernel.len()).enumerate().map(one).collect()
+    }
+
+    /// Returns the spatial sizes that a transposed window makes of `spatial` ones before padding is cut off.
+    pub fn uncut_sizes(&self, spatial: &[Dim]) -> Vec<usize> {
+        let one = |(i, dim): (usize, &Dim)| {
+            self.uncut(i, dim.known().unwrap_or(1))
+                .map_or(usize::MAX, |n| usize::try_from(n.max(0)).unwrap_or(usize::MAX))
+        };
+        spatial.iter().take(self.kernel.len()).enumerate().map(one).collect()
     }
 }
