@@ -100,6 +100,25 @@ impl Error {
         Self::Runtime { engine: engine.into(), message: lines.join(" ") }
     }
 
+    /// Returns the error as one of the model file at `path`, which its message then names.
+    pub fn in_model(self, path: &Path) -> Self {
+        let file = path.display().to_string();
+        let within = |place: String| match place.as_str() {
+            "model" => file.clone(),
+            named if named.starts_with(&file) => place,
+            _ => format!("{file}: {place}"),
+        };
+        match self {
+            Self::Malformed { place, message } => Self::Malformed { place: within(place), message },
+            Self::Unsupported { place, message } => Self::Unsupported { place: within(place), message },
+            Self::Shape { place, message } => Self::Shape { place: within(place), message },
+            Self::Plan(message) => Self::Plan(within(message)),
+            Self::Runtime { engine, message } => Self::Runtime { engine, message: within(message) },
+            Self::Resources(message) => Self::Resources(within(message)),
+            other => other,
+        }
+    }
+
     /// Returns a closure for `map_err` that adds the path which could not be read.
     pub fn read(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         |source| Self::Read { path: path.to_owned(), source }

@@ -108,9 +108,11 @@ impl Writer<'_> {
     }
 
     fn node(&self, node: &Node) -> NodeProto {
+        // An absent one at the end is not listed; see the reader for why.
         let names = |ids: &[Option<ValueId>]| {
+            let listed = ids.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
             let name = |id: &Option<ValueId>| id.map_or(String::new(), |id| self.name(id).to_owned());
-            ids.iter().map(name).collect()
+            ids[..listed].iter().map(name).collect()
         };
         NodeProto {
             name: text(&node.name),

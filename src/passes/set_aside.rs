@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ir::{Graph, Node, Tensor, ValueId};
 use crate::onnx;
 use crate::runtime::{Engine, SessionOptions};
@@ -34,11 +34,16 @@ pub struct Aside {
 /// `f = Conv(x, w); y = Custom(f)` -> `f = Conv(x, w)`, outputs `f`.
 ///
 /// # Errors
-/// Those of the engine, where the graph holds no node that it could lack.
+/// [`Error::Resources`] of the engine.
 pub fn set_aside(graph: &mut Graph, engine: &dyn Engine) -> Result<Option<Aside>> {
-    let foreign: Vec<bool> = graph.nodes.iter().map(is_foreign).collect();
-    if !foreign.contains(&true) || engine.load(graph, &SessionOptions::default()).is_ok() {
+    let foreign: Vec<bool> = graph.nodes.iter().map(|node| is_foreign(node, graph.opset())).collect();
+    if !foreign.contains(&true) {
         return Ok(None);
+    }
+    match engine.load(graph, &SessionOptions::default()) {
+        Ok(_) => return Ok(None),
+        Err(error @ Error::Resources(_)) => return Err(error),
+        Err(_) => {}
     }
     let describe = |node: &Node| match node.domain.as_str() {
         "" => node.op_type.clone(),
@@ -98,9 +103,10 @@ pub fn put_back(graph: &mut Graph, aside: &Aside) -> Result<()> {
     Ok(())
 }
 
-/// Whether an operator may be one that ONNX Runtime lacks.
-fn is_foreign(node: &Node) -> bool {
-    !BUILT_IN.contains(&node.domain.as_str()) || node.domain.is_empty() && !onnx::opset::is_known(&node.op_type)
+/// Whether an operator may be one that ONNX Runtime lacks; one that is misspelt is refused by whoever loads the graph.
+pub(super) fn is_foreign(node: &Node, opset: i64) -> bool {
+    let is_new = || !onnx::opset::is_known(&node.op_type) && !onnx::opset::is_misspelt(node, opset);
+    !BUILT_IN.contains(&node.domain.as_str()) || node.domain.is_empty() && is_new()
 }
 
 /// Adds to `taken` the nodes that read what a taken node makes where its type or rank is not declared.

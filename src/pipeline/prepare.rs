@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::Config;
+use super::check::checkers;
 use super::handed_over::HandedOver;
 use super::scale::{check_evaluation, of_pixels};
 use super::sizes::{Fixed, at_fixed_sizes, fix_sizes, solved_at_fixed_sizes, with_constants_of, with_inputs_of};
 use crate::calibrate::CalibrationContext;
 use crate::data::Dataset;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::infer_by_running::infer_by_running;
 use crate::ir::{Graph, Tensor};
 use crate::observe::{Observer, Silent};
@@ -69,8 +70,11 @@ pub(super) fn load(config: &Config, engines: &Engines) -> Result<Loaded> {
     config.training.folder.as_ref().map_or(Ok(()), RunFolder::refuse_used)?;
     let mut original = onnx::load(&config.model)?;
     passes::set_inputs(&mut original, &config.set_inputs)?;
+    let of_model = |error: Error| error.in_model(&config.model);
+    passes::refuse_unloadable(&original, checkers(engines).ort).map_err(of_model)?;
+    let aside = passes::set_aside(&mut original, engines.main()).map_err(of_model)?;
     Ok(Loaded {
-        aside: passes::set_aside(&mut original, engines.main())?,
+        aside,
         original,
         statistics: config.statistics.as_deref().map(read_statistics).transpose()?.unwrap_or_default(),
         images: config.evaluation.as_ref().map(|(file, _)| Dataset::read_labelled(file)).transpose()?,
@@ -79,18 +83,12 @@ pub(super) fn load(config: &Config, engines: &Engines) -> Result<Loaded> {
 
 /// Returns the float: normalised, its normalisations read and folded, at the operator set of the target.
 pub(super) fn prepare(loaded: &Loaded, config: &Config, engines: &Engines) -> Result<Prepared> {
-    let mut float = loaded.original.clone();
-    passes::declare_ranks(&mut float, &config.input_shapes)?;
-    let mut passes = passes::normalise(&mut float, engines.main())?;
-    let frozen = passes::freeze_axes(&mut float, &config.input_shapes, engines.main())?;
-    if !frozen.is_empty() {
-        passes.extend(passes::normalise(&mut float, engines.main())?);
-    }
-    passes::validate(&float)?;
+    let of_model = |error: Error| error.in_model(&config.model);
+    let (mut float, frozen, mut passes) = normalised(loaded, config, engines).map_err(of_model)?;
     let mut norms = read_batch_norms(&float);
     let before_folding = float.clone();
-    passes.extend(passes::fold(&mut float)?);
-    raise_opset(&mut float, config.policy.target.choices().opset)?;
+    passes.extend(passes::fold(&mut float).map_err(of_model)?);
+    raise_opset(&mut float, config.policy.target.choices().opset).map_err(of_model)?;
     // Last: the passes before must not take sizes for constants that the file leaves open.
     let Fixed { declared, batch } = fix_sizes(&mut float, &loaded.original, config)?;
     let mut guess = guess_input(&with_inputs_of(before_folding, &float), &norms);
@@ -123,6 +121,22 @@ pub(super) fn prepare(loaded: &Loaded, config: &Config, engines: &Engines) -> Re
         passes,
         warnings,
     })
+}
+
+/// The graph, the axes that had to be fixed in it, and the passes that ran with the number of their changes.
+type Normalised = (Graph, Vec<FrozenAxis>, Vec<(&'static str, usize)>);
+
+/// Returns the model without what exporters leave behind, which a float model can be quantized from.
+fn normalised(loaded: &Loaded, config: &Config, engines: &Engines) -> Result<Normalised> {
+    let mut float = loaded.original.clone();
+    passes::declare_ranks(&mut float, &config.input_shapes)?;
+    let mut passes = passes::normalise(&mut float, engines.main())?;
+    let frozen = passes::freeze_axes(&mut float, &config.input_shapes, engines.main())?;
+    if !frozen.is_empty() {
+        passes.extend(passes::normalise(&mut float, engines.main())?);
+    }
+    passes::validate(&float)?;
+    Ok((float, frozen, passes))
 }
 
 impl Prepared {
@@ -188,7 +202,7 @@ pub(super) fn solve(
 ) -> Result<Solved> {
     let mut float = prepared.float.clone();
     split_residual_grids(&mut float, policy)?;
-    let plan = plan(&float, policy)?;
+    let plan = plan(&float, policy).map_err(|error| error.in_model(&config.model))?;
     raise_opset(&mut float, plan.opset())?;
     let solution = (config.recipe.run)(&mut float, &plan, &context((prepared, images), config, engines))?;
     Ok(Solved { float, plan, solution })

@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::inputs::inputs;
 use super::layout::{grouped, millions, paragraph, table};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::infer_by_running::infer_by_running;
 use crate::ir::{Graph, ValueId};
-use crate::plan::{Activations, Float, Policy, macs, plan};
+use crate::plan::{Activations, Float, Policy, macs, plan, total_macs};
 use crate::runtime::Engine;
 use crate::stats::{
     BatchNorm, InputSource, InputStatistics, KnownInput, TensorStatistics, guess_input, guessed, known_inputs,
@@ -108,15 +108,17 @@ pub fn inspect(
     let given = statistics.map(read_statistics).transpose()?.unwrap_or_default();
     let mut original = onnx::load(path)?;
     passes::set_inputs(&mut original, constants)?;
+    let of_model = |error: Error| error.in_model(path);
+    passes::refuse_unloadable(&original, checkers.ort).map_err(of_model)?;
     let mut graph = original.clone();
     passes::set_aside(&mut graph, engine)?;
     passes::declare_ranks(&mut graph, input_shapes)?;
     let mut fixed = graph.clone();
     passes::fix_shapes(&mut fixed, input_shapes)?;
-    passes::normalise(&mut graph, engine)?;
+    passes::normalise(&mut graph, engine).map_err(of_model)?;
     let norms = read_batch_norms(&graph);
     let mut input = guess_input(&graph, &norms);
-    passes::fold(&mut graph)?;
+    passes::fold(&mut graph).map_err(of_model)?;
     passes::fix_shapes(&mut graph, input_shapes)?;
     passes::settle_batch(&mut graph);
     shape::infer(&mut graph)?;
@@ -151,7 +153,7 @@ pub fn inspect(
         operators: operators(&original),
         normalised: operators(&graph),
         parameters: original.value_ids().filter_map(|id| original.constant_of(id)).map(crate::ir::Tensor::len).sum(),
-        macs: graph.nodes.iter().filter_map(|n| macs(&graph, n)).sum(),
+        macs: total_macs(&graph),
         batch_norms_folded: norms.len() - left,
         statistics_given: given.len(),
         statistics: statistics_to_write(&graph, &statistics),

@@ -8,7 +8,7 @@ use super::limits;
 use super::matches::own_inputs;
 use super::modes::Mode;
 use super::tap::tap;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Tensor, ValueId};
 use crate::{passes, shape};
 
@@ -38,6 +38,21 @@ impl<'a> FloatRun<'a> {
     /// Returns the graph.
     pub fn graph(&self) -> &Graph {
         &self.original
+    }
+
+    /// Checks that `mode` runs the model: what is made of it has no better chance there.
+    ///
+    /// # Errors
+    /// What its engine says.
+    pub fn runs_in(&self, mode: &Mode) -> Result<()> {
+        let told = |error: Error| match error {
+            Error::Runtime { engine, message } => {
+                Error::Runtime { engine, message: format!("the float model: {message}") }
+            }
+            other => other,
+        };
+        mode.load(&*mode.readable(&self.original)?).and_then(|mut session| session.run(&self.inputs)).map_err(told)?;
+        Ok(())
     }
 
     /// Returns what `mode` makes of `tensors`.

@@ -93,7 +93,7 @@ impl Default for VerifyOptions {
 /// Returns what every check of `quantized` found, and how it compares with `original`, on `inputs` (batch axis first,
 /// in the order of [`Graph::fed_inputs`]) or on synthetic ones.
 ///
-/// A check that does not hold is part of the result and no error.
+/// A check that does not hold is part of the result and no error; an original that a runtime refuses is one.
 ///
 /// # Errors
 /// Without any engine, when no inputs can be made, when the shipped file cannot be read, or the original does not run.
@@ -134,7 +134,9 @@ pub fn verify(
         result.checks.push(shipped_check(path, quantized)?);
     }
     let limit = limits::relative_rms(result.lowest_bits, structure.is_symmetric());
-    let EndToEnd { ran, checks, outputs } = end_to_end(quantized, &modes, &batches, limit);
+    let EndToEnd { ran, checks, outputs } = end_to_end(quantized, &modes, &batches, limit)?;
+    let did_not_run = modes.iter().filter(|mode| ran.iter().all(|ran| ran.name() != mode.name()));
+    did_not_run.map(|mode| float.runs_in(mode)).collect::<Result<Vec<()>>>()?;
     describe_engines(&mut result, &ran);
     if let Some(reference) = ran.first() {
         let graph = &*reference.readable(quantized)?;

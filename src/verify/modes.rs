@@ -9,7 +9,7 @@ use super::result::Check;
 use super::samples_of;
 use super::shadow::shadow;
 use super::tap::tap;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor};
 use crate::outputs::{compared_tensors, may_hold_scores};
 use crate::runtime::{Engine, Optimisation, PIECE_BYTES, Session, SessionOptions};
@@ -116,7 +116,10 @@ pub struct EndToEnd<'a> {
 }
 
 /// Runs the model on every batch in every mode, one session at a time; `limit` is that on relative RMS between them.
-pub fn end_to_end<'a>(graph: &Graph, modes: &[Mode<'a>], batches: &[Vec<Tensor>], limit: f64) -> EndToEnd<'a> {
+///
+/// # Errors
+/// [`Error::Resources`] where memory does not suffice: that says nothing of the model.
+pub fn end_to_end<'a>(graph: &Graph, modes: &[Mode<'a>], batches: &[Vec<Tensor>], limit: f64) -> Result<EndToEnd<'a>> {
     let mut found = EndToEnd { ran: Vec::new(), checks: Vec::new(), outputs: Vec::new() };
     let mut reference: Vec<Vec<Tensor>> = Vec::new();
     for mode in modes {
@@ -130,8 +133,9 @@ pub fn end_to_end<'a>(graph: &Graph, modes: &[Mode<'a>], batches: &[Vec<Tensor>]
         };
         let ran = match run_all(graph, mode, batches) {
             Ok(ran) => ran,
-            Err(message) => {
-                found.checks.push(check("loads and runs", false, message));
+            Err(error @ Error::Resources(_)) => return Err(error),
+            Err(error) => {
+                found.checks.push(check("loads and runs", false, error.to_string()));
                 continue;
             }
         };
@@ -146,7 +150,7 @@ pub fn end_to_end<'a>(graph: &Graph, modes: &[Mode<'a>], batches: &[Vec<Tensor>]
         }
         found.ran.push(*mode);
     }
-    found
+    Ok(found)
 }
 
 /// Returns the `checks` of whole models with those of `compared` modes made reports: where engines agree node by node, what
@@ -165,22 +169,21 @@ struct Ran {
     compared: Vec<Vec<Tensor>>,
 }
 
-fn run_all(graph: &Graph, mode: &Mode, batches: &[Vec<Tensor>]) -> Result<Ran, String> {
-    let in_words = |e: crate::Error| e.to_string();
+fn run_all(graph: &Graph, mode: &Mode, batches: &[Vec<Tensor>]) -> Result<Ran> {
     let compared = compared_tensors(graph);
-    let graph = mode.readable(graph).map_err(in_words)?;
-    let mut session = mode.load(&graph).map_err(in_words)?;
+    let graph = mode.readable(graph)?;
+    let mut session = mode.load(&graph)?;
     if compared.iter().map(|(id, _)| id).eq(&graph.outputs) {
-        let outputs = session.run_each(batches).map_err(in_words)?;
+        let outputs = session.run_each(batches)?;
         return Ok(Ran { compared: outputs.clone(), outputs });
     }
     // The file as it is runs once at least; what is compared lies before its outputs.
-    session.run(&batches[0]).map_err(in_words)?;
+    session.run(&batches[0])?;
     let (tapped, sources) = tap(&graph, &compared);
     drop(session);
-    let mut session = mode.load(&tapped).map_err(in_words)?;
+    let mut session = mode.load(&tapped)?;
     let mut ran = Ran { outputs: Vec::new(), compared: Vec::new() };
-    for (batch, mut outputs) in batches.iter().zip(session.run_each(batches).map_err(in_words)?) {
+    for (batch, mut outputs) in batches.iter().zip(session.run_each(batches)?) {
         ran.compared.push(sources.iter().map(|source| source.pick(batch, &outputs).clone()).collect());
         outputs.truncate(graph.outputs.len());
         ran.outputs.push(outputs);

@@ -4,6 +4,7 @@
 
 mod attributes;
 mod attributes_to_inputs;
+mod history;
 mod normalization;
 mod resize;
 mod site;
@@ -12,6 +13,7 @@ mod table;
 
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Node};
+pub use history::{is_misspelt, misspelt, too_new};
 use site::Site;
 use table::{Adapter, NEVER_CHANGED, Row, TABLE};
 
@@ -52,24 +54,10 @@ pub struct Upgraded {
 /// in the new opset; [`Error::Malformed`] when a node lacks what its operator requires.
 pub fn upgrade(graph: &mut Graph, target: i64) -> Result<Vec<Upgraded>> {
     let source = graph.opset();
-    if source > NEWEST_READ {
-        return Err(Error::unsupported(
-            "model",
-            format!(
-                "opset {source} is newer than {NEWEST_READ}, the newest one known; export the model again at opset {NEWEST} or below"
-            ),
-        ));
-    }
-    if target <= source {
-        return Ok(Vec::new());
-    }
-    if source < OLDEST {
-        return Err(Error::unsupported(
-            "model",
-            format!(
-                "opset {source} is older than {OLDEST}; export the model again at opset {target}, or convert it with onnx.version_converter.convert_version"
-            ),
-        ));
+    match out_of_range(source) {
+        Some(error) if target > source || source > NEWEST_READ => return Err(error),
+        _ if target <= source => return Ok(Vec::new()),
+        _ => {}
     }
     if target > NEWEST {
         return Err(Error::unsupported(
@@ -91,6 +79,22 @@ pub fn upgrade(graph: &mut Graph, target: i64) -> Result<Vec<Upgraded>> {
     raise_file_format(&mut newer, target);
     *graph = newer;
     Ok(report)
+}
+
+/// Returns what is wrong with an opset that is not read.
+pub fn out_of_range(opset: i64) -> Option<Error> {
+    let message = match opset {
+        ..OLDEST => format!(
+            "opset {opset} is older than {OLDEST}; export the model again at opset {NEWEST}, or convert it with \
+             onnx.version_converter.convert_version"
+        ),
+        OLDEST..=NEWEST_READ => return None,
+        _ => format!(
+            "opset {opset} is newer than {NEWEST_READ}, the newest one known; export the model again at opset {NEWEST} or \
+             below"
+        ),
+    };
+    Some(Error::unsupported("model", message))
 }
 
 /// Returns each operator that a step rewrites, with the opset of the step.

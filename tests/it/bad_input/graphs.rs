@@ -72,9 +72,9 @@ fn what_is_not_handled_is_refused_with_advice() {
         refused("string input", more(INPUT, wire::value_info("z", 8, &[1])), &["\"z\"", "string tensors"]),
         refused("sequence", more(INPUT, sequence), &["\"z\"", "only dense tensors"]),
         refused("quantized", quantized, &["QuantizeLinear", "quantized already", "dfq-onnx verify"]),
-        refused("only Relu", relu, &["no layer", "no Conv, Gemm or MatMul"]),
+        refused("only Relu", relu, &["error: model.onnx: no layer", "no Conv, Gemm or MatMul"]),
         refused("edges in bfloat16", net_of(DType::BF16), &["\"x\"", "bfloat16", "Cast"]),
-        refused("old", opset(6), &["opset 6 is older than 7", "export the model again"]),
+        refused("old", opset(6), &["error: model.onnx: opset 6 is older than 7", "export the model again"]),
         refused("new", opset(30), &["opset 30", "newer", "export the model again"]),
         refused("no opset", net(|graph| graph.opsets.clear()), &["opset"]),
         refused("negative opset", opset(-1), &["opset -1"]),
@@ -163,23 +163,14 @@ fn what_no_runtime_knows_is_said_clearly() {
         (relu.op_type, relu.domain, relu.name) = ("Swirl".to_owned(), "com.example".to_owned(), "swirl".to_owned());
         graph.opsets.push(OperatorSet { domain: Some("com.example".to_owned()), version: 1 });
     };
-    let misspelt = |graph: &mut dfq_onnx::ir::Graph| {
-        graph.nodes.iter_mut().find(|n| n.op_type == "Relu").unwrap().op_type = "Reluu".to_owned();
-    };
     let attribute = |graph: &mut dfq_onnx::ir::Graph| {
         let conv = graph.nodes.iter_mut().find(|n| n.op_type == "Conv").unwrap();
         conv.attrs.set("strides", Attr::Ints(vec![0, 0]));
     };
     check(&[refused("stride", net(attribute), &["(Conv)", "strides"])]);
-    let mut wrong = Vec::new();
-    for (op, model) in [("Swirl", net(unknown)), ("Reluu", net(misspelt))] {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("model.onnx"), model).unwrap();
-        let ran = run(folder.path(), "quantize model.onnx --accept broken");
-        let said = ran.stdout.contains("no engine here knows") && ran.stdout.contains(op);
-        if ran.code != Some(0) || !said {
-            wrong.push(format!("{op}: {:?} {:?}\n{}{}", ran.code, ran.left, ran.stdout, ran.stderr));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("model.onnx"), net(unknown)).unwrap();
+    let ran = run(folder.path(), "quantize model.onnx --accept broken");
+    let said = ran.stdout.contains("no engine here knows") && ran.stdout.contains("Swirl");
+    assert!(ran.code == Some(0) && said, "{:?} {:?}\n{}{}", ran.code, ran.left, ran.stdout, ran.stderr);
 }

@@ -4,7 +4,10 @@ mod destinations;
 mod files;
 mod fuzz;
 mod graphs;
+mod oversized;
+mod refused_originals;
 mod tensors;
+mod trailing;
 mod typed;
 
 use std::path::Path;
