@@ -20,8 +20,8 @@ use crate::ir::{DType, Graph, Node, Tensor, Uses, ValueId};
 pub fn clip_in_integers(graph: &mut Graph) -> Result<usize> {
     let mut moved = 0;
     let mut i = 0;
+    let mut uses = graph.uses();
     while i < graph.nodes.len() {
-        let uses = graph.uses();
         let Some(found) = quantized_clip(graph, &uses, i) else {
             i += 1;
             continue;
@@ -33,6 +33,7 @@ pub fn clip_in_integers(graph: &mut Graph) -> Result<usize> {
             *output = Some(found.y);
         }
         graph.nodes.remove(i);
+        uses = graph.uses();
         moved += 1;
         // What made its input may now stand before the quantizer.
         i = found.producer.min(i);

@@ -15,12 +15,13 @@ use crate::ir::{Attr, Dim, Graph, Node, Tensor, Uses};
 /// None of its own.
 pub fn conv_to_gemm(graph: &mut Graph) -> Result<usize> {
     let mut rewritten = 0;
+    let mut uses = graph.uses();
     let mut i = 0;
     while i < graph.nodes.len() {
-        let uses = graph.uses();
         if let Some((flatten, weight)) = head(graph, &uses, i) {
             rewrite(graph, i, flatten, weight)?;
             rewritten += 1;
+            uses = graph.uses();
         }
         i += 1;
     }

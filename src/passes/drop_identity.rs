@@ -1,7 +1,9 @@
 //! Removes nodes that hand on their input unchanged.
 
+use std::collections::HashMap;
+
 use crate::error::Result;
-use crate::ir::{Attr, DType, Graph, Node, Uses};
+use crate::ir::{Attr, DType, Graph, Node, Uses, ValueId};
 
 /// Operators that may hand on their input unchanged.
 const PASS_THROUGH: &[&str] = &["Identity", "Cast", "Dropout"];
@@ -17,10 +19,10 @@ const PASS_THROUGH: &[&str] = &["Identity", "Cast", "Dropout"];
 /// # Errors
 /// None.
 pub fn drop_identity(graph: &mut Graph) -> Result<usize> {
-    let mut dropped = 0;
+    let mut dropped = drop_inner(graph);
     let mut i = 0;
     while i < graph.nodes.len() {
-        if try_drop(graph, i) {
+        if drop_before_output(graph, i) {
             dropped += 1;
         } else {
             i += 1;
@@ -29,21 +31,36 @@ pub fn drop_identity(graph: &mut Graph) -> Result<usize> {
     Ok(dropped)
 }
 
-fn try_drop(graph: &mut Graph, i: usize) -> bool {
+/// Drops those whose results are no graph outputs.
+fn drop_inner(graph: &mut Graph) -> usize {
+    let uses = graph.uses();
+    let mut stands_for: HashMap<ValueId, ValueId> = HashMap::new();
+    let before = graph.nodes.len();
+    for mut node in std::mem::take(&mut graph.nodes) {
+        for id in node.inputs.iter_mut().flatten() {
+            *id = stands_for.get(id).copied().unwrap_or(*id);
+        }
+        match (node.input(0), node.output(0)) {
+            (Some(x), Some(y)) if !uses.is_output(y) && hands_on(graph, &node, &uses) => {
+                stands_for.insert(y, x);
+            }
+            _ => graph.nodes.push(node),
+        }
+    }
+    before - graph.nodes.len()
+}
+
+/// Drops node `i` where its result is a graph output, which the node before it then makes.
+fn drop_before_output(graph: &mut Graph, i: usize) -> bool {
     let node = &graph.nodes[i];
     let (Some(x), Some(y)) = (node.input(0), node.output(0)) else { return false };
     // Uses are gathered over the whole graph, so not for every node of it.
-    if !PASS_THROUGH.iter().any(|op| node.is(op)) {
+    if !PASS_THROUGH.iter().any(|op| node.is(op)) || !graph.outputs.contains(&y) {
         return false;
     }
     let uses = graph.uses();
     if !hands_on(graph, node, &uses) {
         return false;
-    }
-    if !uses.is_output(y) {
-        graph.replace_uses(y, x);
-        graph.nodes.remove(i);
-        return true;
     }
     let Some(producer) = uses.producer(x).filter(|_| !uses.is_output(x)) else { return false };
     graph.replace_uses(x, y);

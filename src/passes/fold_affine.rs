@@ -10,6 +10,7 @@
 
 use super::channel_map::{Chain, Layout};
 use super::layer_constants::{LayerConstants, narrow, replace_input};
+use super::readers::Readers;
 use crate::error::Result;
 use crate::ir::{Graph, Tensor, Uses};
 use crate::stats::{BatchNorm, batch_norm_of};
@@ -19,12 +20,12 @@ use crate::stats::{BatchNorm, batch_norm_of};
 /// # Errors
 /// When the bias of a layer is not floating-point.
 pub fn fold_affine(graph: &mut Graph) -> Result<usize> {
-    let uses = graph.uses();
+    let (uses, mut readers) = (graph.uses(), Readers::of(graph));
     let mut is_folded = vec![false; graph.nodes.len()];
     for index in 0..graph.nodes.len() {
         let folded = match batch_norm_of(graph, &graph.nodes[index]) {
-            Some(norm) => fold_into_norm(graph, &uses, index, &norm)?,
-            None => fold_into_layer(graph, &uses, index)?,
+            Some(norm) => fold_into_norm(graph, (&uses, &mut readers), index, &norm)?,
+            None => fold_into_layer(graph, (&uses, &mut readers), index)?,
         };
         folded.into_iter().for_each(|node| is_folded[node] = true);
     }
@@ -35,30 +36,35 @@ pub fn fold_affine(graph: &mut Graph) -> Result<usize> {
 }
 
 /// Returns the nodes that are not needed any more.
-fn fold_into_layer(graph: &mut Graph, uses: &Uses, index: usize) -> Result<Vec<usize>> {
+fn fold_into_layer(graph: &mut Graph, (uses, readers): (&Uses, &mut Readers), index: usize) -> Result<Vec<usize>> {
     let node = &graph.nodes[index];
     let weight_rank = node.input(1).and_then(|id| graph.constant_of(id)).map(|weight| weight.shape().len());
     let Some(constants) = LayerConstants::read(graph, index)? else { return Ok(Vec::new()) };
     let Some(layout) = Layout::of(graph, node, constants.outputs(), weight_rank) else { return Ok(Vec::new()) };
     let Some(chain) = Chain::behind(graph, uses, index, &layout) else { return Ok(Vec::new()) };
     if !constants.takes_bias() {
-        return fold_scale(graph, index, constants, chain);
+        return fold_scale((graph, readers), index, constants, chain);
     }
     let Some(folded) = constants.scale_outputs(&chain.map.scale, &chain.map.shift) else { return Ok(Vec::new()) };
-    folded.write(graph, index)?;
+    folded.write(graph, readers, index)?;
     bypass(graph, index, &chain.nodes);
     Ok(chain.nodes)
 }
 
 /// Folds into a MatMul without a place for a bias; what is added is left to the last node of the chain.
-fn fold_scale(graph: &mut Graph, index: usize, constants: LayerConstants, chain: Chain) -> Result<Vec<usize>> {
+fn fold_scale(
+    (graph, readers): (&mut Graph, &mut Readers),
+    index: usize,
+    constants: LayerConstants,
+    chain: Chain,
+) -> Result<Vec<usize>> {
     let Chain { map, mut nodes } = chain;
     if map.only_shifts() && nodes.len() == 1 {
         return Ok(Vec::new());
     }
     let shift: Option<Vec<f32>> = map.shift.iter().map(|&t| narrow(t)).collect();
     let (Some(shift), Some(folded)) = (shift, constants.scale_weight(&map.scale)) else { return Ok(Vec::new()) };
-    folded.write(graph, index)?;
+    folded.write(graph, readers, index)?;
     if shift.iter().all(|&t| t == 0.0) {
         bypass(graph, index, &nodes);
         return Ok(nodes);
@@ -72,7 +78,12 @@ fn fold_scale(graph: &mut Graph, index: usize, constants: LayerConstants, chain:
 }
 
 /// Returns the nodes that are not needed any more.
-fn fold_into_norm(graph: &mut Graph, uses: &Uses, index: usize, norm: &BatchNorm) -> Result<Vec<usize>> {
+fn fold_into_norm(
+    graph: &mut Graph,
+    (uses, readers): (&Uses, &mut Readers),
+    index: usize,
+    norm: &BatchNorm,
+) -> Result<Vec<usize>> {
     let channels = norm.gamma.len();
     let Some(layout) = Layout::of(graph, &graph.nodes[index], channels, None) else { return Ok(Vec::new()) };
     let Some(Chain { map, nodes }) = Chain::behind(graph, uses, index, &layout) else { return Ok(Vec::new()) };
@@ -85,7 +96,7 @@ fn fold_into_norm(graph: &mut Graph, uses: &Uses, index: usize, norm: &BatchNorm
         let Some(old) = graph.nodes[index].input(slot) else { continue };
         let Some(dtype) = graph.constant_of(old).map(Tensor::dtype) else { continue };
         let name = graph.name_of(old).to_owned();
-        replace_input(graph, (index, slot), &name, Tensor::from_floats(dtype, &[channels], &values)?);
+        replace_input((graph, readers), (index, slot), &name, Tensor::from_floats(dtype, &[channels], &values)?);
     }
     bypass(graph, index, &nodes);
     Ok(nodes)

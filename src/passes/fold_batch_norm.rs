@@ -10,6 +10,7 @@
 //! `t ≠ 0`: padding is zero in the normalised tensor and would not be in the folded one.
 
 use super::layer_constants::LayerConstants;
+use super::readers::Readers;
 use crate::error::Result;
 use crate::ir::{Graph, Uses};
 use crate::stats::batch_norm_of;
@@ -20,36 +21,49 @@ use crate::stats::batch_norm_of;
 /// When weights are not floating-point.
 pub fn fold_batch_norm(graph: &mut Graph) -> Result<usize> {
     let mut folded = 0;
-    while fold_one(graph)? {
-        folded += 1;
+    loop {
+        let found = fold_in_one_go(graph)?;
+        if found == 0 {
+            break;
+        }
+        folded += found;
     }
     graph.sweep();
     Ok(folded)
 }
 
-fn fold_one(graph: &mut Graph) -> Result<bool> {
-    let uses = graph.uses();
+/// Folds each normalisation that stands before or behind a layer now; others may do so afterwards.
+fn fold_in_one_go(graph: &mut Graph) -> Result<usize> {
+    let (uses, mut readers) = (graph.uses(), Readers::of(graph));
+    // What a folded normalisation made, a layer makes, and what it read, a layer reads: the number of uses stays.
+    let mut stands_for: Vec<usize> = (0..graph.nodes.len()).collect();
     for i in 0..graph.nodes.len() {
         let Some(norm) = batch_norm_of(graph, &graph.nodes[i]) else { continue };
         let (scale, shift) = norm.affine();
-        if let Some(layer) = layer_before(graph, &uses, i)
+        let before = layer_before(graph, &uses, i).map(|layer| stands_for[layer]);
+        if let Some(layer) = before
             && let Some(folded) = LayerConstants::read(graph, layer)?.and_then(|l| l.scale_outputs(&scale, &shift))
         {
-            folded.write(graph, layer)?;
+            folded.write(graph, &mut readers, layer)?;
             graph.nodes[layer].outputs = graph.nodes[i].outputs.clone();
-            graph.nodes.remove(i);
-            return Ok(true);
+            readers.forget(&graph.nodes[i]);
+            stands_for[i] = layer;
+            continue;
         }
         if let Some(layer) = layer_behind(graph, &uses, i)
             && let Some(folded) = LayerConstants::read(graph, layer)?.and_then(|l| l.scale_inputs(&scale, &shift))
         {
-            folded.write(graph, layer)?;
+            folded.write(graph, &mut readers, layer)?;
             graph.nodes[layer].inputs[0] = graph.nodes[i].input(0);
-            graph.nodes.remove(i);
-            return Ok(true);
+            readers.forget(&graph.nodes[i]);
+            graph.nodes[i].input(0).into_iter().for_each(|id| readers.add(id));
+            stands_for[i] = layer;
         }
     }
-    Ok(false)
+    let mut places = stands_for.iter().enumerate();
+    let before = graph.nodes.len();
+    graph.nodes.retain(|_| places.next().is_some_and(|(i, &node)| i == node));
+    Ok(before - graph.nodes.len())
 }
 
 fn layer_before(graph: &Graph, uses: &Uses, norm: usize) -> Option<usize> {

@@ -1,5 +1,7 @@
 //! Computes what does not depend on the graph inputs, by shape inference and by running it once.
 
+use std::collections::HashSet;
+
 use super::lift_constants::make_constant;
 use crate::error::Result;
 use crate::ir::{DType, Dim, Graph, Node, Tensor, ValueId};
@@ -157,11 +159,9 @@ fn fold_by_running(graph: &mut Graph, engine: &dyn Engine) -> Result<usize> {
     let mut flags = kept.iter();
     constant_part.nodes.retain(|_| !flags.next().expect("one flag for each node"));
     let made: Vec<ValueId> = constant_part.nodes.iter().flat_map(|n| n.outputs.iter().flatten().copied()).collect();
-    let read = |id: &ValueId| {
-        let readers = graph.nodes.iter().zip(&kept).filter(|(_, kept)| **kept);
-        readers.flat_map(|(n, _)| n.inputs.iter().flatten()).any(|input| input == id)
-    };
-    constant_part.outputs = made.into_iter().filter(read).collect();
+    let readers = graph.nodes.iter().zip(&kept).filter(|(_, kept)| **kept);
+    let read: HashSet<ValueId> = readers.flat_map(|(node, _)| node.inputs.iter().flatten().copied()).collect();
+    constant_part.outputs = made.into_iter().filter(|id| read.contains(id)).collect();
     for id in constant_part.value_ids() {
         let value = constant_part.value_mut(id);
         (value.dtype, value.shape) = (facts[id.index()].dtype, None);

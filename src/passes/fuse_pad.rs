@@ -14,22 +14,28 @@ use crate::ir::{Graph, Node, Uses};
 /// # Errors
 /// None of its own.
 pub fn fuse_pad(graph: &mut Graph) -> Result<usize> {
-    let mut fused = 0;
-    loop {
-        let uses = graph.uses();
-        let Some((pad, conv, pads)) = (0..graph.nodes.len()).find_map(|i| fusible(graph, &uses, i)) else { break };
+    let uses = graph.uses();
+    // What a fused Pad read, its convolution reads.
+    let mut stands_for: Vec<usize> = (0..graph.nodes.len()).collect();
+    // From the back, so that of Pads in a row the last one goes first.
+    for pad in (0..graph.nodes.len()).rev() {
+        let Some((conv, pads)) = fusible(graph, &uses, pad, &stands_for) else { continue };
         graph.nodes[conv].inputs[0] = graph.nodes[pad].input(0);
         graph.nodes[conv].set("pads", pads);
-        graph.nodes.remove(pad);
-        fused += 1;
+        stands_for[pad] = conv;
     }
+    let before = graph.nodes.len();
+    let mut places = stands_for.iter().enumerate();
+    graph.nodes.retain(|_| places.next().is_some_and(|(i, &node)| i == node));
+    let fused = before - graph.nodes.len();
     graph.sweep();
     Ok(fused)
 }
 
-fn fusible(graph: &Graph, uses: &Uses, index: usize) -> Option<(usize, usize, Vec<i64>)> {
+/// The convolution that the Pad at `index` goes into, and its padding then.
+fn fusible(graph: &Graph, uses: &Uses, index: usize, stands_for: &[usize]) -> Option<(usize, Vec<i64>)> {
     let pad = &graph.nodes[index];
-    let reader = uses.only_consumer(pad.output(0)?).filter(|_| pad.is("Pad"))?;
+    let reader = stands_for[uses.only_consumer(pad.output(0)?).filter(|_| pad.is("Pad"))?];
     let conv = &graph.nodes[reader];
     let auto_pad = conv.attrs.string("auto_pad").unwrap_or("NOTSET");
     let added = zero_padding(graph, pad)?;
@@ -46,7 +52,7 @@ fn fusible(graph: &Graph, uses: &Uses, index: usize) -> Option<(usize, usize, Ve
         Some(pads) => pads.iter().zip(added).map(|(p, a)| p + a).collect(),
         None => added.copied().collect(),
     };
-    Some((index, reader, pads))
+    Some((reader, pads))
 }
 
 /// The `pads` of a Pad that fills with zeros over all axes.

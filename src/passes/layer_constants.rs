@@ -1,5 +1,6 @@
 //! The weight and bias of a layer while a pass scales and shifts its channels.
 
+use super::readers::Readers;
 use crate::error::Result;
 use crate::ir::{Attrs, Graph, Node, Tensor, ValueId};
 
@@ -159,16 +160,17 @@ impl LayerConstants {
     ///
     /// # Errors
     /// When the weight is of a type that holds no such numbers.
-    pub fn write(self, graph: &mut Graph, index: usize) -> Result<()> {
+    pub fn write(self, graph: &mut Graph, readers: &mut Readers, index: usize) -> Result<()> {
         let dtype = self.weight.dtype();
         let name = graph.name_of(self.weight_id).to_owned();
         if let Some(values) = self.scaled {
             let weight = Tensor::from_floats(dtype, self.weight.shape(), &values)?;
-            replace_input(graph, (index, 1), &name, weight);
+            replace_input((graph, readers), (index, 1), &name, weight);
         }
         let Some(bias) = self.bias else { return Ok(()) };
         let bias = Tensor::from_floats(dtype, &[bias.len()], &bias)?;
-        replace_input(graph, (index, 2), &self.bias_name.unwrap_or_else(|| format!("{name}_bias")), bias);
+        let bias_name = self.bias_name.unwrap_or_else(|| format!("{name}_bias"));
+        replace_input((graph, readers), (index, 2), &bias_name, bias);
         let node = &mut graph.nodes[index];
         if node.is("MatMul") {
             (node.op_type, node.attrs) = ("Gemm".to_owned(), Attrs::default());
@@ -186,13 +188,19 @@ impl LayerConstants {
 }
 
 /// Puts a constant into an input, by node and place, under the name of the old one where that has no other reader.
-pub(super) fn replace_input(graph: &mut Graph, (node, slot): (usize, usize), name: &str, tensor: Tensor) {
+pub(super) fn replace_input(
+    (graph, readers): (&mut Graph, &mut Readers),
+    (node, slot): (usize, usize),
+    name: &str,
+    tensor: Tensor,
+) {
     let new = graph.add_constant(name, tensor);
+    readers.add(new);
     let inputs = &mut graph.nodes[node].inputs;
     inputs.resize(inputs.len().max(slot + 1), None);
     let Some(old) = inputs[slot].replace(new) else { return };
-    let uses = graph.uses();
-    if uses.consumers(old).is_empty() && !uses.is_output(old) {
+    readers.remove(old);
+    if readers.is_unread(old) {
         graph.swap_names(old, new);
     }
 }

@@ -1,5 +1,7 @@
 //! Inner tensors made visible, and the cut graph whose integers are fed from outside.
 
+use std::collections::HashMap;
+
 use super::structure::Quantizer;
 use crate::ir::{DType, Dim, Graph, Tensor, ValueId};
 use crate::shape;
@@ -25,25 +27,42 @@ impl Source {
 
 /// Returns `graph` with `taps` among its outputs, and where each of them is found. Existing outputs keep their places.
 pub fn tap(graph: &Graph, taps: &[(ValueId, DType)]) -> (Graph, Vec<Source>) {
-    let mut tapped = graph.clone();
-    let inputs = graph.fed_inputs();
+    let mut exposed = Exposed::of(graph.clone());
+    let inputs = first_places(&graph.fed_inputs());
     let mut sources = Vec::with_capacity(taps.len());
     for &(id, dtype) in taps {
-        let input = inputs.iter().position(|&input| input == id);
-        sources.push(input.map_or_else(|| Source::Output(expose(&mut tapped, id, dtype)), Source::Input));
+        let input = inputs.get(&id).copied();
+        sources.push(input.map_or_else(|| Source::Output(exposed.expose(id, dtype)), Source::Input));
     }
-    (tapped, sources)
+    (exposed.graph, sources)
 }
 
-/// Makes `id` an output where it is none yet, and returns its place among the outputs.
-fn expose(graph: &mut Graph, id: ValueId, dtype: DType) -> usize {
-    let value = graph.value_mut(id);
-    value.dtype = value.dtype.or(Some(dtype));
-    value.declared = false;
-    graph.outputs.iter().position(|&output| output == id).unwrap_or_else(|| {
-        graph.outputs.push(id);
-        graph.outputs.len() - 1
-    })
+/// A graph and where each of its outputs is among them.
+struct Exposed {
+    graph: Graph,
+    places: HashMap<ValueId, usize>,
+}
+
+impl Exposed {
+    fn of(graph: Graph) -> Self {
+        Self { places: first_places(&graph.outputs), graph }
+    }
+
+    /// Makes `id` an output where it is none yet, and returns its place among the outputs.
+    fn expose(&mut self, id: ValueId, dtype: DType) -> usize {
+        let value = self.graph.value_mut(id);
+        value.dtype = value.dtype.or(Some(dtype));
+        value.declared = false;
+        *self.places.entry(id).or_insert_with(|| {
+            self.graph.outputs.push(id);
+            self.graph.outputs.len() - 1
+        })
+    }
+}
+
+/// Returns the first place of each value in `ids`.
+fn first_places(ids: &[ValueId]) -> HashMap<ValueId, usize> {
+    ids.iter().enumerate().rev().map(|(place, &id)| (id, place)).collect()
 }
 
 /// A graph in which no quantizer's result reaches the next one.
@@ -60,24 +79,24 @@ pub struct CutGraph {
 /// One run of it with given integers does to every stretch between quantizers what the whole model does, without an
 /// error of one stretch reaching the next: engines are compared node by node, and each layer's own error is seen alone.
 pub fn cut(graph: &Graph, quantizers: &[Quantizer]) -> CutGraph {
-    let mut cut = graph.clone();
+    let mut cut = Exposed::of(graph.clone());
     let mut results = Vec::with_capacity(quantizers.len());
     // ONNX Runtime runs a Scan only where it knows the ranks of what the body reads.
     let has_bodies = graph.nodes.iter().any(|node| node.bodies().next().is_some());
     let facts = if has_bodies { shape::facts(graph).unwrap_or_default() } else { Vec::new() };
+    let mut fed_as = HashMap::with_capacity(quantizers.len());
     for quantizer in quantizers {
         let old = quantizer.integers;
-        let fed = cut.add_value(&format!("{}_fed", graph.name_of(old)));
-        cut.value_mut(fed).dtype = Some(quantizer.dtype);
+        let fed = cut.graph.add_value(&format!("{}_fed", graph.name_of(old)));
         let rank = facts.get(old.index()).and_then(shape::Fact::rank);
-        cut.value_mut(fed).shape = rank.map(|rank| vec![Dim::Unknown; rank]);
-        for input in cut.nodes.iter_mut().flat_map(|node| node.inputs.iter_mut()).flatten() {
-            if *input == old {
-                *input = fed;
-            }
-        }
-        cut.inputs.push(fed);
-        results.push(expose(&mut cut, old, quantizer.dtype));
+        let value = cut.graph.value_mut(fed);
+        (value.dtype, value.shape) = (Some(quantizer.dtype), rank.map(|rank| vec![Dim::Unknown; rank]));
+        fed_as.entry(old).or_insert(fed);
+        cut.graph.inputs.push(fed);
+        results.push(cut.expose(old, quantizer.dtype));
     }
-    CutGraph { graph: cut, results }
+    for input in cut.graph.nodes.iter_mut().flat_map(|node| node.inputs.iter_mut()).flatten() {
+        *input = fed_as.get(input).copied().unwrap_or(*input);
+    }
+    CutGraph { graph: cut.graph, results }
 }
