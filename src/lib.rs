@@ -12,6 +12,8 @@ pub mod emit;
 pub mod error;
 pub mod expr;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gate;
 mod infer_by_running;
 pub mod ir;

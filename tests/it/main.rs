@@ -21,6 +21,7 @@ mod heads;
 mod inlining;
 mod kernels;
 mod lint;
+mod mutants;
 mod opset;
 mod optimisers;
 mod passes;

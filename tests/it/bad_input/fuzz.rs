@@ -4,10 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use dfq_onnx::ir::Graph;
-use dfq_onnx::plan::{Policy, plan};
-use dfq_onnx::runtime::TractEngine;
-use dfq_onnx::stats::{guess_input, propagate, read_batch_norms};
-use dfq_onnx::{Error, Result, onnx, passes, shape};
+use dfq_onnx::{Error, fuzzing, onnx};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -15,22 +12,6 @@ use crate::support::fixture;
 use crate::support::nets::{net, normalised_net};
 
 const DAMAGES: usize = 300;
-
-/// What `quantize` does with a file up to the plan.
-fn planned(bytes: Bytes) -> Result<()> {
-    let mut graph = onnx::decode(bytes)?;
-    passes::normalise(&mut graph, &TractEngine)?;
-    passes::validate(&graph)?;
-    let norms = read_batch_norms(&graph);
-    let input = guess_input(&graph, &norms);
-    passes::fold(&mut graph)?;
-    onnx::upgrade(&mut graph, 21)?;
-    shape::infer(&mut graph)?;
-    plan(&graph, &Policy::default())?;
-    propagate(&graph, &norms, &input.moments());
-    onnx::encode(&graph)?;
-    Ok(())
-}
 
 /// Positions outside of large weights, where a byte means something.
 fn telling(bytes: &Bytes) -> Vec<usize> {
@@ -75,7 +56,7 @@ fn damaged_files_are_read_or_refused_and_never_panic() {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         for _ in 0..DAMAGES {
             let (what, damaged) = damage(&bytes, &places, &mut rng);
-            match catch_unwind(AssertUnwindSafe(|| planned(damaged.into()))) {
+            match catch_unwind(AssertUnwindSafe(|| fuzzing::model(damaged.into()))) {
                 Ok(Ok(())) => sound += 1,
                 Ok(Err(error)) => {
                     refused += 1;
