@@ -1,18 +1,18 @@
-//! How many samples a step takes.
+//! Chooses the batch size of a training step.
 
 use super::{Settings, TrainingStep, peak_bytes};
 use crate::error::{Error, Result};
 use crate::ir::Graph;
 use crate::runtime::machine::memory_limit;
 
-/// The part of the machine's memory that the tensors of a step may take.
+/// A training step may use one part in this many of the machine's memory.
 const SHARE: u64 = 3;
 
-/// Returns the step that `build` makes of a batch, and that batch: the one that the user or the model fixes, else
-/// `usual`, or as many as fit into a third of the machine's memory.
+/// Returns the step that `build` returns for a batch size, and that batch size: the one fixed by the user or the model,
+/// else `usual`, or the largest that fits into a third of the machine's memory.
 ///
 /// # Errors
-/// [`Error::Usage`] when the model fixes another batch than the user's; [`Error::Resources`] when it does not fit.
+/// [`Error::Usage`] when the model fixes a batch size other than the user's; [`Error::Resources`] when it does not fit.
 pub fn fitting_batch(
     graph: &Graph,
     settings: &Settings,
@@ -34,7 +34,7 @@ pub fn fitting_batch(
     fit(wanted, fixed, limit, build)
 }
 
-/// Who fixes the batch.
+/// What fixes the batch size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fixed {
     User,
@@ -66,7 +66,7 @@ fn fit(
             Some(Fixed::Model) => return refuse("export the model with a smaller batch, or one of any size"),
             _ => {}
         }
-        // Weights and moments do not shrink with the batch, so that this takes a few rounds.
+        // Weights and moments do not shrink with the batch, so this takes a few rounds.
         let smaller = (u128::try_from(batch).unwrap_or(u128::MAX) * u128::from(limit)) / u128::from(bytes);
         let smaller = usize::try_from(smaller).unwrap_or(batch).min(batch - 1);
         if smaller == 0 {
@@ -87,11 +87,11 @@ mod tests {
     use crate::ir::{DType, Dim};
     use crate::train::Optimiser;
 
-    /// Bytes that [`step`] takes whatever the batch, and for each sample.
+    /// Bytes that [`step`] takes for any batch size, and per sample.
     const FIXED: u64 = 4000;
     const EACH: u64 = 800;
 
-    /// A vector of 1000 numbers, and twice 100 for each sample at a time.
+    /// A vector of 1000 floats, and two tensors of 100 floats per sample.
     fn step(batch: usize) -> Result<TrainingStep> {
         let builder = Builder::new("step");
         builder.input("weights", DType::F32, &[1000]);

@@ -1,4 +1,4 @@
-//! Inputs that steps are fed with: made once, picked anew for each step.
+//! Training inputs: generated once and sampled anew for each step.
 
 use bytes::BytesMut;
 use rand::RngExt;
@@ -10,7 +10,7 @@ use crate::data::MOST_COLOURS;
 use crate::error::{Error, Result};
 use crate::ir::{DType, Tensor};
 
-/// Inputs for all steps of a stage.
+/// The inputs of all steps of a stage.
 #[derive(Clone, Debug)]
 pub struct BatchSampler {
     inputs: Vec<Tensor>,
@@ -18,16 +18,16 @@ pub struct BatchSampler {
     batch: usize,
     seed: u64,
     stage: u64,
-    /// Whether images are mirrored, shifted and mixed.
+    /// Whether images are flipped, shifted and mixed.
     varies: bool,
 }
 
 impl BatchSampler {
-    /// Returns a pool of `inputs` (one tensor for each input of the network, samples first) that deals out batches of
-    /// `batch`. `stage` keeps stages of one seed apart.
+    /// Returns a sampler that draws batches of `batch` samples from `inputs` (one tensor per network input, samples
+    /// first). `stage` separates stages that share a seed.
     ///
     /// # Errors
-    /// [`Error::Shape`] when an input holds another number of samples than the others, or fewer than a batch.
+    /// [`Error::Shape`] when the inputs differ in their number of samples or hold fewer samples than a batch.
     pub fn new(inputs: Vec<Tensor>, batch: usize, seed: u64, stage: u64) -> Result<Self> {
         let samples = Tensor::samples_of(&inputs);
         for (i, tensor) in inputs.iter().enumerate() {
@@ -40,18 +40,18 @@ impl BatchSampler {
         Ok(Self { inputs, samples, batch, seed, stage, varies: false })
     }
 
-    /// Returns the pool that mirrors and shifts every image anew whenever it is dealt out, and mixes every other one with
-    /// the one before it by a share between 0 and 1 (Zhang et al. 2018; Luo et al. 2024): few images go further. Only
-    /// float32 images are varied, with channels first or last.
+    /// Returns the sampler with augmentation: each drawn image is randomly flipped and shifted, and every other image
+    /// is mixed with the previous one by a share between 0 and 1 (Zhang et al. 2018; Luo et al. 2024), so that fewer
+    /// images suffice. Only float32 images are augmented, with channels first or last.
     #[must_use]
     pub fn varied(self) -> Self {
         Self { varies: true, ..self }
     }
 
-    /// Returns the inputs of `step`: samples picked without repeats by ChaCha keyed with seed, stage and step.
+    /// Returns the inputs of `step`: samples drawn without replacement by ChaCha keyed with seed, stage and step.
     ///
     /// # Errors
-    /// When an input has elements of less than a byte.
+    /// When an input has elements smaller than a byte.
     pub fn batch(&self, step: u64) -> Result<Vec<Tensor>> {
         let mut rng = step_rng(self.seed, self.stage, step);
         let picked = index::sample(&mut rng, self.samples, self.batch).into_vec();
@@ -66,7 +66,7 @@ impl BatchSampler {
     }
 }
 
-/// Returns the picked rows of axis 0.
+/// Returns the given rows of axis 0.
 pub(super) fn rows(tensor: &Tensor, picked: &[usize]) -> Result<Tensor> {
     if tensor.shape().is_empty() {
         return Ok(tensor.clone());
@@ -79,8 +79,8 @@ pub(super) fn rows(tensor: &Tensor, picked: &[usize]) -> Result<Tensor> {
     Tensor::new(tensor.dtype(), shape, bytes.freeze())
 }
 
-/// Returns the planes of an image, their height and width, and the values of one pixel in a plane: as many planes of one
-/// value as there are channels, or one plane of all channels where they come last.
+/// Returns the number of planes of an image, their height and width, and the values per pixel in a plane: one plane per
+/// channel with channels first, one plane of all channels with channels last.
 pub(super) fn planes(shape: &[usize]) -> Option<[usize; 4]> {
     match *shape {
         [_, channels, height, width] if width > MOST_COLOURS => Some([channels, height, width, 1]),
@@ -89,7 +89,7 @@ pub(super) fn planes(shape: &[usize]) -> Option<[usize; 4]> {
     }
 }
 
-/// Returns images mirrored, shifted, and every other one mixed with the one before it.
+/// Returns the images flipped and shifted, with every other one mixed with the previous one.
 fn varied(images: &Tensor, planes: [usize; 4], rng: &mut ChaCha8Rng) -> Result<Tensor> {
     let [count, height, width, depth] = planes;
     let values = images.to_f32()?;
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn varied_images_hold_pixels_of_their_own_and_every_other_one_is_mixed() {
-        // Every pixel of image i is i, so that only a mixed image holds what is no whole number.
+        // All pixels of image i have the value i, so only mixed images hold fractions.
         let values: Vec<f32> = (0..6u8).flat_map(|i| vec![f32::from(i); 2 * 5 * 8]).collect();
         let pool = BatchSampler::new(vec![Tensor::from_f32(&[6, 2, 5, 8], &values)], 6, 1, 0).unwrap();
         let plain = pool.batch(0).unwrap()[0].to_f32().unwrap();

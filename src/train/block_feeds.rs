@@ -1,5 +1,4 @@
-//! What the steps of a block are fed: pairs of what it reads and what its teacher makes of that, mixed and masked by
-//! chance.
+//! Feeds of block reconstruction: block inputs and teacher outputs, with elements mixed and masked at random.
 
 use rand::Rng;
 use rand::seq::index;
@@ -10,28 +9,28 @@ use super::step_rng::step_rng;
 use crate::error::Result;
 use crate::ir::Tensor;
 
-/// The part of all steps in which weights are free to be between integers.
+/// The fraction of steps before the rounding regularizer sets in.
 const FREE: f64 = 0.2;
-/// The exponent of the regulariser, at first and at last (Nagel et al. 2020).
+/// The first and last exponent of the regularizer (Nagel et al. 2020).
 const EXPONENTS: [f64; 2] = [20.0, 2.0];
-/// How much it counts at last that weights are not yet integers, over how far the block is from the float one.
+/// The final weight of the rounding regularizer, relative to the reconstruction loss.
 const REGULARISATION: f64 = 1.0;
-/// What sigmoids are sharpened by at last. A few hundred steps are too few for the regulariser alone: it left four in ten
-/// weights between their integers, and rounding those undid what was learned.
+/// The final factor on the sigmoid's argument. A few hundred steps are too few for the regularizer alone: it left four
+/// in ten weights between two integers, and rounding them undid the training.
 const SHARPEST: f64 = 30.0;
 
-/// What a block reads, in the student and in the float network, and what its teacher makes of that; samples first.
+/// The inputs of a block in the student and in the float network, and the teacher's output; samples first.
 #[derive(Clone, Debug)]
 pub struct BlockData {
-    /// What the block reads behind the quantized blocks before it.
+    /// The block input behind the quantized preceding blocks.
     pub quantized: Tensor,
-    /// The same in the float network.
+    /// The block input in the float network.
     pub float: Tensor,
-    /// What the float block makes of `float`.
+    /// The output of the float block for `float`.
     pub target: Tensor,
 }
 
-/// Deals out the feeds of a block's steps.
+/// Returns the feeds of a block's steps.
 #[derive(Clone, Debug)]
 pub struct BlockFeeds {
     data: BlockData,
@@ -42,18 +41,18 @@ pub struct BlockFeeds {
 }
 
 impl BlockFeeds {
-    /// Returns the feeds of `steps` steps on `batch` samples of `data`, whose activations on coarse grids have the shapes
-    /// `masks`. `key` is the run's seed and the block.
+    /// Returns the feeds of `steps` steps on `batch` samples of `data`. `masks` are the shapes of the block's low-bit
+    /// activations, `key` is the run's seed and the block.
     pub fn new(data: &BlockData, (batch, masks): (usize, Vec<Vec<usize>>), steps: u64, key: (u64, u64)) -> Self {
         Self { data: data.clone(), batch, masks, steps, key }
     }
 
-    /// Returns what `step` is fed before the rates: samples picked without repeats, whose elements are those of the student
-    /// or those of the float network by a coin for each, and of whose activations on coarse grids every other element is
-    /// quantized (Wei et al. 2022, QDrop).
+    /// Returns the feeds of `step` before the learning rates: samples drawn without replacement, each element taken
+    /// from the student or the float network at random, and masks that quantize half of the elements of low-bit
+    /// activations (Wei et al. 2022, QDrop).
     ///
     /// # Errors
-    /// When the data are no floats.
+    /// When the data are not floats.
     pub fn batch(&self, step: u64) -> Result<Vec<Tensor>> {
         let mut rng = step_rng(self.key.0, self.key.1, step);
         let BlockData { quantized, float, target } = &self.data;
@@ -70,7 +69,8 @@ impl BlockFeeds {
         Ok(feeds)
     }
 
-    /// Returns exponent and weight of the regulariser, none at first and then ever steeper, and how sharp sigmoids are.
+    /// Returns the exponent and weight of the regularizer (weight 0 at first, then increasing) and the sigmoid's
+    /// sharpness.
     fn annealing(&self, step: u64) -> [f32; 3] {
         let done = step as f64 / self.steps.max(1) as f64;
         if done < FREE {
@@ -82,7 +82,7 @@ impl BlockFeeds {
     }
 }
 
-/// Returns `n` throws of a coin, 0 or 1.
+/// Returns `n` coin flips, 0 or 1.
 fn coins(n: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     let mut thrown = vec![0.0; n];
     for throws in thrown.chunks_mut(32) {

@@ -1,4 +1,4 @@
-//! Blocks of a network: parts with one tensor in and one out, which can be trained one after the other.
+//! Blocks of a network: subgraphs with one input and one output tensor, trained one after the other.
 
 use serde::Serialize;
 
@@ -8,22 +8,23 @@ use crate::expr::{Builder, Expr};
 use crate::ir::{DType, Dim, Graph, Node, ValueId};
 use crate::plan::is_layer;
 
-/// Layers of a block at least, where the network has as many: alone, a depthwise layer is rounded against itself.
+/// The least number of layers of a block, where the network has as many: alone, a depthwise layer has no other layer to
+/// compensate its rounding errors.
 const LAYERS: usize = 2;
 
-/// A part of a network that every path through it enters by one tensor and leaves by one.
+/// A subgraph whose paths all enter by one tensor and leave by one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Block {
-    /// The tensor that it reads, by name.
+    /// The name of the input tensor.
     pub input: String,
-    /// The tensor that it makes.
+    /// The name of the output tensor.
     pub output: String,
 }
 
-/// Returns the blocks of `graph` in order, between the inputs and `target`: cut at tensors with samples along axis 0
-/// through which every path goes, with at least two layers each where there are as many.
+/// Returns the blocks of `graph` in order, between the inputs and `target`. Cuts are at tensors with samples along axis
+/// 0 that lie on every path; each block has at least two layers where the network has as many.
 ///
-/// Where several inputs are fed, the first block begins behind all of them; a network that has no such tensor has no
+/// With several inputs, the first block starts where all of them have joined; a network without such a tensor has no
 /// blocks.
 pub fn blocks(graph: &Graph, target: ValueId) -> Vec<Block> {
     let cuts = cuts(graph, target);
@@ -32,7 +33,7 @@ pub fn blocks(graph: &Graph, target: ValueId) -> Vec<Block> {
         let layers = graph.nodes[pair[0].place..pair[1].place].iter().filter(|node| is_layer(node)).count();
         let name = |cut: &Cut| graph.name_of(cut.tensor).to_owned();
         match blocks.last_mut() {
-            // What has no layer of its own, and what follows on too few, goes with what is before.
+            // A part without a layer, and a part after a block of too few layers, joins the block before it.
             Some((last, before)) if layers == 0 || *before < LAYERS => {
                 last.output = name(&pair[1]);
                 *before += layers;
@@ -43,10 +44,10 @@ pub fn blocks(graph: &Graph, target: ValueId) -> Vec<Block> {
     blocks.into_iter().filter(|(_, layers)| *layers > 0).map(|(block, _)| block).collect()
 }
 
-/// Returns the part of `graph` that makes the block's output of its input.
+/// Returns the subgraph that computes the block's output from its input.
 ///
 /// # Errors
-/// When the graph has no such tensors.
+/// When the graph lacks these tensors.
 pub fn segment(graph: &Graph, block: &Block) -> Result<Graph> {
     let found = |name: &str| {
         let missing = || Error::Plan(format!("the network has no tensor \"{name}\" for a block to end at"));
@@ -60,10 +61,10 @@ pub fn segment(graph: &Graph, block: &Block) -> Result<Graph> {
     Ok(part)
 }
 
-/// Returns the inputs of `graph` on `batch` samples.
+/// Returns the inputs of `graph` for `batch` samples.
 ///
 /// # Errors
-/// An input without known shape.
+/// An input of unknown shape.
 pub(super) fn inputs_on<'b>(builder: &'b Builder, graph: &Graph, batch: usize) -> Result<Vec<Expr<'b>>> {
     let input = |id| {
         let shape = data::input_shape(graph, id, batch)?;
@@ -72,7 +73,7 @@ pub(super) fn inputs_on<'b>(builder: &'b Builder, graph: &Graph, batch: usize) -
     graph.fed_inputs().into_iter().map(input).collect()
 }
 
-/// A tensor through which every path goes, and the number of nodes before its readers.
+/// A tensor that lies on every path, and the number of nodes before its consumers.
 struct Cut {
     tensor: ValueId,
     place: usize,
@@ -115,7 +116,7 @@ fn first_dim(graph: &Graph, tensor: ValueId) -> Option<Dim> {
     graph.value(tensor).shape.as_ref()?.first().cloned()
 }
 
-/// Quantizers belong to what reads them.
+/// A quantizer belongs to the consumers of its output.
 fn is_quantizer(node: &Node) -> bool {
     node.is("Identity")
 }

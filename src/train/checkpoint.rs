@@ -1,6 +1,6 @@
-//! What a stage has reached, as a safetensors file: named tensors, and which run they belong to.
+//! The state of a stage as a safetensors file: named tensors, and the run they belong to.
 //!
-//! The same contents are the same bytes, a damaged file is refused, and a file is replaced whole or not at all.
+//! Equal contents give equal bytes, a damaged file is rejected, and a file is replaced atomically.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
@@ -15,14 +15,14 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::ir::{DType, Tensor};
 
-/// The version of what is stored, and of its meaning.
+/// The version of the format.
 const FORMAT: u32 = 1;
-/// The one entry of the metadata: safetensors writes several in random order.
+/// The only metadata entry: safetensors writes several entries in random order.
 const KEY: &str = "dfq-onnx";
-/// The name under which safetensors keeps metadata among the tensors.
+/// The name that safetensors reserves for its metadata.
 const RESERVED: &str = "__metadata__";
 
-/// Every element type that both sides have.
+/// The element types that both formats support.
 const DTYPES: &[(DType, Dtype)] = &[
     (DType::Bool, Dtype::BOOL),
     (DType::U8, Dtype::U8),
@@ -45,11 +45,11 @@ const DTYPES: &[(DType, Dtype)] = &[
     (DType::F64, Dtype::F64),
 ];
 
-/// Which run and which part of it: what has to be the same for a checkpoint to be of use.
+/// Identifies a run and its stage: a checkpoint is usable only where all fields are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
-    /// The stage of the pipeline.
+    /// The pipeline stage.
     pub stage: String,
     /// The seed of the run.
     pub seed: u64,
@@ -59,24 +59,24 @@ pub struct Identity {
     pub settings: String,
 }
 
-/// What a checkpoint says of itself.
+/// The metadata of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct About {
     /// The version of the format.
     pub format: u32,
-    /// The version of the tool that wrote it.
+    /// The version of the tool that wrote the file.
     pub tool: String,
     /// The run.
     pub run: Identity,
-    /// Steps of the stage that are done.
+    /// Completed steps of the stage.
     pub steps: u64,
     /// Further state as text, such as that of a schedule.
     pub notes: BTreeMap<String, String>,
 }
 
 impl About {
-    /// Returns the description of what this version of the tool has reached.
+    /// Returns the metadata of a checkpoint after `steps` steps, written by this version of the tool.
     pub fn new(run: Identity, steps: u64) -> Self {
         Self { format: FORMAT, tool: env!("CARGO_PKG_VERSION").to_owned(), run, steps, notes: BTreeMap::new() }
     }
@@ -87,7 +87,7 @@ impl About {
 pub struct Checkpoint {
     /// Tensors by name.
     pub tensors: BTreeMap<String, Tensor>,
-    /// What they are.
+    /// Their metadata.
     pub about: About,
 }
 
@@ -95,19 +95,19 @@ pub struct Checkpoint {
 #[serde(deny_unknown_fields)]
 struct Stored {
     about: About,
-    /// Of everything else.
+    /// The checksum of everything else.
     sha256: String,
 }
 
 impl Checkpoint {
-    /// Writes the file: to a temporary one beside it that is flushed to the disk and renamed, so that whatever
-    /// interrupts it leaves the old file as it was.
+    /// Writes the file atomically: to a temporary file beside it that is flushed to disk and renamed, so that an
+    /// interrupted write leaves the old file intact.
     ///
     /// # Errors
-    /// [`Error::Write`]; [`Error::Unsupported`] for an element type that safetensors files do not have.
+    /// [`Error::Write`]; [`Error::Unsupported`] for an element type that safetensors lacks.
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut tensors: Vec<(&String, &Tensor)> = self.tensors.iter().collect();
-        // Wide elements first, so that all of them lie aligned.
+        // Wide elements first, so that all of them are aligned.
         tensors.sort_by_key(|(_, tensor)| std::cmp::Reverse(tensor.dtype().bits()));
         let header = self.header(&tensors)?;
         files::replace(path, |file| {
@@ -143,7 +143,7 @@ impl Checkpoint {
         Ok(header)
     }
 
-    /// Returns the sha256 over the description, and the name, type, shape and bytes of every tensor.
+    /// Returns the sha256 over the metadata and the name, type, shape and bytes of every tensor.
     fn digest(&self) -> String {
         let describe =
             |(name, tensor): (&'_ String, &'_ Tensor)| (name.clone(), tensor.dtype().code(), tensor.shape().to_vec());
@@ -152,11 +152,11 @@ impl Checkpoint {
         sha256(std::iter::once(described.as_bytes()).chain(self.tensors.values().map(|tensor| &tensor.bytes()[..])))
     }
 
-    /// Returns the contents of a file.
+    /// Reads a checkpoint file.
     ///
     /// # Errors
     /// [`Error::Read`]; [`Error::Malformed`] for a file that is damaged or no checkpoint; [`Error::Unsupported`] for a
-    /// checkpoint of another format.
+    /// checkpoint of another format version.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = Bytes::from(std::fs::read(path).map_err(Error::read(path))?);
         let place = path.display().to_string();
@@ -170,7 +170,7 @@ impl Checkpoint {
         let text = text.ok_or_else(|| damaged(&"it does not say of which run"))?;
         refuse_other_format(&place, text)?;
         let stored: Stored = serde_json::from_str(text).map_err(|e| damaged(&e))?;
-        // Offsets were checked against the length of the file.
+        // The offsets were checked against the length of the file.
         let data = bytes.slice(size_of::<u64>() + header..);
         let mut tensors = BTreeMap::new();
         for (name, info) in metadata.tensors() {
@@ -186,10 +186,10 @@ impl Checkpoint {
         }
     }
 
-    /// Says whether the checkpoint, which lies at `path`, is of the run and the stage that are `expected`.
+    /// Checks that the checkpoint at `path` belongs to the `expected` run and stage.
     ///
     /// # Errors
-    /// [`Error::Usage`] that names everything that differs.
+    /// [`Error::Usage`] that names every difference.
     pub fn check(&self, path: &Path, expected: &Identity) -> Result<()> {
         let run = &self.about.run;
         let short = |hash: &str| hash.get(..12).unwrap_or(hash).to_owned();
@@ -216,7 +216,7 @@ impl Checkpoint {
     }
 }
 
-/// Returns a short name of settings: equal settings have the same one. Maps among them have to be sorted.
+/// Returns a short hash of settings: equal settings have equal hashes. Maps among them must be sorted.
 pub fn fingerprint(settings: &impl Serialize) -> String {
     sha256([json(settings).as_bytes()])
 }

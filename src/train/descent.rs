@@ -1,4 +1,4 @@
-//! The loop over steps: rates, losses, checkpoints, and the way back where a loss diverges.
+//! The training loop: learning rates, losses, checkpoints, and rollback when the loss diverges.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,57 +12,57 @@ use crate::ir::Tensor;
 use crate::observe::{Observer, Progress};
 use crate::runtime::{Engine, SessionOptions, StepSession};
 
-/// The name of the losses of all steps in a checkpoint.
+/// The name of the loss history in a checkpoint.
 const HISTORY: &str = "history";
 /// The name of a schedule's state in a checkpoint.
 const SCHEDULE: &str = "schedule";
 /// The name of the rollbacks in a checkpoint.
 const ROLLBACKS: &str = "rollbacks";
-/// The name of a note in the checkpoint of a descent whose time was up, which ends there when it is resumed, too.
+/// The name of the note that marks a descent stopped by its deadline; when resumed, it ends there too.
 const TIME_IS_UP: &str = "time is up";
 
-/// A loss this many times as large as it has ever been will not come back by itself: ordinary noise between windows of
-/// steps is below 3, and an adversary's loss rises by less.
+/// A loss that exceeds its largest value so far by this factor does not recover by itself: noise between windows of
+/// steps stays below 3, and an adversary's loss rises by less.
 const EXPLOSION: f32 = 10.0;
-/// Smaller losses are rounding, and say nothing by their growth.
+/// Losses below this are rounding noise, and their growth is not meaningful.
 const ROUNDING: f32 = 1e-5;
-/// How often a descent goes back before it gives up.
+/// The number of rollbacks before a descent fails.
 const MOST_ROLLBACKS: usize = 3;
-/// What the learning rate is multiplied by when a descent goes back.
+/// The factor on the learning rate at each rollback.
 const SLOWER: f64 = 0.5;
 
-/// How long a descent is and how fast it goes.
+/// The length and learning rates of a descent.
 #[derive(Clone, Debug)]
 pub struct FitOptions {
-    /// Steps in all.
+    /// Total number of steps.
     pub steps: u64,
-    /// Learning rates.
+    /// The learning-rate schedule.
     pub rate: LearningRate,
-    /// Where it can be taken up again.
+    /// Where checkpoints are written, if anywhere.
     pub checkpoints: Option<Checkpoints>,
-    /// When it ends before all steps are done.
+    /// The deadline at which it ends early.
     pub until: Option<Instant>,
 }
 
-/// The file of a descent.
+/// The checkpoint file of a descent.
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
     /// The run that it belongs to.
     pub run: Identity,
-    /// Whether to go on from what the file holds; without one, from the beginning.
+    /// Whether to resume from the file; without one, training starts from the beginning.
     pub resume: bool,
-    /// Time between two checkpoints at least. The first is written as soon as losses are read, so that a folder that takes
-    /// none is found out early.
+    /// The least time between two checkpoints. The first is written as soon as losses are read, so that an unwritable
+    /// folder is reported early.
     pub interval: Duration,
 }
 
 impl Checkpoints {
-    /// Returns what there is to go on from.
+    /// Returns the checkpoint to resume from.
     ///
     /// # Errors
-    /// When it is damaged or of another run.
+    /// When it is damaged or belongs to another run.
     pub fn found(&self) -> Result<Option<Checkpoint>> {
         if !self.resume || !self.path.exists() {
             return Ok(None);
@@ -73,40 +73,40 @@ impl Checkpoints {
     }
 }
 
-/// Steps that were taken back because the loss diverged.
+/// A rollback after the loss diverged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rollback {
-    /// Steps done when it was found out.
+    /// Steps done when divergence was detected.
     pub at: u64,
-    /// Steps done in the state that it went back to.
+    /// Steps done in the state it returned to.
     pub to: u64,
     /// What diverged.
     pub reason: String,
 }
 
-/// What a descent came to.
+/// The result of a descent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Descent {
-    /// The state behind the last step, in the order of [`TrainingStep::state`].
+    /// The state after the last step, in the order of [`TrainingStep::state`].
     pub state: Vec<Tensor>,
     /// The losses of every step.
     pub history: History,
-    /// The step that it was taken up at.
+    /// The step it was resumed at.
     pub resumed: u64,
-    /// Where it went back.
+    /// The rollbacks.
     pub rollbacks: Vec<Rollback>,
 }
 
-/// Makes all steps of `course` by `engine`; `feed` gives what each is fed before the rates, and `observer` hears of the
-/// steps of `stage` that are done, and of the losses that were read last.
+/// Runs all steps of `course` on `engine`. `feed` returns the feeds of a step before the learning rates; `observer`
+/// receives the completed steps of `stage` and the latest losses.
 ///
-/// Whenever losses are read and are sound, the state is kept where the engine computes; where the loss diverges, the
-/// descent goes back there and on at half the rate. Only what was kept so is ever copied to the host: for a checkpoint,
-/// and in the end. When time is up, what was done since is read once more.
+/// Whenever the losses are read and are valid, the engine keeps a snapshot of the state on its device; when the loss
+/// diverges, the descent rolls back to it and continues at half the learning rate. Snapshots are copied to the host
+/// only for a checkpoint and at the end. At the deadline, the losses since the last reading are read once more.
 ///
 /// # Errors
-/// When the engine fails; a checkpoint that is damaged or of another run; [`Error::Diverged`] when the loss diverges again
-/// and again; [`Error::Interrupted`] when the observer asks for it, once the checkpoint is written.
+/// When the engine fails; a checkpoint that is damaged or belongs to another run; [`Error::Diverged`] when the loss
+/// diverges repeatedly; [`Error::Interrupted`] when the observer requests it, once the checkpoint is written.
 pub fn descend(
     (step, engine): (&TrainingStep, &dyn Engine),
     (stage, course): (&str, FitOptions),
@@ -187,7 +187,7 @@ fn interrupted(
     Ok(Error::Interrupted(format!("{stage} stopped at step {}; go on with --resume {folder}", kept.done())))
 }
 
-/// What is read of a session: the losses since the last time, which tell of a state that is not finite, too.
+/// The losses since the last reading; a state that is not finite shows in them too.
 struct Reading {
     losses: Vec<f32>,
     width: usize,
@@ -206,17 +206,17 @@ impl Reading {
     }
 }
 
-/// Where a descent can go back to, beside the state that the session keeps.
+/// The rollback point, beside the state that the session keeps.
 #[derive(Clone, Debug)]
 struct Snapshot {
     history: History,
     rate: LearningRate,
-    /// The steps whose losses the state keeps.
+    /// The number of steps whose losses the state keeps.
     window: usize,
     /// The largest mean loss between two readings.
     largest: f32,
     rollbacks: Vec<Rollback>,
-    /// Whether time was up before all steps were done.
+    /// Whether the deadline passed before all steps were done.
     is_up: bool,
 }
 
@@ -236,12 +236,12 @@ impl Snapshot {
         self.history.steps()
     }
 
-    /// Returns the learning rate of `step`, which every way back made smaller.
+    /// Returns the learning rate of `step`, reduced by every rollback.
     fn rate_at(&self, step: u64) -> f64 {
         self.rollbacks.iter().fold(self.rate.at(step), |rate, _| rate * SLOWER)
     }
 
-    /// Returns what diverged, if anything did.
+    /// Returns the reason why the loss diverged, if it did.
     fn divergence(&self, found: &Reading) -> Option<String> {
         if let Some(place) = found.losses.iter().position(|loss| !loss.is_finite()) {
             let step = self.done() + (place / found.width) as u64;
@@ -258,7 +258,7 @@ impl Snapshot {
         self.history.extend(&found.losses);
     }
 
-    /// Slows down, and returns what is to be said of it.
+    /// Records a rollback and returns the message for the user.
     fn go_back(&mut self, (stage, at): (&str, u64), reason: String) -> Result<String> {
         if self.rollbacks.len() == MOST_ROLLBACKS {
             let message = format!("{reason}, after {MOST_ROLLBACKS} times of going back; lower the learning rate");
@@ -281,7 +281,7 @@ impl Snapshot {
         Checkpoint { tensors, about }.write(&checkpoints.path)
     }
 
-    /// Returns what a checkpoint holds, and the state in it.
+    /// Returns the snapshot and the state of a checkpoint.
     fn restored(step: &TrainingStep, rate: LearningRate, found: Checkpoint) -> Result<(Self, Vec<Tensor>)> {
         let new = Self::at_start(step, rate);
         let Checkpoint { mut tensors, about } = found;

@@ -1,4 +1,4 @@
-//! How far a student is from its teacher.
+//! The distance between a student and its teacher.
 
 use super::Target;
 use super::losses::{divergence, relative_mse_of_both};
@@ -9,9 +9,9 @@ use crate::ir::{DType, Graph};
 /// A network as expressions.
 #[derive(Clone, Copy, Debug)]
 pub struct Network<'a, 'b> {
-    /// The graph that it was.
+    /// The original graph.
     pub graph: &'a Graph,
-    /// What that became.
+    /// Its expressions.
     pub inlined: &'a Inlined<'b>,
 }
 
@@ -19,7 +19,7 @@ impl<'b> Network<'_, 'b> {
     /// Returns a tensor by name.
     ///
     /// # Errors
-    /// When the network computes none of this name.
+    /// When the network computes no tensor of this name.
     pub fn tensor(&self, name: &str) -> Result<Expr<'b>> {
         let found = self.graph.find(name).and_then(|id| self.inlined.tensors.get(&id).copied());
         found.ok_or_else(|| Error::Plan(format!("tensor \"{name}\" is computed by one network and not by the other")))
@@ -36,12 +36,12 @@ impl<'b> Network<'_, 'b> {
     }
 }
 
-/// Returns the distance to descend: over all targets, the divergence of class probabilities at `temperature`
-/// ([`kl_logits`](super::losses::kl_logits)), and of what holds no logits the squared error relative to the
+/// Returns the distance to minimize, summed over all targets: for logits the KL divergence of class probabilities at
+/// `temperature` ([`kl_logits`](super::losses::kl_logits)), for other targets the squared error relative to the
 /// teacher's squares.
 ///
 /// # Errors
-/// When one of them does not compute a target; [`Error::Unsupported`] without targets.
+/// When one of the networks does not compute a target; [`Error::Unsupported`] without targets.
 pub fn distance<'b>(
     targets: &[Target],
     networks: (Network<'_, 'b>, Network<'_, 'b>),
@@ -50,8 +50,8 @@ pub fn distance<'b>(
     summed(targets, networks, temperature, Expr::stop_gradient)
 }
 
-/// Returns [`distance`], whose gradient passes the teacher's answers too, whatever they hold: inputs can be found where
-/// both differ.
+/// Returns [`distance`] with gradients through the teacher's outputs too, for any target: used to find inputs on which
+/// the two networks differ.
 ///
 /// # Errors
 /// As [`distance`].

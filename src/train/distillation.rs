@@ -1,4 +1,4 @@
-//! A student that learns to compute what its teacher does: the loss and the training step as graphs.
+//! Distillation of a student from its teacher: the loss and the training step as graphs.
 
 use super::blocks::inputs_on;
 use super::losses::relative_mse;
@@ -11,14 +11,15 @@ use crate::ir::{DType, Graph};
 use crate::plan::is_layer;
 use crate::{onnx, shape};
 
-/// What a student is trained to share with its teacher, and how much each counts.
+/// The terms of the distillation loss and their weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Objective {
-    /// The temperature of the class probabilities that are compared ([`distance()`], which counts 1).
+    /// The temperature of the compared class probabilities ([`distance()`], with weight 1).
     pub temperature: f32,
-    /// How much the squared error of logits counts, averaged over classes and inputs.
+    /// The weight of the squared error of logits, averaged over classes and inputs.
     pub logits: f32,
-    /// How much the squared error of tensors inside counts, relative to the teacher's squares and averaged over them.
+    /// The weight of the squared error of intermediate tensors, relative to the teacher's squares and averaged over
+    /// tensors.
     pub features: f32,
 }
 
@@ -28,38 +29,39 @@ impl Default for Objective {
     }
 }
 
-/// A student, a teacher whose weights are constants, and how one is trained on the other.
+/// A student, a teacher whose weights are constants, and the distillation settings.
 #[derive(Clone, Debug)]
 pub struct Distillation {
     student: Student,
-    /// The float network at the operator set of expressions.
+    /// The float network at the opset of expressions.
     teacher: Graph,
     targets: Targets,
-    /// What is compared.
+    /// The loss terms.
     pub objective: Objective,
-    /// The tensors inside that are compared, by the names that both networks have for them.
+    /// The compared intermediate tensors, by the names they have in both networks.
     pub features: Vec<String>,
     /// The update rule.
     pub optimiser: Optimiser,
-    /// Losses that the state keeps.
+    /// The number of steps whose losses the state keeps.
     pub losses: usize,
 }
 
 impl Distillation {
-    /// Returns the training of `student` on the float network `teacher` by Adam, without a temperature and by its answers alone.
+    /// Returns the distillation of `student` from the float network `teacher` with Adam, at temperature 1 and on the
+    /// outputs alone.
     ///
     /// # Errors
-    /// When the operator set of the teacher cannot be raised.
+    /// When the opset of the teacher cannot be raised.
     pub fn new(teacher: &Graph, mut student: Student) -> Result<Self> {
         let mut teacher = teacher.clone();
         onnx::upgrade(&mut teacher, OPSET)?;
         shape::infer(&mut teacher)?;
         let targets = targets(&teacher);
-        // What lies behind them, suppression of boxes say, is not trained and need not be of fixed shape.
+        // Operators behind the targets, such as non-maximum suppression, are not trained and need no fixed shapes.
         let names: Vec<&str> = targets.tensors.iter().map(|target| target.tensor.as_str()).collect();
         teacher.cut(&names);
         student.graph.cut(&names);
-        // Messages name the nodes of the step graph, in which those of the student keep their names.
+        // Error messages name the nodes of the step graph, where the student's nodes keep their names.
         let names: Vec<String> = teacher.nodes.iter().map(|n| format!("teacher/{}", teacher.label(n))).collect();
         teacher.nodes.iter_mut().zip(names).for_each(|(node, name)| node.name = name);
         Ok(Self {
@@ -73,12 +75,12 @@ impl Distillation {
         })
     }
 
-    /// Returns what is trained for.
+    /// Returns the training targets.
     pub fn targets(&self) -> &Targets {
         &self.targets
     }
 
-    /// Returns the names of what the last layers before the targets read, where other layers make it.
+    /// Returns the names of the inputs of the last layers before the targets, where other layers compute them.
     pub fn last_features(&self) -> Vec<String> {
         let uses = self.teacher.uses();
         let before = |target: &Target| {
@@ -104,13 +106,13 @@ impl Distillation {
         &self.student
     }
 
-    /// Returns the float network that is the teacher.
+    /// Returns the float network used as teacher.
     pub fn teacher(&self) -> &Graph {
         &self.teacher
     }
 
-    /// Returns the graph of the loss alone: inputs `weights`, `scales` and the network's on `batch` samples, output
-    /// `loss`.
+    /// Returns the graph of the loss alone: inputs `weights`, `scales` and the network's inputs for `batch` samples,
+    /// output `loss`.
     ///
     /// # Errors
     /// As [`Distillation::step`].
@@ -119,9 +121,9 @@ impl Distillation {
         builder.finish(&[("loss", self.compared(&builder, batch)?.loss)])
     }
 
-    /// Returns the graph of what both networks answer: inputs as those of [`Distillation::loss_graph`], outputs `loss`,
-    /// for each target of logits those of the teacher and those of the student, `[N, classes]`, and for each of
-    /// [`Distillation::last_features`] that of the teacher and that of the student.
+    /// Returns the graph of both networks' outputs: inputs as those of [`Distillation::loss_graph`]; outputs `loss`,
+    /// the teacher's and the student's logits `[N, classes]` for each target of logits, and the teacher's and the
+    /// student's tensor for each of [`Distillation::last_features`].
     ///
     /// # Errors
     /// As [`Distillation::step`].
@@ -137,10 +139,10 @@ impl Distillation {
         builder.finish(&outputs)
     }
 
-    /// Returns the training step on `batch` samples as one graph, as `lowering` writes it.
+    /// Returns the training step on `batch` samples as one graph, lowered by `lowering`.
     ///
     /// # Errors
-    /// An operator that cannot be differentiated or whose shape is not known, by node; an input without known shape.
+    /// An operator that is not differentiable or whose shape is unknown, by node; an input of unknown shape.
     pub fn step(&self, batch: usize, lowering: &Lowering) -> Result<TrainingStep> {
         let builder = Builder::new("training_step");
         let Compared { loss, terms, vectors, .. } = self.compared(&builder, batch)?;
@@ -148,7 +150,7 @@ impl Distillation {
         training_step(&[player], (loss, &terms), (self.optimiser, self.losses), lowering)
     }
 
-    /// Returns how far the student is from the teacher on `batch` inputs of theirs.
+    /// Returns the loss terms of the student against the teacher on `batch` samples.
     ///
     /// # Errors
     /// As [`Distillation::step`].
@@ -190,17 +192,17 @@ impl Distillation {
     }
 }
 
-/// A student beside its teacher, as expressions.
+/// A student and its teacher as expressions.
 #[derive(Debug)]
 pub struct Compared<'a, 'b> {
-    /// What is descended.
+    /// The loss.
     pub loss: Expr<'b>,
-    /// What it is made of.
+    /// Its terms.
     pub terms: Vec<(&'static str, Expr<'b>)>,
     /// Logits `[N, classes]` of the teacher and of the student.
     pub logits: Vec<[Expr<'b>; 2]>,
-    /// What the last layer before each target reads, of the teacher and of the student.
+    /// The input of the last layer before each target, of the teacher and of the student.
     pub last_features: Vec<[Expr<'b>; 2]>,
-    /// What is trained.
+    /// The trained vectors.
     pub vectors: [(Expr<'b>, &'a TrainedVector); 2],
 }

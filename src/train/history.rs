@@ -1,12 +1,12 @@
-//! The losses of all steps: what is descended, and the terms that it is made of.
+//! The history of losses: the total loss and its terms at every step.
 
 use crate::error::{Error, Result};
 use crate::ir::Tensor;
 
-/// The name of what is descended.
+/// The name of the total loss.
 pub const LOSS: &str = "loss";
 
-/// Losses of steps, those of one step side by side.
+/// The losses of all steps, stored step by step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     names: Vec<String>,
@@ -14,17 +14,17 @@ pub struct History {
 }
 
 impl History {
-    /// Returns the history before the first step of a loss with these terms.
+    /// Returns an empty history of a loss with these terms.
     pub fn new(terms: &[&str]) -> Self {
         Self { names: std::iter::once(&LOSS).chain(terms).map(|&name| name.to_owned()).collect(), values: Vec::new() }
     }
 
-    /// Returns the name of the loss, then those of its terms.
+    /// Returns the name of the loss, followed by those of its terms.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str)
     }
 
-    /// Returns the steps that there are losses of.
+    /// Returns the number of recorded steps.
     pub fn steps(&self) -> u64 {
         (self.values.len() / self.names.len().max(1)) as u64
     }
@@ -34,7 +34,7 @@ impl History {
         self.values.iter().step_by(self.names.len().max(1)).copied().collect()
     }
 
-    /// Returns a term (or the loss) of every step; nothing where there is none of this name.
+    /// Returns a term (or the loss) of every step; empty for an unknown name.
     pub fn term(&self, name: &str) -> Vec<f32> {
         let place = self.names.iter().position(|known| known == name);
         let values = place.map(|place| self.values.iter().skip(place).step_by(self.names.len()));
@@ -46,13 +46,13 @@ impl History {
         self.names().map(|name| (name.to_owned(), self.term(name))).collect()
     }
 
-    /// Returns the losses of the newest step by name.
+    /// Returns the losses of the latest step by name.
     pub fn last(&self) -> Vec<(&str, f32)> {
         let newest = self.values.len().saturating_sub(self.names.len());
         self.names().zip(self.values[newest..].iter().copied()).collect()
     }
 
-    /// Adds steps.
+    /// Appends steps.
     pub fn extend(&mut self, values: &[f32]) {
         self.values.extend(values);
     }
@@ -62,10 +62,10 @@ impl History {
         Tensor::from_f32(&[self.values.len() / self.names.len().max(1), self.names.len()], &self.values)
     }
 
-    /// Returns the history that [`History::to_tensor`] of one with the same names gave.
+    /// Returns the history restored from a [`History::to_tensor`] of one with the same names.
     ///
     /// # Errors
-    /// [`Error::Malformed`] where it has another width.
+    /// [`Error::Malformed`] for another width.
     pub fn with(self, values: &Tensor) -> Result<Self> {
         match *values.shape() {
             [_, width] if width == self.names.len() => Ok(Self { values: values.to_f32()?, ..self }),

@@ -1,11 +1,11 @@
-//! What a step takes of memory, before it is run.
+//! Estimates the memory of a step before it runs.
 
 use crate::ir::{self, Graph, ValueId};
 
-/// Returns the most bytes that the tensors of `graph` take at a time, its nodes run in order: constants, inputs and
-/// outputs all along, other results from the node that makes them to the last that reads them. Shapes must be known.
+/// Returns the peak bytes of the tensors of `graph` with its nodes run in order: constants, inputs and outputs live all
+/// along, other tensors from their producer to their last consumer. Shapes must be known.
 ///
-/// Engines also hold what kernels need for themselves and what their allocators round up.
+/// Engines also need workspace for kernels and allocator overhead.
 pub fn peak_bytes(graph: &Graph) -> usize {
     ir::peak_bytes(graph, |id: ValueId| {
         let value = graph.value(id);

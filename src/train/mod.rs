@@ -1,6 +1,6 @@
-//! Training: parameters as flat vectors, optimisers and schedules that step graphs are written with, and checkpoints.
+//! Training: parameters as flat vectors, optimizers and schedules for step graphs, and checkpoints.
 //!
-//! A step counts from 0: its number is how many steps were done before it.
+//! Steps count from 0: the number of a step is the number of steps completed before it.
 
 mod batch;
 mod batch_sampler;

@@ -1,23 +1,23 @@
-//! Optimisers over a flat vector: elementwise updates that are part of the step graph, exactly those of PyTorch.
+//! Optimizers over a flat vector: elementwise updates within the step graph that match PyTorch's exactly.
 //!
-//! No step is counted in the graph: what changes from step to step is fed, see [`Optimiser::rates`].
+//! The graph does not count steps: values that change from step to step are fed, see [`Optimiser::rates`].
 
 use serde::{Deserialize, Serialize};
 
 use crate::expr::Expr;
 use crate::ir::Tensor;
 
-/// An update rule and what stays the same over a run. In all of them `p` are the parameters, `g` the gradient, `γ` the
-/// learning rate times the element's factor in the mask, `λ` the weight decay and `t` the steps done, this one included.
+/// An update rule and its hyperparameters. In all rules `p` are the parameters, `g` the gradient, `γ` the learning rate
+/// times the element's factor in the mask, `λ` the weight decay and `t` the number of steps, this one included.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Optimiser {
     /// Stochastic gradient descent (`torch.optim.SGD`, dampening 0):
     /// `g ← g + λp`, `b ← μb + g`, `g ← g + μb` with Nesterov, else `g ← b`; `p ← p − γg`.
     Sgd {
-        /// `μ`; 0 for none, which keeps no state.
+        /// `μ`; 0 for no momentum and no state.
         momentum: f64,
-        /// Whether the momentum of the next step is looked ahead at.
+        /// Whether to use Nesterov momentum.
         nesterov: bool,
         /// `λ`, an L2 penalty.
         weight_decay: f64,
@@ -41,10 +41,10 @@ pub enum Optimiser {
 }
 
 impl Optimiser {
-    /// Adam as its authors set it (Kingma and Ba 2015), without weight decay.
+    /// Adam with its authors' defaults (Kingma and Ba 2015), without weight decay.
     pub const ADAM: Self = Self::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decoupled: false };
 
-    /// Returns how many vectors of state it keeps, each as long as the parameters and zero before the first step.
+    /// Returns the number of state vectors, each as long as the parameters and zero before the first step.
     pub fn moments(&self) -> usize {
         match *self {
             Self::Sgd { momentum, .. } => usize::from(momentum != 0.0),
@@ -52,7 +52,7 @@ impl Optimiser {
         }
     }
 
-    /// Returns the length of the vector that [`Optimiser::rates`] makes.
+    /// Returns the length of the vector that [`Optimiser::rates`] returns.
     pub fn rate_count(&self) -> usize {
         match *self {
             Self::Sgd { .. } => 1,
@@ -60,9 +60,9 @@ impl Optimiser {
         }
     }
 
-    /// Returns what a step is fed, `[rate_count]`, rounded once from f64: the learning rate, for Adam divided by
-    /// `1−β₁ᵗ` and followed by `√(1−β₂ᵗ)` and, where the decay is decoupled, by the learning rate times `λ`. The first
-    /// step is 0.
+    /// Returns the feed of a step, `[rate_count]`, rounded once from f64: the learning rate, for Adam divided by
+    /// `1−β₁ᵗ` and followed by `√(1−β₂ᵗ)` and, with decoupled decay, by the learning rate times `λ`. The first step is
+    /// 0.
     pub fn rates(&self, learning_rate: f64, step: u64) -> Tensor {
         let rates = match *self {
             Self::Sgd { .. } => vec![learning_rate],
@@ -78,9 +78,9 @@ impl Optimiser {
 
     /// Returns parameters and moments after one step.
     ///
-    /// `parameters`, `gradient` and each of `moments`: `[n]`; `rates`: `[rate_count]`; `mask`: `[n]` or a single number,
-    /// factors of the learning rate as of parameter groups in PyTorch. Where the factor is 0 and the gradient finite, an
-    /// element keeps its value to the bit, decay or not; its moments follow the gradient.
+    /// `parameters`, `gradient` and each of `moments`: `[n]`; `rates`: `[rate_count]`; `mask`: `[n]` or a scalar,
+    /// factors on the learning rate like the parameter groups of PyTorch. Where the factor is 0 and the gradient
+    /// finite, an element keeps its value bit for bit, with or without decay; its moments still follow the gradient.
     #[track_caller]
     pub fn update<'b>(
         &self,

@@ -1,74 +1,74 @@
-//! What training came to, for reports.
+//! The results of training, for reports.
 
 use serde::Serialize;
 
 use super::Rollback;
 
-/// What a stage did.
+/// The report of a stage.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct StageReport {
     /// The name on the command line.
     pub stage: &'static str,
-    /// Inputs that it was trained on.
+    /// The number of training inputs.
     pub samples: usize,
-    /// Dead leaves beside them.
+    /// The number of dead-leaves images beside them.
     pub leaves: usize,
-    /// Operators that no gradient passes: what they read was trained for, and layers behind them stay as they were.
+    /// Operators without gradient: their inputs are training targets, and layers behind them keep their weights.
     pub blocked: Vec<String>,
-    /// What was trained at a time: the whole network, or each block.
+    /// One report per descent: of the whole network, or of each block.
     pub descents: Vec<DescentReport>,
-    /// How the student did on images that were held out; none in a dry run.
+    /// The results on held-out images; none in a dry run.
     pub held_out: Option<HeldOut>,
 }
 
 impl StageReport {
-    /// Returns how many steps of all descents were done, and how many were to be.
+    /// Returns the completed and the planned steps of all descents.
     pub fn steps(&self) -> [u64; 2] {
         let descents = || self.descents.iter();
         [descents().map(|descent| descent.steps).sum(), descents().map(|descent| descent.planned_steps).sum()]
     }
 }
 
-/// What steps came to.
+/// The report of a descent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DescentReport {
     /// The name.
     pub name: String,
-    /// Steps that were done.
+    /// Completed steps.
     pub steps: u64,
-    /// Steps that were planned; more where time was up.
+    /// Planned steps; more than completed where the deadline passed.
     pub planned_steps: u64,
-    /// Samples of a step.
+    /// Samples per step.
     pub batch: usize,
     /// The initial learning rate.
     pub learning_rate: f64,
-    /// Bytes that the tensors of a step take.
+    /// Bytes of the tensors of a step.
     pub step_bytes: usize,
-    /// The step at which a checkpoint was taken up, 0 for steps in one piece.
+    /// The step at which a checkpoint was resumed, 0 for an uninterrupted descent.
     pub resumed_at: u64,
-    /// Where steps were taken back because the loss diverged.
+    /// Rollbacks after the loss diverged.
     pub rollbacks: Vec<Rollback>,
     /// The loss of every step and its terms, by name.
     pub losses: Vec<(String, Vec<f32>)>,
 }
 
-/// A student on inputs that were held out, before and after a stage. Nothing of it is accuracy.
+/// A student on held-out inputs, before and after a stage. None of the figures is accuracy.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HeldOut {
-    /// Inputs, every variation counted.
+    /// The number of inputs, all augmentations counted.
     pub images: usize,
-    /// How far the student is from the float network, before and after: 0 for equal.
+    /// The distance between the student and the float network, before and after; 0 when equal.
     pub distance: [f32; 2],
-    /// The share of inputs to which student and float network give the same class, before and after; none without class
+    /// The fraction of inputs that student and float network classify alike, before and after; none without class
     /// logits.
     pub agreement: Option<[f32; 2]>,
-    /// The last features on images of other kinds; none where the network is fed no images.
+    /// The last features on images of other kinds; none where the network has no image input.
     pub other_kinds: Vec<OtherKind>,
-    /// Whether what the stage made was kept.
+    /// Whether the result of the stage was kept.
     pub is_kept: bool,
 }
 
-/// What the last layer reads on images of another kind than those that are trained on.
+/// The last layer's input on images of another kind than the training images.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OtherKind {
     /// The kind.
@@ -78,7 +78,7 @@ pub struct OtherKind {
 }
 
 impl HeldOut {
-    /// Returns why what the stage made was not kept; nothing where it was.
+    /// Returns why the result of the stage was not kept; none where it was.
     pub fn refused(&self) -> Option<&'static str> {
         match (self.is_kept, self.distance[1] < self.distance[0]) {
             (true, _) => None,

@@ -1,4 +1,4 @@
-//! The parameters of one role (student weights, scales, generator) as one flat float vector: which tensor lies where.
+//! The parameters of one role (student weights, scales, generator) as one flat float vector, and its layout.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ pub struct Entry {
     pub shape: Vec<usize>,
 }
 
-/// The layout of a flat vector: named tensors one behind the other, each in row-major order.
+/// The layout of a flat vector: named tensors in sequence, each in row-major order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Entry>", into = "Vec<Entry>")]
 pub struct Parameters {
@@ -24,10 +24,10 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// Adds a tensor behind the others.
+    /// Appends a tensor.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a name that is taken, a tensor without elements, or more elements than memory holds.
+    /// [`Error::Shape`] for a name that is taken, a tensor without elements, or more elements than fit in memory.
     pub fn add(&mut self, name: &str, shape: &[usize]) -> Result<()> {
         let refuse = |message: &str| Err(Error::shape(format!("parameter \"{name}\""), message));
         if self.entries.iter().any(|entry| entry.name == name) {
@@ -63,7 +63,7 @@ impl Parameters {
     /// Returns float tensors, in order, as one vector `[n]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when their number, a shape or a type is not the layout's.
+    /// [`Error::Shape`] when their number, a shape or a type differs from the layout's.
     pub fn flatten(&self, tensors: &[Tensor]) -> Result<Tensor> {
         if tensors.len() != self.entries.len() {
             let message = format!("expected {} tensors, found {}", self.entries.len(), tensors.len());
@@ -80,7 +80,7 @@ impl Parameters {
     /// Returns the tensors of a vector `[n]` by name, in order, without copying.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the vector is not of this layout's length.
+    /// [`Error::Shape`] when the vector's length differs from the layout's.
     pub fn tensors(&self, vector: &Tensor) -> Result<Vec<(String, Tensor)>> {
         expect("parameters", &[self.len()], vector)?;
         let mut start = 0;
@@ -98,7 +98,7 @@ impl Parameters {
         Tensor::from_f32(&[self.len()], &values.collect::<Vec<_>>())
     }
 
-    /// Returns the tensors of a vector `[n]` in order: one Split, and a Reshape each.
+    /// Returns the tensors of a vector `[n]` in order: one Split, and one Reshape each.
     #[track_caller]
     pub fn split<'b>(&self, vector: Expr<'b>) -> Vec<Expr<'b>> {
         if vector.shape() != [self.len()] {
@@ -113,7 +113,7 @@ impl Parameters {
         pieces.into_iter().zip(&self.entries).map(|(piece, entry)| piece.reshape(&entry.shape)).collect()
     }
 
-    /// Returns tensors (gradients, say), in order, as one vector `[n]`: a Reshape each, and one Concat.
+    /// Returns tensors such as gradients, in order, as one vector `[n]`: one Reshape each, and one Concat.
     #[track_caller]
     pub fn join<'b>(&self, builder: &'b Builder, tensors: &[Expr<'b>]) -> Expr<'b> {
         let flat: Vec<Expr> = tensors.iter().map(|tensor| tensor.reshape(&[tensor.len()])).collect();

@@ -1,5 +1,5 @@
-//! Inputs of other kinds than those that are trained on: what was learned from images of one kind and holds on no other
-//! does not hold on real ones.
+//! Inputs of other kinds than the training inputs: what holds on training images alone does not generalize to real
+//! ones.
 
 use super::batch_sampler::planes;
 use crate::data::image_channels;
@@ -7,26 +7,26 @@ use crate::error::Result;
 use crate::ir::{DType, Graph, Tensor};
 use crate::stats::InputStatistics;
 
-/// Inputs of a kind, as far as [`BYTES`] reach.
+/// Inputs per kind, within [`BYTES`].
 const SAMPLES: usize = 96;
-/// Bytes that inputs of a kind may take.
+/// The most bytes for the inputs of a kind.
 const BYTES: usize = 64 << 20;
-/// Keeps these inputs apart from those that are trained on.
+/// Separates these inputs from the training inputs.
 const SEED: u64 = 0x7072_6f62_6573;
 
 /// Inputs of one kind.
 pub struct Probe {
     /// The kind.
     pub kind: &'static str,
-    /// One tensor for each input of the network, samples first.
+    /// One tensor per network input, samples first.
     pub inputs: Vec<Tensor>,
 }
 
-/// Returns dead leaves of strong contrast, enlarged ones, and blends of two, for a network that is fed images of floats;
-/// nothing for others.
+/// Returns dead-leaves images of strong contrast, enlarged ones, and blends of two, for a network with float image
+/// inputs; empty for others.
 ///
 /// # Errors
-/// When inputs cannot be made up.
+/// When inputs cannot be generated.
 pub fn probes(float: &Graph, input: &InputStatistics, seed: u64, threads: usize) -> Result<Vec<Probe>> {
     let is_image = |id| {
         let value = float.value(id);
@@ -67,7 +67,7 @@ fn enlarged(images: &Tensor, [_, height, width, depth]: [usize; 4]) -> Result<Te
     Ok(Tensor::from_f32(images.shape(), &changed))
 }
 
-/// Returns the mean of each image and the one half of all images further on.
+/// Returns the mean of each image and the image half the batch further on.
 fn blended(images: &Tensor, _: [usize; 4]) -> Result<Tensor> {
     let values = images.to_f32()?;
     let samples = images.shape()[0];

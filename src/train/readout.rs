@@ -1,4 +1,4 @@
-//! What was trained, back as grids, integers and biases.
+//! Converts trained vectors back to grids, integers and biases.
 
 use super::Student;
 use super::fake_quantize::fake_quantize;
@@ -9,7 +9,7 @@ use crate::quant::{Grid, QuantizedTensor, round_to_nearest};
 use crate::runtime::{Engine, SessionOptions};
 use crate::solution::Solution;
 
-/// What was trained.
+/// The result of training.
 #[derive(Clone, Debug)]
 pub struct Trained {
     /// The grids of the plan's activations.
@@ -21,17 +21,18 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// Returns what was found before, of which nothing is trained yet.
+    /// Returns the values of `solution`, before any training.
     pub fn of(solution: &Solution) -> Self {
         let Solution { activations, weights, .. } = solution;
         Self { activations: activations.clone(), weights: weights.clone(), biases: Vec::new() }
     }
 }
 
-/// Returns what `weights: [n]` and `scales: [m]` of `student` stand for, computed by `engine` as it computes the student.
+/// Returns the grids, integers and biases of `student` for `weights: [n]` and `scales: [m]`, computed by `engine` as in
+/// the student's forward pass.
 ///
 /// # Errors
-/// When the engine fails, or [`Error::Runtime`] naming a step that is no positive number.
+/// When the engine fails, or [`Error::Runtime`] naming a scale that is not a positive number.
 pub fn read_out(student: &Student, engine: &dyn Engine, [weights, scales]: &[Tensor; 2]) -> Result<Trained> {
     let session = engine.load(&readout(student)?, &SessionOptions::default());
     let made = session?.run(&[weights.clone(), scales.clone()])?;
@@ -43,7 +44,7 @@ pub fn read_out(student: &Student, engine: &dyn Engine, [weights, scales]: &[Ten
     let activations = student.grids.iter().enumerate().map(|(i, g)| grid(i, g)).collect::<Result<Vec<_>>>()?;
     let weight = |(i, weight): (usize, &QuantizedTensor)| -> Result<QuantizedTensor> {
         let grid = grid(activations.len() + i, &weight.grid)?;
-        // Whole steps, whose quotients are within a rounding of their integers.
+        // The values are fake-quantized, so their quotients by the scale are integers up to rounding error.
         Ok(round_to_nearest(grid, &weight.shape, &made[1 + i].to_f32()?))
     };
     let quantized = student.quantized.iter().enumerate().map(weight).collect::<Result<_>>()?;
@@ -52,10 +53,10 @@ pub fn read_out(student: &Student, engine: &dyn Engine, [weights, scales]: &[Ten
     Ok(Trained { activations, weights: quantized, biases })
 }
 
-/// Returns the steps `scale` of a tensor as training left them.
+/// Returns the trained `scale` of a tensor.
 ///
 /// # Errors
-/// [`Error::Diverged`] for one that is no positive number.
+/// [`Error::Diverged`] for a scale that is not a positive number.
 pub(super) fn positive(name: &str, scale: Vec<f32>) -> Result<Vec<f32>> {
     match scale.iter().find(|step| !step.is_normal()) {
         None => Ok(scale),
@@ -63,7 +64,7 @@ pub(super) fn positive(name: &str, scale: Vec<f32>) -> Result<Vec<f32>> {
     }
 }
 
-/// Returns the graph that makes all steps and puts each weight on its grid.
+/// Returns the graph that computes all scales and the fake-quantized weights.
 fn readout(student: &Student) -> Result<Graph> {
     let builder = Builder::new("readout");
     let weights = builder.input("weights", DType::F32, &[student.weights.layout.len()]);

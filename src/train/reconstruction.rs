@@ -1,5 +1,5 @@
-//! Block by block: a part of the student learns to compute what the same part of its teacher does, by which way each
-//! weight is rounded and by the steps of its quantizers.
+//! Block reconstruction: trains a block of the student to match the same block of its teacher, by the rounding of each
+//! weight and by the scales of its quantizers.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,19 +13,19 @@ use crate::expr::{Builder, Expr, Inlined, Lowering, inline};
 use crate::ir::{DType, Dim, Graph, Tensor};
 use crate::quant::{ChannelLayout, Grid, QuantizedTensor};
 
-/// The ends of the sigmoid that says how far up a weight is rounded (Nagel et al. 2020, equation 23).
+/// The stretch of the rectified sigmoid (Nagel et al. 2020, equation 23).
 const STRETCH: [f32; 2] = [-0.1, 1.1];
-/// Losses that the state keeps.
+/// The number of steps whose losses the state keeps.
 const LOSSES: usize = 20;
-/// How far a learning rate of 1 moves what rounds a weight, before the sigmoid; biases and the ends of grids move as those of
-/// [`Student`]. Rounding has farther to go in a few hundred steps.
+/// How far a learning rate of 1 moves a rounding variable, before the sigmoid; biases and scales move as those of
+/// [`Student`]. Rounding variables need to move farther in a few hundred steps.
 const ROUNDING: f32 = 10.0;
-/// Bits of grids whose errors are too small to be worth leaving out by chance.
+/// Activations of this many bits or more are not dropped at random: their quantization errors are too small.
 const FINE: u32 = 8;
-/// A weight starts at most so near to one of its integers that gradients still move it.
+/// The least distance of a rounding variable's start from 0 and 1, so that gradients still move it.
 const EDGE: f32 = 0.01;
 
-/// What was settled in blocks before: it is trained once, where it is first read.
+/// The parts trained in earlier blocks: each is trained once, in the first block that uses it.
 #[derive(Clone, Debug, Default)]
 pub struct SettledParts {
     grids: Vec<usize>,
@@ -33,41 +33,41 @@ pub struct SettledParts {
     biases: Vec<usize>,
 }
 
-/// A block of a student that is reconstructed.
+/// The reconstruction of a block of a student.
 #[derive(Clone, Debug)]
 pub struct Reconstruction<'a> {
     student: &'a Student,
-    /// The part of the student.
+    /// The block's part of the student.
     graph: Graph,
-    /// What is trained of the block by the index of its role: its place in `rounding`, `scales` or `biases`.
+    /// The trained weights of the block, by their index in the plan.
     weights: BTreeMap<usize, TrainedWeight>,
-    /// By grid.
+    /// Places in `scales`, by grid.
     grids: BTreeMap<usize, usize>,
-    /// By place among what is trained of the student.
+    /// Places in `shifts`, by the bias's index in the student.
     biases: BTreeMap<usize, usize>,
-    /// How far up each weight is rounded, before the sigmoid.
+    /// The rounding variable of each weight, before the sigmoid.
     rounding: TrainedVector,
-    /// Logarithms of steps.
+    /// Logarithms of scales.
     scales: TrainedVector,
     shifts: TrainedVector,
-    /// Activations on coarse grids, by name: some of their elements stay float while others are trained.
+    /// Low-bit activations, by name: some of their elements stay float at random during training.
     coarse: Vec<String>,
 }
 
-/// A weight that is rounded in training.
+/// A weight whose rounding is trained.
 #[derive(Clone, Debug)]
 struct TrainedWeight {
     /// Its place among those of the block.
     rounding: usize,
-    /// The place of its steps.
+    /// The place of its scale.
     scale: usize,
-    /// The smaller of the two integers between which it is rounded, less the zero point.
+    /// The lower of the two candidate integers, minus the zero point.
     lower: Vec<f32>,
 }
 
 impl<'a> Reconstruction<'a> {
-    /// Returns the reconstruction of `block`. Every weight starts at the place of the float one between two
-    /// neighbouring integers, of which one is that it is on. What is `settled` stays.
+    /// Returns the reconstruction of `block`. Every weight starts at its float value between two neighboring integers,
+    /// one of which is its current integer. The parts in `settled` stay fixed.
     ///
     /// # Errors
     /// When the block does not belong to the student.
@@ -124,7 +124,7 @@ impl<'a> Reconstruction<'a> {
         self.scales.add(name, &[start.len()], &start, &units)
     }
 
-    /// Returns what the following blocks find settled.
+    /// Returns the parts that are fixed in the following blocks.
     pub fn settles(&self, before: &SettledParts) -> SettledParts {
         let mut all = before.clone();
         all.grids.extend(self.grids.keys());
@@ -133,30 +133,30 @@ impl<'a> Reconstruction<'a> {
         all
     }
 
-    /// Returns the number of weights that are rounded here.
+    /// Returns the number of weights whose rounding is trained here.
     pub fn layers(&self) -> usize {
         self.weights.len()
     }
 
-    /// Returns the part of the student, with an Identity at each place of a quantizer.
+    /// Returns the block's part of the student, with an Identity in place of each quantizer.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
 
-    /// Returns the shapes of activations on coarse grids, for a batch.
+    /// Returns the shapes of low-bit activations for a batch size.
     ///
     /// # Errors
-    /// When one is not known.
+    /// When a shape is unknown.
     pub fn masked(&self, batch: usize) -> Result<Vec<Vec<usize>>> {
         self.coarse.iter().map(|name| shape_of(&self.graph, name, batch)).collect()
     }
 
-    /// Returns the training step on a batch: fed are what it reads, `y`, `annealing` (the exponent of [`rounding_regularizer`], the
-    /// weight of its mean over the distance, and the sharpness of the sigmoid), and a mask for each of
-    /// [`Reconstruction::masked`].
+    /// Returns the training step for a batch size. Its feeds are the block input, `y`, `annealing` (the exponent of
+    /// [`rounding_regularizer`], the weight of its mean relative to the distance, and the sharpness of the sigmoid),
+    /// and a mask for each of [`Reconstruction::masked`].
     ///
     /// # Errors
-    /// An operator that cannot be differentiated or whose shape is not known, by node.
+    /// An operator that is not differentiable or whose shape is unknown, by node.
     pub fn step(&self, batch: usize, lowering: &Lowering) -> Result<TrainingStep> {
         let builder = Builder::new("reconstruction_step");
         let inputs = inputs_on(&builder, &self.graph, batch)?;
@@ -209,17 +209,17 @@ impl<'a> Reconstruction<'a> {
                     return constant(name, &quantized.dequantize(), &quantized.shape);
                 };
                 let lower = constant(name, &trained.lower, &quantized.shape);
-                // `lower` and the integer above it lie on the grid of their channel: nothing is left to clip.
+                // `lower` and the integer above it lie on the grid of their channel, so no clipping is needed.
                 (lower + parts.shares[trained.rounding]) * along(parts.steps[trained.scale], quantized)
             }
             Some(Role::Bias(bias)) => self.biases.get(&bias).map_or(x, |&place| parts.shifts[place]),
         })
     }
 
-    /// Puts what the state of a step stands for into `trained`.
+    /// Writes the trained state of a step into `trained`.
     ///
     /// # Errors
-    /// [`Error::Diverged`] naming a step that is no positive number.
+    /// [`Error::Diverged`] naming a scale that is not a positive number.
     pub fn read_out(&self, step: &TrainingStep, state: &[Tensor], trained: &mut Trained) -> Result<()> {
         let vector = |name: &str, vector: &TrainedVector| -> Result<Vec<(String, Tensor)>> {
             if vector.layout.is_empty() {
@@ -245,9 +245,9 @@ impl<'a> Reconstruction<'a> {
     }
 }
 
-/// What is trained of a block, as expressions.
+/// The trained parts of a block, as expressions.
 struct Parts<'b> {
-    /// How far up each weight is rounded, 0 to 1.
+    /// The rounding of each weight, from 0 (down) to 1 (up).
     shares: Vec<Expr<'b>>,
     steps: Vec<Expr<'b>>,
     shifts: Vec<Expr<'b>>,
@@ -280,8 +280,8 @@ fn inverse_share(share: f32) -> f32 {
     -libm::logf((hi - lo) / (share - lo) - 1.0)
 }
 
-/// Returns for each weight the smaller of two neighbouring integers (less its zero point) and where between them it
-/// starts, 0 to 1. One of the two is the integer that it is on.
+/// Returns for each weight the lower of two neighboring integers (minus its zero point) and the start of its rounding
+/// variable between them, 0 to 1. One of the two is its current integer.
 fn between(quantized: &QuantizedTensor, floats: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let layout = ChannelLayout::along(&quantized.shape, quantized.grid.scheme.axis);
     let one = |(i, &w): (usize, &f32)| {
@@ -312,7 +312,7 @@ fn rounded(
     QuantizedTensor { shape: before.shape.clone(), bytes: bytes.into(), grid }
 }
 
-/// Returns the steps of a weight in a shape that multiplies it.
+/// Returns the scale of a weight in a shape that broadcasts over it.
 fn along<'b>(steps: Expr<'b>, quantized: &QuantizedTensor) -> Expr<'b> {
     let mut shape = vec![1; quantized.shape.len()];
     if let Some(axis) = quantized.grid.scheme.axis {
@@ -321,7 +321,7 @@ fn along<'b>(steps: Expr<'b>, quantized: &QuantizedTensor) -> Expr<'b> {
     steps.reshape(&shape)
 }
 
-/// Returns the names of all tensors of a part, in the order of its nodes.
+/// Returns the names of all tensors of a graph, in the order of its nodes.
 fn tensors(graph: &Graph) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     let mut seen = HashSet::new();

@@ -1,4 +1,4 @@
-//! What all stages of a run have in common: which run it is, and where its checkpoints go.
+//! The identity of a training run and its checkpoints, shared by all stages.
 
 use std::cell::OnceCell;
 use std::path::Path;
@@ -13,28 +13,28 @@ use crate::error::{Error, Result};
 use crate::onnx;
 use crate::runtime::Engine;
 
-/// Time between two checkpoints.
+/// The least time between two checkpoints.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// A run of stages that are trained.
+/// A run of training stages.
 #[derive(Clone)]
 pub struct Run<'a> {
-    /// The file of the float model.
+    /// The path of the float model.
     pub model: &'a Path,
-    /// Everything random follows from it.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// What the user says.
+    /// The user's settings.
     pub settings: &'a Settings,
-    /// Runs steps.
+    /// The engine that runs steps.
     pub engine: &'a dyn Engine,
-    /// Whether stages are prepared and no step is made.
+    /// Whether stages are only prepared, without any step.
     pub dry_run: bool,
-    /// The digest of the model, once it was needed.
+    /// The digest of the model, computed on first use.
     digest: OnceCell<String>,
 }
 
 impl<'a> Run<'a> {
-    /// Returns a run of stages on the model in the file `model`.
+    /// Returns a run of stages on the model at the path `model`.
     pub fn new(model: &'a Path, seed: u64, settings: &'a Settings, engine: &'a dyn Engine, dry_run: bool) -> Self {
         Self { model, seed, settings, engine, dry_run, digest: OnceCell::new() }
     }
@@ -47,28 +47,28 @@ impl<'a> Run<'a> {
         Ok(self.digest.get_or_init(|| digest).clone())
     }
 
-    /// Returns where the checkpoints of `stage` go. Resumed is what has an equal `key` (all that the stage's steps depend on
-    /// beside model, seed, engine and version) and `batch`.
+    /// Returns the checkpoints of `stage`, if any. A checkpoint is resumed where its `key` (everything the stage's
+    /// steps depend on besides model, seed, engine and version) and `batch` are equal.
     ///
     /// # Errors
     /// Models that cannot be read.
     pub fn checkpoints(&self, stage: &str, batch: usize, key: &impl Serialize) -> Result<Option<Checkpoints>> {
         let Some(folder) = &self.settings.folder else { return Ok(None) };
-        // Another engine or version adds up in another order: other bytes.
+        // Another engine or version may sum in another order and give other bytes.
         let runs = (env!("CARGO_PKG_VERSION"), self.engine.name(), self.engine.lowering().block());
         let settings = fingerprint(&(key, runs));
         let run = Identity {
             stage: stage.to_owned(),
             seed: self.seed,
             model: self.digest()?,
-            // The batch may be what memory allows, and has to be given where that differs.
+            // The batch size may depend on the available memory; on another machine it must be given.
             settings: format!("b{batch}:{settings}"),
         };
         let path = folder.path.join(format!("{stage}.{CHECKPOINT}"));
         Ok(Some(Checkpoints { path, run, resume: folder.resume, interval: INTERVAL }))
     }
 
-    /// Makes the folder of checkpoints, where there is to be one.
+    /// Creates the checkpoint folder, if one is configured.
     ///
     /// # Errors
     /// [`Error::Write`].
@@ -78,7 +78,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Returns the sha256 of a model's file, or that of those of all of its files.
+/// Returns the sha256 of a model's file, or the digest of the digests of its several files.
 fn model_sha256(model: &Path) -> Result<String> {
     let mut digests = Vec::new();
     for path in onnx::files_of(model)? {

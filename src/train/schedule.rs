@@ -1,69 +1,70 @@
-//! Learning rates over the steps of a run.
+//! Learning-rate schedules.
 
 use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
-/// A smaller change of the learning rate is none (`eps` of `ReduceLROnPlateau`).
+/// Smaller changes of the learning rate are ignored (`eps` of `ReduceLROnPlateau`).
 const SMALLEST_CHANGE: f64 = 1e-8;
 
-/// How the learning rate moves from its initial value. Rates are absolute, steps count from 0.
+/// A schedule of the learning rate from its initial value. Rates are absolute, steps count from 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Schedule {
-    /// It stays.
+    /// The initial rate at every step.
     Constant,
     /// Half a cosine from the initial rate down to `floor` over `steps` steps (Loshchilov & Hutter 2017, eq. 5;
-    /// `CosineAnnealingLR`), and `floor` behind them. The first `warmup` of them rise linearly instead.
+    /// `CosineAnnealingLR`), and `floor` afterwards. The first `warmup` steps rise linearly instead.
     Cosine {
-        /// Steps of the run, warm-up included.
+        /// Steps of the run, warmup included.
         steps: u64,
-        /// The last rate.
+        /// The final rate.
         floor: f64,
-        /// Steps before the initial rate is reached: step `s` has `(s + 1) / (warmup + 1)` of it.
+        /// Steps before the initial rate is reached: step `s` has the fraction `(s + 1) / (warmup + 1)` of it.
         #[serde(default)]
         warmup: u64,
     },
-    /// Times `gamma` after every so many steps (`StepLR`).
+    /// A factor of `gamma` after every `steps` steps (`StepLR`).
     Every {
-        /// Steps from one change to the next.
+        /// Steps between two changes.
         steps: NonZeroU64,
         /// The factor of each change.
         gamma: f64,
     },
-    /// Times `gamma` at certain steps (`MultiStepLR`).
+    /// A factor of `gamma` at given steps (`MultiStepLR`).
     Milestones {
-        /// The steps that begin with another rate.
+        /// The first steps at each new rate.
         at: Vec<u64>,
         /// The factor of each change.
         gamma: f64,
     },
-    /// Times `factor` when more than `patience` losses in a row were not smaller than the best one by a part of
-    /// `threshold` (`ReduceLROnPlateau`, mode `min`, relative threshold, no cooldown). See [`LearningRate::tell`].
+    /// A factor of `factor` after more than `patience` losses in a row that did not improve on the best one by the
+    /// fraction `threshold` (`ReduceLROnPlateau`, mode `min`, relative threshold, no cooldown). See
+    /// [`LearningRate::observe_loss`].
     Plateau {
         /// The factor of each change.
         factor: f64,
-        /// Losses without progress that change nothing.
+        /// Losses without improvement that are tolerated.
         patience: u64,
-        /// The part of the best loss that counts as progress.
+        /// The least relative improvement of the best loss.
         threshold: f64,
-        /// The smallest rate.
+        /// The lower bound of the rate.
         minimum: f64,
     },
 }
 
-/// What [`Schedule::Plateau`] remembers of the losses; nothing under the other schedules.
+/// The state of [`Schedule::Plateau`]; unused by the other schedules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plateau {
     /// The best loss so far.
     pub best: Option<f32>,
-    /// Losses in a row without progress.
+    /// Losses in a row without improvement.
     pub waited: u64,
-    /// How often the rate was changed.
+    /// The number of reductions of the rate.
     pub reductions: u32,
 }
 
-/// A schedule at work.
+/// A schedule with its state.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LearningRate {
     initial: f64,
@@ -72,18 +73,18 @@ pub struct LearningRate {
 }
 
 impl LearningRate {
-    /// Returns a schedule from its beginning.
+    /// Returns a schedule at its beginning.
     pub fn new(initial: f64, schedule: Schedule) -> Self {
         Self { initial, schedule, plateau: Plateau::default() }
     }
 
-    /// Returns the schedule as it stood when [`LearningRate::state`] was taken.
+    /// Returns the schedule restored to the state that [`LearningRate::state`] returned.
     #[must_use]
     pub fn resumed(self, plateau: Plateau) -> Self {
         Self { plateau, ..self }
     }
 
-    /// Returns what a resumed run has to know besides the number of the step.
+    /// Returns the state that a resumed run needs besides the step number.
     pub fn state(&self) -> Plateau {
         self.plateau
     }
@@ -111,8 +112,8 @@ impl LearningRate {
         }
     }
 
-    /// Hears a loss, of a step or the mean of several: always of as many, since patience counts them. Only
-    /// [`Schedule::Plateau`] listens. A loss that is no number is no progress.
+    /// Updates the schedule with a loss of one step, or the mean loss of several: always of equally many, since
+    /// patience counts calls. Only [`Schedule::Plateau`] uses it. A NaN loss is no improvement.
     pub fn observe_loss(&mut self, loss: f32) {
         let Schedule::Plateau { factor, patience, threshold, minimum } = self.schedule else { return };
         let bound = self.plateau.best.map_or(f64::INFINITY, |best| f64::from(best) * (1.0 - threshold));
@@ -139,7 +140,7 @@ fn float(count: u64) -> f64 {
 mod tests {
     use super::*;
 
-    /// Powers against repeated products, and two cosines.
+    /// Powers against repeated products, and two cosine implementations.
     const TOLERANCE: f64 = 1e-13;
 
     #[derive(Deserialize)]
@@ -170,7 +171,7 @@ mod tests {
                 }
                 if let Some(loss) = case.losses.get(step) {
                     rate.observe_loss(loss.unwrap_or(f32::NAN));
-                    // What is written and read again goes on alike.
+                    // The state survives serialization.
                     let state = serde_json::to_string(&rate.state()).unwrap();
                     rate = LearningRate::new(stored.initial_rate, case.schedule.clone())
                         .resumed(serde_json::from_str(&state).unwrap());

@@ -1,24 +1,24 @@
-//! What the user says of training.
+//! The user's training settings.
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
 
-/// The extension of checkpoints.
+/// The file extension of checkpoints.
 pub(super) const CHECKPOINT: &str = "safetensors";
 
-/// Where a run leaves checkpoints.
+/// The checkpoint folder of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunFolder {
     /// The folder.
     pub path: PathBuf,
-    /// Whether to go on from what it holds.
+    /// Whether to resume from its checkpoints.
     pub resume: bool,
 }
 
 impl RunFolder {
-    /// Refuses a folder that holds a run which is not to be gone on with.
+    /// Rejects a folder that holds the checkpoints of another run, unless it is resumed.
     ///
     /// # Errors
     /// [`Error::Usage`] naming one of its checkpoints.
@@ -34,24 +34,24 @@ impl RunFolder {
     }
 }
 
-/// Settings of training; what is not given is the recipe's choice.
+/// Training settings; the recipe chooses those that are not set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
-    /// Steps.
+    /// The number of steps.
     pub steps: Option<u64>,
-    /// Samples of a step.
+    /// Samples per step.
     pub batch: Option<usize>,
     /// The initial learning rate.
     pub learning_rate: Option<f64>,
-    /// The folder that step graphs are written to.
+    /// The folder for step graphs.
     pub save_graphs: Option<PathBuf>,
-    /// The folder of checkpoints.
+    /// The checkpoint folder.
     pub folder: Option<RunFolder>,
-    /// When training ends, whatever is left to do.
+    /// The time at which training ends, finished or not.
     pub deadline: Option<Instant>,
 }
 
-/// Returns when the first of `parts` parts of the time until `deadline` is over.
+/// Returns the end of the first of `parts` equal parts of the time until `deadline`.
 pub fn share_of(deadline: Option<Instant>, parts: usize) -> Option<Instant> {
     let now = Instant::now();
     let parts = u32::try_from(parts.max(1)).unwrap_or(u32::MAX);

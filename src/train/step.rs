@@ -1,4 +1,4 @@
-//! A training step as a graph: forward, loss, backward and optimiser.
+//! A training step as a graph: forward pass, loss, backward pass and optimizer.
 
 use super::{Optimiser, TrainedVector};
 use crate::autodiff::gradients;
@@ -6,38 +6,38 @@ use crate::error::{Error, Result};
 use crate::expr::{Builder, Expr, Lowering};
 use crate::ir::{DType, Graph, Tensor, ValueId};
 
-/// A training step, ready to be loaded.
+/// A training step, ready to load.
 #[derive(Clone, Debug)]
 pub struct TrainingStep {
-    /// Its first inputs are the state, its outputs the state one step on; the other inputs are fed, the optimiser's
-    /// rates last.
+    /// The graph. Its first inputs are the state and its outputs the next state; the other inputs are fed, the
+    /// optimizer's rates last.
     pub graph: Graph,
-    /// The state before the first step by name: vectors, moments, then the last losses.
+    /// The initial state by name: vectors, moments, then the last losses.
     pub state: Vec<(String, Tensor)>,
-    /// The optimiser, whose rates are fed.
+    /// The optimizer, whose rates are fed.
     pub optimiser: Optimiser,
-    /// Steps whose losses the state keeps.
+    /// The number of steps whose losses the state keeps.
     pub losses: usize,
-    /// The names of the loss's terms, which the state keeps beside it.
+    /// The names of the loss terms, which the state keeps beside the loss.
     pub terms: Vec<&'static str>,
 }
 
-/// What some vectors descend. Players of one step move at once, each down a loss of its own.
+/// Vectors and the loss that they minimize. All players of a step are updated at once, each by its own loss.
 #[derive(Clone, Copy, Debug)]
 pub struct Player<'a, 'b> {
-    /// The loss, a number.
+    /// The loss, a scalar.
     pub loss: Expr<'b>,
-    /// Inputs, and what they start from.
+    /// The trained inputs and their vectors.
     pub vectors: &'a [(Expr<'b>, &'a TrainedVector)],
 }
 
-/// Returns the step in which each of `players` descends its loss by `optimiser`, one elementwise update for each vector,
-/// and which keeps the last `losses` values of `watched` in its state, the newest last, each with its `terms` behind it.
-/// `watched` tells whether the step goes well; it is kept as NaN where the step leaves a vector or a moment that is not
-/// finite, so that nobody has to look at those. The graph is as `lowering` writes it.
+/// Returns the step in which `optimiser` minimizes the loss of each of `players`, with one elementwise update per
+/// vector. Its state keeps the last `losses` values of `watched`, the newest last, each followed by its `terms`.
+/// `watched` is the loss to monitor; it is recorded as NaN where the step makes a vector or a moment non-finite, so
+/// that those need no check of their own. The graph is lowered by `lowering`.
 ///
 /// # Errors
-/// An operator without gradient rule, named, with the model's node; the first mistake in what was built.
+/// An operator without gradient rule, by name and model node; the first error of the builder.
 pub fn training_step<'b>(
     players: &[Player<'_, 'b>],
     (watched, terms): (Expr<'b>, &[(&'static str, Expr<'b>)]),
@@ -75,14 +75,14 @@ pub fn training_step<'b>(
     let mut graph = builder.finish_by(lowering, &outputs)?;
     let state: Vec<ValueId> = made.iter().filter_map(|(name, ..)| graph.find(name)).collect();
     graph.inputs.retain(|id| !state.contains(id));
-    // Feeds keep their order, in which the rates come behind what the loss reads.
+    // The feeds keep their order: those of the loss, then the rates.
     graph.inputs.splice(0..0, state);
     let state = made.into_iter().map(|(name, start, ..)| (name, start)).collect();
     let terms = terms.iter().map(|term| term.0).collect();
     Ok(TrainingStep { graph, state, optimiser, losses, terms })
 }
 
-/// Returns 0 where every next value of the state is finite, and NaN where one is not: what a sum less itself is.
+/// Returns 0 where every next value of the state is finite, else NaN: the sum minus itself.
 #[allow(clippy::eq_op)]
 fn unless_finite<'b>(builder: &'b Builder, made: &[(String, Tensor, Expr<'b>, Expr<'b>)]) -> Expr<'b> {
     let sums = made.iter().map(|(.., next)| next.sum(&[], false));
@@ -91,15 +91,15 @@ fn unless_finite<'b>(builder: &'b Builder, made: &[(String, Tensor, Expr<'b>, Ex
 }
 
 impl TrainingStep {
-    /// Returns the place of the last losses in the state.
+    /// Returns the index of the recorded losses in the state.
     pub fn place_of_losses(&self) -> usize {
         self.state.len() - 1
     }
 
-    /// Returns the place of an entry of the state.
+    /// Returns the index of an entry of the state.
     ///
     /// # Errors
-    /// When there is none of this name.
+    /// When there is no entry of this name.
     pub fn place(&self, name: &str) -> Result<usize> {
         let found = self.state.iter().position(|entry| entry.0 == name);
         found.ok_or_else(|| Error::shape("state", format!("has no entry \"{name}\"")))

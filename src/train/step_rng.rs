@@ -1,12 +1,12 @@
-//! Randomness of single steps. Step graphs hold no random operators: what is drawn is fed, by numbers that follow from
-//! seed, stage and step alone, so that a resumed run draws the same.
+//! Random numbers of single steps. Step graphs hold no random operators: random values are fed and depend only on seed,
+//! stage and step, so that a resumed run draws the same values.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::expr::index;
 
-/// Returns the random numbers of `step` in `stage`; stages of one seed are kept apart.
+/// Returns the random generator of `step` in `stage`; stages of one seed have different streams.
 pub fn step_rng(seed: u64, stage: u64, step: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     for (place, number) in [seed, stage, step].into_iter().enumerate() {
@@ -15,10 +15,10 @@ pub fn step_rng(seed: u64, stage: u64, step: u64) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(key)
 }
 
-/// Images are shifted by up to this part of their sides.
+/// Images are shifted by up to one part in this many of their sides.
 pub const SHIFT: usize = 8;
 
-/// Returns the place in a side that `place` stands for, mirrored at the edges.
+/// Returns the index `place` along a side, mirrored at the edges.
 pub fn mirrored(place: i64, side: usize) -> i64 {
     let last = index(side) - 1;
     if place < 0 {
@@ -30,14 +30,14 @@ pub fn mirrored(place: i64, side: usize) -> i64 {
     }
 }
 
-/// Returns the places that a side takes its pixels from when it is shifted by up to `most`, mirrored at the edges.
+/// Returns the source indices of a side shifted by up to `most` pixels, mirrored at the edges.
 pub fn shifted(side: usize, most: usize, rng: &mut ChaCha8Rng) -> Vec<i64> {
     let most = index(most.min(side.saturating_sub(1)));
     let shift = rng.random_range(-most..=most);
     (0..index(side)).map(|place| mirrored(place + shift, side)).collect()
 }
 
-/// Returns the rows and columns that an image takes its pixels from when it is shifted and, every other time, mirrored.
+/// Returns the source rows and columns of a randomly shifted image, flipped with probability one half.
 pub fn random_flip_shift(height: usize, width: usize, rng: &mut ChaCha8Rng) -> [Vec<i64>; 2] {
     let [rows, columns] = [height, width].map(|side| shifted(side, side / SHIFT, rng));
     [rows, if rng.random() { columns.into_iter().rev().collect() } else { columns }]

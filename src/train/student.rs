@@ -1,4 +1,4 @@
-//! The quantized student as expressions: the float network with a fake-quantizer wherever emission writes Q/DQ.
+//! The quantized student as expressions: the float network with a fake quantizer wherever the emitted model has Q/DQ.
 
 use std::collections::HashMap;
 
@@ -14,54 +14,54 @@ use crate::quant::{ChannelLayout, Grid, QuantizedTensor};
 use crate::solution::Solution;
 use crate::{onnx, shape};
 
-/// How far a starting weight may be from the middle of the interval that its integer stands for, in steps; at one half
-/// the first steps of training would carry many over the edge at once.
+/// The largest distance of a starting weight from the center of its integer's rounding interval, in units of the scale;
+/// at one half the first steps of training would change many integers at once.
 const INSIDE: f32 = 0.25;
 
-/// How much larger the steps of activations start than they were found: the cap of a ReLU6 lies at the very end of its
-/// grid, where the last bit of `exp(log s)` would decide whether gradients pass it.
+/// The initial activation scales over the calibrated ones, minus 1: the cap of a ReLU6 lies at the very end of its
+/// grid, where the last bit of `exp(log s)` would decide whether it passes gradients.
 const WIDER: f32 = 2e-6;
-/// How large values are over the largest on their grid.
+/// The typical magnitude of values relative to the largest on their grid.
 const TYPICAL: f32 = 0.125;
 
-/// What is trained of a tensor.
+/// The role of a trained tensor.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Role {
-    /// An activation on the grid of this index, which is also that of its steps.
+    /// An activation on the grid of this index, which is also the index of its scale.
     Activation(usize),
-    /// A weight: its index among the weights of the plan, and among what is trained.
+    /// A weight: its index among the weights of the plan, and among the trained tensors.
     Weight(usize, usize),
-    /// A bias: its index among what is trained.
+    /// A bias: its index among the trained tensors.
     Bias(usize),
 }
 
-/// A student that is trained: weights and biases of the planned layers in one vector, the logarithms of all steps in
-/// another. Zero points stay, and so do the weights of layers that stay float.
+/// A trainable student: weights and biases of the planned layers in one vector, the logarithms of all scales in
+/// another. Zero points are fixed, and so are the weights of layers that stay float.
 ///
-/// At a learning rate of 1 a step of Adam moves each weight by a step of its grid, each bias by what steps of weights and
-/// inputs change in the results of its layer, and the ends of each grid by a step of it.
+/// At a learning rate of 1, a step of Adam moves each weight by its scale, each bias by the change of the layer's
+/// output that one step on the weight and input grids causes, and the ends of each grid by its scale.
 #[derive(Clone, Debug)]
 pub struct Student {
     pub(super) graph: Graph,
-    /// Grids of activations.
+    /// Activation grids.
     pub(super) grids: Vec<Grid>,
-    /// Weights on their grids, as training starts.
+    /// Quantized weights at the start of training.
     pub(super) quantized: Vec<QuantizedTensor>,
     /// The names of the float weights.
     sources: Vec<String>,
     pub(super) roles: HashMap<String, Role>,
     /// Weights and biases.
     pub weights: TrainedVector,
-    /// Logarithms of steps: those of activations, then those of weights.
+    /// Logarithms of scales: those of activations, then those of weights.
     pub scales: TrainedVector,
 }
 
 impl Student {
-    /// Returns the student of a float network, a plan for it, and what a recipe found: its forward pass gives what the
-    /// emitted file gives, but for the rounding of biases.
+    /// Returns the student of a float network, its plan and a recipe's solution. Its forward pass matches the emitted
+    /// model, up to the rounding of biases.
     ///
     /// # Errors
-    /// When the plan or the solution do not belong to the network, or its operator set cannot be raised.
+    /// When the plan or the solution does not belong to the network, or its opset cannot be raised.
     pub fn new(float: &Graph, plan: &Plan, solution: &Solution) -> Result<Self> {
         let mut graph = float.clone();
         onnx::upgrade(&mut graph, OPSET)?;
@@ -130,7 +130,7 @@ impl Student {
         let Some(values) = constant.filter(|_| !self.roles.contains_key(&name)) else { return Ok(()) };
         let (shape, values) = (values.shape().to_vec(), values.to_f32()?);
         let (x, w) = (&self.grids[layer.input], &self.quantized[weight]);
-        // A result sums products, which move by a step of the one times the other, and add up like noise.
+        // An output sums products that change by one scale times the other factor, and such changes add up like noise.
         let terms = (w.bytes.len() as f32 / values.len().max(1) as f32).sqrt();
         let step = |channel: usize| {
             let w = &w.grid;
@@ -144,12 +144,12 @@ impl Student {
         Ok(())
     }
 
-    /// Returns the float network with an Identity at each place of a quantizer, at the operator set of expressions.
+    /// Returns the float network with an Identity in place of each quantizer, at the opset of expressions.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
 
-    /// Returns the vectors that training starts from: weights `[n]` and logarithms of steps `[m]`.
+    /// Returns the initial vectors: weights `[n]` and logarithms of scales `[m]`.
     pub fn start(&self) -> [Tensor; 2] {
         [self.weights.start(), self.scales.start()]
     }
@@ -167,11 +167,11 @@ impl Student {
         self.forward_part(builder, (&self.graph, inputs), (weights, scales))
     }
 
-    /// Returns the graph of the part of the student between the tensors `from` (the inputs, where none is given) and `to`:
-    /// inputs `weights`, `scales` and what the part reads on `batch` samples, output `y` in float32.
+    /// Returns the graph of the student between the tensors `from` (the inputs, if none) and `to`: inputs `weights`,
+    /// `scales` and the part's inputs for `batch` samples, output `y` in float32.
     ///
     /// # Errors
-    /// As [`Student::forward`]; a tensor whose dimensions are not known.
+    /// As [`Student::forward`]; a tensor of unknown dimensions.
     pub fn part_graph(&self, from: Option<&str>, to: &str, batch: usize) -> Result<Graph> {
         let part = match from {
             Some(from) => segment(&self.graph, &Block { input: from.to_owned(), output: to.to_owned() })?,
@@ -215,7 +215,7 @@ impl Student {
         constant.map_or(Ok(Vec::new()), Tensor::to_f32)
     }
 
-    /// Returns the place of each weight of the plan among what is trained.
+    /// Returns the index of each weight of the plan among the trained tensors.
     pub(super) fn trained_weights(&self) -> Vec<usize> {
         let mut places = vec![0; self.quantized.len()];
         for role in self.roles.values() {
@@ -226,13 +226,13 @@ impl Student {
         places
     }
 
-    /// Returns whether what is trained under `name` is a bias.
+    /// Returns whether the trained tensor `name` is a bias.
     pub(super) fn is_bias(&self, name: &str) -> bool {
         matches!(self.roles.get(name), Some(Role::Bias(_)))
     }
 }
 
-/// Returns the values nearest to `values` that round to the integers of `quantized`.
+/// Returns the values closest to `values` that round to the integers of `quantized`.
 fn inside(quantized: &QuantizedTensor, values: &[f32]) -> Vec<f32> {
     let layout = ChannelLayout::along(&quantized.shape, quantized.grid.scheme.axis);
     let value = |(i, &w): (usize, &f32)| {

@@ -1,31 +1,31 @@
-//! Which tensors a student is to make as its teacher does.
+//! The tensors on which a student is trained to match its teacher.
 
 use crate::autodiff::{Reach, has_rule};
 use crate::ir::{DType, Graph, ValueId};
 use crate::outputs::{compared_tensors, may_hold_scores};
 use crate::plan::is_layer;
 
-/// A tensor that the student is to make as the teacher does.
+/// A tensor that the student is trained to match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The tensor's name, in the float network and the student alike.
+    /// The tensor's name, equal in the float network and the student.
     pub tensor: String,
-    /// Whether it holds logits of classes, `[N, classes]` or `[N, classes, 1, 1]`.
+    /// Whether it holds class logits, `[N, classes]` or `[N, classes, 1, 1]`.
     pub is_logits: bool,
 }
 
-/// What stands for the outputs of a network in training.
+/// The training targets of a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Targets {
     /// The tensors.
     pub tensors: Vec<Target>,
-    /// Operators that no gradient passes: what they read is trained for, and layers behind them stay as they are.
+    /// Operators without gradient: their inputs are targets instead, and layers behind them keep their weights.
     pub blocked: Vec<String>,
 }
 
-/// Returns what stands for the outputs of `graph`: logits before a trailing Softmax, logits before a decision such as
-/// ArgMax, else the outputs themselves, in float32 where a Cast makes another type of it; and where an operator without
-/// gradient rule lies between such a tensor and the layers, what that operator reads.
+/// Returns the training targets of `graph`: the logits before a trailing Softmax or before a decision such as ArgMax,
+/// else the outputs themselves, in float32 where a Cast changes their type. Where an operator without gradient rule
+/// lies between such a tensor and the layers, that operator's inputs are the targets.
 pub fn targets(graph: &Graph) -> Targets {
     let reach = Reach::of(graph, &[], is_layer);
     let (mut found, mut blocked) = (Vec::new(), Vec::new());
@@ -68,7 +68,7 @@ fn before_casts(graph: &Graph, tensor: ValueId) -> ValueId {
     at
 }
 
-/// Adds the last tensors on all ways to `tensor` that gradients reach, and the places of the operators behind them.
+/// Adds the last tensors on all paths to `tensor` that gradients reach, and the indices of the operators behind them.
 fn before(graph: &Graph, reach: &Reach, tensor: ValueId, found: &mut Vec<ValueId>, blocked: &mut Vec<usize>) {
     let uses = graph.uses();
     let (mut waiting, mut seen) = (vec![tensor], vec![false; graph.value_ids().count()]);
@@ -95,7 +95,7 @@ mod tests {
     /// Operator, inputs and output.
     type Call<'a> = (&'a str, &'a [&'a str], &'a str);
 
-    /// Name, nodes, shapes, targets and the operators in between.
+    /// Name, nodes, shapes, targets and the blocked operators.
     type Case<'a> = (&'a str, &'a [Call<'a>], &'a [(&'a str, &'a [usize])], &'a [(&'a str, bool)], &'a [&'a str]);
 
     fn found(nodes: &[Call], shapes: &[(&str, &[usize])]) -> (Vec<(String, bool)>, Vec<String>) {

@@ -1,21 +1,21 @@
-//! What is trained of a network, as one vector.
+//! The trained tensors of a network as one vector.
 
 use super::Parameters;
 use crate::error::{Error, Result};
 use crate::ir::Tensor;
 
-/// Tensors in one vector, what they start from, and the scale of the learning rate of each element.
+/// Tensors in one vector, their initial values, and a learning-rate factor per element.
 #[derive(Clone, Debug, Default)]
 pub struct TrainedVector {
-    /// Which tensor lies where.
+    /// The layout of the tensors.
     pub layout: Parameters,
     start: Vec<f32>,
     lr_scales: Vec<f32>,
 }
 
 impl TrainedVector {
-    /// Adds a tensor behind the others and returns its place. `lr_scales`: the factor of the learning rate of each element,
-    /// which is how far a step of Adam at a learning rate of 1 moves it.
+    /// Appends a tensor and returns its index. `lr_scales`: the learning-rate factor of each element, which is how far
+    /// a step of Adam at a learning rate of 1 moves it.
     ///
     /// # Errors
     /// As [`Parameters::add`].
@@ -26,10 +26,10 @@ impl TrainedVector {
         Ok(self.layout.entries().len() - 1)
     }
 
-    /// Begins with other values, `[n]`.
+    /// Sets other initial values, `[n]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] for another number of them.
+    /// [`Error::Shape`] for another length.
     pub fn begin_with(&mut self, values: &Tensor) -> Result<()> {
         if values.shape() != [self.start.len()] {
             let message = format!("expected [{}], found {:?}", self.start.len(), values.shape());
@@ -39,17 +39,17 @@ impl TrainedVector {
         Ok(())
     }
 
-    /// Sets the factor of the learning rate of all elements.
+    /// Sets the learning-rate factor of all elements.
     pub fn set_lr_scale(&mut self, scale: f32) {
         self.lr_scales.fill(scale);
     }
 
-    /// Returns the vector that training starts from, `[n]`.
+    /// Returns the initial vector, `[n]`.
     pub fn start(&self) -> Tensor {
         Tensor::from_f32(&[self.start.len()], &self.start)
     }
 
-    /// Returns the factors of the learning rate, `[n]`.
+    /// Returns the learning-rate factors, `[n]`.
     pub fn lr_scales(&self) -> Tensor {
         Tensor::from_f32(&[self.lr_scales.len()], &self.lr_scales)
     }

@@ -1,38 +1,38 @@
-//! Losses on the logits `[N, classes]` of a teacher for synthetic images.
+//! Losses on the teacher's logits `[N, classes]` for synthetic images.
 
 use super::{log_softmax, small};
 use crate::expr::Expr;
 
-/// Returns the mean of `-log p` of each image's class, where `labels: [N, classes]` holds a one in that class (one-hot
-/// loss; Chen et al. 2019, equation 3; Xu et al. 2020, equation 2).
+/// Returns the mean of `-log p` of each image's class, with one-hot `labels: [N, classes]` (one-hot loss; Chen et al.
+/// 2019, equation 3; Xu et al. 2020, equation 2).
 #[track_caller]
 pub fn cross_entropy<'b>(logits: Expr<'b>, labels: Expr<'b>) -> Expr<'b> {
     let [batch, _] = logits.dims();
     -(labels * log_softmax(logits)).sum(&[], false) / small(batch)
 }
 
-/// Returns the mean of `-(1 - p)^gamma · log p` of each image's class: hard images count more (Li et al. 2023, HAST,
-/// equation 8, after Lin et al. 2017); see [`cross_entropy`].
+/// Returns the mean of `-(1 - p)^gamma · log p` of each image's class, which weights hard images more (Li et al. 2023,
+/// HAST, equation 8, after Lin et al. 2017); see [`cross_entropy`].
 #[track_caller]
 pub fn focal_cross_entropy<'b>(logits: Expr<'b>, labels: Expr<'b>, gamma: f32) -> Expr<'b> {
     let [batch, _] = logits.dims();
     let logarithms = (labels * log_softmax(logits)).sum(&[1], false);
-    // A certain class leaves nothing, and its power no gradient of its own.
+    // The power has no gradient at 0, where the class is certain.
     let hardness = (1.0 - logarithms.exp()).max(logits.number(1e-6)).powf(gamma);
     -(hardness * logarithms).sum(&[], false) / small(batch)
 }
 
-/// Returns ones in the class that each row of `logits` is surest of, `[N, classes]`, which no gradient passes.
+/// Returns one-hot labels `[N, classes]` of the most probable class in each row of `logits`, without gradient.
 #[track_caller]
 pub fn argmax_one_hot(logits: Expr) -> Expr {
     let logits = logits.stop_gradient();
     let largest = logits.equal(logits.largest(&[1], true)).cast(logits.dtype());
-    // Several on a tie share the one.
+    // Ties share the one.
     largest / largest.sum(&[1], true)
 }
 
-/// Returns the mean entropy of the class probabilities of each image, in nats: low where the teacher is sure of each
-/// (Choi et al. 2020, `L_inst`).
+/// Returns the mean entropy of the class probabilities of each image, in nats: low where the teacher is confident (Choi
+/// et al. 2020, `L_inst`).
 #[track_caller]
 pub fn instance_entropy(logits: Expr) -> Expr {
     let [batch, _] = logits.dims();
@@ -40,8 +40,8 @@ pub fn instance_entropy(logits: Expr) -> Expr {
     -(logarithms.exp() * logarithms).sum(&[], false) / small(batch)
 }
 
-/// Returns how much the entropy of the mean class probabilities over the batch lacks of `log classes`, in nats: low where
-/// all classes are as frequent (Choi et al. 2020, `L_batch`; Chen et al. 2019, equation 5).
+/// Returns `log classes` minus the entropy of the mean class probabilities over the batch, in nats: low where all
+/// classes are equally frequent (Choi et al. 2020, `L_batch`; Chen et al. 2019, equation 5).
 #[track_caller]
 pub fn batch_entropy(logits: Expr) -> Expr {
     let [_, classes] = logits.dims();

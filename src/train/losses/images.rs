@@ -1,9 +1,9 @@
-//! What images that were made up should look like, and how they should move a teacher.
+//! Priors on synthetic images, and their effect on a teacher.
 
 use crate::expr::Expr;
 
-/// Returns the mean of `|x[i+1] - x[i]|` over both directions of `images: [N, C, H, W]`, low where they are smooth
-/// (anisotropic total variation; Rudin et al. 1992, Yin et al. 2020 for images made up).
+/// Returns the mean of `|x[i+1] - x[i]|` over both directions of `images: [N, C, H, W]`: low where images are smooth
+/// (anisotropic total variation; Rudin et al. 1992, Yin et al. 2020 for synthetic images).
 #[track_caller]
 pub fn total_variation(images: Expr) -> Expr {
     let [_, _, height, width] = images.dims();
@@ -18,8 +18,9 @@ pub fn total_variation(images: Expr) -> Expr {
     }
 }
 
-/// Returns how far each image is from mean 0 and deviation 1: the mean over images and channels of `μ² + (σ - 1)²`, of
-/// `images: [N, C, H, W]` in units of what the network is fed (Li et al. 2023, Genie; Cai et al. 2020, ZeroQ).
+/// Returns the distance of each image from mean 0 and standard deviation 1: the mean over images and channels of
+/// `μ² + (σ - 1)²`, for `images: [N, C, H, W]` in units of the network's input (Li et al. 2023, Genie; Cai et al. 2020,
+/// ZeroQ).
 #[track_caller]
 pub fn image_statistics(images: Expr) -> Expr {
     let [batch, channels, height, width] = images.dims();
@@ -27,7 +28,7 @@ pub fn image_statistics(images: Expr) -> Expr {
     (mean.square() + ((variance + 1e-6).sqrt() - 1.0).square()).mean(&[], false)
 }
 
-/// Returns `-mean |f|` of a teacher's features: low where images move it much (Chen et al. 2019, equation 4).
+/// Returns `-mean |f|` of a teacher's features: low where images activate it strongly (Chen et al. 2019, equation 4).
 #[track_caller]
 pub fn activation_norm(features: Expr) -> Expr {
     -features.abs().mean(&[], false)

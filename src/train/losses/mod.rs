@@ -1,4 +1,4 @@
-//! Losses as expressions: single numbers to be descended. Each says what it compares, and what it is after.
+//! Losses as scalar expressions to minimize. Each one documents what it compares and why.
 
 mod classes;
 mod distillation;
@@ -14,8 +14,8 @@ pub use statistics::{ChannelMoments, ChannelNormal, Distance, gaussian_divergenc
 
 use crate::expr::Expr;
 
-/// Returns `x - log Σ exp x` of `x: [N, classes]`. tract takes the logarithm of a Softmax for LogSoftmax, which is that of 0
-/// where a class is far behind (seen in 0.23.9).
+/// Returns `x - log Σ exp x` of `x: [N, classes]`. tract computes LogSoftmax as the logarithm of a Softmax, which is
+/// log 0 for a class of very small probability (seen in 0.23.9).
 #[track_caller]
 fn log_softmax(x: Expr) -> Expr {
     let x = x - x.stop_gradient().largest(&[1], true);

@@ -1,34 +1,34 @@
-//! How far the channels of a batch are from the mean and deviation that batch normalisation kept of the training data.
+//! The distance between the channel statistics of a batch and the batch-normalization statistics of the training data.
 
 use super::small;
 use crate::expr::{Builder, Expr};
 use crate::ir::Tensor;
 use crate::stats::BatchNorm;
 
-/// Channels whose deviation is less than this share of that of the widest one are dead: nothing is asked of them.
+/// Channels whose standard deviation is below this fraction of the largest are dead and left out.
 const DEAD: f64 = 1e-4;
-/// Added to variances, in units of what is compared: a channel that does not vary at all has a slope too.
+/// Added to variances, in the units of the comparison: gives channels without variance a gradient too.
 const LEAST_VARIANCE: f32 = 1e-6;
 
-/// Mean and deviation that each channel of a tensor should have.
+/// The target mean and standard deviation of each channel of a tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChannelNormal {
-    /// The tensor's name in the network without normalisations.
+    /// The tensor's name in the network without batch normalization.
     pub tensor: String,
     /// Mean.
     pub mean: Vec<f32>,
     /// Standard deviation.
     pub deviation: Vec<f32>,
-    /// What the tensor is multiplied by to have the deviation that it had before it was normalised; 0 for dead channels.
+    /// The factor from the tensor's standard deviation to that before normalization; 0 for dead channels.
     pub before: Vec<f32>,
 }
 
-/// In which units moments are compared.
+/// The units in which moments are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Distance {
-    /// Those of the tensor before it was normalised, in which layers of large values weigh more.
+    /// Those of the tensor before normalization, which weight layers of large values more.
     BeforeNormalisation,
-    /// Deviations of each channel.
+    /// The standard deviation of each channel.
     Deviations,
 }
 
@@ -42,7 +42,7 @@ pub struct ChannelMoments<'b> {
 }
 
 impl ChannelNormal {
-    /// Returns what `norm` says of its result, which is the tensor that is left when it is folded away.
+    /// Returns the target statistics of `norm`'s output, which is the tensor that remains after folding.
     pub fn of(norm: &BatchNorm) -> Self {
         let deviations = norm.deviation();
         let widest = deviations.iter().copied().fold(0.0, f64::max);
@@ -56,7 +56,7 @@ impl ChannelNormal {
         }
     }
 
-    /// Returns what moments are multiplied by to be compared in `distance`.
+    /// Returns the factors on the moments for a comparison in `distance`.
     fn units(&self, distance: Distance) -> Vec<f32> {
         match distance {
             Distance::BeforeNormalisation => self.before.clone(),
@@ -68,9 +68,9 @@ impl ChannelNormal {
     }
 }
 
-/// Returns `(‖μ - μ̂‖² + ‖σ - σ̂‖²) / C` over the channels of a layer (Li et al. 2023, Genie, equation 2; Cai et al. 2020,
-/// ZeroQ, equation 3). Deviations, not variances. What is off by less than `slack`, of means and of deviations, costs
-/// nothing (Zhang et al. 2021, DSG, equations 5 and 6).
+/// Returns `(‖μ - μ̂‖² + ‖σ - σ̂‖²) / C` over the channels of a layer (Li et al. 2023, Genie, equation 2; Cai et al.
+/// 2020, ZeroQ, equation 3), with standard deviations, not variances. Differences below `slack`, of means and of
+/// standard deviations, cost nothing (Zhang et al. 2021, DSG, equations 5 and 6).
 #[track_caller]
 pub fn moment_distance<'b>(
     found: ChannelMoments<'b>,
@@ -83,7 +83,7 @@ pub fn moment_distance<'b>(
     (beyond(mean, slack[0]).square() + beyond(deviation, slack[1]).square()).mean(&[], false)
 }
 
-/// Returns how far mean and deviation of each channel are off, `[C]` each.
+/// Returns the differences of mean and standard deviation of each channel, `[C]` each.
 #[track_caller]
 pub fn moments_off<'b>(found: ChannelMoments<'b>, expected: &ChannelNormal, distance: Distance) -> [Expr<'b>; 2] {
     let builder = found.mean.builder();
@@ -97,8 +97,8 @@ pub fn moments_off<'b>(found: ChannelMoments<'b>, expected: &ChannelNormal, dist
     [found.mean * units - means, spread - deviations]
 }
 
-/// Returns the mean over channels of `KL(N(μ, σ²) ‖ N(μ̂, σ̂²)) = ((μ-μ̂)² + σ²)/2σ̂² - log σ/σ̂ - 1/2` (Choi et al. 2020,
-/// `L_BN`, there summed over channels).
+/// Returns the mean over channels of `KL(N(μ, σ²) ‖ N(μ̂, σ̂²)) = ((μ-μ̂)² + σ²)/2σ̂² - log σ/σ̂ - 1/2` (Choi et al.
+/// 2020, `L_BN`, which sums over channels).
 #[track_caller]
 pub fn gaussian_divergence<'b>(found: ChannelMoments<'b>, expected: &ChannelNormal) -> Expr<'b> {
     let builder = found.mean.builder();
