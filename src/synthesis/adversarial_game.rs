@@ -1,5 +1,5 @@
-//! A generator that looks for images on which a student is far from its teacher, while the student learns from them: both
-//! move at once (Choi et al. 2020).
+//! Adversarial distillation: a generator searches for images that maximize the distance between student and teacher
+//! while the student learns from them; both are updated in the same step (Choi et al. 2020).
 
 use rand::RngExt;
 use rand::seq::index;
@@ -16,28 +16,28 @@ use crate::train::{
     Distillation, Network, Player, TrainingStep, adversarial_distance, distance, step_rng, training_step,
 };
 
-/// The learning rate of the generator in that of the student.
+/// The generator's learning rate relative to the student's.
 const GENERATOR_RATE: f32 = 0.2;
 
-/// A generator that was trained for a network of one input, and how it makes images.
+/// A trained generator for a network with one input, and its synthesis settings.
 #[derive(Clone, Debug)]
 pub struct TrainedGenerator {
-    /// How images are made.
+    /// The synthesis settings.
     pub making: ImageSynthesis,
     /// Its weights, in the order of [`Generator::weights`].
     pub weights: Tensor,
     /// Its latents, in the order of [`Generator::latents`].
     pub latents: Tensor,
-    /// Where a class was chosen for each image, how many there are.
+    /// The number of classes, for a class-conditional generator.
     pub classes: Option<usize>,
 }
 
-/// The two players, and what they play with.
+/// The student and the generator that are trained against each other.
 pub struct AdversarialGame<'a> {
     distillation: &'a Distillation,
-    /// What the generator starts from.
+    /// The initial generator.
     generator_at_end: TrainedGenerator,
-    /// Latents that are mixed, one image after the other, and what classes multiply them by.
+    /// The latents to mix, image by image, and the class embeddings that multiply them.
     latents: (Vec<f32>, Vec<f32>),
 }
 
@@ -45,7 +45,7 @@ impl<'a> AdversarialGame<'a> {
     /// Returns the game of `distillation` against `generator_at_end`.
     ///
     /// # Errors
-    /// When the generator_at_end's latents cannot be read.
+    /// When the generator's latents cannot be read.
     pub fn new(distillation: &'a Distillation, generator_at_end: TrainedGenerator) -> Result<Self> {
         let mut latents = generator_at_end.latents.to_f32()?;
         let of_classes = generator_at_end.classes.map_or(0, |classes| classes * Generator::LATENTS);
@@ -53,9 +53,9 @@ impl<'a> AdversarialGame<'a> {
         Ok(Self { distillation, generator_at_end, latents: (latents, of_classes) })
     }
 
-    /// Returns the step on `batch` fresh images and as many other inputs. The student descends how far it is from the
-    /// teacher on both; the generator descends the loss of its images less how far the student is from the teacher on
-    /// them. Fed are what [`AdversarialGame::feeds`] gives, then the other inputs.
+    /// Returns the step on `batch` generated images and as many other inputs. The student minimizes its distance to the
+    /// teacher on both; the generator minimizes the synthesis loss minus the distance on its images. The feeds are
+    /// those of [`AdversarialGame::feeds`], then the other inputs.
     ///
     /// # Errors
     /// As [`ImageSynthesis::step`] and [`Distillation::step`].
@@ -94,8 +94,8 @@ impl<'a> AdversarialGame<'a> {
         training_step(&players, (stored.loss, &[("fresh", fresh), ("looks", looks)]), kept, lowering)
     }
 
-    /// Returns what is fed in `step` of a game before the other inputs: latents between those of two images that were
-    /// found (of one image and noise, where only one was), and how images are mirrored and shifted.
+    /// Returns the feeds of `step` of a game before the other inputs: interpolated latents of two trained images (of
+    /// one image and noise, where there is only one), class labels, and the flips and shifts of images.
     pub fn feeds(&self, batch: usize, (seed, game, step): (u64, u64, u64)) -> Vec<Tensor> {
         let mut rng = step_rng(seed, game, step);
         let (rows, of_classes) = &self.latents;
@@ -110,7 +110,7 @@ impl<'a> AdversarialGame<'a> {
                 }
             };
             let angle = rng.random_range(0.0..std::f32::consts::FRAC_PI_2);
-            // As long as latents are.
+            // Keeps the norm of the latents.
             let (one, other) = (libm::cosf(angle), libm::sinf(angle));
             latents.extend(first.iter().zip(&second).map(|(a, b)| one * a + other * b));
         }
@@ -126,7 +126,7 @@ impl<'a> AdversarialGame<'a> {
     }
 }
 
-/// Returns a latent as those of all images start.
+/// Returns a random initial latent.
 fn noise(rng: &mut ChaCha8Rng) -> Vec<f32> {
     (0..Generator::LATENTS).map(|_| rng.sample(StandardNormal)).collect()
 }

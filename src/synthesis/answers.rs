@@ -1,4 +1,4 @@
-//! What the teacher says of images that were made: its classes, how sure it is, how far apart it finds them. None of it is
+//! The teacher's predictions on synthetic images: classes, confidence and diversity of features. None of them is
 //! accuracy.
 
 use serde::Serialize;
@@ -9,20 +9,20 @@ use crate::error::{Error, Result};
 use crate::ir::Tensor;
 use crate::runtime::{Engine, SessionOptions, run_in_batches};
 
-/// What the teacher says of images.
+/// The teacher's predictions on images.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Answers {
-    /// The class that it is surest of, for each image.
+    /// The most probable class of each image.
     pub classes: Vec<usize>,
-    /// How many images it takes for each class.
+    /// The number of images predicted as each class.
     pub histogram: Vec<usize>,
-    /// The mean probability of the class that it is surest of.
+    /// The mean probability of the predicted class.
     pub confidence: f64,
-    /// The mean cosine distance between what its last layer reads of two images: 0 where all are alike.
+    /// The mean cosine distance between the last layer's inputs of two images: 0 where all are equal.
     pub spread: Option<f64>,
 }
 
-/// Returns what `subject` says of the inputs `fed`; none where it has no logits.
+/// Returns the predictions of `subject` on the inputs `fed`; none without logits.
 ///
 /// # Errors
 /// When the engine fails.

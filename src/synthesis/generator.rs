@@ -1,4 +1,5 @@
-//! Small networks that make a batch of inputs of trained latents: a fresh one for each batch (Li et al. 2023, Genie).
+//! Small generators that map trained latents to a batch of inputs, with a new generator per batch (Li et al. 2023,
+//! Genie).
 
 use rand::RngExt;
 use rand_distr::StandardNormal;
@@ -10,47 +11,47 @@ use crate::ir::{Attr, Tensor};
 use crate::stats::InputStatistics;
 use crate::train::{TrainedVector, step_rng};
 
-/// Latents of a batch at most: a gigabyte of them.
+/// The most latents of a batch: one gigabyte.
 const MOST_LATENTS: usize = 1 << 28;
-/// The learning rate of latents over that of the generator.
+/// The learning rate of latents relative to that of the generator.
 const LATENT_RATE: f32 = 10.0;
-/// The side of the map that latents become, at most, unless images are so small that it is a quarter of theirs.
+/// The largest side of the first feature map, unless images are so small that a quarter of their side is less.
 const FIRST_SIDE: usize = 8;
-/// Doublings of the map at least.
+/// The least number of upsampling steps.
 const DOUBLINGS: u32 = 2;
-/// Channels of the map before the last convolution, largest first.
+/// Channel counts of the last hidden feature map, largest first.
 const WIDTHS: [usize; 5] = [64, 32, 16, 8, 4];
-/// Channels of any map at most.
+/// The most channels of any feature map.
 const WIDEST: usize = 256;
-/// The multiply-accumulates of a generator over those of the teacher, at most, where there is a choice.
+/// A generator may use one part in this many of the teacher's multiply-accumulates, where a smaller width is available.
 const SHARE_OF_TEACHER: u64 = 2;
 const EPSILON: f32 = 1e-5;
 const SLOPE: f32 = 0.2;
 
-/// A generator of one batch: what it is made of, and what training starts from.
+/// A generator of one batch: its architecture and initial values.
 #[derive(Clone, Debug)]
 pub struct Generator {
     form: InputSpec,
     batch: usize,
-    /// Channels of the maps, from the first to that before the last convolution; empty for vectors.
+    /// Channels of the feature maps, from the first to the one before the last convolution; empty for vectors.
     widths: Vec<usize>,
     /// Weights.
     pub weights: TrainedVector,
-    /// Latents, and where it is conditional a vector for each class.
+    /// Latents, and a vector per class for conditional generators.
     pub latents: TrainedVector,
     input: InputStatistics,
 }
 
 impl Generator {
-    /// Latents of one image.
+    /// The number of latents per image.
     pub const LATENTS: usize = 256;
 
-    /// Returns a generator of `batch` inputs of `form`, whose weights and latents follow from seed and `number`, sized by
-    /// the size of images and the teacher's work of `macs` a sample. `classes`: whether what it makes depends on a class
-    /// that is chosen for each input.
+    /// Returns a generator of `batch` inputs of `form`. Seed and `number` determine its initial weights and latents,
+    /// the image size and the teacher's `macs` per sample determine its size. `classes`: the number of classes, for a
+    /// class-conditional generator.
     ///
     /// # Errors
-    /// When it has more weights than memory holds.
+    /// When it has more weights than fit in memory.
     pub fn fresh(
         (form, input): (&InputSpec, &InputStatistics),
         (batch, macs): (usize, u64),
@@ -73,7 +74,7 @@ impl Generator {
             made.latents.add("classes", &[classes, Self::LATENTS], &rows, &vec![LATENT_RATE; rows.len()])?;
         }
         let mut rng = step_rng(seed, number, u64::MAX - 1);
-        // As PyTorch initialises linear layers and convolutions.
+        // PyTorch's initialization of linear layers and convolutions.
         let mut uniform = |n: usize, fan_in: usize| -> Vec<f32> {
             let bound = 1.0 / float(fan_in).sqrt();
             (0..n).map(|_| rng.random_range(-bound..bound)).collect()
@@ -89,12 +90,12 @@ impl Generator {
         Ok(made)
     }
 
-    /// Returns the multiply-accumulates of one input.
+    /// Returns the multiply-accumulates per input.
     pub fn macs(&self) -> u64 {
         work(&self.form, &self.widths)
     }
 
-    /// Returns name, shape and start of each weight, in the order of [`Generator::forward`].
+    /// Returns name, shape and initial values of each weight, in the order of [`Generator::forward`].
     fn shapes(&self) -> Vec<(String, Vec<usize>, Start)> {
         let channels = self.form.channels();
         let mut shapes = Vec::new();
@@ -125,12 +126,13 @@ impl Generator {
         u32::try_from(self.widths.len()).unwrap_or(0)
     }
 
-    /// Returns what `weights: [n]` and `latents: [m]` make: inputs `[N, C, H, W]` (or `[N, C]`) as the network is fed
-    /// them, within the interval that it is fed. `labels: [N, classes]` where it is conditional.
+    /// Returns the inputs that `weights: [n]` and `latents: [m]` generate: `[N, C, H, W]` (or `[N, C]`), scaled and
+    /// clipped to the interval of the network's input. `labels: [N, classes]` for a conditional generator.
     ///
-    /// Latents (times the vector of the class; Xu et al. 2020, GDFQ) become a small map, that is doubled and convolved in
-    /// turn, normalised over the batch each time; `tanh` of the last is normalised and given each channel's mean and
-    /// deviation, which start as those of the network's input and are trained.
+    /// Latents (times the class vector; Xu et al. 2020, GDFQ) are projected to a small feature map, which is upsampled
+    /// by 2 and convolved repeatedly, with batch normalization each time. The output passes `tanh`, batch
+    /// normalization, and an affine map with the mean and standard deviation of each channel, which start as those of
+    /// the network's input and are trained.
     #[track_caller]
     pub fn forward<'b>(
         &self,
@@ -177,15 +179,15 @@ impl Generator {
     }
 }
 
-/// What a weight starts from.
+/// The initial value of a weight.
 enum Start {
-    /// Uniform numbers by the inputs of each result.
+    /// Uniform, by the given fan-in.
     Weight(usize),
-    /// A number.
+    /// A constant.
     Value(f32),
 }
 
-/// Returns the channels of the maps: half as many each time the side doubles.
+/// Returns the channels of the feature maps, halved at each upsampling step.
 fn widths(form: &InputSpec, teacher: u64) -> Vec<usize> {
     let Some(doublings) = form.doublings(FIRST_SIDE, DOUBLINGS) else { return Vec::new() };
     let of = |last: usize| -> Vec<usize> {
@@ -214,7 +216,7 @@ fn leaky(x: Expr) -> Expr {
     x.builder().apply("LeakyRelu", &[x], [("alpha", Attr::Float(SLOPE))])
 }
 
-/// Returns every pixel twice in both directions.
+/// Returns `x` upsampled by 2 with nearest neighbors.
 #[track_caller]
 fn doubled(x: Expr) -> Expr {
     let [_, _, rows, columns] = x.dims();

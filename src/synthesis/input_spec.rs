@@ -1,4 +1,4 @@
-//! What one input of a network looks like: images, channels first or last, or vectors.
+//! The form of a network's input: images with channels first or last, or vectors.
 
 use crate::data::{image_channels, input_shape};
 use crate::error::{Error, Result};
@@ -6,12 +6,12 @@ use crate::expr::Expr;
 use crate::ir::{DType, Graph, Tensor, ValueId};
 use crate::stats::is_network_input;
 
-/// The form of the inputs that are made.
+/// The form of synthetic inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputSpec {
     /// The input's name.
     pub name: String,
-    /// Whether it takes bytes, which come to the network by a Cast.
+    /// Whether it takes bytes, which a Cast converts to floats.
     pub is_bytes: bool,
     dtype: DType,
     channels: usize,
@@ -21,7 +21,7 @@ pub struct InputSpec {
 }
 
 impl InputSpec {
-    /// Returns the form of the input of `graph` that inputs are made for: its image, else its vector of numbers.
+    /// Returns the form of the input of `graph` to synthesize: its image, else its float vector.
     ///
     /// # Errors
     /// [`Error::Unsupported`] where it has neither.
@@ -50,7 +50,7 @@ impl InputSpec {
         Ok(Self { name, is_bytes, dtype, channels, size, channels_last })
     }
 
-    /// Returns the channels of images, or the numbers of a vector.
+    /// Returns the channels of images, or the length of a vector.
     pub fn channels(&self) -> usize {
         self.channels
     }
@@ -60,7 +60,8 @@ impl InputSpec {
         self.size
     }
 
-    /// Returns how often a map of sides up to `first` is doubled to reach the image, `least` times unless it is tiny.
+    /// Returns the number of doublings from a feature map of side `first` or less to the image, at least `least` unless
+    /// the image is tiny.
     pub(super) fn doublings(&self, first: usize, least: u32) -> Option<u32> {
         let [height, width] = self.size?;
         let side = height.max(width);
@@ -68,12 +69,12 @@ impl InputSpec {
         Some(needed.max(least.min(side.ilog2())).max(1))
     }
 
-    /// Returns the sides of a map that reaches the image when it is doubled so often.
+    /// Returns the sides of a feature map that covers the image after this many doublings.
     pub(super) fn first_map(&self, doublings: u32) -> [usize; 2] {
         self.size.unwrap_or([1, 1]).map(|side| side.div_ceil(1 << doublings))
     }
 
-    /// Returns maps of at least the image's sides cut to them.
+    /// Returns feature maps of at least the image's size, cropped to it.
     #[track_caller]
     pub(super) fn cut<'b>(&self, maps: Expr<'b>) -> Expr<'b> {
         let Some([height, width]) = self.size else { return maps };
@@ -82,7 +83,7 @@ impl InputSpec {
         cut(cut(maps, 2, rows, height), 3, columns, width)
     }
 
-    /// Returns images with their channels where the network has them.
+    /// Returns images in the network's layout.
     #[track_caller]
     pub(super) fn as_fed<'b>(&self, images: Expr<'b>) -> Expr<'b> {
         if self.channels_last { images.transpose(&[0, 2, 3, 1]) } else { images }
@@ -93,7 +94,7 @@ impl InputSpec {
         [batch, self.channels].into_iter().chain(self.size.into_iter().flatten()).collect()
     }
 
-    /// Returns images as they can be: whole numbers where the network takes bytes.
+    /// Returns valid images: rounded to whole numbers where the network takes bytes.
     ///
     /// # Errors
     /// When the values cannot be read.
@@ -105,7 +106,7 @@ impl InputSpec {
         Ok(Tensor::from_f32(images.shape(), &pixels))
     }
 
-    /// Returns images of floats with their channels where the network has them.
+    /// Returns float images in the network's layout.
     ///
     /// # Errors
     /// When the values cannot be read.
@@ -117,7 +118,7 @@ impl InputSpec {
         Ok(Tensor::from_f32(last.shape(), &last.iter().copied().collect::<Vec<f32>>()))
     }
 
-    /// Returns images as the network is fed them.
+    /// Returns images in the network's layout and input type.
     ///
     /// # Errors
     /// When the values cannot be read.

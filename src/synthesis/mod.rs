@@ -1,8 +1,7 @@
-//! Inputs made up for a network so that it finds in them what it was trained on: small generators are trained until the
-//! statistics of its normalised tensors are those that batch normalisation kept, or its logits are sure and even.
+//! Generates synthetic inputs: trains small generators until the statistics of normalized tensors match those of batch
+//! normalization, or the logits are confident and balanced over classes.
 //!
-//! A fresh generator for each batch keeps images from looking alike (Li et al. 2023, Genie). One term of the loss = one
-//! row of [`TERMS`].
+//! A new generator per batch keeps images diverse (Li et al. 2023, Genie). One term of the loss = one row of [`TERMS`].
 
 mod adversarial_game;
 mod answers;

@@ -1,32 +1,32 @@
-//! What the user says of images to be made.
+//! The user's options for synthesis.
 
 use serde::Serialize;
 
-/// Images in all where the user gives no number.
+/// The default total number of images.
 const IMAGES: usize = 256;
-/// Steps of each generator.
+/// The default number of steps per generator.
 const STEPS: u64 = 200;
-/// The initial learning rate of a generator's weights; that of its latents is ten times as much.
+/// The default initial learning rate of a generator's weights; that of its latents is ten times as high.
 const LEARNING_RATE: f64 = 0.01;
 
-/// How images are made.
+/// Options of image synthesis.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Options {
-    /// Images in all.
+    /// The total number of images.
     pub images: usize,
-    /// Steps of each generator.
+    /// Steps per generator.
     pub steps: u64,
-    /// The initial learning rate of its weights.
+    /// The initial learning rate of generator weights.
     pub learning_rate: f64,
-    /// Weights of terms of the loss in place of the default ones, by name (see [`super::TERMS`]).
+    /// Weights of loss terms that replace the defaults, by name (see [`super::TERMS`]).
     pub loss: Vec<(String, f64)>,
-    /// Whether a class is chosen for each image; where the network has logits, if nothing is said.
+    /// Whether images are class-conditional; by default where the network has logits.
     pub conditional: Option<bool>,
-    /// Whether convolutions with strides see their input shifted by up to a pixel.
+    /// Whether the inputs of strided convolutions are shifted by up to a pixel.
     pub swing: bool,
-    /// Whether images are mirrored and shifted.
+    /// Whether images are flipped and shifted.
     pub augment: bool,
-    /// The deviation in pixels of the Gaussian that images are smoothed by, 0 for none.
+    /// The standard deviation in pixels of the Gaussian low-pass filter, 0 for none.
     pub low_pass: f64,
 }
 

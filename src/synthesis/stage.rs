@@ -1,4 +1,4 @@
-//! The stage that makes images: a generator for each batch, trained one after the other.
+//! The synthesis stage: trains one generator per batch of images, one after the other.
 
 use std::time::Instant;
 
@@ -21,97 +21,97 @@ use crate::train::{
     peak_bytes, share_of, step_rng,
 };
 
-/// Images of one generator.
+/// Images per generator.
 const BATCH: usize = 128;
-/// Fewer images than these have no statistics worth comparing.
+/// The smallest batch with usable statistics.
 const SMALLEST_BATCH: usize = 16;
-/// Images after less than one of so many steps are hardly better than noise.
+/// Images after less than one part in this many of the steps are hardly better than noise.
 const FEWEST_STEPS: u64 = 4;
-/// Keeps the numbers that are drawn here apart from those of other stages.
+/// Separates the random numbers of this stage from those of others.
 const STAGE: u64 = 0x7379_6e74_6865_7369;
 
-/// What images are made of.
+/// The sources of image synthesis.
 pub struct Source<'a> {
-    /// The float network, its normalisations folded.
+    /// The float network with folded batch normalization.
     pub float: &'a Graph,
-    /// What those said.
+    /// The statistics of batch normalization, read before folding.
     pub norms: &'a [BatchNorm],
-    /// What is known of the network's input.
+    /// The known statistics of the network's input.
     pub input: &'a InputStatistics,
-    /// Threads to work with; results do not depend on it.
+    /// The number of threads; results do not depend on it.
     pub threads: usize,
 }
 
-/// Images, and how they came about.
+/// Synthetic images and their report.
 #[derive(Clone, Debug)]
 pub struct SyntheticImages {
-    /// One tensor for each input of the network, samples first; none in a dry run.
+    /// One tensor per network input, samples first; empty in a dry run.
     pub inputs: Vec<Tensor>,
     /// The names of the inputs.
     pub names: Vec<String>,
-    /// The images `[N, C, H, W]` (or vectors `[N, C]`) among them, of floats.
+    /// The float images `[N, C, H, W]` (or vectors `[N, C]`) among them.
     pub images: Option<Tensor>,
-    /// The last generator as training left it, where the network has no input beside the images.
+    /// The last generator after training, where the network has no other input than the images.
     pub generator_at_end: Option<TrainedGenerator>,
-    /// What was done.
+    /// The report.
     pub report: SynthesisReport,
 }
 
-/// How images came about.
+/// The report of image synthesis.
 #[derive(Clone, Debug, Serialize)]
 pub struct SynthesisReport {
-    /// What was asked for.
+    /// The options.
     pub options: Options,
-    /// Images of each generator.
+    /// Images per generator.
     pub batch: usize,
-    /// Terms of the loss, and their weights.
+    /// The loss terms and their weights.
     pub weights: Vec<(&'static str, f64)>,
-    /// Normalised tensors whose statistics were compared.
+    /// The number of normalized tensors whose statistics were compared.
     pub layers: usize,
-    /// Multiply-accumulates of the teacher and of a generator for one image.
+    /// Multiply-accumulates per image of the teacher and of a generator.
     pub macs: [u64; 2],
-    /// Bytes that the tensors of a step take.
+    /// Bytes of the tensors of a step.
     pub step_bytes: usize,
-    /// Operators that no gradient passes.
+    /// Operators without gradient.
     pub blocked: Vec<String>,
-    /// Each generator.
+    /// The training of each generator.
     pub generators: Vec<Trained>,
-    /// What the teacher says of the images.
+    /// The teacher's predictions on the images.
     pub answers: Option<Answers>,
 }
 
 impl SynthesisReport {
-    /// Returns how many steps of all generators were done, and how many were to be.
+    /// Returns the completed and the planned steps of all generators.
     pub fn steps(&self) -> [u64; 2] {
         let done = self.generators.iter().map(|generator| generator.steps).sum();
         [done, self.generators.iter().map(|_| self.options.steps).sum()]
     }
 
-    /// Returns whether images are more than the noise that generators start from.
+    /// Returns whether images are better than the noise that generators start from.
     pub fn is_of_use(&self) -> bool {
         let [done, planned] = self.steps();
         done >= planned / FEWEST_STEPS
     }
 }
 
-/// How one generator was trained.
+/// The training of one generator.
 #[derive(Clone, Debug, Serialize)]
 pub struct Trained {
-    /// Steps done.
+    /// Completed steps.
     pub steps: u64,
-    /// The step at which a checkpoint was taken up, 0 for one in one piece.
+    /// The step at which a checkpoint was resumed, 0 for uninterrupted training.
     pub resumed_at: u64,
-    /// Steps that were taken back because the loss diverged.
+    /// Rollbacks after the loss diverged.
     pub rollbacks: Vec<Rollback>,
     /// The loss of every step and its terms, by name.
     pub losses: Vec<(String, Vec<f32>)>,
 }
 
-/// Makes the images of `options` for the network of `source`; `observer` hears how it goes on.
+/// Generates the images of `options` for the network of `source` and reports progress to `observer`.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for networks that tell nothing images could be made by; when a checkpoint is of another run, or
-/// the engine fails.
+/// [`Error::Unsupported`] for networks with neither statistics nor logits to synthesize from; when a checkpoint belongs
+/// to another run, or the engine fails.
 pub fn synthesise(
     source: &Source,
     options: &Options,
@@ -182,11 +182,11 @@ pub fn synthesise(
     Ok(SyntheticImages { inputs, names, images: Some(images), generator_at_end, report })
 }
 
-/// Batches of images: a generator for each, whose start follows from the seed and its number.
+/// Batches of images, with a generator each that is initialized from the seed and the batch number.
 struct Batches<'a> {
     making: ImageSynthesis,
     source: &'a Source<'a>,
-    /// Where a class is chosen for each image, how many there are.
+    /// The number of classes, for class-conditional images.
     classes: Option<usize>,
     seed: u64,
 }
@@ -211,8 +211,8 @@ impl<'a> Batches<'a> {
         chosen(batch, self.classes, self.seed, number)
     }
 
-    /// Trains the generator of a batch by `step`, which is built where there is none yet; returns the images `[N, C, H, W]`
-    /// that it makes in the end, and its weights and latents.
+    /// Trains the generator of a batch by `step`, which is built if there is none; returns the final images
+    /// `[N, C, H, W]`, the weights and latents, and the training report.
     fn train(
         &self,
         (number, batch, step): (u64, usize, Option<TrainingStep>),
@@ -236,7 +236,7 @@ impl<'a> Batches<'a> {
     }
 }
 
-/// Returns what the network is fed beside images on `samples` samples, by name.
+/// Returns the network's other inputs for `samples` samples, by name.
 fn other_inputs(
     source: &Source,
     subject: &SynthesisTeacher,
@@ -252,7 +252,7 @@ fn other_inputs(
     Ok(named.filter(|(name, _)| *name != subject.form.name).collect())
 }
 
-/// Returns the inputs of `graph` in order: `images` for the one called `name`, and the others.
+/// Returns the inputs of `graph` in order: `images` for the one named `name`, and the others.
 fn beside(graph: &Graph, name: &str, images: Tensor, others: &[(String, Tensor)]) -> Vec<Tensor> {
     let input = |id| {
         let other = others.iter().find(|(other, _)| *other == graph.name_of(id) && other != name);
@@ -261,8 +261,8 @@ fn beside(graph: &Graph, name: &str, images: Tensor, others: &[(String, Tensor)]
     graph.fed_inputs().into_iter().map(input).collect()
 }
 
-/// Returns what each layer may be off by: what noise is off by in nine of ten channels (Zhang et al. 2021, DSG, section
-/// 3.2).
+/// Returns the slack of each layer: the difference that nine of ten channels stay within on noise (Zhang et al. 2021,
+/// DSG, section 3.2).
 fn slacks(making: &ImageSynthesis, batch: usize, run: &Run) -> Result<Vec<[f32; 2]>> {
     let shape: Vec<usize> = making.subject.form.shape(batch);
     let mut rng = step_rng(run.seed, STAGE, u64::MAX - 3);
@@ -287,12 +287,12 @@ impl Trained {
     }
 }
 
-/// The name of the checkpoints of a generator.
+/// The name of a generator's checkpoint.
 fn name(number: usize) -> String {
     format!("synthesis-{number}")
 }
 
-/// Returns classes for a batch, all of them as often as each other but for one, `[N, classes]`.
+/// Returns one-hot labels for a batch, `[N, classes]`, with class counts that differ by at most one.
 fn chosen(batch: usize, classes: Option<usize>, seed: u64, number: u64) -> Option<Tensor> {
     let classes = classes?;
     let mut drawn: Vec<usize> = (0..batch).map(|i| i % classes).collect();

@@ -1,4 +1,4 @@
-//! The step that a generator and its latents are trained by, as a graph, and what is fed in it.
+//! The training step of a generator and its latents as a graph, and its feeds.
 
 use rand_chacha::ChaCha8Rng;
 
@@ -14,38 +14,38 @@ use crate::stats::InputStatistics;
 use crate::train::losses::{ChannelMoments, Distance, moments_off};
 use crate::train::{Optimiser, Player, TrainingStep, mirrored, random_flip_shift, shifted, step_rng, training_step};
 
-/// Losses that the state keeps.
+/// The number of steps whose losses the state keeps.
 const LOSSES: usize = 20;
-/// The part of channels whose distance under noise is more than the slack.
+/// The fraction of channels whose distance on noise exceeds the slack.
 const BEYOND_SLACK: f64 = 0.1;
 
-/// How images are made by a subject.
+/// The image synthesis of one network.
 #[derive(Clone, Debug)]
 pub struct ImageSynthesis {
     /// The network.
     pub subject: SynthesisTeacher,
-    /// The weights of the terms of the loss.
+    /// The weights of the loss terms.
     pub weights: Weights,
-    /// What each of [`SynthesisTeacher::normals`] may be off by, of means and of deviations; empty for nothing.
+    /// The slack of each of [`SynthesisTeacher::normals`], for means and for standard deviations; empty for none.
     pub slack: Vec<[f32; 2]>,
-    /// Whether convolutions with strides see their input shifted by up to a pixel (swing; Li et al. 2023, Genie).
+    /// Whether the inputs of strided convolutions are shifted by up to a pixel (swing; Li et al. 2023, Genie).
     pub swing: bool,
-    /// Whether images are mirrored and shifted (Zhong et al. 2022, IntraQ, there cropped).
+    /// Whether images are flipped and shifted (Zhong et al. 2022, IntraQ, which crops them).
     pub augment: bool,
-    /// The deviation in pixels of the Gaussian that images are smoothed by (Kim et al. 2025, SynQ, there given by its
+    /// The standard deviation in pixels of the Gaussian low-pass filter (Kim et al. 2025, SynQ, which gives its
     /// frequency); 0 for none.
     pub low_pass: f64,
-    /// Inputs of the network beside the images, by name, on a batch.
+    /// The network's other inputs, by name, for a batch.
     pub others: Vec<(String, Tensor)>,
-    /// What is known of the images that the network is fed.
+    /// The known statistics of the network's image input.
     pub input: InputStatistics,
 }
 
 impl ImageSynthesis {
-    /// Returns how images are made for the network of `source`; no slack and no other inputs are found yet.
+    /// Returns the synthesis for the network of `source`, still without slack and other inputs.
     ///
     /// # Errors
-    /// As [`SynthesisTeacher::new`]; [`crate::Error::Usage`] for a term of the loss that does not exist.
+    /// As [`SynthesisTeacher::new`]; [`crate::Error::Usage`] for an unknown loss term.
     pub fn new(source: &Source, options: &Options) -> Result<Self> {
         let subject = SynthesisTeacher::new(source.float, source.norms)?;
         Ok(Self {
@@ -60,11 +60,10 @@ impl ImageSynthesis {
         })
     }
 
-    /// Returns the training step of `generator`. `labels: [N, classes]` are the classes of the images, where they were
-    /// chosen.
+    /// Returns the training step of `generator`. `labels: [N, classes]` are the classes of conditional images.
     ///
     /// # Errors
-    /// An operator that cannot be differentiated, by node; see [`loss`].
+    /// An operator that is not differentiable, by node; see [`loss`].
     pub fn step(&self, generator: &Generator, labels: Option<&Tensor>, lowering: &Lowering) -> Result<TrainingStep> {
         let builder = Builder::new("synthesis_step");
         let [weights, latents] = inputs_of(&builder, generator);
@@ -78,10 +77,10 @@ impl ImageSynthesis {
         training_step(&[player], (sum, &terms), (Optimiser::ADAM, LOSSES), lowering)
     }
 
-    /// Returns the graph that makes images `[N, C, H, W]` of the state of a generator: inputs `weights` and `latents`.
+    /// Returns the graph that computes images `[N, C, H, W]` from a generator's state: inputs `weights` and `latents`.
     ///
     /// # Errors
-    /// Mistakes of ours alone.
+    /// Only through a bug in this crate.
     pub fn readout(&self, generator: &Generator, labels: Option<&Tensor>, lowering: &Lowering) -> Result<Graph> {
         let builder = Builder::new("synthesis_readout");
         let [weights, latents] = inputs_of(&builder, generator);
@@ -90,8 +89,8 @@ impl ImageSynthesis {
         builder.finish_by(lowering, &[("images", images)])
     }
 
-    /// Returns the graph that tells how far the statistics of images `[N, C, H, W]` are off, for each of
-    /// [`SynthesisTeacher::normals`] and of means and deviations, `[C]` each.
+    /// Returns the graph that computes how far the statistics of images `[N, C, H, W]` differ from the expected ones:
+    /// means and standard deviations for each of [`SynthesisTeacher::normals`], `[C]` each.
     ///
     /// # Errors
     /// As [`inline`].
@@ -108,7 +107,8 @@ impl ImageSynthesis {
         builder.finish(&outputs)
     }
 
-    /// Returns what is fed in `step` of generator `number` beside the rates, in the order of [`ImageSynthesis::step`].
+    /// Returns the feeds of `step` of generator `number` before the learning rates, in the order of
+    /// [`ImageSynthesis::step`].
     pub fn feeds(&self, (seed, number, step): (u64, u64, u64)) -> Vec<Tensor> {
         let mut rng = step_rng(seed, number, step);
         let mut feeds = self.moves(&mut rng);
@@ -119,7 +119,7 @@ impl ImageSynthesis {
         feeds
     }
 
-    /// Returns the rows and columns that images take their pixels from, where they are mirrored and shifted.
+    /// Returns the source rows and columns of flipped and shifted images, where augmentation is on.
     pub(super) fn moves(&self, rng: &mut ChaCha8Rng) -> Vec<Tensor> {
         let size = self.subject.form.size().filter(|_| self.augment);
         size.into_iter()
@@ -128,7 +128,7 @@ impl ImageSynthesis {
             .collect()
     }
 
-    /// Returns the images `[N, C, H, W]` that a generator makes of its weights and latents.
+    /// Returns the images `[N, C, H, W]` of a generator for its weights and latents.
     pub(super) fn made<'b>(
         &self,
         generator: &Generator,
@@ -138,7 +138,7 @@ impl ImageSynthesis {
         self.smoothed(generator.forward(vectors.0.builder(), vectors, labels))
     }
 
-    /// Returns images mirrored and shifted as they are fed to be.
+    /// Returns images flipped and shifted by the fed rows and columns.
     pub(super) fn shifted<'b>(&self, builder: &'b Builder, images: Expr<'b>) -> Expr<'b> {
         match self.subject.form.size() {
             Some(size) if self.augment => selected(builder, images, size),
@@ -153,7 +153,7 @@ impl ImageSynthesis {
         matrix(height).matmul(images).matmul(matrix(width).transposed())
     }
 
-    /// Returns what the network is fed: images, and what goes beside them.
+    /// Returns the network's inputs: the images and the others.
     pub(super) fn inputs<'b>(&self, builder: &'b Builder, images: Expr<'b>) -> Vec<Expr<'b>> {
         let SynthesisTeacher { graph, form, .. } = &self.subject;
         let input = |id| {
@@ -164,7 +164,7 @@ impl ImageSynthesis {
         graph.fed_inputs().into_iter().map(input).collect()
     }
 
-    /// Returns what the network makes of images.
+    /// Returns the network's forward pass on images.
     pub(super) fn network<'b>(&self, builder: &'b Builder, images: Expr<'b>, swing: bool) -> Result<Inlined<'b>> {
         let SynthesisTeacher { graph, swings, .. } = &self.subject;
         inline(builder, graph, &self.inputs(builder, images), &mut |name, x| match swings
@@ -176,7 +176,7 @@ impl ImageSynthesis {
         })
     }
 
-    /// Returns what terms of the loss are taken of.
+    /// Returns the inputs of the loss terms.
     pub(super) fn scene<'a, 'b>(
         &'a self,
         images: Expr<'b>,
@@ -197,7 +197,7 @@ impl ImageSynthesis {
         }
     }
 
-    /// Returns images with mean 0 and deviation 1, as far as the network's input is known.
+    /// Returns images standardized by the known statistics of the network's input.
     fn standardised<'b>(&self, images: Expr<'b>) -> Expr<'b> {
         let channels = || (0..self.subject.form.channels()).map(|c| self.input.channel(c));
         let constant = |values: Vec<f64>| {
@@ -233,13 +233,14 @@ fn inputs_of<'b>(builder: &'b Builder, generator: &Generator) -> [Expr<'b>; 2] {
         .map(|(name, vector)| builder.input(name, DType::F32, &[vector.layout.len()]))
 }
 
-/// Returns the rows and columns of `x` that are fed.
+/// Returns the fed rows and columns of `x`.
 fn selected<'b>(builder: &'b Builder, x: Expr<'b>, size: [usize; 2]) -> Expr<'b> {
     let rows = builder.input("rows", DType::I64, &size[..1]);
     x.select(rows, builder.input("columns", DType::I64, &size[1..]))
 }
 
-/// Returns the matrix that smooths a side by a Gaussian of `deviation` pixels, mirrored at the edges.
+/// Returns the matrix that smooths a side by a Gaussian of standard deviation `deviation` in pixels, mirrored at the
+/// edges.
 fn gaussian(side: usize, deviation: f64) -> Tensor {
     let mut matrix = vec![0.0f64; side * side];
     let reach = (4.0 * deviation).ceil().min(side.saturating_sub(1) as f64) as usize;
@@ -257,7 +258,7 @@ fn gaussian(side: usize, deviation: f64) -> Tensor {
     Tensor::from_f32(&[side, side], &rows.collect::<Vec<_>>())
 }
 
-/// Returns the slack of a layer whose channels are off by `off` under noise: what nine of ten are off by at most.
+/// Returns the slack of a layer whose channels differ by `off` on noise: the value that nine of ten do not exceed.
 pub(super) fn slack(off: &[f32]) -> f32 {
     let mut sorted: Vec<f32> = off.iter().map(|v| v.abs()).collect();
     sorted.sort_by(f32::total_cmp);

@@ -1,4 +1,4 @@
-//! The network that images are made for: where its statistics are compared, and what it says of images.
+//! The teacher of image synthesis: its target statistics, logits and features.
 
 use super::input_spec::InputSpec;
 use crate::autodiff::Reach;
@@ -11,28 +11,28 @@ use crate::train::losses::ChannelNormal;
 use crate::train::targets;
 use crate::{onnx, shape};
 
-/// A float network without normalisations, cut to what images are made by.
+/// A float network without batch normalization, cut to the tensors that the loss needs.
 #[derive(Clone, Debug)]
 pub struct SynthesisTeacher {
-    /// The graph, at the operator set of expressions; its image is of floats.
+    /// The graph, at the opset of expressions, with a float image input.
     pub graph: Graph,
-    /// The input that images are made for.
+    /// The input to synthesize.
     pub form: InputSpec,
-    /// Multiply-accumulates of a sample.
+    /// Multiply-accumulates per sample.
     pub macs: u64,
-    /// What batch normalisation kept of tensors that gradients reach.
+    /// The batch-normalization statistics of tensors that gradients reach.
     pub normals: Vec<ChannelNormal>,
     /// Logits before a trailing Softmax, and the number of classes.
     pub logits: Option<(String, usize)>,
-    /// What the layer of the logits reads.
+    /// The input of the layer that computes the logits.
     pub features: Option<String>,
-    /// What convolutions with strides read, each by an Identity of its own.
+    /// The inputs of strided convolutions, each with its own Identity.
     pub swings: Vec<Swing>,
-    /// Operators that no gradient passes: what lies behind them says nothing.
+    /// Operators without gradient: statistics behind them are unused.
     pub blocked: Vec<String>,
 }
 
-/// A tensor that only a convolution with strides reads.
+/// A tensor whose only consumer is a strided convolution.
 #[derive(Clone, Debug)]
 pub struct Swing {
     /// The tensor.
@@ -42,10 +42,11 @@ pub struct Swing {
 }
 
 impl SynthesisTeacher {
-    /// Returns the network of `float`, whose normalisations were folded and said `norms`.
+    /// Returns the teacher for `float`, whose batch normalization was folded and had the statistics `norms`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for inputs that cannot be made, and where no gradient reaches any statistics or logits.
+    /// [`Error::Unsupported`] for inputs that cannot be synthesized, and where no gradient reaches any statistics or
+    /// logits.
     pub fn new(float: &Graph, norms: &[BatchNorm]) -> Result<Self> {
         let mut graph = float.clone();
         onnx::upgrade(&mut graph, OPSET)?;
@@ -93,7 +94,7 @@ impl SynthesisTeacher {
         Ok(made)
     }
 
-    /// Puts an Identity before every convolution with strides.
+    /// Inserts an Identity before every strided convolution.
     fn place_swings(&mut self) -> Result<()> {
         let graph = &mut self.graph;
         let is_strided = |node: &Node| {
@@ -115,7 +116,7 @@ impl SynthesisTeacher {
     }
 }
 
-/// Lets the network take floats where it casts bytes to them.
+/// Changes a byte input that a Cast converts to a float input.
 fn as_floats(graph: &mut Graph, form: &InputSpec) -> Result<()> {
     let refused =
         || Error::unsupported(format!("input \"{}\"", form.name), "bytes are read by another operator than Cast");
@@ -136,7 +137,7 @@ fn logits(graph: &Graph) -> Option<(ValueId, usize)> {
     Some((id, graph.value(id).shape.as_ref()?.get(1)?.known()?))
 }
 
-/// Returns what the layer reads that makes `logits`.
+/// Returns the input of the layer that computes `logits`.
 fn features(graph: &Graph, logits: ValueId) -> Option<ValueId> {
     let mut at = logits;
     loop {

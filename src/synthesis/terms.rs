@@ -1,4 +1,4 @@
-//! The terms of the loss that images are made by. One term = one row of [`TERMS`].
+//! The loss terms of image synthesis. One term = one row of [`TERMS`].
 
 use crate::error::{Error, Result};
 use crate::expr::Expr;
@@ -8,23 +8,23 @@ use crate::train::losses::{
     focal_cross_entropy, gaussian_divergence, image_statistics, instance_entropy, moment_distance, total_variation,
 };
 
-/// How much more hard images count in [`TERMS`]' `focal`.
+/// The focusing exponent of `focal` in [`TERMS`].
 const FOCUS: f32 = 2.0;
 
-/// The moments of a tensor, what batch normalisation kept of it, and what means and deviations may be off by.
+/// The moments of a tensor, its batch-normalization statistics, and the slack of means and standard deviations.
 pub(super) type Compared<'a, 'b> = (ChannelMoments<'b>, &'a ChannelNormal, [f32; 2]);
 
-/// What terms are taken of.
+/// The inputs of the loss terms.
 pub(super) struct LossInputs<'a, 'b> {
-    /// Images `[N, C, H, W]` with mean 0 and deviation 1; none where the network takes vectors.
+    /// Images `[N, C, H, W]`, standardized; none where the network takes vectors.
     pub images: Option<Expr<'b>>,
-    /// Each tensor that batch normalisation kept statistics of.
+    /// Each tensor with batch-normalization statistics.
     pub moments: Vec<Compared<'a, 'b>>,
     /// Logits `[N, classes]`.
     pub logits: Option<Expr<'b>>,
-    /// The classes that were chosen for the images, `[N, classes]`; those that the teacher is surest of where none were.
+    /// The one-hot classes of conditional images, `[N, classes]`; without them, the teacher's predictions are used.
     pub labels: Option<Expr<'b>>,
-    /// What the layer of the logits reads.
+    /// The input of the layer that computes the logits.
     pub features: Option<Expr<'b>>,
 }
 
@@ -39,13 +39,13 @@ impl<'b> LossInputs<'_, 'b> {
     }
 }
 
-/// One term.
+/// One loss term.
 pub struct Term {
     /// The name on the command line.
     pub name: &'static str,
-    /// What it compares, and what it is after.
+    /// A one-line summary.
     pub summary: &'static str,
-    /// Its weight where there are statistics of batch normalisation, and where there are none.
+    /// Its default weight with and without batch-normalization statistics.
     pub weights: [f64; 2],
     loss: for<'b> fn(&LossInputs<'_, 'b>) -> Option<Expr<'b>>,
 }
@@ -120,13 +120,13 @@ pub const TERMS: &[Term] = &[
     },
 ];
 
-/// Weights of terms by name.
+/// Weights of loss terms by name.
 pub type Weights = Vec<(&'static str, f64)>;
 
-/// Returns the weights of all terms that count: those of the table, and in their place what `given` says.
+/// Returns the nonzero weights of all terms: those in `given`, else the defaults of the table.
 ///
 /// # Errors
-/// [`Error::Usage`] for a name that is not in the table, with the nearest that is.
+/// [`Error::Usage`] for a name that is not in the table, with the nearest names that are.
 pub fn weights(given: &[(String, f64)], has_statistics: bool) -> Result<Weights> {
     if let Some((name, _)) = given.iter().find(|(name, _)| !TERMS.iter().any(|term| term.name == name)) {
         let near = nearest_names(name, TERMS.iter().map(|term| term.name));
@@ -137,10 +137,11 @@ pub fn weights(given: &[(String, f64)], has_statistics: bool) -> Result<Weights>
     Ok(TERMS.iter().map(|term| (term.name, weight(term))).filter(|(_, weight)| *weight != 0.0).collect())
 }
 
-/// Returns the terms of `weights` that `scene` has, by name, before they are weighed; and the loss, their weighed sum.
+/// Returns the loss, the weighted sum of the terms in `weights` that `scene` supports, and those terms by name,
+/// unweighted.
 ///
 /// # Errors
-/// [`Error::Usage`] where none is left.
+/// [`Error::Usage`] where no term is left.
 pub(super) fn loss<'b>(
     scene: &LossInputs<'_, 'b>,
     weights: &Weights,
