@@ -1,4 +1,4 @@
-//! The steps of `fast`, one layer after the other: equalisation, ranges, rounding, biases.
+//! The analytic steps of `fast`: equalization, ranges, rounding and bias correction, layer by layer.
 
 use std::collections::HashMap;
 
@@ -20,26 +20,26 @@ use crate::quant::{Grid, QuantizedTensor};
 use crate::solution::{Corrections, Solution, Solved};
 use crate::stats::propagate;
 
-/// Why a rounding is not what it should be, or a bias not corrected.
+/// Why a rounding was rejected, or a bias not corrected.
 const ROUNDING_HARMS: &str = "it does harm on inputs that it did not go by, rounded to nearest";
 const CORRECTION_HARMS: &str = "it does harm on inputs that it did not go by";
-/// What is not whole about the correction of a bias.
+/// Why a bias correction is partial.
 const WITHIN: &str = "without what saturates: inputs leave the range that was found for them";
 
-/// Probes that layers are tried on at most.
+/// The most probe samples per layer.
 const LARGEST: usize = 64;
 
-/// What the steps came to.
+/// The result of the analytic steps.
 #[derive(Clone)]
 pub(super) struct Analytic {
     pub solved: Solved,
-    /// The float before biases were corrected.
+    /// The float network before bias correction.
     before: Graph,
-    /// The weights before anything was done to them but rounding to nearest.
+    /// The weights rounded to nearest.
     nearest: Weights,
 }
 
-/// Returns what all steps make of `start`, with equalisation and absorption where `links` says so.
+/// Returns the result of all steps on `start`, with equalization and absorption if `links`.
 ///
 /// # Errors
 /// When the engine cannot run the float network.
@@ -87,19 +87,19 @@ pub(super) fn nearest(start: &Graph, plan: &Plan, context: &CalibrationContext) 
 }
 
 impl Analytic {
-    /// Returns whether channels were equalised or absorbed.
+    /// Returns whether channels were equalized or absorbed.
     pub fn changes_links(&self) -> bool {
         self.solved.solution.steps.iter().any(|step| is_of_links(step) && step.refused.is_none())
     }
 
-    /// Returns `start` rounded to nearest on the same ranges; no channels were equalised or absorbed.
+    /// Returns `start` rounded to nearest on the same activation ranges, without equalization or absorption.
     pub fn nearest(&self, start: &Graph) -> Solved {
         let Solution { activations, sources, .. } = &self.solved.solution;
         let solution = self.nearest.clone().solution((activations.clone(), sources.clone()), Vec::new());
         Solved { float: start.clone(), plan: self.solved.plan.clone(), solution }
     }
 
-    /// Returns the same without corrections of biases.
+    /// Returns this result without bias corrections.
     pub fn uncorrected(self, why: &str) -> Self {
         let mut found = self;
         found.solved.float = found.before.clone();
@@ -108,7 +108,7 @@ impl Analytic {
         found
     }
 
-    /// Returns `start`, which is rounded to nearest, with what is told of these steps.
+    /// Returns `start`, which is rounded to nearest, with these steps marked as rejected for `why`.
     pub fn rounded_to_nearest(self, start: &Solved, why: &str) -> Self {
         let mut steps = self.solved.solution.steps;
         refuse(&mut steps, &["rounding", "bias"], why);
@@ -116,7 +116,8 @@ impl Analytic {
         Self { solved: Solved { solution, ..start.clone() }, ..self }
     }
 
-    /// Returns this, in which no channels were equalised or absorbed, with why those of `others` are not kept.
+    /// Returns this result, which has no equalized or absorbed channels, with the equalization and absorption steps of
+    /// `others` marked as rejected for `why`.
     pub fn in_place_of_links(self, others: &Self, why: &str) -> Self {
         let mut found = self;
         let of_links = others.solved.solution.steps.iter().filter(|step| is_of_links(step));
@@ -137,7 +138,7 @@ fn refuse(steps: &mut [Step], names: &[&str], why: &str) {
     named.for_each(|step| step.refused = Some(why.to_owned()));
 }
 
-/// A layer with a weight: its index, that of its node, and that of its weight.
+/// A layer with a weight: the indices of the layer, its node and its weight.
 #[derive(Clone, Copy)]
 struct Found {
     layer: usize,
@@ -150,25 +151,25 @@ fn layers(float: &Graph, plan: &Plan) -> impl Iterator<Item = Found> {
     layers.filter_map(|(layer, l)| Some(Found { layer, node: node_of(float, &l.output)?, weight: l.weight? }))
 }
 
-/// What became of a layer.
+/// The result for a layer.
 struct Outcome {
     found: Found,
-    /// For the layer that its weight was rounded for: why not as it should be, if so.
+    /// For the layer whose inputs the weight was rounded against: the reason why its rounding was rejected, if so.
     rounding: Option<Option<&'static str>>,
     bias: Correction,
 }
 
-/// What a bias takes back.
+/// The correction of a bias.
 enum Correction {
-    /// How far the mean of each output moved, and what is not whole about it.
+    /// The shift of each output's mean, and why it is partial, if so.
     Shift(Vec<f64>, Option<&'static str>),
-    /// Nothing, as it would do harm.
+    /// No correction, as it would do harm.
     Harmful,
-    /// Nothing, as it is not known how far the mean moved.
+    /// No correction, as the shift is unknown.
     Unknown,
 }
 
-/// What rounding goes by.
+/// The data for rounding.
 struct Evidence<'a> {
     float: &'a Graph,
     plan: &'a Plan,
@@ -178,7 +179,7 @@ struct Evidence<'a> {
 }
 
 impl Evidence<'_> {
-    /// Rounds all weights, each for the layers among `found` that read it; outcomes come in the order of layers.
+    /// Rounds all weights, each for the layers among `found` that use it; returns the outcomes in the order of layers.
     fn round_all(
         &self,
         found: &[Found],
@@ -203,7 +204,7 @@ impl Evidence<'_> {
         Ok((weights, outcomes))
     }
 
-    /// Rounds one weight for the first of its `readers` that is understood.
+    /// Rounds one weight for the first of its `readers` that is supported.
     fn round(
         &self,
         readers: &[Found],
@@ -257,7 +258,7 @@ impl Evidence<'_> {
     }
 }
 
-/// Returns whether `rounded` is kept in place of `nearest`, and what the bias takes back then.
+/// Returns whether `rounded` replaces `nearest`, and the bias correction in that case.
 fn judged(
     rows: &Rows,
     [nearest, rounded]: [&QuantizedTensor; 2],
@@ -276,7 +277,7 @@ fn judged(
     }
 }
 
-/// Lets biases take back what moved; returns how much, and what is to be told of each layer: roundings, then biases.
+/// Corrects the biases; returns the corrections and the step reports of each layer: roundings, then biases.
 fn correct(float: &mut Graph, plan: &Plan, outcomes: Vec<Outcome>) -> Result<(Corrections, Vec<Step>)> {
     let mut corrections = HashMap::new();
     let (mut roundings, mut biases) = (Vec::new(), Vec::new());

@@ -1,11 +1,12 @@
-//! `cascade`: images are made for the network, ranges and roundings found on them, its blocks reconstructed and then the
-//! whole network trained on them and on dead leaves; `cascade-max` does more of it, and all stages that there are.
+//! `cascade`: generates synthetic images, calibrates and rounds on them, then reconstructs the blocks and trains the
+//! whole network on them and on dead leaves. `cascade-max` does the same with more images and steps, and runs all
+//! stages.
 
 use super::fast::fast;
 use super::stages::{ADVERSARIAL, DISTIL, RECONSTRUCT};
 use super::{Effort, Recipe};
 
-/// A generator as adversary earned nothing in the same time, at 3 and 4 bits (`benches/README.md`).
+/// Adversarial training gained nothing in the same time at 3 and 4 bits (`benches/README.md`).
 pub(super) const RECIPE: Recipe = Recipe {
     name: "cascade",
     summary: "makes images for the network, starts from fast on them, and trains its blocks and then all of it on them \

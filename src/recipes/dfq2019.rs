@@ -1,7 +1,7 @@
-//! `dfq2019`: cross-layer equalisation, high-bias absorption, rounding to nearest and analytic bias correction.
+//! `dfq2019`: cross-layer equalization, high-bias absorption, rounding to nearest and analytic bias correction.
 //!
-//! Differs from the paper: clipped rectifiers keep their cap, per channel; grids have the least squared error instead of
-//! the full range; where no statistics tell the mean of a layer's input, synthetic inputs do.
+//! Differs from the paper: clipped rectifiers keep their cap, per channel; scales minimize the squared error instead of
+//! covering the full range; synthetic inputs give the mean of a layer's input where no statistics do.
 
 use std::collections::HashMap;
 
@@ -39,7 +39,7 @@ fn dfq2019(float: &mut Graph, plan: &Plan, context: &CalibrationContext) -> Resu
     Ok(Solution { activations, sources, weights: tensors, enlarged, corrections, steps })
 }
 
-/// Subtracts `Σ ε·E[x]` from every bias, `ε` being what quantization added to the weight.
+/// Subtracts `Σ ε·E[x]` from every bias, where `ε` is the quantization error of the weight.
 fn correct_biases(
     float: &mut Graph,
     plan: &Plan,

@@ -1,9 +1,9 @@
-//! `fast`: the best without training. Every weight is rounded so that the layer's results change least over synthetic
-//! inputs, which run through the float network with the statistics that it was trained with; biases take back what
-//! quantization of weights and inputs shifts. Weights with one scale for all channels are equalised before.
+//! `fast`: the best result without training. Rounds every weight to minimize the change of the layer's output over
+//! synthetic inputs, which run through the float network with its batch-normalization statistics; corrects biases for
+//! the shift that quantized weights and inputs cause. Weights with one scale per tensor are equalized first.
 //!
-//! Every step is held against rounding to nearest, layer by layer and end to end, on inputs that it did not go by, and left
-//! out with a reason where it does harm: statistics need not go with what the network is fed.
+//! Every step is compared with rounding to nearest, layer by layer and end to end, on held-out inputs, and rejected
+//! with a reason where it does harm: the statistics may not match the real inputs.
 
 use super::analytic::{analytic, nearest};
 use super::judge::Judge;
@@ -25,12 +25,12 @@ pub(super) const RECIPE: Recipe = Recipe {
     wants_images: false,
 };
 
-/// What is given up where the whole does harm, in turn.
+/// The steps to give up in turn where the result does harm.
 #[derive(Clone, Copy, Debug)]
 enum Retreat {
-    /// Equalised and absorbed channels.
+    /// Equalization and absorption of channels.
     Links,
-    /// Corrections of biases.
+    /// Bias corrections.
     Biases,
     /// Everything but rounding to nearest.
     Rounding,

@@ -1,5 +1,5 @@
-//! Inputs that a student is trained on, and those that stages are judged by: images that were made for the network, and
-//! dead leaves.
+//! The training inputs of a student and the held-out inputs that stages are judged by: synthetic images and dead
+//! leaves.
 
 use std::cell::OnceCell;
 use std::ops::Range;
@@ -8,25 +8,24 @@ use crate::error::Result;
 use crate::ir::{Graph, Tensor};
 use crate::stats::InputStatistics;
 
-/// Keeps the inputs of training apart from those of the checks.
+/// Separates training inputs from those of the checks.
 const SEED: u64 = 0x6466_7174;
-/// Keep dead leaves beside images apart from those in place of them, and those that are held out from the others.
+/// Separate dead leaves beside images from those in place of images, and held-out ones from training ones.
 const SEEN_BESIDE: u64 = 0x6265_7369_6465;
 const HELD_OUT_BESIDE: u64 = 0x6865_6c64_6c76;
 
-/// Inputs that are trained on, and those that stages are judged by. All of them are made once, when they are first asked
-/// for.
+/// Training inputs and held-out inputs, each generated once, on first use.
 #[derive(Debug)]
 pub struct Images {
     made: OnceCell<Vec<Tensor>>,
     leaves: Leaves,
-    /// How many of them are trained on, and how many there are.
+    /// The number of training images, and of all images.
     counts: [usize; 2],
-    /// Dead leaves, into which nothing of the network went, that lie beside them: to be trained on, and held out.
+    /// Dead leaves beside the images, which depend on nothing in the network: for training, and held out.
     beside: [Beside; 2],
 }
 
-/// What dead leaves follow from.
+/// The settings that determine dead leaves.
 #[derive(Clone, Debug)]
 pub(super) struct Leaves {
     pub float: Graph,
@@ -36,7 +35,7 @@ pub(super) struct Leaves {
 }
 
 impl Leaves {
-    /// Returns `samples` of them, others for every `purpose`.
+    /// Returns `samples` dead leaves, different for every `purpose`.
     fn made(&self, samples: usize, purpose: u64) -> Result<Vec<Tensor>> {
         self.input.synthetic(&self.float, samples, self.seed ^ purpose, self.threads)
     }
@@ -55,7 +54,7 @@ impl Beside {
         Self { samples, purpose, made: OnceCell::new() }
     }
 
-    /// Returns `images` with the leaves behind them.
+    /// Returns `images` followed by the leaves.
     fn behind(&self, images: Vec<Tensor>, leaves: &Leaves) -> Result<Vec<Tensor>> {
         if self.samples == 0 {
             return Ok(images);
@@ -66,35 +65,35 @@ impl Beside {
 }
 
 impl Images {
-    /// Returns `ready` images, else dead leaves in place of them, of which `counts` are trained on and there in all, with
-    /// as many leaves as `beside` says beside those that are trained on, and beside those that are held out.
+    /// Returns the inputs: `ready` images, else dead leaves in their place. `counts` are the numbers of training images
+    /// and of all images, `beside` the numbers of dead leaves beside training images and beside held-out ones.
     pub(super) fn new(ready: Option<Vec<Tensor>>, leaves: Leaves, counts: [usize; 2], beside: [usize; 2]) -> Self {
         let beside = [Beside::new(beside[0], SEEN_BESIDE), Beside::new(beside[1], HELD_OUT_BESIDE)];
         Self { made: ready.map_or_else(OnceCell::new, OnceCell::from), leaves, counts, beside }
     }
 
-    /// Returns those that are trained on, one tensor for each input of the network; dead leaves last.
+    /// Returns the training inputs, one tensor per network input; dead leaves last.
     ///
     /// # Errors
-    /// When inputs cannot be made up.
+    /// When inputs cannot be generated.
     pub fn seen(&self) -> Result<Vec<Tensor>> {
         self.beside[0].behind(self.part(0..self.counts[0])?, &self.leaves)
     }
 
-    /// Returns those that are held out.
+    /// Returns the held-out inputs.
     ///
     /// # Errors
-    /// When inputs cannot be made up.
+    /// When inputs cannot be generated.
     pub fn held_out(&self) -> Result<Vec<Tensor>> {
         self.beside[1].behind(self.part(self.counts[0]..self.counts[1])?, &self.leaves)
     }
 
-    /// Returns how many images are trained on, and how many there are.
+    /// Returns the number of training images, and of all images.
     pub(super) fn counts(&self) -> [usize; 2] {
         self.counts
     }
 
-    /// Returns how many dead leaves lie beside those that are trained on, and beside those that are held out.
+    /// Returns the number of dead leaves beside the training images, and beside the held-out images.
     pub(super) fn beside(&self) -> [usize; 2] {
         [self.beside[0].samples, self.beside[1].samples]
     }
@@ -105,7 +104,7 @@ impl Images {
     }
 }
 
-/// Returns what the cell holds; `make` fills an empty one.
+/// Returns the cell's contents; `make` fills an empty cell.
 fn once(cell: &OnceCell<Vec<Tensor>>, make: impl FnOnce() -> Result<Vec<Tensor>>) -> Result<&Vec<Tensor>> {
     match cell.get() {
         Some(made) => Ok(made),

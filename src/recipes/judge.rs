@@ -1,4 +1,4 @@
-//! Whether what a recipe found does harm end to end: its answers on probes against those of rounding to nearest.
+//! Compares a recipe's result end to end with rounding to nearest, by the outputs on probes.
 
 use super::probes::Probe;
 use crate::calibrate::CalibrationContext;
@@ -10,26 +10,26 @@ use crate::sensitivity::{Part, partly_quantized};
 use crate::solution::Solved;
 use crate::verify::{Comparison, numbers};
 
-/// Decibels that may be lost: on average over outputs and kinds of probes, on average over outputs on one kind, and by one
-/// output on one kind. A few samples tell no less.
+/// Tolerated losses in dB: on average over outputs and kinds of probes, on average over outputs for one kind, and of
+/// one output for one kind. A few samples resolve no smaller differences.
 const HARMLESS: [f64; 3] = [0.75, 3.0, 4.5];
 
-/// The float network's answers.
+/// The outputs of the float network as reference.
 pub(super) struct Judge<'a> {
     engine: &'a dyn Engine,
-    /// The tensors that outputs are compared by.
+    /// The compared tensors.
     compared: Vec<(String, DType)>,
     probes: &'a [Probe],
-    /// By kind, then by output.
+    /// The reference outputs, by kind of probe, then by output.
     answers: Vec<Vec<Tensor>>,
 }
 
-/// Signal-to-noise ratios in dB by kind of probes, then by output.
+/// Signal-to-noise ratios in dB, by kind of probe, then by output.
 #[derive(Debug)]
 pub(super) struct Ratios(Vec<Vec<f64>>);
 
 impl<'a> Judge<'a> {
-    /// Returns the judge of what is found for `float`.
+    /// Returns the judge of solutions for `float`.
     ///
     /// # Errors
     /// When the engine fails.
@@ -40,10 +40,10 @@ impl<'a> Judge<'a> {
         Ok(judge)
     }
 
-    /// Returns how near to the float network's answers the quantized ones are.
+    /// Returns the signal-to-noise ratios of the quantized outputs against the float ones.
     ///
     /// # Errors
-    /// When the plan or the solution do not belong to the float, or the engine fails.
+    /// When the plan or the solution does not belong to the float network, or the engine fails.
     pub fn ratios(&self, solved: &Solved) -> Result<Ratios> {
         let found = self.run(&partly_quantized(solved, &Part::of(&solved.plan, true))?)?;
         let ratio = |(float, found): (&Tensor, &Tensor)| Comparison::of(&numbers(float), &numbers(found)).sqnr_db();

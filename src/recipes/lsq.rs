@@ -1,5 +1,5 @@
-//! `lsq`: weights, biases and quantizer steps of the whole network trained against the float network on dead leaves, from
-//! what `fast` found.
+//! `lsq`: starts from `fast` and trains weights, biases and scales of the whole network by distillation from the float
+//! network on dead leaves.
 
 use super::fast::fast;
 use super::stages::DISTIL;

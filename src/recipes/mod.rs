@@ -1,4 +1,4 @@
-//! Recipes: how a plan's grids and integers are found. One recipe = one file + one row of [`RECIPES`].
+//! Recipes: methods that find a plan's grids and integers. One recipe = one file + one row of [`RECIPES`].
 
 mod analytic;
 mod cascade;

@@ -1,4 +1,4 @@
-//! `nearest`: rounding to nearest on grids with the least squared error, ranges from the teacher's own statistics.
+//! `nearest`: rounding to nearest on grids of least squared error, with ranges from batch-normalization statistics.
 
 use super::weights::nearest_weights;
 use super::{Effort, Recipe};

@@ -1,4 +1,4 @@
-//! Inputs that the steps of a recipe are held against: of other kinds than those that they went by.
+//! Probes: inputs that a recipe's steps are checked on, of other kinds than the calibration inputs.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -9,28 +9,28 @@ use crate::error::Result;
 use crate::ir::{Graph, Tensor};
 use crate::plan::total_macs;
 
-/// Multiply-accumulates that the samples of one kind take, and how many samples that makes at least and at most.
+/// Multiply-accumulates for the samples of one kind, and the resulting number of samples at least and at most.
 const MACS: u64 = 1_000_000_000;
 const SAMPLES: (usize, usize) = (2, 16);
-/// Keeps these inputs apart from those that steps go by.
+/// Separates these inputs from the calibration inputs.
 const SEED: u64 = 0x7072_6f62_6573;
-/// What is left of the contrast of pale inputs.
+/// The contrast of pale inputs relative to plain ones.
 const PALE: f32 = 0.5;
 
 /// Samples of one kind.
 #[derive(Debug)]
 pub(super) struct Probe {
     pub kind: &'static str,
-    /// One tensor for each input of the network.
+    /// One tensor per network input.
     pub inputs: Vec<Tensor>,
 }
 
-/// Returns inputs for `graph` of every kind that its inputs can be of: others of the kind that a recipe goes by, the same
-/// with less contrast, and the same with their elements in another order, so that no neighbours are alike. None leaves the
-/// interval of what the network is fed.
+/// Returns inputs of `graph` of every applicable kind: further inputs of the calibration kind, the same with less
+/// contrast, and the same with shuffled elements, so that neighbors are uncorrelated. All stay within the interval of
+/// the network's input.
 ///
 /// # Errors
-/// When an input's shape is not known.
+/// When an input's shape is unknown.
 pub(super) fn probes(graph: &Graph, context: &CalibrationContext) -> Result<Vec<Probe>> {
     let affordable = usize::try_from(MACS / total_macs(graph).max(1)).unwrap_or(usize::MAX);
     let samples = affordable.clamp(SAMPLES.0, SAMPLES.1).next_multiple_of(graph.fixed_batch().unwrap_or(1).max(1));
@@ -49,7 +49,7 @@ pub(super) fn probes(graph: &Graph, context: &CalibrationContext) -> Result<Vec<
     Ok([Probe { kind: "plain", inputs }].into_iter().chain(others).collect())
 }
 
-/// Returns the first samples of each kind, about `most` in all; all of them where `graph` fixes how many it takes at once.
+/// Returns the first samples of each kind, about `most` in all; all of them where `graph` has a fixed batch size.
 ///
 /// # Errors
 /// When a tensor cannot be cut.
@@ -68,8 +68,8 @@ fn last(tensor: &Tensor, samples: usize) -> Result<Tensor> {
     tensor.rows(all.saturating_sub(samples)..all)
 }
 
-/// Returns a float tensor of which every sample was changed; other tensors as they are. `change` is told the planes of a
-/// sample, too.
+/// Returns a float tensor with every sample changed; other tensors unchanged. `change` also receives the number of
+/// planes of a sample.
 fn changed(tensor: &Tensor, change: &mut dyn FnMut(&mut [f32], usize)) -> Result<Tensor> {
     let shape = tensor.shape();
     if !tensor.dtype().is_float() || shape.len() < 2 || tensor.is_empty() {
@@ -86,7 +86,7 @@ fn fade(sample: &mut [f32]) {
     sample.iter_mut().for_each(|v| *v = mean + PALE * (*v - mean));
 }
 
-/// Puts the elements of every plane into the same new order.
+/// Applies one permutation to the elements of every plane.
 fn shuffle(sample: &mut [f32], planes: usize, rng: &mut ChaCha8Rng) {
     let size = sample.len() / planes;
     let mut order: Vec<usize> = (0..size).collect();

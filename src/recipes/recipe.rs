@@ -1,4 +1,4 @@
-//! What a recipe is, and the table of all of them.
+//! The definition of a recipe, and the table of all recipes.
 
 use super::{cascade, dfq2019, fast, lsq, nearest, squant, stages::Stage};
 use crate::calibrate::CalibrationContext;
@@ -7,19 +7,19 @@ use crate::ir::Graph;
 use crate::plan::Plan;
 use crate::solution::Solution;
 
-/// A recipe. It may change the float network's weights and biases; outputs must stay equal but for rounding.
+/// A recipe's function. It may change the float network's weights and biases; outputs must stay equal up to rounding.
 pub type Run = fn(float: &mut Graph, plan: &Plan, context: &CalibrationContext) -> Result<Solution>;
 
-/// How much a recipe trains.
+/// The amount of training of a recipe.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Images that are made for the network, where any are.
+    /// Synthetic images, if any are generated.
     pub images: usize,
-    /// Steps of each block that is reconstructed.
+    /// Steps per reconstructed block.
     pub block_steps: u64,
     /// Steps of the whole network.
     pub steps: u64,
-    /// Steps of the whole network against a generator.
+    /// Steps of the whole network with an adversarial generator.
     pub adversarial_steps: u64,
 }
 
@@ -32,17 +32,17 @@ impl Effort {
 pub struct Recipe {
     /// The name on the command line.
     pub name: &'static str,
-    /// What it does, in one line.
+    /// A one-line summary.
     pub summary: &'static str,
-    /// Where it comes from.
+    /// The papers it is based on.
     pub citation: &'static str,
-    /// The recipe itself, or what training starts from.
+    /// The recipe itself, or the starting point of training.
     pub run: Run,
-    /// How that is trained, stage by stage.
+    /// The training stages, in order.
     pub stages: &'static [&'static Stage],
-    /// How much of it.
+    /// The amount of training.
     pub effort: Effort,
-    /// Whether it goes by images that are made for the network first.
+    /// Whether it calibrates on images synthesized for the network first.
     pub wants_images: bool,
 }
 
@@ -50,10 +50,10 @@ pub struct Recipe {
 pub const RECIPES: &[Recipe] =
     &[fast::RECIPE, cascade::RECIPE, cascade::MORE, lsq::RECIPE, nearest::RECIPE, dfq2019::RECIPE, squant::RECIPE];
 
-/// Returns the recipe called `name`.
+/// Returns the recipe named `name`.
 ///
 /// # Errors
-/// [`Error::Usage`] listing those that exist.
+/// [`Error::Usage`] listing the known recipes.
 pub fn find(name: &str) -> Result<&'static Recipe> {
     RECIPES.iter().find(|r| r.name == name).ok_or_else(|| {
         let names: Vec<&str> = RECIPES.iter().map(|r| r.name).collect();

@@ -1,4 +1,4 @@
-//! Rounding of a weight against the covariance of its layer's inputs, and scales that fit the integers.
+//! Rounding of a weight against the covariance of its layer's inputs, with scales fitted to the integers.
 
 use std::ops::Range;
 
@@ -8,20 +8,20 @@ use crate::layers::Rows;
 use crate::parallel;
 use crate::quant::{Compensated, Grid, QuantizedTensor, RowGrid, compensate, scale_terms};
 
-/// How often a scale is fitted to its integers and the integers to the scale.
+/// Rounds of fitting the scale to the integers and rounding again.
 const FITS: usize = 2;
-/// Rows of a weight that are rounded at a time.
+/// Rows of a weight per parallel task.
 const ROWS: usize = 16;
 
-/// A weight whose scales and integers fit each other.
+/// A weight with scales and integers fitted to each other.
 pub(super) struct Fitted {
     pub grid: Grid,
-    /// In the order of the rows, one byte each.
+    /// One byte each, in the order of the rows.
     integers: Vec<u8>,
 }
 
 impl Fitted {
-    /// Returns the weight that starts from `nearest` and goes by what was `seen` of each group.
+    /// Returns the weight fitted from `nearest` to the input statistics `seen` of each group.
     pub fn of(rows: &Rows, nearest: &QuantizedTensor, seen: &[Seen], threads: usize) -> Self {
         let mut grid = nearest.grid.clone();
         let mut integers = rows.gather(&nearest.bytes);
@@ -51,7 +51,7 @@ impl Fitted {
         Self { grid, integers }
     }
 
-    /// Returns the weight with the rows of `nearest` where `fitting`, the scales that biases need, are others.
+    /// Returns the weight, with the rows of `nearest` where the scales that biases need (`fitting`) differ.
     pub fn within(mut self, rows: &Rows, nearest: &QuantizedTensor, fitting: &[f32]) -> QuantizedTensor {
         let old = rows.gather(&nearest.bytes);
         for (channel, scale) in fitting.iter().enumerate() {
@@ -67,13 +67,13 @@ impl Fitted {
     }
 }
 
-/// A row's scale, and its blocks that vary.
+/// A row's scale, and its blocks of varying inputs.
 struct FittedRow {
     scale: f32,
     blocks: Vec<(Range<usize>, Compensated)>,
 }
 
-/// Rounds a row, then fits its scale to the integers and rounds again, `fits` times or as long as that helps.
+/// Rounds a row, then fits its scale to the integers and rounds again, `fits` times or until the loss stops decreasing.
 fn fit_row(row: &[f32], start: RowGrid, seen: &Seen, fits: usize) -> FittedRow {
     let metrics = || seen.blocks.iter().filter_map(|(range, metric)| Some((range.clone(), metric.as_ref()?)));
     let round = |scale: f32| -> (f64, FittedRow) {

@@ -1,11 +1,11 @@
-//! How far quantization moves the mean of a layer's results.
+//! The shift of a layer's mean output by quantization.
 
 use crate::calibrate::Means;
 use crate::layers::Rows;
 use crate::quant::QuantizedTensor;
 
-/// Returns how far the mean of each output moves: `Ŵ E[Q(x)] - W E[x]`, with the means of each group; `before` picks the
-/// one before quantization.
+/// Returns the shift of each output's mean: `Ŵ E[Q(x)] - W E[x]`, with the means of each group; `before` selects the
+/// mean before quantization.
 pub(super) fn shift(rows: &Rows, tensor: &QuantizedTensor, means: &[&Means], before: fn(&Means) -> &[f32]) -> Vec<f64> {
     let width = rows.width();
     let value = |&byte: &u8, channel: usize| {
@@ -25,7 +25,7 @@ pub(super) fn shift(rows: &Rows, tensor: &QuantizedTensor, means: &[&Means], bef
         .collect()
 }
 
-/// Returns the same where only channel means are known: `(Ŵ - W) E[x]`, or nothing where they do not fit.
+/// Returns the shift where only channel means are known: `(Ŵ - W) E[x]`, or zeros where they do not fit.
 pub(super) fn mean_shift(rows: &Rows, tensor: &QuantizedTensor, means: &[f64]) -> Vec<f64> {
     if means.len() != 1 && means.len() != rows.input_channels() {
         return vec![0.0; rows.outputs];

@@ -1,7 +1,7 @@
-//! `squant`: rounding whose errors add up to nothing over each kernel and each output channel.
+//! `squant`: rounding whose errors cancel over each kernel and each output channel.
 //!
-//! Differs from the paper: grids have the least squared error instead of the full range, and activation ranges come
-//! from batch-normalisation statistics instead of uniform noise.
+//! Differs from the paper: scales minimize the squared error instead of covering the full range, and activation ranges
+//! come from batch-normalization statistics instead of uniform noise.
 
 use super::weights::{nearest_weights, rows_of, tensor_of};
 use super::{Effort, Recipe};

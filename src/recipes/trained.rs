@@ -1,4 +1,4 @@
-//! What becomes of a solution once parts of it were trained.
+//! Updates a solution with the result of training.
 
 use super::weights::fit_biases;
 use crate::error::Result;
@@ -9,7 +9,7 @@ use crate::solution::{RangeSource, Solution, Solved};
 use crate::train::Trained;
 
 impl Solved {
-    /// Puts what was trained into the solution.
+    /// Writes trained values into the solution.
     ///
     /// # Errors
     /// When the values of a bias cannot be read.
@@ -22,7 +22,7 @@ impl Solved {
             if let (Some(before), Some(correction)) =
                 (float.constant_of(bias), solution.corrections.get_mut(&layer.output))
             {
-                // A layer that is left float takes back what training did too.
+                // A layer that is left float must undo the trained change too.
                 let pairs = before.to_f32()?.into_iter().zip(trained.to_f32()?);
                 correction.iter_mut().zip(pairs).for_each(|(c, (before, now))| *c += before - now);
             }
@@ -39,7 +39,7 @@ impl Solved {
     }
 }
 
-/// Enlarges scales of weights whose bias left int32 as the scale of the input went down.
+/// Enlarges weight scales whose bias no longer fits int32 because the input's scale decreased.
 fn refit_biases(float: &Graph, plan: &Plan, solution: &mut Solution) -> Result<()> {
     for (index, weight) in solution.weights.iter_mut().enumerate() {
         let scale = fit_biases(float, plan, index, &solution.activations, &weight.grid.scale)?;

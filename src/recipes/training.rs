@@ -1,4 +1,4 @@
-//! What stages of training have in common: inputs to train on and to judge by, time, and steps with checkpoints.
+//! The common part of training stages: training and held-out inputs, deadlines, and descents with checkpoints.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -21,67 +21,66 @@ use crate::train::{
     TrainingStep, descend, fingerprint, peak_bytes, share_of,
 };
 
-/// Bytes that the inputs of a stage may take.
+/// The most bytes for the inputs of a stage.
 const POOL_BYTES: usize = 256 << 20;
-/// Inputs where none were made for the network, as far as memory reaches, and at least.
+/// The number of inputs without synthetic images, within the memory limit, and the least number.
 const LEAVES: usize = 1024;
 const FEWEST: usize = 96;
-/// Dead leaves for each image that was made, as far as memory reaches: few images go further beside many that are like
-/// real ones in nothing but edges and colours.
+/// Dead leaves per synthetic image, within the memory limit: few images suffice beside many that share only edges and
+/// colors with real ones.
 const LEAVES_FOR_EACH: usize = 2;
-/// One of so many inputs is held out.
+/// One input in this many is held out.
 const HELD_OUT: usize = 8;
-/// What training may draw on beside the solution that it starts from.
+/// The inputs and settings of training beside the solution that it starts from.
 pub struct Training<'a> {
-    /// The float network that is the teacher.
+    /// The float network used as teacher.
     pub float: &'a Graph,
-    /// What is known of it.
+    /// The calibration context.
     pub context: CalibrationContext<'a>,
     /// The run.
     pub run: Run<'a>,
-    /// Hears how far a stage is.
+    /// Receives the progress of stages.
     pub observer: &'a mut dyn Observer,
-    /// What the student is trained against, where images were made for the network.
+    /// The generator for adversarial training, where images were synthesized for the network.
     pub(super) generator_at_end: Option<TrainedGenerator>,
     images: Rc<Images>,
-    /// The digest of images that were made for the network.
+    /// The digest of the synthetic images.
     digest: Option<String>,
-    /// When the stage that is going on is to end.
+    /// The end of the current stage.
     until: Option<Instant>,
-    /// Whether the next descent starts from what it would in a run that is not dry.
+    /// Whether the next descent starts from the same values as in a real run.
     is_start_known: bool,
 }
 
-/// Images that a student of a network is trained on.
+/// The training images of a student.
 #[derive(Clone, Debug)]
 pub enum Supply {
-    /// Those that were made for the network, or handed over: one tensor for each of its inputs.
+    /// Synthesized or handed over: one tensor per network input.
     Ready(Vec<Tensor>),
-    /// So many, which a dry run does not make.
+    /// Only their number, in a dry run.
     Planned(usize),
 }
 
-/// Steps that are to be made.
+/// A planned descent.
 #[derive(Clone, Debug)]
 pub struct Planned {
-    /// The name, that of the checkpoint too.
+    /// Its name and that of its checkpoint.
     pub name: String,
-    /// Steps.
+    /// The number of steps.
     pub steps: u64,
-    /// Samples of a step.
+    /// Samples per step.
     pub batch: usize,
     /// The initial learning rate; see [`Student`](crate::train::Student) for its unit.
     pub learning_rate: f64,
-    /// How it moves.
+    /// The learning-rate schedule.
     pub schedule: Schedule,
-    /// When they end before all are done.
+    /// The time at which it ends early.
     pub until: Option<Instant>,
 }
 
 impl<'a> Training<'a> {
-    /// Returns the training of a student of `float`, on `images` (or other inputs) and dead leaves beside images, else on
-    /// dead leaves alone. One of eight is held out, so that every stage is judged on what it did not
-    /// see.
+    /// Returns the training of a student of `float` on `images` (or other inputs) and dead leaves beside them, else on
+    /// dead leaves alone. One input in eight is held out to judge the stages.
     pub fn new(
         (float, context): (&'a Graph, CalibrationContext<'a>),
         (images, generator_at_end): (Option<Supply>, Option<TrainedGenerator>),
@@ -107,41 +106,41 @@ impl<'a> Training<'a> {
         Self { float, context, run, observer, generator_at_end, images, digest, until: None, is_start_known }
     }
 
-    /// Begins one of `stages` stages that are left, which gets its share of the time.
+    /// Begins the next of the `stages` remaining stages and gives it its share of the time.
     pub(super) fn begin(&mut self, stages: usize) {
         self.until = share_of(self.run.settings.deadline, stages);
     }
 
-    /// Returns when the first of `parts` parts of the stage that are left is to end.
+    /// Returns the end of the first of `parts` remaining parts of the stage.
     pub(super) fn until(&self, parts: usize) -> Option<Instant> {
         share_of(self.until, parts)
     }
 
-    /// Returns the inputs to train on and to judge by.
+    /// Returns the training and held-out inputs.
     pub fn images(&self) -> Rc<Images> {
         Rc::clone(&self.images)
     }
 
-    /// Returns the number of inputs that are trained on, dead leaves beside them included.
+    /// Returns the number of training inputs, dead leaves included.
     pub fn samples(&self) -> usize {
         self.images.counts()[0] + self.images.beside()[0]
     }
 
-    /// Returns how many dead leaves are among the first `samples` inputs that are trained on.
+    /// Returns the number of dead leaves among the first `samples` training inputs.
     pub fn leaves_among(&self, samples: usize) -> usize {
         samples.saturating_sub(self.images.counts()[0])
     }
 
-    /// Returns the report of a stage that trained nothing yet, on the first `samples` inputs.
+    /// Returns an empty report of a stage that trains on the first `samples` inputs.
     pub(super) fn report(&self, stage: &'static str, samples: usize) -> StageReport {
         let leaves = self.leaves_among(samples);
         StageReport { stage, samples: samples - leaves, leaves, ..StageReport::default() }
     }
 
-    /// Checks that there are as many inputs to train on as a step takes.
+    /// Checks that there are enough training inputs for a batch.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a batch of more, [`Error::Unsupported`] where the model fixes it.
+    /// [`Error::Usage`] for a larger batch, [`Error::Unsupported`] where the model fixes it.
     pub(super) fn check_batch(&self, batch: usize) -> Result<()> {
         if self.samples() >= batch {
             return Ok(());
@@ -155,15 +154,14 @@ impl<'a> Training<'a> {
         Err(Error::Usage(message))
     }
 
-    /// Returns batches of inputs to train on, varied anew whenever they are dealt out. `stage` keeps the batches of one
-    /// stage apart from those of another.
+    /// Returns batches of training inputs, augmented anew at each draw. `stage` separates the batches of stages.
     ///
     /// # Errors
     /// [`Error::Usage`] for a batch of more inputs than there are.
     pub(super) fn batches(&self, batch: usize, stage: u64) -> Result<impl FnMut(u64) -> Result<Vec<Tensor>> + use<>> {
         self.check_batch(batch)?;
         let (images, seed, mut pool) = (self.images(), self.context.seed, None);
-        // Made once a checkpoint was found to be of this run.
+        // Generated only after the checkpoint was found to belong to this run.
         Ok(move |number| {
             if pool.is_none() {
                 pool = Some(BatchSampler::new(images.seen()?, batch, seed, stage)?.varied());
@@ -172,11 +170,11 @@ impl<'a> Training<'a> {
         })
     }
 
-    /// Writes the graph of a step to the folder that the user named for them, if any: in standard operators, which other
-    /// programs open, whatever the engine runs.
+    /// Writes the graph of a step to the user's folder for step graphs, if any. It has standard operators only,
+    /// whatever the engine runs, so that other programs can open it.
     ///
     /// # Errors
-    /// When the graph cannot be made or written.
+    /// When the graph cannot be built or written.
     pub fn save_graph(&self, stage: &str, step: impl FnOnce(&Lowering) -> Result<TrainingStep>) -> Result<()> {
         let Some(folder) = self.run.settings.save_graphs.as_ref().filter(|_| !self.run.dry_run) else { return Ok(()) };
         std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
@@ -184,12 +182,13 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    /// Makes all steps of a descent that begins with what was `solved`. They depend on `key` beside the run, what was
-    /// solved, and the inputs. Returns the state, in the order of [`TrainingStep::state`]. A dry run makes none; it checks
-    /// the checkpoint of the first descent alone, since others start from what it did not make.
+    /// Runs all steps of a descent that starts from `solved`. Besides the run, `solved` and the inputs, the steps
+    /// depend on `key`. Returns the state, in the order of [`TrainingStep::state`]. A dry run makes no steps; it checks
+    /// only the checkpoint of the first descent, since later ones start from results that it lacks.
     ///
     /// # Errors
-    /// When inputs cannot be made, a file cannot be written, a checkpoint is of another run, or the engine fails.
+    /// When inputs cannot be generated, a file cannot be written, a checkpoint belongs to another run, or the engine
+    /// fails.
     pub(super) fn descend(
         &mut self,
         planned: &Planned,
@@ -199,7 +198,7 @@ impl<'a> Training<'a> {
     ) -> Result<(Vec<Tensor>, DescentReport)> {
         let Planned { name, steps, batch, learning_rate, schedule, until } = planned;
         let key = || (self.key(solved), start_of(step, solved), steps, learning_rate, schedule, fingerprint(key));
-        // All weights are hashed for it, which is for nothing where no checkpoints go anywhere.
+        // Computing the key hashes all weights, so skip it without a checkpoint folder.
         let checkpoints = match &self.run.settings.folder {
             Some(_) => self.run.checkpoints(name, *batch, &key())?,
             None => None,
@@ -229,7 +228,7 @@ impl<'a> Training<'a> {
         Ok((state, report))
     }
 
-    /// Returns what all steps depend on beside the run: the plan and the inputs.
+    /// Returns the fingerprint of everything the steps depend on besides the run: the plan and the inputs.
     fn key(&self, solved: &Solved) -> String {
         let CalibrationContext { input, norms, .. } = self.context;
         let shape = |id| self.float.value(id).shape.iter().flatten().map(ToString::to_string).collect::<Vec<_>>();
@@ -238,7 +237,7 @@ impl<'a> Training<'a> {
     }
 }
 
-/// Returns the digest of what a step starts from: its state, and the grids and integers that were found before.
+/// Returns the digest of a step's starting point: its state, and the current grids and integers.
 fn start_of(step: &TrainingStep, solved: &Solved) -> String {
     let Solution { activations, weights, .. } = &solved.solution;
     let grids = activations.iter().chain(weights.iter().map(|weight| &weight.grid));
@@ -247,7 +246,7 @@ fn start_of(step: &TrainingStep, solved: &Solved) -> String {
     sha256(state.chain(weights.iter().map(|weight| &weight.bytes[..])).chain([scales.as_bytes()]))
 }
 
-/// Returns how many dead leaves there are to train on.
+/// Returns the number of dead leaves for training.
 fn leaves(float: &Graph) -> usize {
     let bytes = |id| {
         let value = float.value(id);

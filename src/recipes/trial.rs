@@ -1,5 +1,4 @@
-//! A layer on trial: what weights and biases that a step found make of inputs that it did not go by, against what rounding
-//! to nearest makes of them.
+//! Tests the rounding and bias correction of a layer against rounding to nearest on held-out inputs.
 
 use ndarray::{Array2, ArrayView2, Axis};
 
@@ -10,17 +9,17 @@ use crate::quant::{Grid, QuantizedTensor};
 
 /// Input rows of a trial.
 const ROWS: usize = 256;
-/// How much larger than that of rounding to nearest the squared error of a layer may be: one decibel. Inputs on trial
-/// are no more than a guess at those to come, so that less is no harm.
+/// The tolerated squared error of a layer relative to rounding to nearest: one decibel. The trial's inputs only
+/// approximate real ones, so a smaller difference is not significant.
 const HARMLESS: f64 = 1.259;
 
-/// What a layer is fed on trial and what the float layer makes of it, group by group.
+/// The inputs of a layer on trial and the float layer's outputs, group by group.
 pub(super) struct Trial {
     groups: Vec<Group>,
 }
 
 struct Group {
-    /// Behind quantization.
+    /// After quantization.
     x: Array2<f32>,
     y: Array2<f32>,
 }
@@ -28,18 +27,18 @@ struct Group {
 /// The error of each output channel: its mean and its mean square.
 struct Errors(Vec<(f64, f64)>);
 
-/// Which of what was found is used.
+/// The parts of a result that are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
-    /// The rounding, and the first of the shifts that does no harm.
+    /// The rounding, and the index of the first shift that does no harm.
     Rounding(Option<usize>),
     /// Rounding to nearest.
     Nearest,
 }
 
 impl Trial {
-    /// Returns the trial of `node` on `probes` of its input, moved into the range of `grid`: what saturates tells nothing of
-    /// a weight or a bias. `None` for operators whose patches are not known.
+    /// Returns the trial of `node` on `probes` of its input, clipped to the range of `grid`: saturation is no property
+    /// of a weight or a bias. `None` for operators whose patches are not supported.
     pub fn of(node: &Node, rows: &Rows, (probes, grid): (&Sample, &Grid)) -> Option<Self> {
         let (lo, hi) = grid.range(0);
         let width = rows.width();
@@ -66,8 +65,8 @@ impl Trial {
         Errors(self.groups.iter().enumerate().flat_map(group).collect())
     }
 
-    /// Returns what to use of `rounded` and of `shifts`, which the bias may take back, best first: what does no more harm
-    /// than `nearest` alone.
+    /// Returns the parts of the result to use: `rounded`, and the first of `shifts` (candidate bias corrections, best
+    /// first) that does no more harm than `nearest` alone.
     pub fn verdict(&self, rows: &Rows, [nearest, rounded]: [&QuantizedTensor; 2], shifts: &[&[f64]]) -> Use {
         let limit = HARMLESS * self.errors(rows, nearest).behind(None);
         let found = self.errors(rows, rounded);
@@ -84,7 +83,7 @@ impl Trial {
 }
 
 impl Errors {
-    /// Returns the squared error of all channels, of which `shift` is subtracted.
+    /// Returns the squared error of all channels after subtracting `shift`.
     fn behind(&self, shift: Option<&[f64]>) -> f64 {
         let at = |channel: usize| shift.and_then(|shift| shift.get(channel)).copied().unwrap_or(0.0);
         self.0.iter().enumerate().map(|(c, (mean, square))| square - 2.0 * at(c) * mean + at(c).powi(2)).sum()

@@ -1,4 +1,4 @@
-//! From float weights to grids and integers, whatever the rounding.
+//! Converts float weights to grids and integers, for any rounding.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::plan::Plan;
 use crate::quant::{ChannelLayout, Grid, QuantizedTensor, quantize_bias, round_to_nearest, weight_grid};
 use crate::solution::{RangeSource, Solution};
 
-/// Weights on their grids, and how many channels of each got a larger scale so that biases fit int32.
+/// Quantized weights, and for each the number of channels whose scale was enlarged so that biases fit int32.
 #[derive(Clone)]
 pub(super) struct Weights {
     pub tensors: Vec<QuantizedTensor>,
@@ -19,7 +19,7 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    /// Returns the solution with these weights and activation grids, and no correction of a bias.
+    /// Returns the solution with these weights and activation grids, without bias corrections.
     pub fn solution(self, (activations, sources): (Vec<Grid>, Vec<RangeSource>), steps: Vec<Step>) -> Solution {
         let Self { tensors: weights, enlarged } = self;
         Solution { activations, sources, weights, enlarged, corrections: HashMap::new(), steps }
@@ -54,7 +54,7 @@ pub(super) fn nearest_weights(float: &Graph, plan: &Plan, activations: &[Grid], 
     Ok(weights)
 }
 
-/// Returns the node index of the first layer on weight `index`, and the weight as rows, where it has that form.
+/// Returns the node index of the first layer that uses weight `index`, and the weight as rows, if supported.
 pub(super) fn rows_of(float: &Graph, plan: &Plan, index: usize) -> Result<Option<(usize, Rows)>> {
     let layers = plan.layers.iter().filter(|l| l.weight == Some(index)).map(|l| &l.output);
     let alone = plan.weight_only.iter().filter(|l| l.weight == index).map(|l| &l.output);
@@ -63,20 +63,20 @@ pub(super) fn rows_of(float: &Graph, plan: &Plan, index: usize) -> Result<Option
     Ok(Rows::read(float, &float.nodes[node])?.map(|rows| (node, rows)))
 }
 
-/// Returns the index of the node that makes `output`.
+/// Returns the index of the node that computes `output`.
 pub(super) fn node_of(float: &Graph, output: &str) -> Option<usize> {
     let id = float.find(output)?;
     float.nodes.iter().position(|n| n.output(0) == Some(id))
 }
 
-/// Returns the axis of the input channels in the first input of a layer.
+/// Returns the input-channel axis of a layer's first input.
 pub(super) fn channel_axis(float: &Graph, node: usize) -> usize {
     let node = &float.nodes[node];
     let rank = node.input(0).and_then(|id| float.value(id).shape.as_ref().map(Vec::len));
     if node.is("MatMul") { rank.unwrap_or(2).max(1) - 1 } else { 1 }
 }
 
-/// Returns integers in the order of `rows`, one byte each, as a tensor of the weight.
+/// Returns integers in the order of `rows`, one byte each, as a quantized weight.
 pub(super) fn tensor_of(rows: &Rows, grid: Grid, integers: &[u8]) -> QuantizedTensor {
     QuantizedTensor { grid, shape: rows.shape().to_vec(), bytes: rows.scatter(integers).into() }
 }
@@ -87,8 +87,8 @@ fn constant<'a>(float: &'a Graph, name: &str) -> Result<&'a Tensor> {
 }
 
 /// Returns the scales of weight `index`, enlarged where a bias of one of its layers would overflow int32, or where the
-/// product with the input's scale would be no normal number. Biases that are float in the file are no exception: ONNX
-/// Runtime makes them int32 when it optimizes.
+/// product with the input's scale would not be a normal float. Biases that are float in the file are included: ONNX
+/// Runtime converts them to int32 when it optimizes.
 pub(super) fn fit_biases(
     float: &Graph,
     plan: &Plan,

@@ -1,5 +1,5 @@
-//! The whole network learns from images that a generator makes to find where it is far from the float one, beside those
-//! that were made before (Choi et al. 2020).
+//! Adversarial training of the whole network: on images of a generator that maximizes the student's distance to the
+//! float network, beside the images synthesized before (Choi et al. 2020).
 
 use super::whole::{Whole, distillation};
 use crate::error::Result;
@@ -10,7 +10,7 @@ use crate::synthesis::AdversarialGame;
 use crate::train::StageReport;
 
 const NAME: &str = "adversarial";
-/// Keeps the numbers that are drawn here apart from those of other stages.
+/// Separates the random numbers of this stage from those of others.
 const CHANCE: u64 = 0x7269_7661_6c73;
 
 pub(super) fn adversarial(effort: &Effort, solved: &mut Solved, training: &mut Training) -> Result<StageReport> {
@@ -23,7 +23,7 @@ pub(super) fn adversarial(effort: &Effort, solved: &mut Solved, training: &mut T
     let stage = Whole {
         name: NAME,
         steps: effort.adversarial_steps,
-        // It begins where others have come to rest.
+        // Lower, since it fine-tunes a network that the other stages have trained.
         learning_rate: 0.005,
         distillation: &distillation,
         step: &|batch, lowering| game.step(batch, lowering),

@@ -1,4 +1,4 @@
-//! The whole network learns from what the float network answers: weights, biases and quantizer steps.
+//! Distills the whole network from the outputs of the float network: weights, biases and scales.
 
 use super::whole::{Whole, distillation};
 use crate::error::Result;

@@ -1,8 +1,9 @@
-//! Whether a stage did good, by inputs that it did not see.
+//! Judges a stage on held-out inputs.
 //!
-//! Two things have to hold. On held-out inputs of the kind that is trained on, the answers come nearer to the float network's. And
-//! on images of other kinds (see [`probes`]), what the last layer reads does on average: the last layers learn to make up for
-//! what the layers before them lose on the images at hand, and that carries over to no others.
+//! Two conditions must hold. On held-out inputs of the training kind, the outputs must come closer to the float
+//! network's. And on images of other kinds (see [`probes`]), the input of the last layer must do so on average: the
+//! last layers can learn to compensate for the errors of earlier layers on the training images, which does not
+//! generalize to other images.
 
 use std::ops::Range;
 
@@ -15,14 +16,14 @@ use crate::runtime::{Session, SessionOptions};
 use crate::solution::Solved;
 use crate::train::{BatchSampler, Distillation, HeldOut, OtherKind, Student, probes};
 
-/// How often the held-out inputs are gone through, varied anew each time.
+/// Passes over the held-out inputs, each with new augmentation.
 const ROUNDS: u64 = 4;
-/// Inputs at a time.
+/// Inputs per batch.
 const BATCH: usize = 32;
-/// Keeps the numbers that are drawn here apart from those of training.
+/// Separates the random numbers of this check from those of training.
 const CHANCE: u64 = 0x6865_6c64_6f75;
 
-/// Returns how the student was `before` and is `after` a stage.
+/// Returns the comparison of the student `before` and `after` a stage.
 pub(super) fn compare(before: &Measured, after: &Measured) -> HeldOut {
     let pairs = before.features.iter().zip(&after.features);
     let other_kinds: Vec<OtherKind> =
@@ -37,7 +38,7 @@ pub(super) fn compare(before: &Measured, after: &Measured) -> HeldOut {
     }
 }
 
-/// A student on held-out inputs at one moment.
+/// The measurements of a student on held-out inputs.
 pub(super) struct Measured {
     images: usize,
     distance: f32,
@@ -47,7 +48,7 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    /// Returns how what was `solved` does on the inputs that `training` holds out.
+    /// Returns the measurements of `solved` on the held-out inputs of `training`.
     ///
     /// # Errors
     /// When the engine fails.
@@ -56,7 +57,7 @@ impl Measured {
         let student = Student::new(&solved.float, &solved.plan, &solved.solution)?;
         let start = student.start();
         let mut distillation = Distillation::new(training.float, student)?;
-        // At a temperature of 1 a few images of which the teacher is all but certain would decide.
+        // At temperature 1, a few images with very confident predictions would dominate.
         distillation.objective.temperature = OBJECTIVE.temperature;
         let samples = Tensor::samples_of(&inputs);
         let batch = distillation.teacher().fixed_batch().unwrap_or(BATCH).min(samples).max(1);
@@ -84,8 +85,8 @@ impl Measured {
     }
 }
 
-/// Returns the centered SQNR of the last features, pairs of which are the outputs of `session` at `places`, on `batch` images
-/// of other kinds at a time; the mean where there are several.
+/// Returns the centered SQNR of the last features by kind of image, on `batch` images at a time; the mean where there
+/// are several. The outputs of `session` at `places` are pairs of teacher and student features.
 fn features(
     session: &mut dyn Session,
     start: &[Tensor],

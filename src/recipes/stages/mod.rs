@@ -1,7 +1,7 @@
-//! Stages of training: what a recipe does, one after the other, with what it found. One stage = one file.
+//! Training stages, which improve a recipe's result one after the other. One stage = one file.
 //!
-//! Every stage is judged on images that it did not see: what it made is kept only where the student is nearer to the float
-//! network than before.
+//! Every stage is judged on held-out images: its result is kept only where the student comes closer to the float
+//! network.
 
 mod adversarial;
 mod distil;
@@ -18,16 +18,16 @@ use crate::ir::Graph;
 use crate::solution::Solved;
 use crate::train::{Block, HeldOut, StageReport, Student, blocks, targets};
 
-/// A stage of training.
+/// A training stage.
 pub struct Stage {
     /// Its name on the command line and in reports.
     pub name: &'static str,
-    /// What it does, in one line.
+    /// A one-line summary.
     pub summary: &'static str,
     run: fn(&Effort, &mut Solved, &mut Training) -> Result<StageReport>,
 }
 
-/// Every stage, in the order in which they make sense.
+/// Every stage, in a sensible order.
 pub const STAGES: &[&Stage] = &[&RECONSTRUCT, &DISTIL, &ADVERSARIAL];
 
 /// [`reconstruct`].
@@ -51,10 +51,10 @@ pub const ADVERSARIAL: Stage = Stage {
     run: adversarial::adversarial,
 };
 
-/// Returns the stages called `names`.
+/// Returns the stages named `names`.
 ///
 /// # Errors
-/// [`Error::Usage`] listing those that exist, or for one that is named twice.
+/// [`Error::Usage`] listing the known stages, or for a stage that is named twice.
 pub fn find_stages(names: &[String]) -> Result<Vec<&'static Stage>> {
     let find = |name: &String| {
         STAGES.iter().copied().find(|stage| stage.name == name).ok_or_else(|| {
@@ -74,7 +74,7 @@ fn blocks_of(float: &Graph, student: &Student) -> Vec<Block> {
     target.map_or(Vec::new(), |target| blocks(student.graph(), target))
 }
 
-/// Returns how what was trained compares with another start, on inputs that training did not see.
+/// Returns the comparison of the trained result with another starting point, on held-out inputs.
 ///
 /// # Errors
 /// When the engine fails.
@@ -82,7 +82,7 @@ pub fn against(start: &Solved, trained: &Solved, training: &Training) -> Result<
     Ok(compare(&Measured::of(start, training)?, &Measured::of(trained, training)?))
 }
 
-/// Runs `stages` one after the other and keeps what each made where it did good.
+/// Runs `stages` one after the other and keeps the result of each where it improves on the one before.
 ///
 /// # Errors
 /// When a stage fails.
@@ -92,7 +92,7 @@ pub fn train(
     training: &mut Training,
 ) -> Result<Vec<StageReport>> {
     let mut reports = Vec::with_capacity(stages.len());
-    // How the student does that the next stage starts from.
+    // The measurements of the student that the next stage starts from.
     let mut measured = None;
     for (number, stage) in stages.iter().enumerate() {
         let before = solved.clone();

@@ -1,6 +1,6 @@
-//! Block by block, the student learns to make of what it reads what the float network makes of the same: which way its
-//! weights are rounded (AdaRound; Nagel et al. 2020), the steps of its quantizers (LSQ; Esser et al. 2020) and its biases,
-//! while some elements stay float by chance (QDrop; Wei et al. 2022).
+//! Block reconstruction: trains each block of the student to match the float network's block, by the rounding of its
+//! weights (AdaRound; Nagel et al. 2020), the scales of its quantizers (LSQ; Esser et al. 2020) and its biases, while
+//! some elements stay float at random (QDrop; Wei et al. 2022).
 
 use std::ops::Range;
 
@@ -20,13 +20,13 @@ use crate::train::{
 
 const NAME: &str = "reconstruct";
 const BATCH: usize = 32;
-/// How far a step moves biases and the ends of a grid, and a tenth of how far it moves what rounds a weight.
+/// How far a step moves biases and the ends of a grid, and a tenth of how far it moves a rounding variable.
 const LEARNING_RATE: f64 = 0.01;
-/// Bytes that the data of a block may take.
+/// The most bytes for the data of a block.
 const DATA_BYTES: usize = 1 << 30;
-/// Samples that go through a block at a time when its data are made.
+/// Samples per run when the data of a block are computed.
 const CHUNK: usize = 32;
-/// Keeps the numbers that are drawn here apart from those of other stages.
+/// Separates the random numbers of this stage from those of others.
 const CHANCE: u64 = 0x7265_636f_6e73_7472;
 
 pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, training: &mut Training) -> Result<StageReport> {
@@ -92,23 +92,23 @@ fn step_of(reconstruction: &Reconstruction, number: usize, training: &Training) 
     Ok((step, batch))
 }
 
-/// Returns how many samples the data of every block are made of: as many as memory allows, within `range` as far as there
-/// are so many.
+/// Returns the number of samples for the data of every block: as many as fit in memory, within `range`; its end takes
+/// precedence.
 fn samples_within(graph: &Graph, blocks: &[Block], range: Range<usize>) -> usize {
     let size = |name: &str| graph.find(name).map_or(0, |id| graph.value(id).sample_len());
-    // What the block reads comes twice: from the student and from the float network.
+    // The block input counts twice: from the student and from the float network.
     let largest = blocks.iter().map(|block| 2 * size(&block.input) + size(&block.output)).max().unwrap_or(0);
     (DATA_BYTES / (4 * largest).max(1)).max(range.start).min(range.end)
 }
 
-/// What the next block reads on all samples.
+/// The next block's input on all samples.
 struct Streams {
     float: Tensor,
     quantized: Tensor,
 }
 
 impl Streams {
-    /// Returns what the networks make of images up to the tensor `input`.
+    /// Returns the tensor `input` on the images, in both networks.
     fn at(
         input: &str,
         (float, student): (&Graph, &Student),
@@ -132,14 +132,14 @@ impl Streams {
         })
     }
 
-    /// Returns what a block is trained on.
+    /// Returns the training data of a block.
     fn data(&self, block: &Block, float: &Graph, engine: &dyn Engine) -> Result<BlockData> {
         let (part, x) = (segment(float, block)?, std::slice::from_ref(&self.float));
         let target = in_chunks(engine, &part, (&[], x), chunk_of(&part, self.float.shape()[0]))?;
         Ok(BlockData { quantized: self.quantized.clone(), float: self.float.clone(), target })
     }
 
-    /// Goes on to the end of a block, which the student has settled and of which the float network makes `target`.
+    /// Advances to the end of a trained block, whose output in the float network is `target`.
     fn pass(&mut self, block: &Block, student: &Student, target: Tensor, engine: &dyn Engine) -> Result<()> {
         let chunk = chunk_of(student.graph(), self.quantized.shape()[0]);
         let [weights, scales] = student.start();
@@ -155,7 +155,7 @@ fn chunk_of(graph: &Graph, samples: usize) -> usize {
     graph.fixed_batch().unwrap_or(CHUNK).min(samples).max(1)
 }
 
-/// Returns the one output of `graph` on all samples of `inputs`, `chunk` at a time, behind `fixed` ones.
+/// Returns the single output of `graph` on all samples of `inputs`, `chunk` at a time, after the `fixed` inputs.
 fn in_chunks(
     engine: &dyn Engine,
     graph: &Graph,
@@ -166,7 +166,7 @@ fn in_chunks(
     let mut session = engine.load(graph, &SessionOptions::default())?;
     let mut parts = Vec::new();
     for start in (0..samples).step_by(chunk) {
-        // The last chunk begins before the end of the one before it, where samples do not divide.
+        // The last chunk overlaps the one before where the sample count is no multiple of `chunk`.
         let first = start.min(samples - chunk);
         let rows = inputs.iter().map(|tensor| tensor.rows(first..first + chunk)).collect::<Result<Vec<_>>>()?;
         let made = session.run(&[fixed, &rows].concat())?;

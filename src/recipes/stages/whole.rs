@@ -1,4 +1,4 @@
-//! What stages have in common that train the whole network: a distillation, its step, and what becomes of it.
+//! The common part of stages that train the whole network: a distillation, its step, and its result.
 
 use super::blocks_of;
 use crate::error::Result;
@@ -9,43 +9,43 @@ use crate::sensitivity::{Part, partly_quantized};
 use crate::solution::Solved;
 use crate::train::{Distillation, Objective, Schedule, StageReport, Student, TrainingStep, fitting_batch, read_out};
 
-/// Inputs of a step where neither the user nor the model says: twice as many at half as many steps measured worse.
+/// The default batch size: twice the batch for half the steps measured worse.
 const BATCH: usize = 32;
-/// Logits as such measured worse than their probabilities alone, and so did lower temperatures.
+/// A loss term on raw logits measured worse than the class probabilities alone, and so did lower temperatures.
 pub(super) const OBJECTIVE: Objective = Objective { temperature: 4.0, logits: 0.0, features: 1.0 };
 
 /// A stage that trains the whole network.
 pub(super) struct Whole<'a> {
     /// The name of the stage.
     pub name: &'static str,
-    /// Steps where the user gives no number.
+    /// The default number of steps.
     pub steps: u64,
-    /// How far a step moves a weight, in quantization steps.
+    /// How far a step moves a weight, in units of its scale.
     pub learning_rate: f64,
     /// The student and its teacher.
     pub distillation: &'a Distillation,
-    /// Returns the step on a batch.
+    /// Returns the training step for a batch size.
     pub step: &'a dyn Fn(usize, &Lowering) -> Result<TrainingStep>,
-    /// Keeps its batches apart from those of other stages.
+    /// Separates its batches from those of other stages.
     pub draw: u64,
-    /// Returns what is fed in a step before the inputs, of a batch and the step's number.
+    /// Returns the feeds of a step before the inputs, for a batch size and a step number.
     pub feeds: &'a dyn Fn(usize, u64) -> Vec<Tensor>,
 }
 
-/// Returns the training of what was `solved` on the float network.
+/// Returns the distillation of `solved` from the float network.
 pub(super) fn distillation(solved: &Solved) -> Result<Distillation> {
     let student = Student::new(&solved.float, &solved.plan, &solved.solution)?;
     let float = partly_quantized(solved, &Part::of(&solved.plan, false))?;
     let blocks = blocks_of(&float, &student);
     let mut distillation = Distillation::new(&float, student)?;
     distillation.objective = OBJECTIVE;
-    // What the last one makes is answered for.
+    // The output of the last block is compared already.
     distillation.features = blocks.into_iter().rev().skip(1).map(|block| block.output).collect();
     Ok(distillation)
 }
 
 impl Whole<'_> {
-    /// Makes all steps from what was `solved`, and puts what they came to there.
+    /// Runs all steps from `solved`, and stores the result there.
     pub(super) fn train(&self, solved: &mut Solved, training: &mut Training) -> Result<StageReport> {
         let &Self { name, distillation, step: build, feeds, .. } = self;
         let settings = training.run.settings;
