@@ -1,36 +1,36 @@
-//! Who hears how a run goes on.
+//! Progress reports and interruption of a run.
 
-/// How far a stage of steps is.
+/// The progress of a stage with steps.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress<'a> {
     /// The stage.
     pub stage: &'a str,
-    /// Steps done.
+    /// Completed steps.
     pub done: u64,
-    /// Steps in all.
+    /// Total number of steps.
     pub steps: u64,
-    /// The loss that was read last and its terms, by name; none before any was.
+    /// The latest loss and its terms, by name; empty before the first reading.
     pub losses: &'a [(&'a str, f32)],
 }
 
-/// Hears how a run goes on, and may ask it to stop.
+/// Receives the progress of a run, and may request it to stop.
 pub trait Observer {
-    /// A stage begins.
+    /// Called when a stage begins.
     fn stage(&mut self, name: &str);
 
-    /// Steps of a stage were made.
+    /// Called after steps of a stage.
     fn progress(&mut self, progress: &Progress);
 
-    /// Something happened that the user wants to know now.
+    /// Called with a message for the user.
     fn note(&mut self, text: &str);
 
-    /// Returns whether the run is to stop as soon as it can be taken up again.
+    /// Returns whether the run shall stop as soon as it can be resumed later.
     fn is_interrupted(&self) -> bool {
         false
     }
 }
 
-/// Hears nothing.
+/// Ignores all reports.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

@@ -1,4 +1,4 @@
-//! What a recipe finds for a plan: grids, integers, and how they came about.
+//! A recipe's solution for a plan: grids, integers, and their origin.
 
 use std::collections::HashMap;
 
@@ -9,47 +9,47 @@ use crate::layers::Step;
 use crate::plan::Plan;
 use crate::quant::{Grid, QuantizedTensor};
 
-/// Where the range of an activation grid came from.
+/// The source of an activation grid's range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RangeSource {
     /// The interval of the network's input.
     Input,
-    /// Moments that follow from batch-normalisation statistics.
+    /// Moments derived from batch-normalization statistics.
     Statistics,
-    /// Values that the tensor took in the float network on synthetic inputs.
+    /// Values of the tensor in the float network on synthetic inputs.
     SyntheticInputs,
     /// Training.
     Trained,
 }
 
-/// What was subtracted from biases, by the result of the layer, one value per output channel.
+/// The values subtracted from biases, one per output channel, by the name of the layer's output.
 pub type Corrections = HashMap<String, Vec<f32>>;
 
-/// Grids and integers for a plan, in its order.
+/// Grids and integers, in the order of the plan.
 #[derive(Clone, Debug)]
 pub struct Solution {
-    /// One grid per [`Plan::activations`].
+    /// One grid per activation in [`Plan::activations`].
     pub activations: Vec<Grid>,
-    /// Where each of those ranges came from.
+    /// The source of each range.
     pub sources: Vec<RangeSource>,
-    /// One tensor per [`Plan::weights`].
+    /// One tensor per weight in [`Plan::weights`].
     pub weights: Vec<QuantizedTensor>,
-    /// Output channels whose weight scale was enlarged so that the bias fits int32, by weight.
+    /// The number of output channels whose scale was enlarged so that the bias fits int32, by weight.
     pub enlarged: Vec<(String, usize)>,
-    /// What was subtracted from a layer's bias to make up for the error of its weight, by the layer's result: a layer
-    /// that is left float while others are quantized takes it back.
+    /// The corrections subtracted from biases for the error of the weight, by the layer's output; undone in a layer
+    /// that is left float while others are quantized.
     pub corrections: Corrections,
-    /// What was done to single layers beside rounding, and what could not be done and why.
+    /// The steps applied to single layers besides rounding, and the rejected ones with reasons.
     pub steps: Vec<Step>,
 }
 
-/// A float network and what a recipe found for it.
+/// A float network and a recipe's solution for it.
 #[derive(Clone, Debug)]
 pub struct Solved {
-    /// The float network, as the recipe left it.
+    /// The float network, as changed by the recipe.
     pub float: Graph,
-    /// Which tensor goes onto which grid.
+    /// The assignment of tensors to grids.
     pub plan: Plan,
     /// Grids and integers.
     pub solution: Solution,

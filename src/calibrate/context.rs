@@ -1,33 +1,34 @@
-//! What calibration may draw on.
+//! The inputs of calibration.
 
 use crate::error::Result;
 use crate::ir::{Graph, Tensor};
 use crate::runtime::{Engine, first_samples};
 use crate::stats::{BatchNorm, InputStatistics};
 
-/// What is known of a float network and of its inputs, and what runs it. None of it is data of the user's unless inputs
+/// Statistics of a float network and of its inputs, and the engine that runs it. None of it is user data unless inputs
 /// were handed over.
 #[derive(Clone, Copy)]
 pub struct CalibrationContext<'a> {
-    /// Batch-normalisation statistics, read before folding; empty where the exporter folded them away.
+    /// Batch-normalization statistics, read before folding; empty where the exporter folded them away.
     pub norms: &'a [BatchNorm],
-    /// What is known or assumed of the network's input.
+    /// The known or assumed statistics of the network's input.
     pub input: &'a InputStatistics,
-    /// Inputs that were made for the network or handed over, one tensor for each input; none where nobody asked for them.
+    /// Inputs synthesized for the network or handed over, one tensor per network input; none where neither was
+    /// requested.
     pub images: Option<&'a [Tensor]>,
-    /// Runs float graphs.
+    /// The engine that runs float graphs.
     pub engine: &'a dyn Engine,
-    /// Everything random follows from it.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// Threads to work with; results do not depend on it.
+    /// The number of threads; results do not depend on it.
     pub threads: usize,
 }
 
 impl CalibrationContext<'_> {
-    /// Returns up to `samples` inputs for `graph`: the first of those that were made for it, else dead leaves.
+    /// Returns up to `samples` inputs for `graph`: the first of `images`, else dead leaves.
     ///
     /// # Errors
-    /// When an input's shape is not known.
+    /// When an input's shape is unknown.
     pub fn inputs(&self, graph: &Graph, samples: usize) -> Result<Vec<Tensor>> {
         match self.images {
             Some(images) => first_samples(graph, images, samples),

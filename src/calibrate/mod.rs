@@ -1,5 +1,5 @@
-//! Activation grids of a whole plan: from the moments that batch-normalisation statistics imply, and where those do not
-//! reach, from synthetic inputs run through the float network.
+//! Calibrates the activation grids of a plan: from the moments that batch-normalization statistics imply, else from
+//! synthetic inputs run through the float network.
 
 mod context;
 mod patches;
@@ -20,13 +20,13 @@ use crate::runtime::{PIECE_BYTES, SessionOptions, run_in_batches};
 use crate::solution::RangeSource;
 use crate::stats::{self, InputSource, Moments, propagate};
 
-/// Returns one grid per activation of the plan and where each range came from.
+/// Returns one grid per activation of the plan and the source of each range.
 ///
 /// # Errors
 /// When the engine cannot run the float graph.
 pub fn calibrate(float: &Graph, plan: &Plan, context: &CalibrationContext) -> Result<(Vec<Grid>, Vec<RangeSource>)> {
     let moments = match context.norms {
-        // Inputs that were made show more of a tensor than its mean and deviation.
+        // Synthetic inputs give the whole distribution of a tensor, not only its mean and standard deviation.
         _ if context.images.is_some() => std::collections::HashMap::new(),
         [] => std::collections::HashMap::new(),
         norms => propagate(float, norms, &context.input.moments()),
@@ -56,7 +56,8 @@ pub fn calibrate(float: &Graph, plan: &Plan, context: &CalibrationContext) -> Re
     Ok(grids.into_iter().flatten().unzip())
 }
 
-/// Returns the grid of least error that reaches as far as its tensors' operators do, and not beyond what they can return.
+/// Returns the grid of least error, extended to the interval that the plan requires and clipped to the values that the
+/// tensors can take.
 fn fitted(activation: &Activation, histogram: &Histogram) -> Grid {
     let grid = activation_grid(activation.scheme, histogram);
     let found = grid.range(0);
@@ -79,7 +80,7 @@ fn roots(float: &Graph, activation: &Activation) -> Result<Vec<ValueId>> {
     activation.roots.iter().map(find).collect()
 }
 
-/// Returns the histogram of each wanted activation over synthetic inputs.
+/// Returns the histogram of each activation in `wanted` over synthetic inputs.
 fn observe(float: &Graph, plan: &Plan, wanted: &[usize], context: &CalibrationContext) -> Result<Vec<Histogram>> {
     if wanted.is_empty() {
         return Ok(Vec::new());

@@ -1,12 +1,12 @@
-//! What a layer multiplies its weight with: rows of input values in the order of [`Rows`], taken at positions spread
-//! over samples and space.
+//! The operands of a layer's weight: rows of input values in the order of [`Rows`], at positions spread over samples
+//! and space.
 
 use super::Sample;
 use crate::ir::Node;
 use crate::layers::Rows;
 
-/// Returns up to `limit` input rows of one group, `[rows, width]`; `None` for an operator or attributes that are not
-/// covered (a ConvTranspose with `auto_pad` or `output_shape`).
+/// Returns up to `limit` input rows of one group, `[rows, width]`; `None` for unsupported operators or attributes (a
+/// ConvTranspose with `auto_pad` or `output_shape`).
 pub fn patches(node: &Node, rows: &Rows, input: &Sample, group: usize, limit: usize) -> Option<Vec<f32>> {
     if !node.is("Conv") && !node.is("ConvTranspose") {
         return matrix(node, rows, input, limit);
@@ -36,7 +36,7 @@ fn matrix(node: &Node, rows: &Rows, input: &Sample, limit: usize) -> Option<Vec<
     fits.then(|| spread(count, limit).into_iter().flat_map(row).collect())
 }
 
-/// Returns up to `limit` of `0..count`, spread so that no period of rows or columns shows.
+/// Returns up to `limit` of `0..count`, spread without aligning to the period of rows or columns.
 fn spread(count: usize, limit: usize) -> Vec<usize> {
     if count <= limit {
         return (0..count).collect();
@@ -59,7 +59,7 @@ fn spread(count: usize, limit: usize) -> Vec<usize> {
         .collect()
 }
 
-/// The geometry of a convolution, or of a transposed one, over any number of spatial axes.
+/// The geometry of a convolution or transposed convolution, over any number of spatial axes.
 struct Window {
     size: Vec<usize>,
     out: Vec<usize>,
@@ -126,8 +126,8 @@ impl Window {
         (0..taps).map(offset).collect()
     }
 
-    /// Returns where in the plane a tap lies at output position `at`; `None` in the padding, and between the steps of a
-    /// transposed convolution.
+    /// Returns the position of a kernel tap in the plane for the output position `at`; `None` in the padding, and
+    /// between the strides of a transposed convolution.
     fn locate(&self, at: &[usize], offset: &[usize]) -> Option<usize> {
         let mut index = 0;
         for axis in 0..self.size.len() {
@@ -166,7 +166,7 @@ mod tests {
         }
     }
 
-    /// The patches of one channel that a kernel of ones per tap sees, whose sums are the operator's results.
+    /// Returns the patches of one channel for a kernel with one weight per tap.
     fn found(op: &str, kernel: &[usize], attrs: &[(&'static str, Attr)], plane: &[usize]) -> Vec<f32> {
         let mut graph = Graph::default();
         let (x, y) = (graph.add_value("x"), graph.add_value("y"));
@@ -180,7 +180,7 @@ mod tests {
         patches(&node, &rows, &input, 0, 100).unwrap()
     }
 
-    /// Worked by hand over planes numbered from 1.
+    /// Expected values computed by hand on planes numbered from 1.
     #[test]
     fn a_patch_holds_what_the_kernel_covers_and_zeros_in_the_padding() {
         let ints = |v: &[i64]| Attr::Ints(v.to_vec());
@@ -207,7 +207,7 @@ mod tests {
                 found("Conv", &[3], &[same("SAME_LOWER"), two.clone()], &[4]),
                 vec![0., 1., 2., 2., 3., 4.],
             ),
-            // Results of a transposed convolution: w0·1, w1·1, w2·1 + w0·2, w1·2, w2·2.
+            // Outputs of a transposed convolution: w0·1, w1·1, w2·1 + w0·2, w1·2, w2·2.
             (
                 "transposed, stride 2",
                 found("ConvTranspose", &[3], std::slice::from_ref(&two), &[2]),

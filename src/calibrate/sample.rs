@@ -1,9 +1,9 @@
-//! Values that tensors of the float float take on synthetic inputs, with the statistics that its normalisations were
-//! trained with.
+//! Values of tensors in the float network on synthetic inputs, with the trained statistics of its batch normalization.
 //!
-//! Synthetic inputs lack what real ones have, and the deeper a tensor lies, the more its mean and deviation drift away.
-//! Where batch-normalisation statistics are known, every normalised tensor is standardised over the batch and given
-//! its mean and deviation again, so that each layer is fed channels of the right mean and deviation.
+//! Synthetic inputs lack features of real ones, and the means and standard deviations of deeper tensors drift farther
+//! from the trained ones. Where batch-normalization statistics are known, every normalized tensor is standardized over
+//! the batch and rescaled to its trained mean and standard deviation, so that each layer's input has the right channel
+//! statistics.
 
 use std::collections::HashMap;
 
@@ -13,16 +13,16 @@ use crate::ir::{Attr, DType, Graph, Node, Tensor, ValueId};
 use crate::runtime::{Engine, PIECE_BYTES, SessionOptions, run_in_batches};
 use crate::stats::BatchNorm;
 
-/// Inputs that are run at most; fewer where the tensors to look at would take more than [`MEMORY`].
+/// The most inputs to run; fewer where the observed tensors would take more than [`MEMORY`].
 pub const SAMPLES: usize = 32;
-/// Bytes that looked-at tensors may take.
+/// The most bytes for observed tensors.
 const MEMORY: usize = 256 << 20;
-/// Batches below this are too small for statistics of their own.
+/// Smaller batches have no usable statistics of their own.
 const SMALLEST_BATCH: usize = 8;
-/// Variances below this count as none.
+/// Smaller variances are treated as zero.
 const NO_VARIANCE: f32 = 1e-20;
 
-/// Values of one tensor.
+/// The values of one tensor.
 #[derive(Clone, Debug)]
 pub struct Sample {
     /// The values in row-major order, samples first.
@@ -32,7 +32,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Adds samples of the same sizes behind the others; samples of other sizes stay out.
+    /// Appends samples of the same shape; ignores samples of other shapes.
     fn extend(&mut self, values: &[f32], shape: &[usize]) {
         if let ([first, rest @ ..], [more, of_each @ ..]) = (&mut self.shape[..], shape)
             && rest == of_each
@@ -42,7 +42,7 @@ impl Sample {
         }
     }
 
-    /// Returns the mean over everything but `axis`, one per index of it.
+    /// Returns the mean over all axes but `axis`, one per index of it.
     pub fn means(&self, axis: usize) -> Vec<f64> {
         let channels = self.shape.get(axis).copied().unwrap_or(1);
         let inner: usize = self.shape.iter().skip(axis + 1).product();
@@ -55,7 +55,7 @@ impl Sample {
     }
 }
 
-/// Returns what each of `wanted` is on synthetic inputs; without those that are not finite there.
+/// Returns the values of each tensor in `wanted` on synthetic inputs, without tensors that are not finite.
 ///
 /// # Errors
 /// When the engine cannot run the float graph.
@@ -75,8 +75,8 @@ pub fn sample(float: &Graph, wanted: &[ValueId], context: &CalibrationContext) -
     run((graph, &renamed), &taps, &[inputs], context.engine)
 }
 
-/// Returns what each of `wanted` is in the float network as it stands on all of `sets` of inputs; without those that are not
-/// finite there.
+/// Returns the values of each tensor in `wanted` in the unchanged float network on all of `sets` of inputs, without
+/// tensors that are not finite.
 ///
 /// # Errors
 /// When the engine cannot run the float graph.
@@ -95,7 +95,8 @@ pub fn tap(
     run((float.clone(), &HashMap::new()), &taps, sets, engine)
 }
 
-/// Returns what `taps` are on all of `sets` of inputs, where `renamed` tells which tensors of `graph` stand for some of them.
+/// Returns the values of `taps` on all of `sets` of inputs; `renamed` maps a tap to the tensor of `graph` that replaces
+/// it.
 fn run(
     (mut graph, renamed): (Graph, &HashMap<ValueId, ValueId>),
     taps: &[ValueId],
@@ -122,14 +123,14 @@ fn run(
     Ok(found)
 }
 
-/// Returns how many inputs to run, at most `most`, so that the values of `taps` stay within memory.
+/// Returns the number of inputs to run, at most `most`, so that the values of `taps` fit in memory.
 pub fn samples_within(graph: &Graph, taps: &[ValueId], most: usize) -> usize {
     let per_sample: usize = taps.iter().map(|id| graph.value(*id).sample_len()).sum::<usize>() * 4;
     (MEMORY / per_sample.max(1)).clamp(1, most)
 }
 
-/// Puts `y' = (y - mean(y)) / std(y) · deviation + beta` behind every normalised tensor `y` of known rank and returns
-/// which tensor stands for which.
+/// Inserts `y' = (y - mean(y)) / std(y) · deviation + beta` behind every normalized tensor `y` of known rank and
+/// returns the replacement of each tensor.
 fn renormalise(graph: &mut Graph, norms: &[BatchNorm]) -> HashMap<ValueId, ValueId> {
     let mut renamed = HashMap::new();
     for norm in norms {
@@ -139,7 +140,7 @@ fn renormalise(graph: &mut Graph, norms: &[BatchNorm]) -> HashMap<ValueId, Value
         if !made || shape.len() < 2 || shape[1].known() != Some(norm.beta.len()) {
             continue;
         }
-        // The nodes that are put in go on reading the tensor as it was.
+        // The inserted nodes themselves keep the original tensor as input.
         let before = graph.nodes.len();
         let standard = standardised(graph, y, shape.len(), norm);
         let inputs = graph.nodes[..before].iter_mut().flat_map(|node| node.inputs.iter_mut());

@@ -1,4 +1,4 @@
-//! What a layer sees of its input: means, and covariances in blocks, over synthetic inputs.
+//! Statistics of a layer's input over synthetic inputs: means, and block-wise covariances.
 
 use std::ops::Range;
 
@@ -8,35 +8,35 @@ use crate::layers::Rows;
 use crate::parallel;
 use crate::quant::{Grid, Metric};
 
-/// Input rows that means and covariances are taken over; twice and half as many measured the same.
+/// Input rows for means and covariances; twice and half as many measured the same.
 const ROWS: usize = 1024;
-/// Columns of one covariance at most: 64 channels of 3x3 kernels. Wider layers fall into independent blocks.
+/// The most columns of a covariance: 64 channels of 3x3 kernels. Wider layers are split into independent blocks.
 const BLOCK: usize = 576;
-/// Correlations are taken as smaller by this share, and variances are at least this share of their mean: synthetic
-/// inputs are not the real ones. Shares from 0 to 0.2, and 0.01, measured about the same.
+/// Correlations are shrunk by the first fraction, and variances are at least the second fraction of their mean, since
+/// synthetic inputs differ from real ones. Fractions from 0 to 0.2, and 0.01, measured about the same.
 const SHRINKAGE: (f32, f32) = (0.05, 0.01);
 
-/// One group of a layer.
+/// The input statistics of one group of a layer.
 pub struct Seen {
     /// The mean of each column.
     pub means: Means,
-    /// Covariance of each block of columns behind quantization; none where nothing varies.
+    /// The covariance of each block of columns after quantization; none where all columns are constant.
     pub blocks: Vec<(Range<usize>, Option<Metric>)>,
 }
 
-/// Means of the columns of one group.
+/// Column means of one group.
 pub struct Means {
     /// Before quantization.
     pub before: Vec<f32>,
-    /// Before quantization, of values moved into the range of the grid.
+    /// Before quantization, of values clipped to the range of the grid.
     pub within: Vec<f32>,
-    /// Behind quantization.
+    /// After quantization.
     pub behind: Vec<f32>,
 }
 
 impl Seen {
-    /// Returns what each group of `node` sees when `grid` quantizes its input; `None` for operators whose patches are
-    /// not known.
+    /// Returns the input statistics of each group of `node` when `grid` quantizes its input; `None` for operators whose
+    /// patches are not supported.
     pub fn of(node: &Node, rows: &Rows, (input, grid): (&Sample, &Grid), threads: usize) -> Option<Vec<Self>> {
         let seen = |group| Some(Self::of_patches(patches(node, rows, input, group, ROWS)?, rows, grid, threads));
         (0..rows.group).map(seen).collect()
@@ -74,7 +74,7 @@ fn column_means(x: &[f32], width: usize) -> Vec<f32> {
     sums.into_iter().map(|s| (s / count) as f32).collect()
 }
 
-/// The units of `gram` do not matter: only errors of one row are compared.
+/// The scale of `gram` does not matter: only errors of the same row are compared.
 fn metric(n: usize, mut gram: Vec<f32>) -> Option<Metric> {
     let (shrink, floor) = SHRINKAGE;
     let average = (0..n).map(|i| gram[i * n + i]).sum::<f32>() / n as f32;

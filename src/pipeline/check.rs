@@ -1,4 +1,4 @@
-//! What is compared before a file is handed over, and with what.
+//! The checks of a written file before it is published.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ use crate::stats::InputStatistics;
 use crate::verdict::{self, Judgement, Situation};
 use crate::verify::{self, LeftOut, Verification, VerifyOptions, shipped_check, verify};
 
-/// Images in one run of the evaluation.
+/// Images per batch of the evaluation.
 const BATCH: usize = 50;
 
-/// Returns the engines as the checks want them.
+/// Returns the engines in the form that the checks take.
 pub fn checkers(engines: &Engines) -> verify::Engines<'_> {
     verify::Engines {
         ort: engines.ort.as_ref().map(|ort| ort as &dyn Engine),
@@ -28,16 +28,16 @@ pub fn checkers(engines: &Engines) -> verify::Engines<'_> {
     }
 }
 
-/// Returns which runtimes will have no say in the checks, to be told before time is spent on training.
+/// Returns the runtimes that the checks will leave out, to warn before training.
 pub(super) fn foretold(original: &Graph, input: &InputStatistics, config: &Config, engines: &Engines) -> Vec<LeftOut> {
     let mut fixed = original.clone();
     let inputs = passes::fix_shapes(&mut fixed, &config.input_shapes).and_then(|_| input.synthetic(&fixed, 1, 0, 1));
-    // A model that cannot be fed is refused with its reason where it has to be fed.
+    // A model that cannot be fed is rejected with a reason later, where it has to be fed.
     inputs.map_or(Vec::new(), |inputs| verify::left_out(&fixed, &checkers(engines), &inputs))
 }
 
-/// Returns what the quantized model is compared with: the original, or its float32 form where the main engine lacks
-/// kernels for the original's types.
+/// Returns the reference of the quantized model: the original, or its float32 form where the main engine lacks kernels
+/// for the original's types.
 pub(super) fn reference<'a>(original: &'a Graph, engines: &Engines) -> Result<(Cow<'a, Graph>, Option<Warning>)> {
     if report::conversion(original).is_none() {
         return Ok((Cow::Borrowed(original), None));
@@ -53,18 +53,18 @@ pub(super) fn reference<'a>(original: &'a Graph, engines: &Engines) -> Result<(C
     Ok((Cow::Owned(converted), Some(warning)))
 }
 
-/// The models that are compared.
+/// The compared models.
 pub(super) struct Models<'a> {
     /// The float model.
     pub float: &'a Graph,
-    /// The quantized one, its inputs at the sizes that it was planned at.
+    /// The quantized model with inputs of the planned sizes.
     pub quantized: &'a Graph,
-    /// The same as it is in the file: with open axes, and with operators that no engine here knows.
+    /// The quantized model as written: with open axes, and with operators unsupported by the engines here.
     pub written: &'a Graph,
 }
 
-/// Returns what every check and threshold says of the file that was written, on the `held_out` part of inputs that were
-/// handed over, else on synthetic ones.
+/// Returns the results of all checks and thresholds for the written file, on `held_out` inputs that were handed over,
+/// else on synthetic ones.
 pub(super) fn check(
     &Models { float: original, quantized, written }: &Models,
     saved: &Saved,
@@ -100,7 +100,7 @@ pub(super) fn check(
     Ok(found)
 }
 
-/// Returns the quantized model as the main engine reads it: tract knows no integers below 8 bits.
+/// Returns the quantized model in the form that the main engine supports: tract has no integers below 8 bits.
 ///
 /// # Errors
 /// Where there is no such copy (see [`verify::shadow`]).
@@ -108,8 +108,8 @@ pub fn readable<'a>(quantized: &'a Graph, engines: &Engines) -> Result<Cow<'a, G
     Ok(if engines.ort.is_some() { Cow::Borrowed(quantized) } else { Cow::Owned(verify::shadow(quantized)?) })
 }
 
-/// Returns what is to be thought of the quantized model: by labels where there are any, else by what it makes of the
-/// `held_out` part of inputs that were handed over, else of synthetic ones.
+/// Returns the verdict on the quantized model: by labels if there are any, else by its outputs on `held_out` inputs
+/// that were handed over, else on synthetic ones.
 pub(super) fn judge(
     (original, quantized): (&Graph, &Graph),
     (report, held_out, macs): (&Report, Option<&[Tensor]>, u64),
@@ -136,7 +136,7 @@ pub(super) fn judge(
     Ok(Judgement { next: situation.advice(&judged), ..judged })
 }
 
-/// Returns where a file that was checked goes: nowhere where it failed and is not to be kept.
+/// Returns the final path of a checked file; none where it failed and is not kept.
 pub(super) fn published_name(output: &Path, found: &Verification, keep_failed: bool) -> Option<PathBuf> {
     let failed_name = || {
         let stem = output.file_stem().unwrap_or_default().to_string_lossy();
@@ -145,7 +145,7 @@ pub(super) fn published_name(output: &Path, found: &Verification, keep_failed: b
     if found.passed() { Some(output.to_owned()) } else { keep_failed.then(failed_name) }
 }
 
-/// Returns how many labelled images both models get right; nothing where there are none.
+/// Returns the comparison of both models' correct predictions on labeled images; none without images.
 pub(super) fn compare(
     (original, quantized): (&Graph, &Graph),
     images: Option<&Dataset>,

@@ -1,11 +1,11 @@
-//! Names and times stages.
+//! Reports and times stages.
 
 use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::observe::Observer;
 
-/// Tells which stage begins, and how long each took.
+/// Reports the beginning of each stage, and records its duration.
 pub(super) struct Clock<'a> {
     observer: &'a mut dyn Observer,
     started: Instant,
@@ -21,7 +21,7 @@ impl<'a> Clock<'a> {
     /// Begins a stage.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] where the observer wants the run to stop.
+    /// [`Error::Interrupted`] where the observer requests a stop.
     pub fn stage(&mut self, name: &'static str) -> Result<()> {
         self.close();
         if self.observer.is_interrupted() {
@@ -32,7 +32,7 @@ impl<'a> Clock<'a> {
         Ok(())
     }
 
-    /// Returns who hears how far the stage is.
+    /// Returns the observer of the stage's progress.
     pub fn observer(&mut self) -> &mut dyn Observer {
         self.observer
     }

@@ -1,4 +1,4 @@
-//! What a run needs to know.
+//! The configuration of a run.
 
 use std::path::{Path, PathBuf};
 
@@ -12,54 +12,54 @@ use crate::stats::InputStatistics;
 use crate::synthesis;
 use crate::train::Settings;
 
-/// Everything that a run needs to know.
+/// All settings of a run.
 pub struct Config {
     /// The float model.
     pub model: PathBuf,
-    /// Where the quantized model goes; none for a dry run.
+    /// The path of the quantized model; none for a dry run.
     pub output: Option<PathBuf>,
-    /// How grids and integers are found.
+    /// The method that finds grids and integers.
     pub recipe: &'static Recipe,
-    /// Whether a model that cannot be trained is quantized all the same, with a warning.
+    /// Whether a model that cannot be trained is still quantized, with a warning.
     pub trains_where_it_can: bool,
-    /// How what was found is trained.
+    /// The training stages after the recipe.
     pub stages: Vec<&'static Stage>,
-    /// What goes where.
+    /// The quantization policy for tensors.
     pub policy: Policy,
-    /// Which activations go onto grids.
+    /// The activations to quantize.
     pub activations: Activations,
-    /// The average of weight bits to stay within, where bits are to be chosen layer by layer.
+    /// The limit on average weight bits, where bits are chosen per layer.
     pub auto_bits: Option<sensitivity::Request>,
-    /// Whether the report ranks layers by what quantizing them costs.
+    /// Whether the report ranks layers by their sensitivity to quantization.
     pub sensitivity: bool,
-    /// What the user says of training.
+    /// The user's training settings.
     pub training: Settings,
-    /// A file of inputs to find ranges on and to train on, in place of synthetic ones, and how they become inputs.
+    /// A file of inputs for calibration and training in place of synthetic ones, and their preprocessing.
     pub data: Option<(PathBuf, Preprocess)>,
-    /// What ranges of activations come from.
+    /// The source of activation ranges.
     pub ranges: Ranges,
-    /// How inputs are made up.
+    /// The options of synthesis.
     pub synthesis: synthesis::Options,
-    /// Shapes that the user gave for inputs; they fix nothing in what is written that the model leaves open.
+    /// Input shapes set by the user; axes that the model leaves open stay open in the written file.
     pub input_shapes: Vec<GivenShape>,
-    /// Inputs that become constants, with their values as typed.
+    /// Inputs to replace by constants, with their values as typed.
     pub set_inputs: Vec<(String, String)>,
-    /// The network's input, where the user described it.
+    /// The user's description of the network's input.
     pub input: Option<InputStatistics>,
-    /// A file of statistics beside the model (see [`crate::stats::read_statistics`]).
+    /// A separate file of statistics (see [`crate::stats::read_statistics`]).
     pub statistics: Option<PathBuf>,
-    /// Everything random follows from it.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// Samples of the checks; none for as many as the model's work allows
+    /// The number of samples of the checks; by default as many as the model's cost allows
     /// ([`crate::verify::limits::default_samples`]).
     pub samples: Option<usize>,
-    /// Labelled images to count top-1 on.
+    /// Labeled images for top-1 accuracy.
     pub evaluation: Option<(PathBuf, Preprocess)>,
     /// Thresholds against the float model.
     pub thresholds: Thresholds,
-    /// Whether a file that fails a hard check is kept, under another name.
+    /// Whether a file that fails a hard check is kept under another name.
     pub keep_failed: bool,
-    /// Whether weights go to a file of their own whatever their size.
+    /// Whether weights always go to a separate file.
     pub external_data: bool,
 }
 
@@ -74,9 +74,9 @@ pub enum Ranges {
 }
 
 impl Config {
-    /// Returns what training made; nothing, with the reason in `untrained`, where nobody asked for it and the model does not
-    /// allow it (an operator without a gradient, a shape that is not fixed, a loss that diverges) or the machine does not.
-    /// Anything else is a mistake of ours, and stays an error.
+    /// Returns the result of training; none, with the reason in `untrained`, where training is optional and fails
+    /// because of the model (an operator without gradient, a shape that is not fixed, a loss that diverges) or the
+    /// machine. Any other error is a bug and is returned.
     pub(super) fn unless_untrainable<T>(&self, made: Result<T>, untrained: &mut Option<String>) -> Result<Option<T>> {
         match made {
             Err(reason @ (Error::Unsupported { .. } | Error::Diverged(_) | Error::Resources(_)))
@@ -89,7 +89,7 @@ impl Config {
         }
     }
 
-    /// Returns what is done with a model by default: no file is written, and what is quantized has 8 bits.
+    /// Returns the default configuration for a model: no output file, 8-bit quantization.
     pub fn of_model(model: &Path) -> Self {
         Self {
             model: model.to_owned(),
@@ -119,14 +119,14 @@ impl Config {
     }
 }
 
-/// What the user wants at least.
+/// The user's minimum requirements.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Thresholds {
-    /// Smallest top-1 agreement with the float model, 0 to 1.
+    /// The least top-1 agreement with the float model, 0 to 1.
     pub min_agreement: Option<f64>,
-    /// Smallest signal-to-noise ratio of any output against the float model, in dB.
+    /// The least signal-to-noise ratio of any output against the float model, in dB.
     pub min_sqnr: Option<f64>,
-    /// Smallest share of the multiply-accumulates that the target computes in integers, 0 to 1.
+    /// The least fraction of multiply-accumulates that the target computes in integers, 0 to 1.
     pub min_coverage: Option<f64>,
 }
 

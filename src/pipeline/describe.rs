@@ -1,4 +1,4 @@
-//! The report of a run, before anything was checked.
+//! The report of a run, before any checks.
 
 use super::Config;
 use super::prepare::Prepared;
@@ -11,7 +11,7 @@ use crate::runtime::Engines;
 use crate::solution::Solved;
 use crate::stats::read_batch_norms;
 
-/// Returns what was planned and found, with what the user should know of it.
+/// Returns the report of the plan and the solution, with warnings.
 pub(super) fn describe(
     config: &Config,
     engines: &Engines,

@@ -1,4 +1,4 @@
-//! Inputs that the user handed over: some to find ranges on and to train on, the others to judge by.
+//! Inputs handed over by the user, split into calibration and training inputs and held-out inputs.
 
 use std::path::Path;
 
@@ -7,22 +7,22 @@ use crate::error::Result;
 use crate::ir::{Graph, Tensor};
 use crate::stats::InputStatistics;
 
-/// One of so many samples is held out.
+/// One sample in this many is held out.
 const HELD_OUT: usize = 4;
 
-/// Inputs that were handed over, one tensor for each input of the network in either part.
+/// The inputs that were handed over; each part has one tensor per network input.
 pub(super) struct HandedOver {
-    /// What ranges, rounding and training go by.
+    /// Inputs for ranges, rounding and training.
     pub seen: Vec<Tensor>,
-    /// What nothing goes by but figures.
+    /// Held-out inputs, used only to measure.
     pub held_out: Vec<Tensor>,
-    /// Samples in the file, and how many of them are held out.
+    /// The number of samples in the file, and of held-out ones.
     pub counts: [usize; 2],
 }
 
 impl HandedOver {
-    /// Reads the inputs of `graph` in the file at `path`; labels beside them are not read. What is known of them is `fed`;
-    /// where the model takes no other batch than one of a fixed size, both parts are filled up to multiples of it.
+    /// Reads the inputs of `graph` in the file at `path`, without its labels. `fed` are the known input statistics;
+    /// where the model has a fixed batch size, both parts are filled up to multiples of it.
     ///
     /// # Errors
     /// Those of [`given_inputs`].
@@ -35,7 +35,7 @@ impl HandedOver {
         let inputs = given_inputs(path, graph, preprocess, fed)?;
         let samples = Tensor::samples_of(&inputs);
         let batch = batch.or(graph.fixed_batch()).unwrap_or(1).max(1);
-        // The last of every four, and of fewer the last: whatever order a file has, both parts have some of all of it.
+        // The last of every four samples, or the last of fewer: both parts cover the whole file, whatever its order.
         let is_held_out = |i: &usize| i % HELD_OUT == HELD_OUT - 1 || samples < HELD_OUT && i + 1 == samples;
         let part = |held_out: bool| -> Result<Vec<Tensor>> {
             let mut rows: Vec<usize> = (0..samples).filter(|i| is_held_out(i) == held_out).collect();
@@ -47,7 +47,7 @@ impl HandedOver {
         Ok(Self { seen: part(false)?, held_out: part(true)?, counts })
     }
 
-    /// Returns at most `samples` of the inputs that are held out.
+    /// Returns at most `samples` of the held-out inputs.
     ///
     /// # Errors
     /// When a tensor has fewer samples than the others.

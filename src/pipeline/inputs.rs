@@ -1,4 +1,4 @@
-//! `synth`: inputs made up for a model, without quantizing it.
+//! `synth`: generates synthetic inputs for a model, without quantizing it.
 
 use super::Config;
 use super::clock::Clock;
@@ -9,11 +9,11 @@ use crate::report::SynthesisDocument;
 use crate::runtime::Engines;
 use crate::synthesis::SyntheticImages;
 
-/// Makes inputs for the model; writes nothing but checkpoints. A dry run ([`Config::output`] is none) makes none.
+/// Generates inputs for the model; writes nothing but checkpoints. A dry run ([`Config::output`] is none) generates
+/// none.
 ///
 /// # Errors
-/// Models that cannot be read, or tell nothing that inputs could be made by; engines that fail; checkpoints of another
-/// run.
+/// Models that cannot be read or give nothing to synthesize from; engines that fail; checkpoints of another run.
 pub fn make_inputs(
     config: &Config,
     engines: &Engines,

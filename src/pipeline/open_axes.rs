@@ -1,4 +1,4 @@
-//! Whether the file runs at other sizes than those that it was planned at.
+//! Checks that the file runs at other sizes than the planned ones.
 
 use crate::error::Result;
 use crate::ir::{Dim, Graph, Tensor, element_count};
@@ -6,19 +6,19 @@ use crate::runtime::{Engine, SessionOptions};
 use crate::stats::InputStatistics;
 use crate::verify::Check;
 
-/// Samples where the batch is open.
+/// The number of samples where the batch size is open.
 const SAMPLES: usize = 2;
-/// How many times as large other open axes are.
+/// The factor on the planned size of other open axes.
 const LARGER: usize = 2;
-/// Elements that an input may have; the check is left out beyond.
+/// The most elements of an input; beyond them the check is skipped.
 const LARGEST: usize = 1 << 25;
 
-/// Returns whether `written` runs where the float model does with axes that both leave open at other sizes than in
-/// `planned`, and makes outputs of the same shapes. None where no axis is open beside the batch, or the float model itself
-/// takes no other size.
+/// Returns the check of `written` with inputs of other sizes than in `planned`, along axes that it and the float model
+/// leave open: it must run where the float model does and return outputs of the same shapes. None where only the batch
+/// axis is open, or the float model itself supports no other size.
 ///
 /// # Errors
-/// When inputs cannot be made.
+/// When inputs cannot be generated.
 pub(super) fn open_axes_check(
     float: &Graph,
     (planned, written): (&Graph, &Graph),
@@ -50,7 +50,7 @@ pub(super) fn open_axes_check(
     }))
 }
 
-/// Returns `written` with inputs of other sizes wherever it leaves them open and `planned` fixes them.
+/// Returns `written` with other sizes for the input axes that it leaves open and `planned` fixes.
 fn at_other_sizes(planned: &Graph, written: &Graph) -> Option<Graph> {
     let mut sized = written.clone();
     let mut opened = false;

@@ -1,4 +1,4 @@
-//! From the float model to the float float, and from that to grids and integers.
+//! From the float model to the prepared float network, and from that to grids and integers.
 
 use std::collections::BTreeMap;
 
@@ -29,43 +29,43 @@ use crate::train::{HeldOut, Run, RunFolder, Settings, StageReport, share_of};
 use crate::verify::limits::default_samples;
 use crate::{onnx, passes, shape};
 
-/// What is read from files before anything is computed.
+/// The contents of the files, before any computation.
 pub(super) struct Loaded {
-    /// The float model as it is, without what no engine here knows.
+    /// The original float model, without operators that the engines here do not support.
     pub original: Graph,
-    /// What no engine here knows.
+    /// The operators that the engines here do not support.
     pub aside: Option<Aside>,
-    /// Statistics that came in a file of their own.
+    /// Statistics from a separate file.
     statistics: BTreeMap<String, TensorStatistics>,
-    /// Labelled images.
+    /// Labeled images.
     pub images: Option<Dataset>,
 }
 
-/// The float float, and what the teacher's file said before normalisations were folded away.
+/// The prepared float network, and the statistics of its file before batch normalization was folded.
 pub(super) struct Prepared {
     pub float: Graph,
-    /// The float with everything computed that follows from sizes that are fixed for planning, where any are.
+    /// The float network with constants folded at the sizes that are fixed for planning, where any are.
     at_sizes: Option<Graph>,
     pub norms: Vec<BatchNorm>,
-    /// How many normalisations the model holds.
+    /// The number of batch normalizations in the model.
     pub batch_norms: usize,
-    /// How many tensors' statistics came in a file of their own.
+    /// The number of tensors with statistics from a separate file.
     pub given: usize,
     pub input: InputStatistics,
-    /// What is known of each input.
+    /// The known statistics of each input.
     pub inputs: Vec<KnownInput>,
-    /// What the file declares of inputs and outputs, where the float's are fixed.
+    /// The declared shapes of inputs and outputs in the file, where those of the float network are fixed.
     pub declared: Option<DeclaredShapes>,
-    /// The batch that the model fixes, where the float's is free.
+    /// The model's fixed batch size, where that of the float network is free.
     pub batch: Option<usize>,
     /// Axes that are fixed although the file leaves them open.
     pub frozen: Vec<FrozenAxis>,
     pub passes: Vec<(&'static str, usize)>,
-    /// What the user should know of the files that were handed over.
+    /// Warnings about the files that were handed over.
     pub warnings: Vec<Warning>,
 }
 
-/// Returns the model and the files that go with it, once it is clear that checkpoints have a place of their own.
+/// Returns the model and its files, after checking that the checkpoint folder is unused or resumed.
 pub(super) fn load(config: &Config, engines: &Engines) -> Result<Loaded> {
     config.training.folder.as_ref().map_or(Ok(()), RunFolder::refuse_used)?;
     let mut original = onnx::load(&config.model)?;
@@ -81,7 +81,7 @@ pub(super) fn load(config: &Config, engines: &Engines) -> Result<Loaded> {
     })
 }
 
-/// Returns the float: normalised, its normalisations read and folded, at the operator set of the target.
+/// Returns the float network: normalized, with batch normalization read and folded, at the opset of the target.
 pub(super) fn prepare(loaded: &Loaded, config: &Config, engines: &Engines) -> Result<Prepared> {
     let of_model = |error: Error| error.in_model(&config.model);
     let (mut float, frozen, mut passes) = normalised(loaded, config, engines).map_err(of_model)?;
@@ -89,7 +89,7 @@ pub(super) fn prepare(loaded: &Loaded, config: &Config, engines: &Engines) -> Re
     let before_folding = float.clone();
     passes.extend(passes::fold(&mut float).map_err(of_model)?);
     raise_opset(&mut float, config.policy.target.choices().opset).map_err(of_model)?;
-    // Last: the passes before must not take sizes for constants that the file leaves open.
+    // Last: the passes before must not treat sizes that the file leaves open as constants.
     let Fixed { declared, batch } = fix_sizes(&mut float, &loaded.original, config)?;
     let mut guess = guess_input(&with_inputs_of(before_folding, &float), &norms);
     let place = config.statistics.as_ref().map_or(String::new(), |path| path.display().to_string());
@@ -123,10 +123,10 @@ pub(super) fn prepare(loaded: &Loaded, config: &Config, engines: &Engines) -> Re
     })
 }
 
-/// The graph, the axes that had to be fixed in it, and the passes that ran with the number of their changes.
+/// The graph, its fixed axes, and the passes with their numbers of changes.
 type Normalised = (Graph, Vec<FrozenAxis>, Vec<(&'static str, usize)>);
 
-/// Returns the model without what exporters leave behind, which a float model can be quantized from.
+/// Returns the normalized float model without exporter artifacts, ready to be quantized.
 fn normalised(loaded: &Loaded, config: &Config, engines: &Engines) -> Result<Normalised> {
     let mut float = loaded.original.clone();
     passes::declare_ranks(&mut float, &config.input_shapes)?;
@@ -140,19 +140,19 @@ fn normalised(loaded: &Loaded, config: &Config, engines: &Engines) -> Result<Nor
 }
 
 impl Prepared {
-    /// Returns the float as it is trained: of constants where the file keeps chains of Shape, Gather and Concat.
+    /// Returns the float network for training: with constants where the file has chains of Shape, Gather and Concat.
     fn at_fixed_sizes(&self) -> &Graph {
         self.at_sizes.as_ref().unwrap_or(&self.float)
     }
 
-    /// Returns what goes where, now that it is known which ranges rest on a guess.
+    /// Returns the quantization policy, which depends on the ranges that rest on a guess.
     pub fn policy(&self, config: &Config) -> Policy {
         let guessed = guessed(&self.float, &self.norms, &self.inputs);
         Policy { float_activations: config.activations.float(&guessed), ..config.policy.clone() }
     }
 }
 
-/// Reads the inputs that the user handed over, if any; what was only assumed of inputs is what they are from then on.
+/// Reads the inputs that the user handed over, if any; their statistics replace the assumed ones.
 pub(super) fn handed_over(prepared: &mut Prepared, config: &Config) -> Result<Option<HandedOver>> {
     let Some((path, preprocess)) = &config.data else { return Ok(None) };
     let Prepared { float, input, batch, .. } = prepared;
@@ -170,7 +170,7 @@ pub(super) fn handed_over(prepared: &mut Prepared, config: &Config) -> Result<Op
     Ok(Some(handed))
 }
 
-/// Makes inputs for the network.
+/// Generates synthetic inputs for the network.
 pub(super) fn synthesis(
     prepared: &Prepared,
     config: &Config,
@@ -180,7 +180,7 @@ pub(super) fn synthesis(
     let Prepared { norms, input, .. } = prepared;
     refuse_states(&prepared.float)?;
     let source = Source { float: prepared.at_fixed_sizes(), norms, input, threads: engines.threads };
-    // Half of the time, where there is training to do, whose steps may have fewer samples than statistics need.
+    // Half of the time where stages are trained, whose batches may be too small for statistics.
     let is_trained = !config.stages.is_empty();
     let deadline = share_of(config.training.deadline, if is_trained { 2 } else { 1 });
     let batch = config.training.batch.filter(|_| !is_trained);
@@ -188,12 +188,12 @@ pub(super) fn synthesis(
     synthesise(&source, &config.synthesis, &run_of(config, &settings, engines), observer)
 }
 
-/// Returns the run that stages which are trained belong to.
+/// Returns the run of the training stages.
 fn run_of<'a>(config: &'a Config, settings: &'a Settings, engines: &'a Engines) -> Run<'a> {
     Run::new(&config.model, config.seed, settings, engines.main(), config.output.is_none())
 }
 
-/// Plans for `policy` and runs the recipe on a float of its own, with `images` that were made for the network.
+/// Plans for `policy` and runs the recipe on a copy of the float network, with `images` for the network, if any.
 pub(super) fn solve(
     (prepared, images): (&Prepared, Option<&[Tensor]>),
     policy: &Policy,
@@ -208,7 +208,8 @@ pub(super) fn solve(
     Ok(Solved { float, plan, solution })
 }
 
-/// Trains what the recipe found, on `images` where any were made; a dry run makes no step. `observer` hears how far it is.
+/// Trains the recipe's solution, on `images` if there are any; a dry run makes no step. `observer` receives the
+/// progress.
 pub(super) fn train(
     solved: &mut Solved,
     (prepared, images, made): (&Prepared, Option<&[Tensor]>, Option<&SyntheticImages>),
@@ -225,8 +226,8 @@ pub(super) fn train(
     Ok(stages)
 }
 
-/// Puts what the recipe finds without images in the place of what was `trained` on some, where training did not come nearer
-/// to the float network than that; returns how both compare.
+/// Replaces the `trained` solution by the recipe's solution without images where training on images did not come closer
+/// to the float network; returns the comparison of both.
 pub(super) fn keep_nearer(
     trained: &mut Solved,
     (prepared, images, made): (&Prepared, Option<&[Tensor]>, Option<&SyntheticImages>),
@@ -268,7 +269,7 @@ fn context<'a>(
     CalibrationContext { norms, input, images, engine: engines.main(), seed: config.seed, threads: engines.threads }
 }
 
-/// Returns what the float float makes of inputs that were handed over and held out, else of synthetic ones.
+/// Returns the outputs of the float network on held-out inputs that were handed over, else on synthetic ones.
 pub(super) fn float_answers<'a>(
     (prepared, handed): (&Prepared, Option<&HandedOver>),
     config: &Config,
@@ -283,7 +284,7 @@ pub(super) fn float_answers<'a>(
     Reference::new(engines.main(), float, &inputs)
 }
 
-/// Returns how many samples the checks run.
+/// Returns the number of samples of the checks.
 pub(super) fn samples(float: &Graph, config: &Config) -> usize {
     config.samples.unwrap_or_else(|| default_samples(total_macs(float)))
 }

@@ -1,4 +1,4 @@
-//! The scale of inputs, as flags and the files that were handed over tell it.
+//! The scale of inputs, from flags and handed-over files.
 
 use super::Config;
 use super::prepare::Loaded;
@@ -8,8 +8,8 @@ use crate::ir::Graph;
 use crate::report::Warning;
 use crate::stats::{InputScale, InputStatistics};
 
-/// Returns what the network is fed where flags say how pixels become inputs: pixels are those of the file that was handed
-/// over, else bytes.
+/// Returns the input statistics where flags describe the preprocessing of pixels: of the pixels in the file that was
+/// handed over, else of bytes.
 pub(super) fn of_pixels(loaded: &Loaded, config: &Config, float: &Graph) -> Result<Option<InputStatistics>> {
     let Some(given) = config.input.as_ref().filter(|given| given.scale == InputScale::Preprocessed) else {
         return Ok(None);
@@ -22,11 +22,11 @@ pub(super) fn of_pixels(loaded: &Loaded, config: &Config, float: &Graph) -> Resu
     Ok(Some(pixels.map_or_else(|| given.clone(), |pixels| preprocess.statistics(pixels))))
 }
 
-/// Returns a warning of labelled images that are perhaps on another scale than the network is fed, by the interval that the
-/// user gave, else by what the model itself tells (`guess`).
+/// Returns a warning for labeled images that may have another scale than the network's input, according to the interval
+/// set by the user, else to the model itself (`guess`).
 ///
 /// # Errors
-/// Where they surely are; where they do not fit the model.
+/// Where the scale is certainly different; where the images do not fit the model.
 pub(super) fn check_evaluation(
     loaded: &Loaded,
     config: &Config,

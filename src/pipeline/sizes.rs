@@ -1,4 +1,4 @@
-//! Sizes that a file leaves open: fixed for planning, calibration and training, and open again in what is written.
+//! Sizes that a file leaves open: fixed for planning, calibration and training, and open again in the written file.
 
 use std::borrow::Cow;
 
@@ -11,13 +11,13 @@ use crate::runtime::Engines;
 use crate::shape;
 use crate::solution::Solved;
 
-/// What was fixed of a float whose file leaves sizes open.
+/// The fixed sizes of a float network whose file leaves them open.
 pub(super) struct Fixed {
     pub declared: Option<DeclaredShapes>,
     pub batch: Option<usize>,
 }
 
-/// Gives the float's inputs the sizes that are planned at; its nodes stay right for all others.
+/// Gives the float network's inputs the planned sizes; its nodes stay valid for all others.
 pub(super) fn fix_sizes(float: &mut Graph, original: &Graph, config: &Config) -> Result<Fixed> {
     let declared = passes::declared_shapes(original).with_numbers_of(float);
     let fixed = passes::fix_shapes(float, &config.input_shapes)? + passes::settle_batch(float);
@@ -26,8 +26,8 @@ pub(super) fn fix_sizes(float: &mut Graph, original: &Graph, config: &Config) ->
     Ok(Fixed { declared: (fixed > 0).then_some(declared), batch: freed.filter(|_| original.fixed_batch().is_some()) })
 }
 
-/// Returns `quantized` as it is written: with the axes open that the file of the float model leaves open, and with what no
-/// engine here knows.
+/// Returns `quantized` in the form that is written: with the axes open that the float model's file leaves open, and
+/// with the operators that the engines here do not support.
 pub(super) fn as_written<'a>(
     quantized: &'a Graph,
     declared: Option<&DeclaredShapes>,
@@ -43,7 +43,7 @@ pub(super) fn as_written<'a>(
     Ok(written)
 }
 
-/// Returns `graph` with its inputs in the shapes that those of `fixed` have.
+/// Returns `graph` with the input shapes of `fixed`.
 pub(super) fn with_inputs_of(mut graph: Graph, fixed: &Graph) -> Graph {
     for id in graph.fed_inputs() {
         if let Some(same) = fixed.find(graph.name_of(id)) {
@@ -53,7 +53,7 @@ pub(super) fn with_inputs_of(mut graph: Graph, fixed: &Graph) -> Graph {
     graph
 }
 
-/// Returns `graph` with everything computed that follows from the sizes that were fixed for planning.
+/// Returns `graph` with constants folded at the sizes fixed for planning.
 pub(super) fn at_fixed_sizes(graph: &Graph, engines: &Engines) -> Result<Graph> {
     let mut fixed = graph.clone();
     passes::fold_constants(&mut fixed, engines.main())?;
@@ -61,7 +61,7 @@ pub(super) fn at_fixed_sizes(graph: &Graph, engines: &Engines) -> Result<Graph> 
     Ok(fixed)
 }
 
-/// Returns `solved` with its float as [`at_fixed_sizes`], where sizes were fixed.
+/// Returns `solved` with its float network as [`at_fixed_sizes`], where sizes were fixed.
 pub(super) fn solved_at_fixed_sizes(solved: &Solved, prepared: &Prepared, engines: &Engines) -> Result<Solved> {
     let mut fixed = solved.clone();
     if prepared.declared.is_some() {
@@ -70,7 +70,7 @@ pub(super) fn solved_at_fixed_sizes(solved: &Solved, prepared: &Prepared, engine
     Ok(fixed)
 }
 
-/// Returns `graph` with the contents that initializers have in `trained`.
+/// Returns `graph` with the values of initializers in `trained`.
 pub(super) fn with_constants_of(mut graph: Graph, trained: &Graph) -> Graph {
     for id in graph.value_ids().filter(|&id| graph.constant_of(id).is_some()).collect::<Vec<_>>() {
         if let Some(tensor) = trained.find(graph.name_of(id)).and_then(|same| trained.constant_of(same)) {
