@@ -6,10 +6,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::arguments::{EngineArguments, whole};
+use super::model::watched;
 use super::preprocess::InputArguments;
 use super::scale::check_scale;
 use super::shapes::ShapeArguments;
-use super::{Format, print, print_document};
+use super::{Format, print_document, print_text};
 use crate::data::{Dataset, evaluate};
 use crate::onnx;
 
@@ -38,7 +39,9 @@ pub(super) struct Arguments {
 
 #[derive(Serialize)]
 struct Result {
+    #[serde(serialize_with = "crate::shown::path")]
     model: PathBuf,
+    #[serde(serialize_with = "crate::shown::path")]
     data: PathBuf,
     engine: String,
     images: usize,
@@ -48,18 +51,20 @@ struct Result {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    let watched = watched([&arguments.model], Some(&arguments.data));
     let mut graph = onnx::load(&arguments.model)?;
     arguments.shapes.set_where_present(&mut graph)?;
     let graph = arguments.shapes.described(&graph)?;
     let mut data = Dataset::read_labelled(&arguments.data)?;
     if let Some(limit) = arguments.limit {
-        data = data.first(usize::try_from(limit)?)?;
+        data = data.first(usize::try_from(limit)?);
     }
     let preprocess = arguments.input.preprocess()?;
     check_scale(&data.labelled(&graph, &preprocess)?.0, &graph, &arguments.input)?;
     let engines = arguments.engine.start()?;
     let engine = engines.main();
     let found = evaluate(engine, &graph, &data, &preprocess, usize::from(arguments.batch))?;
+    watched.check()?;
     let result = Result {
         model: arguments.model.clone(),
         data: arguments.data.clone(),
@@ -73,7 +78,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         Format::Json => print_document(&result)?,
         Format::Table => {
             let top5 = result.correct_top5.map_or(String::new(), |n| format!(", {n} in the top 5"));
-            print(&format!(
+            print_text(&format!(
                 "{}: {:.2} % top-1 ({} of {} right{top5}) in {}",
                 result.model.display(),
                 result.top1_percent,

@@ -3,19 +3,21 @@
 use std::path::Path;
 
 use super::images::Images;
-use super::npz::{Array, read_arrays};
+use super::npz::{Arrays, Member};
 use super::{Feeds, Preprocess};
 use crate::error::{Error, Result};
-use crate::ir::{Graph, Tensor};
+use crate::ir::Graph;
 
 /// Names under which labels are looked for, in this order.
 const LABEL_NAMES: &[&str] = &["labels", "label", "y", "y_test", "targets"];
 
-/// The arrays of a file, with labels where it has any.
+/// The arrays of a file, with labels where it has any. Of the others those alone are read that a model is fed.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    arrays: Vec<Array>,
+    arrays: Arrays,
     pub(crate) labels: Option<Vec<usize>>,
+    /// Rows of the file, and how many of them are used, where not all are.
+    rows: Option<(usize, usize)>,
     place: String,
 }
 
@@ -25,9 +27,9 @@ impl Dataset {
     /// # Errors
     /// When the file cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
-        let (arrays, place) = (read_arrays(path)?, path.display().to_string());
-        let labels = find_labels(&arrays).and_then(|labels| class_indices(&place, labels).ok());
-        Ok(Self { arrays, labels, place })
+        let (arrays, place) = (Arrays::open(path)?, path.display().to_string());
+        let labels = arrays.find(LABEL_NAMES).and_then(|labels| class_indices(&arrays, labels).ok());
+        Ok(Self { arrays, labels, rows: None, place })
     }
 
     /// Returns [`Dataset::read`] of a file that must have labels: one class index a sample under the name `labels`, `y` or
@@ -37,12 +39,12 @@ impl Dataset {
     /// As [`Dataset::read`], and where there are no labels, or none that are class indices.
     pub fn read_labelled(path: &Path) -> Result<Self> {
         let data = Self::read(path)?;
-        match (find_labels(&data.arrays), &data.labels) {
+        match (data.arrays.find(LABEL_NAMES), &data.labels) {
             (None, _) => {
-                Images::find(&data.place, &data.arrays)?;
+                Images::find(&data.arrays)?;
                 Err(data.no_labels())
             }
-            (Some(labels), None) => Err(class_indices(&data.place, labels).err().unwrap_or_else(|| data.no_labels())),
+            (Some(labels), None) => Err(class_indices(&data.arrays, labels).err().unwrap_or_else(|| data.no_labels())),
             (_, Some(labels)) if labels.is_empty() => Err(Error::malformed(data.place, "holds no image")),
             _ => Ok(data),
         }
@@ -50,19 +52,12 @@ impl Dataset {
 
     /// Returns the first `n` labels and as many rows of every array that has one for each label, or all where there are
     /// fewer.
-    ///
-    /// # Errors
-    /// When an array does not divide into rows.
-    pub fn first(self, n: usize) -> Result<Self> {
-        let Some(mut labels) = self.labels else { return Ok(self) };
-        let all = labels.len();
+    #[must_use]
+    pub fn first(self, n: usize) -> Self {
+        let Some(mut labels) = self.labels else { return self };
+        let rows = Some((labels.len(), n.min(labels.len())));
         labels.truncate(n);
-        let cut = |(name, tensor): Array| match tensor.shape().first() {
-            Some(&rows) if rows == all => Ok((name, tensor.rows(0..n.min(all))?)),
-            _ => Ok((name, tensor)),
-        };
-        let arrays = self.arrays.into_iter().map(cut).collect::<Result<_>>()?;
-        Ok(Self { arrays, labels: Some(labels), ..self })
+        Self { labels: Some(labels), rows, ..self }
     }
 
     /// Returns the file, for messages.
@@ -75,7 +70,7 @@ impl Dataset {
     /// # Errors
     /// When there is nothing for an input, or an array does not fit its input.
     pub fn feeds(&self, graph: &Graph, preprocess: &Preprocess) -> Result<Feeds> {
-        Feeds::new((&self.place, &self.arrays), graph, preprocess)
+        Feeds::new((&self.arrays, self.rows), graph, preprocess)
     }
 
     /// Returns the same with the label of each sample.
@@ -100,14 +95,11 @@ impl Dataset {
     }
 }
 
-fn find_labels(arrays: &[Array]) -> Option<&Tensor> {
-    let named = LABEL_NAMES.iter().find_map(|name| arrays.iter().find(|(n, _)| n == name));
-    named.map(|(_, labels)| labels)
-}
-
-fn class_indices(place: &str, labels: &Tensor) -> Result<Vec<usize>> {
+fn class_indices(arrays: &Arrays, labels: &Member) -> Result<Vec<usize>> {
+    let labels = arrays.tensor(labels)?;
     let refused = |found: String| {
-        Error::malformed(place, format!("labels: expected one class index of 0 or more per image, found {found}"))
+        let message = format!("labels: expected one class index of 0 or more per image, found {found}");
+        Error::malformed(arrays.place(), message)
     };
     let values = labels.to_i64().map_err(|_| refused(format!("{} {:?}", labels.dtype(), labels.shape())))?;
     values.into_iter().map(|v| usize::try_from(v).map_err(|_| refused(v.to_string()))).collect()

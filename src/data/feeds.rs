@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::Array;
 use super::images::Images;
+use super::npz::{Array, Arrays, Member};
 use super::preprocess::{Pixels, Preprocess};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Shape, Tensor, ValueId};
@@ -29,31 +29,45 @@ enum Feed {
 }
 
 impl Feeds {
-    /// Returns what `graph` is fed of the `arrays` of the file `place`.
+    /// Returns what `graph` is fed of `arrays`; of those with as many rows as the first of `rows` says, the first rows only, as
+    /// many as the second says.
     ///
     /// # Errors
     /// When there is nothing for an input, or an array does not fit it.
-    pub(super) fn new((place, arrays): (&str, &[Array]), graph: &Graph, preprocess: &Preprocess) -> Result<Self> {
-        let ids = graph.fed_inputs();
-        let named = |&id: &ValueId| arrays.iter().find(|(name, _)| name == graph.name_of(id));
+    pub(super) fn new(
+        (arrays, rows): (&Arrays, Option<(usize, usize)>),
+        graph: &Graph,
+        preprocess: &Preprocess,
+    ) -> Result<Self> {
+        let (ids, place) = (graph.fed_inputs(), arrays.place());
         let images = |id: ValueId, images: Images| Self::images(images, (graph, id), preprocess);
-        let feed = |id: ValueId, array: &Array| match holds_pixels(graph, id, array) {
-            true => images(id, Images { tensor: array.1.clone(), place: place.to_owned() }),
-            false => fitting(place, graph, id, array).map(Feed::Array),
+        let first_rows = |tensor: Tensor| match rows {
+            Some((all, used)) if tensor.shape().first() == Some(&all) => tensor.rows(0..used),
+            _ => Ok(tensor),
         };
-        let found: Vec<&Array> = ids.iter().filter_map(named).collect();
-        let feeds = match ids.as_slice() {
-            _ if found.len() == ids.len() => ids.iter().zip(found).map(|(&id, array)| feed(id, array)).collect(),
-            &[id] => Images::find(place, arrays).and_then(|found| images(id, found)).map(|feed| vec![feed]),
-            _ => {
-                let names: Vec<&str> = ids.iter().map(|&id| graph.name_of(id)).collect();
-                let present: Vec<&str> = arrays.iter().map(|(name, _)| name.as_str()).collect();
-                let (names, present) = (names.join(", "), present.join(", "));
-                let message = format!("expected an array for each input ({names}), found {present}");
-                Err(Error::malformed(place, message))
+        let feed = |id: ValueId, member: &Member| {
+            let array = (member.name.clone(), first_rows(arrays.tensor(member)?)?);
+            match holds_pixels(graph, id, &array) {
+                true => images(id, Images { tensor: array.1, place: place.clone() }),
+                false => fitting(&place, graph, id, &array).map(Feed::Array),
             }
         };
-        Ok(Self { place: place.to_owned(), feeds: feeds? })
+        let found: Vec<&Member> = ids.iter().filter_map(|&id| arrays.find(&[graph.name_of(id)])).collect();
+        let feeds = match ids.as_slice() {
+            _ if found.len() == ids.len() => ids.iter().zip(found).map(|(&id, member)| feed(id, member)).collect(),
+            &[id] => {
+                let Images { tensor, place } = Images::find(arrays)?;
+                images(id, Images { tensor: first_rows(tensor)?, place }).map(|feed| vec![feed])
+            }
+            _ => {
+                let names: Vec<&str> = ids.iter().map(|&id| graph.name_of(id)).collect();
+                let present: Vec<&str> = arrays.members().iter().map(|member| member.name.as_str()).collect();
+                let (names, present) = (names.join(", "), present.join(", "));
+                let message = format!("expected an array for each input ({names}), found {present}");
+                Err(Error::malformed(&place, message))
+            }
+        };
+        Ok(Self { place, feeds: feeds? })
     }
 
     fn images(images: Images, (graph, id): (&Graph, ValueId), preprocess: &Preprocess) -> Result<Feed> {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::kind::image_channels;
-use super::npz::Array;
+use super::npz::{Arrays, Member};
 use super::preprocess::{Layout, Pixels, Preprocess};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Dim, Shape, Tensor};
@@ -25,19 +25,24 @@ impl Images {
     ///
     /// # Errors
     /// When images are not found.
-    pub fn find(place: &str, arrays: &[Array]) -> Result<Self> {
-        let image_like = |tensor: &Tensor| tensor.shape().len() >= 3;
-        let named = IMAGE_NAMES.iter().find_map(|name| arrays.iter().find(|(n, t)| n == name && image_like(t)));
-        let mut unnamed = arrays.iter().filter(|(_, t)| image_like(t));
+    pub fn find(arrays: &Arrays) -> Result<Self> {
+        let image_like = |member: &&Member| member.rank().is_some_and(|rank| rank >= 3);
+        // What is called so and cannot be read is what was meant.
+        let may_be_image = |member: &&Member| member.form.is_none() || image_like(member);
+        let named = IMAGE_NAMES.iter().find_map(|name| arrays.find(&[name]).filter(may_be_image));
+        let mut unnamed = arrays.members().iter().filter(image_like);
         match (named, unnamed.next(), unnamed.next()) {
-            (Some((_, tensor)), _, _) | (None, Some((_, tensor)), None) => {
-                Ok(Self { tensor: tensor.clone(), place: place.to_owned() })
+            (Some(member), _, _) | (None, Some(member), None) => {
+                Ok(Self { tensor: arrays.tensor(member)?, place: arrays.place() })
             }
             _ => {
-                let present: Vec<String> = arrays.iter().map(|(n, t)| format!("{n} {:?}", t.shape())).collect();
+                let shape =
+                    |member: &Member| member.form.as_ref().map_or(String::new(), |(_, shape)| format!(" {shape:?}"));
+                let present: Vec<String> =
+                    arrays.members().iter().map(|member| format!("{}{}", member.name, shape(member))).collect();
                 let found = present.join(", ");
                 let message = format!("expected images under the name \"images\" (rank 3 or 4), found {found}");
-                Err(Error::malformed(place, message))
+                Err(Error::malformed(arrays.place(), message))
             }
         }
     }

@@ -1,17 +1,20 @@
 //! NumPy files: the arrays of an `.npz` (stored or deflated) or the one array of an `.npy`.
 
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read, Write};
-use std::path::Path;
+use std::io::{BufReader, Cursor, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-use ndarray::{ArrayD, IxDyn, ShapeBuilder};
+use ndarray::{ArrayD, IxDyn};
 use ndarray_npy::WriteNpyExt;
-use ndarray_npy::npy::header::Header;
+use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
 use zip::{DateTime, ZipArchive, ZipWriter};
 
+use super::npy::read_form;
 use crate::error::{Error, Result};
-use crate::ir::{DType, Tensor, element_count};
+use crate::files;
+use crate::ir::{DType, Tensor};
 use crate::onnx::kind_of;
 
 /// One array of a file under its name (without `.npy`; the file's own stem for a plain `.npy`).
@@ -20,60 +23,130 @@ pub type Array = (String, Tensor);
 /// Bytes that a file of another kind is told by.
 const TOLD_BY: u64 = 4096;
 
-/// NumPy type descriptors and the element types they stand for.
-const DESCRIPTORS: &[(&str, DType)] = &[
-    ("|b1", DType::Bool),
-    ("|u1", DType::U8),
-    ("|i1", DType::I8),
-    ("<u2", DType::U16),
-    ("<i2", DType::I16),
-    ("<u4", DType::U32),
-    ("<i4", DType::I32),
-    ("<u8", DType::U64),
-    ("<i8", DType::I64),
-    ("<f2", DType::F16),
-    ("<f4", DType::F32),
-    ("<f8", DType::F64),
-];
+/// The arrays of a file, in their order: what they are called and how they are formed. Contents are read when they are
+/// asked for, so that nothing is unpacked for arrays that are not used.
+#[derive(Clone, Debug)]
+pub struct Arrays {
+    path: PathBuf,
+    is_npz: bool,
+    members: Vec<Member>,
+}
+
+/// An array of a file.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its name, without `.npy`.
+    pub name: String,
+    /// Type and shape; nothing for what cannot be read as an array of numbers.
+    pub form: Option<(DType, Vec<usize>)>,
+    contents: Arc<OnceLock<Tensor>>,
+}
+
+impl Member {
+    fn new(name: &str, form: Option<(DType, Vec<usize>)>) -> Self {
+        Self { name: name.to_owned(), form, contents: Arc::default() }
+    }
+
+    /// Returns the number of axes; nothing for what is no array of numbers.
+    pub fn rank(&self) -> Option<usize> {
+        self.form.as_ref().map(|(_, shape)| shape.len())
+    }
+}
+
+impl Arrays {
+    /// Returns what the `.npz` or `.npy` file at `path` holds.
+    ///
+    /// # Errors
+    /// Files that cannot be read or are neither format; a plain `.npy` file whose array cannot be read.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            let found = std::io::Error::other("is a directory; pack arrays into one file with numpy.savez");
+            return Err(Error::read(path)(found));
+        }
+        let start = files::start_of(path, TOLD_BY)?;
+        if start.starts_with(b"\x93NUMPY") {
+            let form = read_form(&path.display().to_string(), &mut files::open(path)?)?;
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            let members = vec![Member::new(&name, Some((form.dtype, form.shape)))];
+            return Ok(Self { path: path.to_owned(), is_npz: false, members });
+        }
+        let place = path.display().to_string();
+        let found = kind_of(&start).filter(|_| !start.starts_with(b"PK")).map(|found| format!("it is {}", found.what));
+        let broken = |e: ZipError| {
+            let found = found.clone().unwrap_or_else(|| e.to_string());
+            Error::malformed(&place, format!("is no .npz or .npy file ({found}); save arrays with numpy.savez"))
+        };
+        let mut archive = ZipArchive::new(BufReader::new(files::open(path)?)).map_err(broken)?;
+        let members = (0..archive.len()).map(|i| member(&place, &mut archive, i)).collect::<Result<Vec<_>>>()?;
+        match members.is_empty() {
+            true => Err(Error::malformed(place, "holds no array")),
+            false => Ok(Self { path: path.to_owned(), is_npz: true, members }),
+        }
+    }
+
+    /// Returns the file, for messages.
+    pub fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// Returns all arrays, in the order of the file.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Returns the first array that is called by one of `names`, in the order of those.
+    pub fn find(&self, names: &[&str]) -> Option<&Member> {
+        names.iter().find_map(|name| self.members.iter().find(|member| member.name == *name))
+    }
+
+    /// Returns the contents of an array.
+    ///
+    /// # Errors
+    /// What is damaged, is larger than this machine's memory, or has an element type without an ONNX counterpart; names
+    /// file and member.
+    pub fn tensor(&self, member: &Member) -> Result<Tensor> {
+        if let Some(tensor) = member.contents.get() {
+            return Ok(tensor.clone());
+        }
+        let tensor = if self.is_npz { self.unpacked(&member.name)? } else { self.plain()? };
+        Ok(member.contents.get_or_init(|| tensor).clone())
+    }
+
+    fn plain(&self) -> Result<Tensor> {
+        let (place, mut file) = (self.place(), BufReader::new(files::open(&self.path)?));
+        read_form(&place, &mut file)?.read(&place, file, None)
+    }
+
+    fn unpacked(&self, name: &str) -> Result<Tensor> {
+        let place = format!("{}: member \"{name}.npy\"", self.place());
+        let broken = |e: ZipError| Error::malformed(&place, format!("cannot be unpacked ({e})"));
+        let mut archive = ZipArchive::new(BufReader::new(files::open(&self.path)?)).map_err(broken)?;
+        let mut member = archive.by_name(&format!("{name}.npy")).map_err(broken)?;
+        let held = member.size();
+        read_form(&place, &mut member)?.read(&place, member, Some(held))
+    }
+}
+
+/// Returns what the member `i` of an archive is; of its contents no more than the header is unpacked.
+fn member(place: &str, archive: &mut ZipArchive<BufReader<File>>, i: usize) -> Result<Member> {
+    let name = archive.name_for_index(i).transpose().map_err(|e| Error::malformed(place, e.to_string()))?;
+    let name = name.unwrap_or_default();
+    let Some(stem) = name.strip_suffix(".npy").map(str::to_owned) else {
+        return Err(Error::malformed(place, format!("member \"{name}\" is no .npy array; is this an .npz file?")));
+    };
+    // What cannot be read is an error where it is asked for.
+    let mut member = archive.by_index(i).ok();
+    let form = member.as_mut().and_then(|member| read_form(place, member).ok());
+    Ok(Member::new(&stem, form.map(|form| (form.dtype, form.shape))))
+}
 
 /// Returns every array of the `.npz` or `.npy` file at `path`, in the order of the file.
 ///
 /// # Errors
-/// Files that cannot be read, are neither format, or hold element types without an ONNX counterpart; names file and member.
+/// As [`Arrays::open`] and [`Arrays::tensor`].
 pub fn read_arrays(path: &Path) -> Result<Vec<Array>> {
-    if path.is_dir() {
-        let found = io::Error::other("is a directory; pack arrays into one file with numpy.savez");
-        return Err(Error::read(path)(found));
-    }
-    let mut start = Vec::new();
-    let file = File::open(path).map_err(Error::read(path))?;
-    file.take(TOLD_BY).read_to_end(&mut start).map_err(Error::read(path))?;
-    let file = BufReader::new(File::open(path).map_err(Error::read(path))?);
-    if start.starts_with(b"\x93NUMPY") {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let tensor = read_npy(&path.display().to_string(), file)?;
-        return Ok(vec![(name, tensor)]);
-    }
-    let place = path.display().to_string();
-    let found = kind_of(&start).filter(|_| !start.starts_with(b"PK")).map(|found| format!("it is {}", found.what));
-    let broken = |e: zip::result::ZipError| {
-        let found = found.clone().unwrap_or_else(|| e.to_string());
-        Error::malformed(&place, format!("is no .npz or .npy file ({found}); save arrays with numpy.savez"))
-    };
-    let mut archive = ZipArchive::new(file).map_err(broken)?;
-    let mut arrays = Vec::with_capacity(archive.len());
-    for i in 0..archive.len() {
-        let member = archive.by_index(i).map_err(broken)?;
-        let name = member.name().map_err(broken)?.to_string();
-        let Some(stem) = name.strip_suffix(".npy").map(str::to_owned) else {
-            return Err(Error::malformed(&place, format!("member \"{name}\" is no .npy array; is this an .npz file?")));
-        };
-        arrays.push((stem, read_npy(&format!("{place}: member \"{name}\""), member)?));
-    }
-    if arrays.is_empty() {
-        return Err(Error::malformed(&place, "holds no array"));
-    }
-    Ok(arrays)
+    let arrays = Arrays::open(path)?;
+    arrays.members().iter().map(|member| Ok((member.name.clone(), arrays.tensor(member)?))).collect()
 }
 
 /// Returns the array called by one of `names` (the first that exists).
@@ -127,40 +200,6 @@ fn npy_bytes(name: &str, tensor: &Tensor) -> Result<Vec<u8>> {
 
 fn array<T>(shape: IxDyn, values: Vec<T>) -> ArrayD<T> {
     ArrayD::from_shape_vec(shape, values).expect("a tensor has as many values as its shape says")
-}
-
-fn read_npy(place: &str, mut reader: impl Read) -> Result<Tensor> {
-    let header = Header::from_reader(&mut reader).map_err(|e| Error::malformed(place, e.to_string()))?;
-    let descriptor = header.type_descriptor.to_string();
-    let plain = descriptor.trim_matches(['\'', '"']);
-    let dtype = DESCRIPTORS.iter().find(|(name, _)| *name == plain).map(|(_, dtype)| *dtype).ok_or_else(|| {
-        let message =
-            format!("element type {descriptor} is not read; save little-endian numbers (array.astype('<f4'))");
-        Error::unsupported(place, message)
-    })?;
-    let expected = element_count(&header.shape).and_then(|n| dtype.byte_len(n));
-    let expected =
-        expected.ok_or_else(|| Error::malformed(place, format!("shape {:?} overflows memory", header.shape)))?;
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(expected).unwrap_or(u64::MAX);
-    reader
-        .take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(|e| Error::malformed(place, format!("cannot be unpacked ({e})")))?;
-    if bytes.len() != expected {
-        let message = format!("{dtype} {:?} needs {expected} bytes, found {}", header.shape, bytes.len());
-        return Err(Error::malformed(place, message));
-    }
-    if header.layout.is_fortran() {
-        bytes = row_major(&header.shape, dtype.bits() / 8, bytes);
-    }
-    Tensor::new(dtype, header.shape, bytes.into())
-}
-
-fn row_major(shape: &[usize], width: usize, bytes: Vec<u8>) -> Vec<u8> {
-    let elements: Vec<&[u8]> = bytes.chunks(width).collect();
-    let array = ArrayD::from_shape_vec(IxDyn(shape).f(), elements).expect("the byte count was checked");
-    array.iter().flat_map(|element| element.iter().copied()).collect()
 }
 
 #[cfg(test)]

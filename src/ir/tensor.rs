@@ -257,9 +257,15 @@ fn f32_bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-/// Returns the product of `shape`, `None` on overflow.
+/// Bytes of an element at most: of a complex number of two float64.
+const WIDEST: usize = 16;
+
+/// Returns the product of `shape`, `None` on overflow, of bytes too.
 pub fn element_count(shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
+    // Sizes beside a zero count too: what steps over them overflows wherever the zero stands.
+    let others = shape.iter().filter(|&&d| d > 0).try_fold(1usize, |n, &d| n.checked_mul(d))?;
+    let fits = others <= isize::MAX.unsigned_abs() / WIDEST;
+    fits.then_some(if shape.contains(&0) { 0 } else { others })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::foreign;
 use super::proto::TensorProto;
 use super::proto::tensor_proto::DataLocation;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::ir::{DType, Tensor, element_count};
 
 /// The files beside a model that hold external data, each mapped once.
@@ -128,13 +129,10 @@ impl AsRef<[u8]> for Mapped {
 /// # Errors
 /// [`Error::Read`].
 pub fn map_file(path: &Path) -> Result<Bytes> {
-    // Before opening, which waits for a writer where the path is a pipe.
-    let kind = std::fs::metadata(path).map_err(Error::read(path))?.file_type();
-    if !kind.is_file() {
-        let found = if kind.is_dir() { foreign::folder(path) } else { "is no regular file".to_owned() };
-        return Err(Error::read(path)(std::io::Error::other(found)));
+    if path.is_dir() {
+        return Err(Error::read(path)(std::io::Error::other(foreign::folder(path))));
     }
-    let file = std::fs::File::open(path).map_err(Error::read(path))?;
+    let file = files::open(path)?;
     // SAFETY: the map is private and read-only; as with every mapped input, another process that shortens the
     // file meanwhile can end ours with SIGBUS, which is documented behaviour and not memory unsafety of ours.
     #[allow(unsafe_code)]

@@ -13,9 +13,13 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::BatchNorm;
-use crate::data::{Array, read_arrays};
+use crate::data::Arrays;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::ir::{DType, Graph, ValueId, nearest_names};
+
+/// Bytes of a file of statistics at most: those of several million channels.
+const MOST_BYTES: u64 = 1 << 28;
 
 /// Mean and variance of one tensor, per channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,11 +38,10 @@ pub struct TensorStatistics {
 /// Files that cannot be read or are of another form; values that are no numbers, negative variances, channels that do
 /// not match.
 pub fn read_statistics(path: &Path) -> Result<BTreeMap<String, TensorStatistics>> {
-    let bytes = std::fs::read(path).map_err(Error::read(path))?;
     let place = path.display().to_string();
-    let statistics = match bytes.starts_with(b"PK") {
-        true => from_arrays(&place, read_arrays(path)?)?,
-        false => serde_json::from_slice(&bytes).map_err(|e| {
+    let statistics = match files::start_of(path, 2)?.starts_with(b"PK") {
+        true => from_arrays(&place, &Arrays::open(path)?)?,
+        false => serde_json::from_slice(&files::read(path, MOST_BYTES)?).map_err(|e| {
             let form = "{\"TENSOR\": {\"mean\": [..], \"var\": [..]}, ..}";
             Error::malformed(&place, format!("expected an .npz file or JSON of the form {form}: {e}"))
         })?,
@@ -54,21 +57,23 @@ pub fn read_statistics(path: &Path) -> Result<BTreeMap<String, TensorStatistics>
     Ok(statistics)
 }
 
-fn from_arrays(place: &str, arrays: Vec<Array>) -> Result<BTreeMap<String, TensorStatistics>> {
+fn from_arrays(place: &str, arrays: &Arrays) -> Result<BTreeMap<String, TensorStatistics>> {
     let mut parts: BTreeMap<String, [Option<Vec<f32>>; 2]> = BTreeMap::new();
-    for (name, tensor) in arrays {
+    for member in arrays.members() {
+        let name = &member.name;
         let split = name.rsplit_once('.').and_then(|(tensor, part)| {
             let slot = ["mean", "var"].iter().position(|known| *known == part)?;
             Some((tensor.to_owned(), slot))
         });
-        let Some((of, slot)) = split.filter(|_| tensor.shape().len() == 1) else {
-            let found = format!("array \"{name}\" {:?}", tensor.shape());
+        let Some((of, slot)) = split.filter(|_| member.rank().is_none_or(|rank| rank == 1)) else {
+            let shape = member.form.as_ref().map_or(String::new(), |(_, shape)| format!(" {shape:?}"));
+            let found = format!("array \"{name}\"{shape}");
             return Err(Error::malformed(
                 place,
                 format!("expected TENSOR.mean and TENSOR.var of rank 1, found {found}"),
             ));
         };
-        parts.entry(of).or_default()[slot] = Some(tensor.to_f32()?);
+        parts.entry(of).or_default()[slot] = Some(arrays.tensor(member)?.to_f32()?);
     }
     let pair = |(name, [mean, variance]): (String, [Option<Vec<f32>>; 2])| match (mean, variance) {
         (Some(mean), Some(variance)) => Ok((name, TensorStatistics { mean, variance })),

@@ -14,6 +14,7 @@ use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::ir::{DType, Tensor};
+use crate::runtime::machine::memory_limit;
 
 /// The version of the format.
 const FORMAT: u32 = 1;
@@ -158,7 +159,7 @@ impl Checkpoint {
     /// [`Error::Read`]; [`Error::Malformed`] for a file that is damaged or no checkpoint; [`Error::Unsupported`] for a
     /// checkpoint of another format version.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = Bytes::from(std::fs::read(path).map_err(Error::read(path))?);
+        let bytes = Bytes::from(files::read(path, memory_limit().unwrap_or(u64::MAX))?);
         let place = path.display().to_string();
         let damaged = |what: &dyn std::fmt::Display| {
             let advice = "delete the file, and what it holds is computed again";

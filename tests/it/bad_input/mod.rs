@@ -1,5 +1,6 @@
 //! What bad input gets: one clear error, the documented exit code, nothing on stdout and no file.
 
+mod arrays;
 mod destinations;
 mod files;
 mod fuzz;
