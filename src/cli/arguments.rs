@@ -7,10 +7,11 @@ use std::str::FromStr;
 
 use clap::Args;
 
+use super::destination::Sources;
 use crate::error::Result;
 use crate::passes::GivenShape;
 use crate::pipeline::Thresholds;
-use crate::runtime::{Device, EngineChoice, EngineRequest, Engines, Places, engines};
+use crate::runtime::{Device, EngineChoice, EngineRequest, Engines, LIBRARY_VARIABLE, Places, engines};
 use crate::verdict::{Judgement, Verdict};
 
 /// Which engine runs models, and where.
@@ -48,6 +49,11 @@ impl EngineArguments {
     /// As [`EngineArguments::start`].
     pub(super) fn start_single(&self) -> Result<Engines> {
         self.start_with(Some(self.threads.map_or(1, usize::from)))
+    }
+
+    /// Adds the library that the user names to what is read.
+    pub(super) fn with_libraries<'a>(&self, sources: Sources<'a>) -> Sources<'a> {
+        sources.and("--ort-lib", self.ort_lib.as_ref()).and(LIBRARY_VARIABLE, std::env::var_os(LIBRARY_VARIABLE))
     }
 
     fn start_with(&self, threads: Option<usize>) -> Result<Engines> {

@@ -1,58 +1,117 @@
-//! Where `quantize` writes: looked at before the work begins, so that nothing is left behind where it cannot.
+//! Where commands write: looked at before the work begins, so that nothing that is read is overwritten, and nothing is left
+//! behind where it cannot be written.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::files::draft_of;
+use crate::files::DraftFolder;
 use crate::onnx::files_of;
 
-/// Returns where files go, symbolic links followed; `model` is what is read, and stays as it is.
+/// What a command reads.
+pub(super) struct Sources<'a> {
+    model: &'a Path,
+    /// Flags, and the files that they name.
+    named: Vec<(&'static str, PathBuf)>,
+}
+
+/// A folder that a command writes files into, whose names end alike.
+pub(super) struct Folder<'a> {
+    /// The flag that names it.
+    pub flag: &'static str,
+    /// The folder.
+    pub path: &'a Path,
+    /// What the names end in.
+    pub ending: &'static str,
+}
+
+impl<'a> Sources<'a> {
+    /// Returns what is read: the model, and the files that flags name.
+    pub(super) fn new(model: &'a Path) -> Self {
+        Self { model, named: Vec::new() }
+    }
+
+    /// Adds the file that a flag names, if it does.
+    #[must_use]
+    pub(super) fn and(mut self, flag: &'static str, path: Option<impl Into<PathBuf>>) -> Self {
+        self.named.extend(path.map(|path| (flag, path.into())));
+        self
+    }
+
+    /// Returns every file that is read, and why it is not to be written.
+    ///
+    /// # Errors
+    /// [`Error::Read`] where the model is no file.
+    fn files(&self) -> Result<Vec<(PathBuf, String)>> {
+        let of_model = match files_of(self.model) {
+            // Outputs are named after the model where nobody names them.
+            Err(unreadable @ Error::Read { .. }) => return Err(unreadable),
+            // What is no model is refused with its reason when it is loaded.
+            found => found.unwrap_or_else(|_| vec![self.model.to_owned()]),
+        };
+        let why = |i| if i == 0 { "is the model itself" } else { "holds the model's own weights" };
+        let of_model = of_model.iter().enumerate().map(|(i, path)| (real(path), why(i).to_owned()));
+        let named = self.named.iter().map(|(flag, path)| (real(path), format!("is read as {flag}")));
+        Ok(of_model.chain(named).collect())
+    }
+}
+
+/// Returns where files go, symbolic links followed. What `sources` read stays as it is.
 ///
 /// # Errors
-/// [`Error::Usage`] for a path that is the model itself or holds its weights, a directory, a device or another one of
-/// `paths`; [`Error::Write`] where the folder takes no new file; [`Error::Read`] where the model is no file.
-pub(super) fn destinations<const N: usize>(model: &Path, paths: [&Path; N]) -> Result<[PathBuf; N]> {
-    let kept = match files_of(model) {
-        // Outputs are named after the model where nobody names them.
-        Err(unreadable @ Error::Read { .. }) => return Err(unreadable),
-        // What is no model is refused with its reason when it is loaded.
-        found => found.unwrap_or_else(|_| vec![model.to_owned()]),
-    };
-    let kept: Vec<PathBuf> = kept.iter().map(|path| real(path)).collect();
-    let paths = paths.map(real);
-    for (i, path) in paths.iter().enumerate() {
+/// [`Error::Usage`] for a path that is read, a directory, a device or another one of `paths`, and for all that have the
+/// names of what is written into `folders`; [`Error::Write`] where a folder takes no new file; [`Error::Read`] where the
+/// model is no file.
+pub(super) fn destinations<const N: usize>(
+    sources: &Sources,
+    folders: &[Folder],
+    paths: [&Path; N],
+) -> Result<[PathBuf; N]> {
+    let kept = sources.files()?;
+    let places = paths.map(real);
+    for (i, (path, place)) in paths.iter().zip(&places).enumerate() {
         refuse_other_than_files(path)?;
-        refuse_kept(path, &kept)?;
-        if paths[..i].contains(path) {
-            return Err(Error::Usage(format!("{} is named for two outputs; name two files", path.display())));
+        let place_of = path.display();
+        if let Some((_, why)) = kept.iter().find(|(known, _)| known == place) {
+            return Err(Error::Usage(format!("{place_of} {why}; name another output")));
         }
+        if places[..i].contains(place) {
+            return Err(Error::Usage(format!("{place_of} is named for two outputs; name two files")));
+        }
+    }
+    for folder in folders {
+        folder.refuse(kept.iter().map(|(path, _)| path).chain(&places))?;
     }
     for path in &paths {
-        draft_of(path)?;
+        DraftFolder::beside(path)?;
     }
-    Ok(paths)
+    Ok(paths.map(|path| path.canonicalize().unwrap_or_else(|_| path.to_owned())))
 }
 
-/// Returns where the weights of a model at `output` go when they do not fit into it.
-pub(super) fn weights_beside(output: &Path) -> PathBuf {
-    let mut name = output.as_os_str().to_owned();
-    name.push(".data");
-    name.into()
-}
-
-fn real(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
-}
-
-fn refuse_kept(path: &Path, kept: &[PathBuf]) -> Result<()> {
-    match kept.iter().position(|known| known == path) {
-        Some(0) => Err(Error::Usage(format!("{} is the model itself; name another file", path.display()))),
-        Some(_) => {
-            let place = path.display();
-            Err(Error::Usage(format!("{place} holds the model's own weights; name another output")))
+impl Folder<'_> {
+    /// Refuses a folder that is none, and one into which a file of one of `paths` would be written.
+    fn refuse<'p>(&self, paths: impl Iterator<Item = &'p PathBuf>) -> Result<()> {
+        let Self { flag, path: folder, ending } = self;
+        if folder.exists() && !folder.is_dir() {
+            return Err(Error::Usage(format!("{flag} {} is no folder; name a folder", folder.display())));
         }
-        None => Ok(()),
+        let folder = real(folder);
+        let has_ending = |path: &PathBuf| path.to_string_lossy().ends_with(ending);
+        let mut taken = paths.filter(|path| path.parent() == Some(&folder) && has_ending(path));
+        taken.next().map_or(Ok(()), |path| {
+            let message =
+                format!("{} is where {flag} writes files; name another folder or another file", path.display());
+            Err(Error::Usage(message))
+        })
     }
+}
+
+/// Returns the path without symbolic links, as far as there is anything at it.
+fn real(path: &Path) -> PathBuf {
+    let within = || {
+        let (parent, name) = (path.parent()?, path.file_name()?);
+        Some(real(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }).join(name))
+    };
+    path.canonicalize().ok().or_else(within).unwrap_or_else(|| path.to_owned())
 }
 
 fn refuse_other_than_files(path: &Path) -> Result<()> {

@@ -7,11 +7,11 @@ use clap::Args;
 use super::arguments::EngineArguments;
 use super::destination::destinations;
 use super::model::GraphArguments;
-use super::{Format, print};
+use super::{Format, print, print_text};
 use crate::error::Error;
 use crate::files;
 use crate::pipeline::checkers;
-use crate::report::{inspect, render_inspection};
+use crate::report::{inspect, json, render_inspection};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -30,22 +30,23 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    let sources = arguments.engine.with_libraries(arguments.graph.sources(&arguments.model));
+    let statistics = arguments.bn_stats_out.as_ref().map(|path| destinations(&sources, &[], [path])).transpose()?;
     let engines = arguments.engine.start()?;
     let GraphArguments { input_shape, set_input, bn_stats } = &arguments.graph;
     let checkers = checkers(&engines);
     let inspection =
         inspect(&arguments.model, (input_shape, set_input), bn_stats.as_deref(), engines.main(), &checkers)?;
-    if let Some(path) = &arguments.bn_stats_out {
+    if let Some([path]) = &statistics {
         if inspection.statistics.is_empty() {
             let place = arguments.model.display().to_string();
             return Err(Error::unsupported(place, "holds no statistics that could be written").into());
         }
-        let [path] = destinations(&arguments.model, [path])?;
-        files::write(&path, serde_json::to_string_pretty(&inspection.statistics)?.as_bytes())?;
+        files::write(path, json(&inspection.statistics)?.as_bytes())?;
     }
     match arguments.format {
-        Format::Json => print(&serde_json::to_string_pretty(&inspection)?)?,
-        Format::Table => print(&render_inspection(&inspection))?,
+        Format::Json => print(&json(&inspection)?)?,
+        Format::Table => print_text(&render_inspection(&inspection))?,
     }
     Ok(0)
 }

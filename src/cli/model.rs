@@ -1,14 +1,17 @@
 //! The float model and what is planned for it: what `quantize` and `sensitivity` share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::arguments::{SampleArguments, input_shape, setting};
+use super::destination::Sources;
 use super::plan::{Effort, PlanArguments};
 use super::preprocess::InputArguments;
 use crate::data::Preprocess;
 use crate::error::Result;
+use crate::files::Watched;
+use crate::onnx::files_of;
 use crate::passes::GivenShape;
 use crate::pipeline::Config;
 use crate::synthesis;
@@ -46,7 +49,25 @@ pub(super) struct GraphArguments {
     pub(super) bn_stats: Option<PathBuf>,
 }
 
+/// Returns what is in the files of models, and in one of inputs, now.
+pub(super) fn watched<'a>(models: impl IntoIterator<Item = &'a PathBuf>, data: Option<&'a PathBuf>) -> Watched {
+    let files = models.into_iter().flat_map(|model| files_of(model).unwrap_or_else(|_| vec![model.clone()]));
+    Watched::new(files.chain(data.cloned()))
+}
+
+impl GraphArguments {
+    /// Returns the files that these flags name beside `model`.
+    pub(super) fn sources<'a>(&self, model: &'a Path) -> Sources<'a> {
+        Sources::new(model).and("--bn-stats", self.bn_stats.as_ref())
+    }
+}
+
 impl ModelArguments {
+    /// Returns the files that these flags name.
+    pub(super) fn sources(&self) -> Sources<'_> {
+        self.graph.sources(&self.model).and("--eval", self.eval.as_ref())
+    }
+
     /// Returns how pixels become inputs.
     ///
     /// # Errors

@@ -5,15 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::arguments::{EngineArguments, ThresholdArguments, limit, whole};
-use super::destination::{destinations, weights_beside};
+use super::destination::destinations;
 use super::model::ModelArguments;
 use super::progress::Reporter;
 use super::training::TrainingArguments;
-use super::{Format, missed, print, say};
+use super::{Format, missed, print, print_text, say};
 use crate::error::{Error, Result};
-use crate::files;
-use crate::pipeline::{Config, Ranges, quantize};
-use crate::report::{Report, render};
+use crate::pipeline::{Config, Ranges, failed_name, quantize};
+use crate::report::{Report, json, render};
 use crate::sensitivity::{CANDIDATES, Request};
 use crate::synthesis;
 
@@ -71,7 +70,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    let (output, report_path) = outputs(arguments)?;
+    let (output, report) = outputs(arguments)?;
     let is_trained = arguments.auto_bits.is_some() || arguments.training.is_given() || arguments.images.is_some();
     let config = arguments.model.config(arguments.model.plan.worthwhile(is_trained))?;
     let config = Config {
@@ -81,6 +80,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             Ranges::Synthetic => arguments.training.plain_settings()?,
         },
         output: (!arguments.dry_run).then_some(output),
+        report: (!arguments.dry_run).then_some(report),
         auto_bits: arguments.auto_bits.map(|average| Request { average, candidates: candidates(arguments) }),
         sensitivity: arguments.sensitivity,
         synthesis: synthesis::Options { images: images(arguments, &config)?, ..config.synthesis },
@@ -93,13 +93,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     };
     let engines = arguments.engine.start()?;
     let report = quantize(&config, &engines, &mut Reporter::start()?)?;
-    let json = serde_json::to_string_pretty(&report)?;
-    if !arguments.dry_run {
-        files::write(&report_path, json.as_bytes())?;
-    }
     match arguments.format {
-        Format::Table => print(&render(&report))?,
-        Format::Json => print(&json)?,
+        Format::Table => print_text(&render(&report))?,
+        Format::Json => print(&json(&report)?)?,
     }
     Ok(exit_code(&report, arguments))
 }
@@ -117,7 +113,12 @@ fn outputs(arguments: &Arguments) -> crate::Result<(PathBuf, PathBuf)> {
     if arguments.dry_run {
         return Ok((output, report));
     }
-    let [output, report, _] = destinations(model, [&output, &report, &weights_beside(&output)])?;
+    let sources = arguments.engine.with_libraries(arguments.model.sources().and("--data", arguments.data.as_ref()));
+    let folders = arguments.training.folders();
+    if arguments.keep_failed {
+        destinations(&sources, &folders, [&failed_name(&output)])?;
+    }
+    let [output, report] = destinations(&sources, &folders, [&output, &report])?;
     Ok((output, report))
 }
 

@@ -1,5 +1,6 @@
 //! `dfq-onnx synth`.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -9,13 +10,13 @@ use super::destination::destinations;
 use super::model::GraphArguments;
 use super::preprocess::InputArguments;
 use super::training::TrainingArguments;
-use super::{Format, print};
+use super::{Format, print, print_text};
 use crate::data::npz_bytes;
 use crate::error::Result;
-use crate::files;
+use crate::files::{self, Staged};
 use crate::ir::Tensor;
 use crate::pipeline::{Config, make_inputs};
-use crate::report::{SynthesisDocument, loss_curves, render_synthesis, sheet};
+use crate::report::{SynthesisDocument, json, loss_curves, render_synthesis, sheet};
 use crate::synthesis::{Options, SyntheticImages, TERMS};
 
 #[derive(Args)]
@@ -95,7 +96,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let beside = ["png", "svg", "report.json"].map(|extension| output.with_extension(extension));
     let [output, sheet, curves, report] = match arguments.dry_run {
         true => [&output, &beside[0], &beside[1], &beside[2]].map(PathBuf::clone),
-        false => destinations(&arguments.model, [&output, &beside[0], &beside[1], &beside[2]])?,
+        false => {
+            let sources = arguments.engine.with_libraries(arguments.graph.sources(&arguments.model));
+            destinations(&sources, &arguments.training.folders(), [&output, &beside[0], &beside[1], &beside[2]])?
+        }
     };
     let settings = arguments.training.plain_settings()?;
     let config = Config {
@@ -113,18 +117,22 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let mut observer = super::progress::Reporter::start()?;
     let (made, mut document) = make_inputs(&config, &engines, &mut observer)?;
     if !arguments.dry_run {
-        write(&made, &mut document, [&output, &sheet, &curves])?;
-        files::write(&report, serde_json::to_string_pretty(&document)?.as_bytes())?;
+        write(&made, &mut document, [&output, &sheet, &curves, &report])?;
     }
     match arguments.format {
-        Format::Table => print(&render_synthesis(&document))?,
-        Format::Json => print(&serde_json::to_string_pretty(&document)?)?,
+        Format::Table => print_text(&render_synthesis(&document))?,
+        Format::Json => print(&json(&document)?)?,
     }
     Ok(0)
 }
 
-/// Writes the inputs, a sheet where they are images, and curves of losses.
-fn write(made: &SyntheticImages, document: &mut SynthesisDocument, [output, image, drawing]: [&Path; 3]) -> Result<()> {
+/// Writes the inputs, a sheet where they are images, curves of losses, and the report; all of them or none.
+fn write(
+    made: &SyntheticImages,
+    document: &mut SynthesisDocument,
+    [output, image, drawing, report]: [&Path; 4],
+) -> Result<()> {
+    let stage = |path: &Path, contents: &[u8]| files::stage(path, |file| file.write_all(contents));
     let answers = document.synthesis.answers.as_ref();
     let classes = answers.map(|answers| {
         let classes: Vec<i64> = answers.classes.iter().map(|&class| i64::try_from(class).unwrap_or(-1)).collect();
@@ -134,17 +142,18 @@ fn write(made: &SyntheticImages, document: &mut SynthesisDocument, [output, imag
     let classes = classes.as_ref().map(|tensor| ("teacher_classes", tensor));
     let inputs = made.names.iter().map(String::as_str).zip(&made.inputs);
     let arrays: Vec<(&str, &Tensor)> = inputs.chain(classes).collect();
-    files::write(output, &npz_bytes(&arrays)?)?;
+    let mut staged = vec![stage(output, &npz_bytes(&arrays)?)?];
     document.output = Some(output.to_owned());
     if let Some(images) = made.images.as_ref().filter(|images| images.shape().len() == 4) {
-        files::write(image, &sheet(images, &document.input)?)?;
+        staged.push(stage(image, &sheet(images, &document.input)?)?);
         document.sheet = Some(image.to_owned());
     }
     if let Ok(drawn) = loss_curves(&document.synthesis) {
-        files::write(drawing, drawn.as_bytes())?;
+        staged.push(stage(drawing, drawn.as_bytes())?);
         document.curves = Some(drawing.to_owned());
     }
-    Ok(())
+    staged.push(stage(report, json(document)?.as_bytes())?);
+    staged.into_iter().try_for_each(Staged::publish)
 }
 
 fn images(text: &str) -> Result<usize, String> {

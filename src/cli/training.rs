@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::arguments::whole;
+use super::destination::Folder;
 use crate::error::{Error, Result};
 use crate::recipes::{RECIPES, Recipe};
-use crate::train::{RunFolder, Settings};
+use crate::train::{CHECKPOINT, RunFolder, STEP_GRAPH, Settings};
 
 #[derive(Args)]
 pub(super) struct TrainingArguments {
@@ -42,6 +43,20 @@ impl TrainingArguments {
         let folders = [save_graphs, run_folder, resume];
         let numbers = steps.is_some() || batch.is_some() || learning_rate.is_some() || max_minutes.is_some();
         numbers || folders.into_iter().any(Option::is_some)
+    }
+
+    /// Returns the folders that these flags have files written into.
+    pub(super) fn folders(&self) -> Vec<Folder<'_>> {
+        let folders = [
+            ("--run-folder", &self.run_folder, CHECKPOINT),
+            ("--resume", &self.resume, CHECKPOINT),
+            ("--save-graphs", &self.save_graphs, STEP_GRAPH),
+        ];
+        let named = |(flag, path, ending)| {
+            let path: &Option<PathBuf> = path;
+            path.as_deref().map(|path| Folder { flag, path, ending })
+        };
+        folders.into_iter().filter_map(named).collect()
     }
 
     /// Returns what these flags say; the time begins now.
