@@ -1,10 +1,12 @@
 //! Checksums.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::files;
 
 /// Returns the sha256 of all parts together, in hexadecimal digits.
 pub fn sha256<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> String {
@@ -16,17 +18,47 @@ pub fn sha256<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> String {
 /// Returns the sha256 of what a file holds, which is read in pieces.
 ///
 /// # Errors
-/// When it cannot be read.
-pub fn sha256_of_file(path: &Path) -> io::Result<String> {
-    let (mut file, mut digest) = (BufReader::with_capacity(1 << 16, File::open(path)?), Sha256::new());
+/// [`Error::Read`] where it cannot be read, or is no regular file.
+pub fn sha256_of_file(path: &Path) -> Result<String> {
+    let (mut file, mut digest) = (BufReader::with_capacity(1 << 16, files::open(path)?), Sha256::new());
     loop {
-        let piece = file.fill_buf()?;
+        let piece = file.fill_buf().map_err(Error::read(path))?;
         if piece.is_empty() {
             return Ok(hexadecimal(digest));
         }
         digest.update(piece);
         let read = piece.len();
         file.consume(read);
+    }
+}
+
+/// A writer that knows the checksum of all that goes through it.
+pub struct Hashed<W> {
+    writer: W,
+    digest: Sha256,
+}
+
+impl<W: Write> Hashed<W> {
+    /// Returns a writer to `writer`.
+    pub fn new(writer: W) -> Self {
+        Self { writer, digest: Sha256::new() }
+    }
+
+    /// Returns the sha256 of what was written, in hexadecimal digits.
+    pub fn sha256(self) -> String {
+        hexadecimal(self.digest)
+    }
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.writer.write(bytes)?;
+        self.digest.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
     }
 }
 
@@ -46,5 +78,8 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "abc").unwrap();
         assert_eq!(sha256_of_file(file.path()).unwrap(), abc);
+        let mut written = Hashed::new(Vec::new());
+        written.write_all(b"ab").and_then(|()| written.write_all(b"c")).unwrap();
+        assert_eq!(written.sha256(), abc);
     }
 }

@@ -11,7 +11,7 @@ mod prepare;
 mod scale;
 mod sizes;
 
-pub use check::{checkers, readable};
+pub use check::{checkers, failed_name, readable};
 pub use config::{Config, Ranges, Thresholds};
 pub use inputs::make_inputs;
 
@@ -21,8 +21,11 @@ use describe::describe;
 use prepare::{float_answers, handed_over, keep_nearer, load, prepare, samples, solve, synthesis, train};
 use sizes::as_written;
 
+use std::path::PathBuf;
+
 use crate::emit::emit;
 use crate::error::Result;
+use crate::files::Staged;
 use crate::observe::Observer;
 use crate::onnx::{self, Draft};
 use crate::passes;
@@ -37,7 +40,8 @@ use crate::sensitivity::{AutoBits, Labelled, choose_bits, rank};
 /// check is not written ([`Report::output`] is none).
 ///
 /// # Errors
-/// Models that cannot be read or quantized, engines that fail, files that cannot be written.
+/// Models that cannot be read or quantized, engines that fail, files that cannot be written; the model is not in its place
+/// then.
 pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer) -> Result<Report> {
     let mut clock = Clock::new(observer);
 
@@ -151,11 +155,18 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     }
 
     clock.stage("write")?;
-    if let Some((draft, name)) = draft {
-        report.output = Some(draft.publish(&name)?);
-    }
+    report.output = draft.as_ref().map(|(_, name)| name.clone());
     report.seconds = clock.finish();
+    loaded.watched.check()?;
+    publish(&report, draft, config)?;
     Ok(report)
+}
+
+/// Puts model and report in their places, once both are on the disk.
+fn publish(report: &Report, draft: Option<(Draft, PathBuf)>, config: &Config) -> Result<()> {
+    let report = config.report.as_ref().map(|path| report::stage(report, path)).transpose()?;
+    draft.map(|(draft, name)| draft.publish(&name)).transpose()?;
+    report.map_or(Ok(()), Staged::publish)
 }
 
 /// Ranks the layers of the model by what quantizing them costs; writes nothing. `observer` hears how
@@ -182,6 +193,7 @@ pub fn rank_layers(config: &Config, engines: &Engines, observer: &mut dyn Observ
     let labelled = config.evaluation.as_ref().zip(loaded.images.as_ref());
     let labelled = labelled.map(|((_, preprocess), data)| Labelled { data, preprocess });
     let sensitivity = rank(&solved, &float_answers((&prepared, None), config, engines)?, labelled)?;
+    loaded.watched.check()?;
     Ok(Ranking {
         schema_version: SCHEMA_VERSION,
         tool: report::tool(),

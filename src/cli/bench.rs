@@ -7,8 +7,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::arguments::{EngineArguments, whole};
+use super::model::watched;
 use super::shapes::ShapeArguments;
-use super::{Format, print, print_document};
+use super::{Format, print_document, print_text};
 use crate::data::{Dataset, Feeds, Preprocess};
 use crate::error::{Error, Result};
 use crate::ir::Tensor;
@@ -57,6 +58,7 @@ struct Timings {
 
 #[derive(Serialize)]
 struct Timing {
+    #[serde(serialize_with = "crate::shown::path")]
     model: PathBuf,
     bytes: u64,
     batch: usize,
@@ -74,6 +76,7 @@ struct SynthesisTeacher {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    let watched = watched(&arguments.models, arguments.data.as_ref());
     let engines = arguments.engine.start_single()?;
     let mut subjects = Vec::with_capacity(arguments.models.len());
     let data = arguments.data.as_deref().map(Dataset::read).transpose()?;
@@ -89,6 +92,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             }
         }
     }
+    watched.check()?;
     let machine = Machine::examine();
     let [_, reference, _] = percentiles(&subjects[0].milliseconds);
     let timing = |(model, subject): (&PathBuf, &SynthesisTeacher)| -> Result<Timing> {
@@ -113,7 +117,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     };
     match arguments.format {
         Format::Json => print_document(&timings)?,
-        Format::Table => print(&table(&timings))?,
+        Format::Table => print_text(&table(&timings))?,
     }
     Ok(0)
 }

@@ -6,11 +6,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::arguments::{EngineArguments, SampleArguments, ThresholdArguments};
+use super::model::watched;
 use super::preprocess::InputArguments;
 use super::quantized::load_pair;
 use super::scale::check_scale;
 use super::shapes::ShapeArguments;
-use super::{Format, missed, print, print_document};
+use super::{Format, missed, print_document, print_text};
 use crate::audit::audit;
 use crate::data::{Dataset, Feeds};
 use crate::gate::coverage_gate;
@@ -53,6 +54,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    let watched = watched([&arguments.original, &arguments.quantized], arguments.data.as_ref());
     let (mut original, mut quantized) = load_pair(&arguments.original, &arguments.quantized)?;
     arguments.shapes.set(&mut original)?;
     let engines = arguments.engine.start()?;
@@ -99,6 +101,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         verdict::judge(&original, &*readable(&quantized, &engines)?, engines.main(), &judged_on)
     })?;
     let judgement = Judgement { next: advice(arguments, &judged, &known_inputs, result.lowest_bits), ..judged };
+    watched.check()?;
     show(&result, &judgement, arguments.format)?;
     let missed = missed(result.checks.iter().chain(&result.gates)) || !result.passed();
     Ok(if missed || arguments.thresholds.refuses(&judgement) { 4 } else { 0 })
@@ -116,7 +119,9 @@ struct Judged<'a> {
 fn show(verification: &Verification, judgement: &Judgement, format: Format) -> anyhow::Result<()> {
     match format {
         Format::Json => print_document(&Judged { verification, judgement }),
-        Format::Table => print(&format!("{}\n\n{}", render_verification(verification), render_judgement(judgement))),
+        Format::Table => {
+            print_text(&format!("{}\n\n{}", render_verification(verification), render_judgement(judgement)))
+        }
     }
 }
 

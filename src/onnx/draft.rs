@@ -1,17 +1,23 @@
 //! Writing that leaves nothing behind unless it is meant to stay.
 
+mod data_file;
+
 use std::path::{Path, PathBuf};
 
 use super::save::{INLINE_LIMIT, Saved, save};
 use crate::error::{Error, Result};
-use crate::files::draft_of;
+use crate::files::{self, DraftFolder};
 use crate::ir::Graph;
+
+pub(super) use data_file::data_name;
+use data_file::remove_unread;
 
 /// A model written beside its destination, gone unless published.
 pub struct Draft {
-    folder: tempfile::TempDir,
     /// The files as they lie in a folder of their own beside the destination.
     pub saved: Saved,
+    /// Goes with what is still in it.
+    _folder: DraftFolder,
 }
 
 impl Draft {
@@ -20,24 +26,27 @@ impl Draft {
     /// # Errors
     /// [`Error::Write`].
     pub fn write(graph: &Graph, output: &Path, external: bool) -> Result<Self> {
-        let (folder, model) = draft_of(output)?;
+        let folder = DraftFolder::beside(output)?;
         let limit = if external { 0 } else { INLINE_LIMIT };
-        let saved = save(graph, &model, limit)?;
-        Ok(Self { folder, saved })
+        // Where drafts lie means nothing to the user.
+        let saved = save(graph, &folder.draft_of(output), limit).map_err(|error| match error {
+            Error::Write { source, .. } => Error::write(output)(source),
+            other => other,
+        })?;
+        Ok(Self { saved, _folder: folder })
     }
 
-    /// Moves the files to their destination: weights first, so that a model file never lacks them.
+    /// Moves the files to their destination: weights first, whose name is that of their contents, so that a model file
+    /// never lacks its own. Weights of an earlier model in this place go once no model beside it reads them.
     ///
     /// # Errors
     /// [`Error::Write`].
     pub fn publish(self, output: &Path) -> Result<PathBuf> {
         if let Some(data) = &self.saved.data {
-            let name = data.file_name().unwrap_or_default();
-            let to = output.with_file_name(name);
-            std::fs::rename(data, &to).map_err(Error::write(&to))?;
+            files::rename(data, &output.with_file_name(data.file_name().unwrap_or_default()))?;
         }
-        std::fs::rename(&self.saved.model, output).map_err(Error::write(output))?;
-        drop(self.folder);
+        files::rename(&self.saved.model, output)?;
+        remove_unread(output);
         Ok(output.to_owned())
     }
 }

@@ -50,7 +50,8 @@ pub fn stored_bytes(path: &Path) -> Result<u64> {
 /// # Errors
 /// As [`load`].
 pub fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
-    let model = ModelProto::decode(map_file(path)?).map_err(|e| Error::malformed("model", e.to_string()))?;
+    let broken = |e: prost::DecodeError| Error::malformed(path.display().to_string(), e.to_string());
+    let model = ModelProto::decode(map_file(path)?).map_err(broken)?;
     let mut tensors = Vec::new();
     model.graph.iter().for_each(|graph| collect_tensors(graph, &mut tensors));
     let entries = tensors.into_iter().flat_map(|t| &t.external_data).filter(|e| e.key() == "location");

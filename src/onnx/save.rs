@@ -1,15 +1,17 @@
 //! Writing: [`Graph`] to bytes or files. Large weights go to a file of external data beside the model.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use prost::Message;
 
+use super::draft::data_name;
 use super::proto::tensor_proto::DataLocation;
 use super::proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto};
 use super::tensor::{header, to_proto};
 use super::writer::{graph_proto, properties, text};
+use crate::digest::Hashed;
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Node, Tensor, ValueId};
 
@@ -61,37 +63,72 @@ pub fn encode_split(graph: &Graph, min_bytes: usize) -> (Vec<u8>, Vec<ValueId>) 
     (bytes, left_out.collect())
 }
 
-/// Writes the model to `path`, and its weights to `path` + `.data` where they exceed `inline_limit` bytes.
+/// Writes the model to `path`, and its weights to a file beside it where they exceed `inline_limit` bytes: `path`, 16
+/// digits of the sha256 of what it holds, and `.data`. Both are flushed to the disk.
 ///
 /// # Errors
 /// [`Error::Write`], with what the operating system said.
 pub fn save(graph: &Graph, path: &Path, inline_limit: usize) -> Result<Saved> {
     if constant_bytes(graph) <= inline_limit {
-        let bytes = encode(graph)?;
-        std::fs::write(path, &bytes).map_err(Error::write(path))?;
-        return Ok(Saved { model: path.to_owned(), data: None, bytes: bytes.len() as u64 });
+        let bytes = write_whole(path, &encode(graph)?)?;
+        return Ok(Saved { model: path.to_owned(), data: None, bytes });
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let location = format!("{name}.data");
-    let data_path = path.with_file_name(&location);
-    let mut file = BufWriter::new(File::create(&data_path).map_err(Error::write(&data_path))?);
-    let mut offset = 0u64;
-    let mut failed = None;
-    let proto = model(graph, |name, tensor| {
-        if tensor.bytes().len() < EXTERNAL_MIN || failed.is_some() {
-            return to_proto(name, tensor);
-        }
-        let start = offset.next_multiple_of(ALIGNMENT);
-        let padding = vec![0u8; usize::try_from(start - offset).unwrap_or(0)];
-        failed = file.write_all(&padding).and_then(|()| file.write_all(tensor.bytes())).err();
-        offset = start + byte_len(tensor);
-        external(name, tensor, &location, start)
+    let unnamed = path.with_file_name(format!("{name}.data"));
+    let Weights { starts, sha256, bytes } = write_weights(graph, &unnamed).map_err(Error::write(&unnamed))?;
+    let location = data_name(&name, &sha256);
+    let data = path.with_file_name(&location);
+    std::fs::rename(&unnamed, &data).map_err(Error::write(&data))?;
+    let mut starts = starts.into_iter();
+    let proto = model(graph, |name, tensor| match is_external(tensor).then(|| starts.next()).flatten() {
+        Some(start) => external(name, tensor, &location, start),
+        None => to_proto(name, tensor),
     });
-    let written = failed.map_or(Ok(()), Err).and_then(|()| file.flush());
-    written.map_err(Error::write(&data_path))?;
-    let bytes = proto.encode_to_vec();
-    std::fs::write(path, &bytes).map_err(Error::write(path))?;
-    Ok(Saved { model: path.to_owned(), data: Some(data_path), bytes: bytes.len() as u64 + offset })
+    let bytes = bytes + write_whole(path, &proto.encode_to_vec())?;
+    Ok(Saved { model: path.to_owned(), data: Some(data), bytes })
+}
+
+/// A file of external data.
+struct Weights {
+    /// Where each tensor begins, in the order of the model.
+    starts: Vec<u64>,
+    sha256: String,
+    bytes: u64,
+}
+
+fn write_weights(graph: &Graph, path: &Path) -> io::Result<Weights> {
+    let file = File::create(path)?;
+    let mut hashed = Hashed::new(BufWriter::new(&file));
+    let (mut starts, mut offset, mut failed) = (Vec::new(), 0u64, None);
+    // The model is made for the order of its tensors alone.
+    model(graph, |name, tensor| {
+        if is_external(tensor) && failed.is_none() {
+            let start = offset.next_multiple_of(ALIGNMENT);
+            let padding = vec![0u8; usize::try_from(start - offset).unwrap_or(0)];
+            failed = hashed.write_all(&padding).and_then(|()| hashed.write_all(tensor.bytes())).err();
+            offset = start + byte_len(tensor);
+            starts.push(start);
+        }
+        header(name, tensor)
+    });
+    failed.map_or(Ok(()), Err).and_then(|()| hashed.flush())?;
+    file.sync_all()?;
+    Ok(Weights { starts, sha256: hashed.sha256(), bytes: offset })
+}
+
+fn is_external(tensor: &Tensor) -> bool {
+    tensor.bytes().len() >= EXTERNAL_MIN
+}
+
+/// Returns how many bytes were written.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<u64> {
+    let written = || {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    written().map_err(Error::write(path))?;
+    Ok(u64::try_from(bytes.len()).expect("a length in memory fits in 64 bits"))
 }
 
 /// Returns the bytes of all initializers together, those of bodies too.

@@ -138,11 +138,14 @@ pub(super) fn judge(
 
 /// Returns the final path of a checked file; none where it failed and is not kept.
 pub(super) fn published_name(output: &Path, found: &Verification, keep_failed: bool) -> Option<PathBuf> {
-    let failed_name = || {
-        let stem = output.file_stem().unwrap_or_default().to_string_lossy();
-        output.with_file_name(format!("{stem}.failed.onnx"))
-    };
-    if found.passed() { Some(output.to_owned()) } else { keep_failed.then(failed_name) }
+    if found.passed() { Some(output.to_owned()) } else { keep_failed.then(|| failed_name(output)) }
+}
+
+/// Returns where a model for `output` goes that fails a hard check and is kept.
+pub fn failed_name(output: &Path) -> PathBuf {
+    let mut name = output.file_stem().unwrap_or_default().to_owned();
+    name.push(".failed.onnx");
+    output.with_file_name(name)
 }
 
 /// Returns the comparison of both models' correct predictions on labeled images; none without images.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::data::Preprocess;
 use crate::error::{Error, Result};
+use crate::onnx;
 use crate::passes::GivenShape;
 use crate::plan::{Activations, Policy};
 use crate::recipes::{RECIPES, Recipe, Stage};
@@ -18,6 +19,8 @@ pub struct Config {
     pub model: PathBuf,
     /// The path of the quantized model; none for a dry run.
     pub output: Option<PathBuf>,
+    /// The path of the report as JSON, if it is written.
+    pub report: Option<PathBuf>,
     /// The method that finds grids and integers.
     pub recipe: &'static Recipe,
     /// Whether a model that cannot be trained is still quantized, with a warning.
@@ -74,6 +77,14 @@ pub enum Ranges {
 }
 
 impl Config {
+    /// Returns all files that are read, external data of the model included.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let mut files = onnx::files_of(&self.model).unwrap_or_else(|_| vec![self.model.clone()]);
+        let of_inputs = [&self.data, &self.evaluation].into_iter().flatten().map(|(file, _)| file);
+        files.extend(of_inputs.chain(&self.statistics).cloned());
+        files
+    }
+
     /// Returns the result of training; none, with the reason in `untrained`, where training is optional and fails
     /// because of the model (an operator without gradient, a shape that is not fixed, a loss that diverges) or the
     /// machine. Any other error is a bug and is returned.
@@ -94,6 +105,7 @@ impl Config {
         Self {
             model: model.to_owned(),
             output: None,
+            report: None,
             recipe: &RECIPES[0],
             trains_where_it_can: false,
             stages: RECIPES[0].stages.to_vec(),

@@ -29,6 +29,7 @@ pub fn make_inputs(
 
     clock.stage("synthesise")?;
     let made = synthesis(&prepared, config, engines, clock.observer())?;
+    loaded.watched.check()?;
 
     let runs = (engines.main().name(), engines.device().to_string());
     let about = (config.model.clone(), config.seed);

@@ -10,6 +10,7 @@ use super::sizes::{Fixed, at_fixed_sizes, fix_sizes, solved_at_fixed_sizes, with
 use crate::calibrate::CalibrationContext;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::files::Watched;
 use crate::infer_by_running::infer_by_running;
 use crate::ir::{Graph, Tensor};
 use crate::observe::{Observer, Silent};
@@ -25,7 +26,7 @@ use crate::stats::{
     place_statistics, read_batch_norms, read_statistics,
 };
 use crate::synthesis::{Source, SyntheticImages, synthesise};
-use crate::train::{HeldOut, Run, RunFolder, Settings, StageReport, share_of};
+use crate::train::{Claim, HeldOut, Run, RunFolder, Settings, StageReport, share_of};
 use crate::verify::limits::default_samples;
 use crate::{onnx, passes, shape};
 
@@ -39,6 +40,10 @@ pub(super) struct Loaded {
     statistics: BTreeMap<String, TensorStatistics>,
     /// Labeled images.
     pub images: Option<Dataset>,
+    /// All that is read.
+    pub watched: Watched,
+    /// Keeps other runs out of the folder of checkpoints.
+    _claim: Option<Claim>,
 }
 
 /// The prepared float network, and the statistics of its file before batch normalization was folded.
@@ -67,7 +72,13 @@ pub(super) struct Prepared {
 
 /// Returns the model and its files, after checking that the checkpoint folder is unused or resumed.
 pub(super) fn load(config: &Config, engines: &Engines) -> Result<Loaded> {
-    config.training.folder.as_ref().map_or(Ok(()), RunFolder::refuse_used)?;
+    let is_dry = config.output.is_none();
+    let claim = |folder: &RunFolder| match is_dry {
+        true => folder.refuse_used().map(|()| None),
+        false => folder.claim().map(Some),
+    };
+    let claim = config.training.folder.as_ref().map(claim).transpose()?.flatten();
+    let watched = Watched::new(config.files());
     let mut original = onnx::load(&config.model)?;
     passes::set_inputs(&mut original, &config.set_inputs)?;
     let of_model = |error: Error| error.in_model(&config.model);
@@ -78,6 +89,8 @@ pub(super) fn load(config: &Config, engines: &Engines) -> Result<Loaded> {
         original,
         statistics: config.statistics.as_deref().map(read_statistics).transpose()?.unwrap_or_default(),
         images: config.evaluation.as_ref().map(|(file, _)| Dataset::read_labelled(file)).transpose()?,
+        watched,
+        _claim: claim,
     })
 }
 

@@ -13,12 +13,12 @@ use crate::error::{Error, Result};
 use crate::expr::{Lowering, STANDARD};
 use crate::ir::{Graph, Tensor};
 use crate::observe::Observer;
-use crate::onnx::{self, INLINE_LIMIT};
+use crate::onnx::Draft;
 use crate::solution::{Solution, Solved};
 use crate::synthesis::TrainedGenerator;
 use crate::train::{
-    BatchSampler, Checkpoints, Descent, DescentReport, FitOptions, History, LearningRate, Run, Schedule, StageReport,
-    TrainingStep, descend, fingerprint, peak_bytes, share_of,
+    BatchSampler, Checkpoints, Descent, DescentReport, FitOptions, History, LearningRate, Run, STEP_GRAPH, Schedule,
+    StageReport, TrainingStep, descend, fingerprint, peak_bytes, share_of,
 };
 
 /// The most bytes for the inputs of a stage.
@@ -178,7 +178,8 @@ impl<'a> Training<'a> {
     pub fn save_graph(&self, stage: &str, step: impl FnOnce(&Lowering) -> Result<TrainingStep>) -> Result<()> {
         let Some(folder) = self.run.settings.save_graphs.as_ref().filter(|_| !self.run.dry_run) else { return Ok(()) };
         std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
-        onnx::save(&step(&STANDARD)?.graph, &folder.join(format!("{stage}.step.onnx")), INLINE_LIMIT)?;
+        let path = folder.join(format!("{stage}{STEP_GRAPH}"));
+        Draft::write(&step(&STANDARD)?.graph, &path, false)?.publish(&path)?;
         Ok(())
     }
 

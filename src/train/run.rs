@@ -82,7 +82,7 @@ impl<'a> Run<'a> {
 fn model_sha256(model: &Path) -> Result<String> {
     let mut digests = Vec::new();
     for path in onnx::files_of(model)? {
-        digests.push(sha256_of_file(&path).map_err(Error::read(&path))?);
+        digests.push(sha256_of_file(&path)?);
     }
     Ok(match digests.as_slice() {
         [only] => only.clone(),

@@ -3,36 +3,12 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::error::{Error, Result};
+use super::RunFolder;
 
 /// The file extension of checkpoints.
-pub(super) const CHECKPOINT: &str = "safetensors";
-
-/// The checkpoint folder of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunFolder {
-    /// The folder.
-    pub path: PathBuf,
-    /// Whether to resume from its checkpoints.
-    pub resume: bool,
-}
-
-impl RunFolder {
-    /// Rejects a folder that holds the checkpoints of another run, unless it is resumed.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] naming one of its checkpoints.
-    pub fn refuse_used(&self) -> Result<()> {
-        let entries = std::fs::read_dir(&self.path).ok().filter(|_| !self.resume).into_iter().flatten();
-        let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        let checkpoint = files.filter(|path| path.extension().is_some_and(|extension| extension == CHECKPOINT)).min();
-        checkpoint.map_or(Ok(()), |file| {
-            let (file, folder) = (file.display(), self.path.display());
-            let advice = format!("--resume {folder} goes on with it, or name another folder");
-            Err(Error::Usage(format!("{file} holds a run already; {advice}")))
-        })
-    }
-}
+pub const CHECKPOINT: &str = "safetensors";
+/// The ending of the file names of saved training-step graphs.
+pub const STEP_GRAPH: &str = ".step.onnx";
 
 /// Training settings; the recipe chooses those that are not set.
 #[derive(Clone, Debug, Default, PartialEq)]

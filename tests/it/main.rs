@@ -19,6 +19,7 @@ mod guesses;
 mod handed_over;
 mod heads;
 mod inlining;
+mod interference;
 mod kernels;
 mod lint;
 mod mutants;
