@@ -15,6 +15,7 @@ pub struct Candidate {
     /// The place it was found in.
     pub origin: Origin,
     /// The file, or a name for the system's loader.
+    #[serde(serialize_with = "crate::shown::path")]
     pub path: PathBuf,
     /// Its version, where it is usable.
     pub version: Option<String>,
@@ -49,6 +50,7 @@ pub struct Doctor {
     /// The version of tract that is built in.
     pub tract: &'static str,
     /// Where a missing library is fetched to.
+    #[serde(serialize_with = "crate::shown::some_path")]
     pub cache: Option<PathBuf>,
     /// Version of Python, where it is installed.
     pub python: Option<String>,
@@ -64,7 +66,9 @@ pub struct Doctor {
 pub fn examine(places: &Places) -> Doctor {
     let mut candidates = Vec::new();
     places.visit(|origin, path| {
-        let (version, problem) = match ort_library::examine(path) {
+        // What the search leaves out, since it takes a while.
+        let whole = |version| provision::check_digest(path).map(|()| version);
+        let (version, problem) = match ort_library::examine(path).and_then(whole) {
             Ok(version) => (Some(version), None),
             Err(why) => (None, Some(why)),
         };
@@ -75,6 +79,9 @@ pub fn examine(places: &Places) -> Doctor {
         Ok(used) => (used, Vec::new()),
         Err(why) => (None, vec![why.to_string()]),
     };
+    let damaged = used.as_ref().and_then(|used| problem_of(&candidates, used));
+    let used = used.filter(|_| damaged.is_none());
+    advice.extend(damaged);
     let providers = match used.as_ref().map(|used| ort_library::providers(&used.path)) {
         Some(Ok(providers)) => providers,
         Some(Err(why)) => {
@@ -105,6 +112,12 @@ pub fn examine(places: &Places) -> Doctor {
     let more = advise(&doctor);
     doctor.advice.extend(more);
     doctor
+}
+
+/// Returns what is wrong with the library that every command would take.
+fn problem_of(candidates: &[Candidate], used: &Found) -> Option<String> {
+    let found = candidates.iter().find(|candidate| candidate.path == used.path)?;
+    found.problem.as_ref().map(|problem| format!("ONNX Runtime library {}: {problem}", used.path.display()))
 }
 
 /// Returns what `library` can run on. A provider that it was built with may lack libraries of its own, or a GPU.

@@ -5,6 +5,7 @@ mod device;
 mod device_failure;
 pub mod doctor;
 pub mod kernels;
+mod library_file;
 pub mod machine;
 mod open_sizes;
 mod ort;
@@ -39,7 +40,7 @@ pub use ort::OrtEngine;
 pub use ort_library::TELEMETRY_SWITCH;
 pub use pieces::PIECE_BYTES;
 pub use room::refuse_oversized;
-pub use search::{Found, Origin, Places, locate};
+pub use search::{Found, LIBRARY_VARIABLE, Origin, Places, locate};
 pub use select::{EngineChoice, EngineRequest, Engines, engines};
 pub use tract::{TRACT_VERSION, TractEngine};
 

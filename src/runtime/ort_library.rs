@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ort::ep::ExecutionProvider;
 
+use super::{library_file, provision};
 use crate::error::{Error, Result};
 
 /// The oldest minor version of ONNX Runtime 1 that works.
@@ -27,6 +28,10 @@ pub fn examine(path: &Path) -> Result<String, String> {
     let is_name = path.components().count() == 1;
     if !is_name && !path.is_file() {
         return Err("no such file".to_owned());
+    }
+    if !is_name {
+        library_file::check_whole(path)?;
+        provision::check_size(path)?;
     }
     match ort::util::probe(path) {
         None if is_name => Err("no such file, and no library of this name is installed".to_owned()),

@@ -5,11 +5,24 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde::{Deserialize, Serialize};
+
+use super::library_file::check_whole;
 use super::machine;
 use crate::digest::sha256_of_file;
+use crate::files;
 
 /// The version that is fetched.
 pub const VERSION: &str = "1.31.1";
+
+/// The name of the lock in the folder of the library.
+const LOCK: &str = "lock";
+/// What the names of folders begin with that wheels are fetched into.
+const FETCHED: &str = ".fetch-";
+/// The name of the record of what was unpacked.
+const RECORD: &str = "unpacked.json";
+/// Bytes of a record at most.
+const LONGEST_RECORD: u64 = 1 << 16;
 
 /// A wheel of [`VERSION`] and the library in it.
 struct Wheel {
@@ -78,10 +91,11 @@ pub fn provision(cache: &Path) -> Result<PathBuf, String> {
     let folder = folder(cache);
     let target = folder.join(wheel.library);
     std::fs::create_dir_all(&folder).map_err(|e| format!("cannot create {}: {e}", folder.display()))?;
-    let lock_path = folder.join("lock");
+    let lock_path = folder.join(LOCK);
     let lock = File::create(&lock_path).map_err(|e| format!("cannot create {}: {e}", lock_path.display()))?;
     lock.lock().map_err(|e| format!("cannot lock {}: {e}", lock_path.display()))?;
-    if target.is_file() {
+    remove_fetched(&folder);
+    if target.is_file() && check_whole(&target).and_then(|()| check_size(&target)).is_ok() {
         return Ok(target);
     }
     // A closed stderr is no reason to stop.
@@ -90,14 +104,101 @@ pub fn provision(cache: &Path) -> Result<PathBuf, String> {
         "fetching ONNX Runtime {VERSION} into {} (once; --offline forbids it)",
         folder.display()
     );
-    let work = tempfile::Builder::new().prefix(".fetch-").tempdir_in(&folder);
+    let work = tempfile::Builder::new().prefix(FETCHED).tempdir_in(&folder);
     let work = work.map_err(|e| format!("cannot write into {}: {e}", folder.display()))?;
     let archive = download(wheel, work.path())?;
     check(&archive, wheel.sha256)?;
     let unpacked = work.path().join(wheel.library);
     unpack(&archive, wheel.library, &unpacked)?;
+    // Before the library, which is never there without it.
+    Record::of(&unpacked)?.write(&folder)?;
     std::fs::rename(&unpacked, &target).map_err(|e| format!("cannot write {}: {e}", target.display()))?;
     Ok(target)
+}
+
+/// Removes what runs that were killed had fetched into the cache folder, unless another one fetches into it now.
+pub fn remove_leftovers(cache: &Path) {
+    let folder = folder(cache);
+    if !fetched(&folder).is_empty()
+        && let Ok(lock) = File::create(folder.join(LOCK))
+        && lock.try_lock().is_ok()
+    {
+        remove_fetched(&folder);
+    }
+}
+
+/// Only while the lock is held.
+fn remove_fetched(folder: &Path) {
+    for left in fetched(folder) {
+        if let Err(e) = std::fs::remove_dir_all(&left) {
+            tracing::debug!("cannot remove {}: {e}", left.display());
+        }
+    }
+}
+
+fn fetched(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let is_ours = |entry: &std::fs::DirEntry| {
+        let has_prefix = entry.file_name().as_encoded_bytes().starts_with(FETCHED.as_bytes());
+        has_prefix && entry.file_type().is_ok_and(|kind| kind.is_dir())
+    };
+    entries.filter(is_ours).map(|entry| entry.path()).collect()
+}
+
+/// What was unpacked, in a file beside it.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Record {
+    library: String,
+    bytes: u64,
+    sha256: String,
+}
+
+impl Record {
+    fn of(library: &Path) -> Result<Self, String> {
+        let bytes = std::fs::metadata(library).map_err(|e| e.to_string())?.len();
+        let sha256 = sha256_of_file(library).map_err(|e| e.to_string())?;
+        Ok(Self { library: name_of(library), bytes, sha256 })
+    }
+
+    fn write(&self, folder: &Path) -> Result<(), String> {
+        let json = serde_json::to_string_pretty(self).map_err(|e| e.to_string())?;
+        files::write(&folder.join(RECORD), json.as_bytes()).map_err(|e| e.to_string())
+    }
+
+    /// Returns what was unpacked as the library at `path`; nothing where it came another way.
+    fn read(path: &Path) -> Option<Self> {
+        let text = files::read(&path.with_file_name(RECORD), LONGEST_RECORD).ok()?;
+        let record: Self = serde_json::from_slice(&text).ok()?;
+        (record.library == name_of(path)).then_some(record)
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Says whether the library at `path` has the size that it was unpacked with, where that is known.
+///
+/// # Errors
+/// Both sizes, in words.
+pub fn check_size(path: &Path) -> Result<(), String> {
+    let Some(Record { bytes, .. }) = Record::read(path) else { return Ok(()) };
+    match std::fs::metadata(path).map_err(|e| e.to_string())?.len() {
+        found if found == bytes => Ok(()),
+        found => Err(format!("has {found} bytes, {bytes} were unpacked")),
+    }
+}
+
+/// Says whether the library at `path` holds what was unpacked, where that is known. All of it is read.
+///
+/// # Errors
+/// Both digests, in words.
+pub fn check_digest(path: &Path) -> Result<(), String> {
+    let Some(Record { sha256, .. }) = Record::read(path) else { return Ok(()) };
+    match sha256_of_file(path).map_err(|e| e.to_string())? {
+        found if found == sha256 => Ok(()),
+        found => Err(format!("has sha256 {found}, {sha256} was unpacked; delete it, and it is fetched again")),
+    }
 }
 
 fn download(wheel: &Wheel, folder: &Path) -> Result<PathBuf, String> {
@@ -128,8 +229,7 @@ fn download(wheel: &Wheel, folder: &Path) -> Result<PathBuf, String> {
 }
 
 fn check(archive: &Path, expected: &str) -> Result<(), String> {
-    let unreadable = |e: std::io::Error| format!("cannot read {}: {e}", archive.display());
-    let found = sha256_of_file(archive).map_err(unreadable)?;
+    let found = sha256_of_file(archive).map_err(|e| e.to_string())?;
     if found == expected { Ok(()) } else { Err(format!("the fetched wheel has sha256 {found}, expected {expected}")) }
 }
 
@@ -156,6 +256,39 @@ mod tests {
     fn platforms_without_a_wheel_have_none() {
         assert!(wheel_for("linux", "x86_64").is_some());
         assert!(wheel_for("macos", "x86_64").is_none());
+    }
+
+    #[test]
+    fn a_library_is_held_against_what_was_unpacked() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = folder.path().join("libonnxruntime.so.1.31.1");
+        std::fs::write(&library, "a library").unwrap();
+        let both = |path: &Path| (check_size(path).is_ok(), check_digest(path).is_ok());
+        assert_eq!(both(&library), (true, true), "nothing is known");
+        Record::of(&library).unwrap().write(folder.path()).unwrap();
+        assert_eq!(both(&library), (true, true));
+        std::fs::write(&library, "a laptop.").unwrap();
+        assert_eq!(both(&library), (true, false));
+        std::fs::write(&library, "a lib").unwrap();
+        assert_eq!(both(&library), (false, false));
+        assert!(check_size(&library).unwrap_err().contains("has 5 bytes, 9 were unpacked"));
+        let other = folder.path().join("libonnxruntime.so.1.24.0");
+        std::fs::write(&other, "another one").unwrap();
+        assert_eq!(both(&other), (true, true), "another library is not the one that was unpacked");
+    }
+
+    #[test]
+    fn what_a_killed_run_fetched_goes_unless_another_one_fetches() {
+        let cache = tempfile::tempdir().unwrap();
+        let left = folder(cache.path()).join(".fetch-abc");
+        std::fs::create_dir_all(left.join("onnxruntime")).unwrap();
+        let lock = File::create(folder(cache.path()).join(LOCK)).unwrap();
+        lock.lock().unwrap();
+        remove_leftovers(cache.path());
+        assert!(left.exists());
+        drop(lock);
+        remove_leftovers(cache.path());
+        assert!(!left.exists());
     }
 
     #[test]

@@ -8,6 +8,9 @@ use serde::Serialize;
 use super::{machine, ort_library, provision};
 use crate::error::{Error, Result};
 
+/// The environment variable that names a library.
+pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
+
 /// How a library was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -55,6 +58,7 @@ pub struct Found {
     /// How it was found.
     pub origin: Origin,
     /// The file, or a name for the system's loader.
+    #[serde(serialize_with = "crate::shown::path")]
     pub path: PathBuf,
     /// Its version, such as `1.31.1`.
     pub version: String,
@@ -85,7 +89,7 @@ impl Places {
         let file = |path: PathBuf| if path.is_file() { std::path::absolute(&path).unwrap_or(path) } else { path };
         Self {
             argument: ort_lib.map(Path::to_owned).map(file),
-            environment: variable("ORT_DYLIB_PATH").map(PathBuf::from).map(file),
+            environment: variable(LIBRARY_VARIABLE).map(PathBuf::from).map(file),
             executable_folder: std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.to_owned())),
             cache: cache_folder(std::env::consts::OS, variable),
             python: true,
@@ -141,7 +145,10 @@ impl Places {
                 true
             }
             Err(why) => {
-                tracing::debug!("{} ({origin}): {why}", path.display());
+                match origin {
+                    Origin::Cache => tracing::warn!("{} is passed over: {why}", path.display()),
+                    _ => tracing::debug!("{} ({origin}): {why}", path.display()),
+                }
                 false
             }
         });
@@ -156,6 +163,7 @@ impl Places {
 /// fetching one or fetching fails.
 pub fn locate(places: &Places, offline: bool) -> Result<Found> {
     if let Some(found) = places.search()? {
+        places.cache.as_deref().into_iter().for_each(provision::remove_leftovers);
         return Ok(found);
     }
     let advice = "name a library with --ort-lib, install the Python package onnxruntime, or use --engine tract";
