@@ -33,6 +33,7 @@ pub mod report;
 pub mod runtime;
 pub mod sensitivity;
 pub mod shape;
+mod shown;
 pub mod solution;
 pub mod stats;
 pub mod synthesis;

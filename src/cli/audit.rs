@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::arguments::share;
 use super::quantized::load_quantized;
-use super::{Format, missed, print, print_document};
+use super::{Format, missed, print_document, print_text};
 use crate::audit::{Audit, audit};
 use crate::gate::coverage_gate;
 use crate::plan::Target;
@@ -31,6 +31,7 @@ pub(super) struct Arguments {
 
 #[derive(Serialize)]
 struct Audited<'a> {
+    #[serde(serialize_with = "crate::shown::path")]
     model: &'a PathBuf,
     #[serde(flatten)]
     audit: &'a Audit,
@@ -42,7 +43,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let gates: Vec<Check> = arguments.min_coverage.map(|limit| coverage_gate(&audit, limit)).into_iter().collect();
     match arguments.format {
         Format::Json => print_document(&Audited { model: &arguments.model, audit: &audit, gates: &gates })?,
-        Format::Table => print(&render_audit(&audit))?,
+        Format::Table => print_text(&render_audit(&audit))?,
     }
     Ok(if missed(&gates) { 4 } else { 0 })
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Format, print, print_document};
+use super::{Format, print_document, print_text};
 use crate::runtime::{Places, doctor::examine};
 
 #[derive(Args)]
@@ -21,7 +21,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let doctor = examine(&Places::of_this_process(arguments.ort_lib.as_deref()));
     match arguments.format {
         Format::Json => print_document(&doctor)?,
-        Format::Table => print(&doctor.to_string())?,
+        Format::Table => print_text(&doctor.to_string())?,
     }
     // What was named and cannot be used is no finding but a mistake.
     match (&arguments.ort_lib, &doctor.used, doctor.advice.first()) {

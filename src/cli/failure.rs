@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{print_document, say};
 use crate::error::Error;
+use crate::shown::escaped;
 
 /// The document on stdout in place of results.
 #[derive(Serialize)]
@@ -27,7 +28,7 @@ pub(super) fn wants_json(arguments: &[OsString]) -> bool {
 pub(super) fn ended_by(error: &anyhow::Error, wants_json: bool) -> ExitCode {
     let own = error.downcast_ref::<Error>();
     let (kind, code) = own.map_or(("internal", 1), |error| (error.kind(), error.exit_code()));
-    let text = format!("{error:#}");
+    let text = escaped(&format!("{error:#}")).into_owned();
     say(&format!("error: {text}"));
     tell(&text, (kind, code), wants_json)
 }

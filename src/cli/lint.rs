@@ -6,10 +6,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::quantized::load_quantized;
-use super::{Format, print, print_document};
+use super::{Format, print_document, print_text};
 use crate::lint::{Finding, Severity, lint};
 use crate::plan::Target;
 use crate::shape;
+use crate::shown::escaped;
 
 #[derive(Args)]
 #[command(after_help = "Exit codes: 0 clean or warnings alone, 2 usage, 3 bad or unsupported model, 4 errors found")]
@@ -26,6 +27,7 @@ pub(super) struct Arguments {
 
 #[derive(Serialize)]
 struct Linted<'a> {
+    #[serde(serialize_with = "crate::shown::path")]
     model: &'a PathBuf,
     target: Target,
     errors: usize,
@@ -43,7 +45,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let linted = Linted { model: &arguments.model, target: arguments.target, errors, warnings, findings };
     match arguments.format {
         Format::Json => print_document(&linted)?,
-        Format::Table => print(&text(&linted))?,
+        Format::Table => print_text(&text(&linted))?,
     }
     if let Err(error) = inferred {
         super::say(&format!("warning: rules that need shapes were not fully checked: {error}"));
@@ -53,7 +55,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 
 fn text(linted: &Linted) -> String {
     let Linted { model, target, errors, warnings, findings } = linted;
-    let mut lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    let mut lines: Vec<String> = findings.iter().map(|finding| escaped(&finding.to_string()).into_owned()).collect();
     let counts = format!("{errors} error(s), {warnings} warning(s)");
     lines.push(format!("{} for {}: {counts}", model.display(), target.name()));
     lines.join("\n")

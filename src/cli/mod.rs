@@ -7,8 +7,10 @@ mod destination;
 mod doctor;
 mod eval;
 mod failure;
+mod file_size;
 mod inspect;
 mod lint;
+mod log;
 mod model;
 mod plan;
 mod preprocess;
@@ -30,7 +32,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::report::SCHEMA_VERSION;
+use crate::report::{SCHEMA_VERSION, json};
+use crate::shown::{escaped, escaped_lines};
 use crate::verify::Check;
 
 /// Data-free quantization of ONNX models, checked in tract and ONNX Runtime before the file is handed over.
@@ -90,7 +93,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return failure::not_parsed(&error, wants_json),
     };
-    start_log(cli.verbose);
+    log::start(cli.verbose);
+    file_size::heed_limit();
     let result = match cli.command {
         Command::Quantize(arguments) => quantize::run(&arguments),
         Command::Synth(arguments) => synth::run(&arguments),
@@ -118,19 +122,6 @@ fn with_dashes(argument: OsString) -> OsString {
     }
 }
 
-fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => "warn,ort=error,tract=off",
-        1 => "info,ort=warn",
-        _ => "debug",
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("DFQ_ONNX_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false);
-    // A second command in one process keeps the first one's log.
-    let _ = subscriber.with_writer(std::io::stderr).try_init();
-}
-
 /// A result that carries the version of its form as its first field.
 #[derive(Serialize)]
 struct Document<'a, T> {
@@ -141,7 +132,12 @@ struct Document<'a, T> {
 
 /// Prints one JSON document with a schema version.
 fn print_document<T: Serialize>(contents: &T) -> anyhow::Result<()> {
-    print(&serde_json::to_string_pretty(&Document { schema_version: SCHEMA_VERSION, contents })?)
+    print(&json(&Document { schema_version: SCHEMA_VERSION, contents })?)
+}
+
+/// Prints text for people, in which names from files move no cursor.
+fn print_text(text: &str) -> anyhow::Result<()> {
+    print(&escaped_lines(text))
 }
 
 /// Prints `text` to stdout; a reader that went away is no error.
@@ -165,8 +161,8 @@ fn missed<'a>(checks: impl IntoIterator<Item = &'a Check>) -> bool {
     missed
 }
 
-/// Prints `text` to stderr; where that is gone there is nobody left to tell.
+/// Prints `text` as one line to stderr; where that is gone there is nobody left to tell.
 fn say(text: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", escaped(text));
 }

@@ -6,9 +6,9 @@ use super::arguments::{EngineArguments, whole};
 use super::model::ModelArguments;
 use super::plan::Effort;
 use super::progress::Reporter;
-use super::{Format, print};
+use super::{Format, print, print_text};
 use crate::pipeline::rank_layers;
-use crate::report::render_ranking;
+use crate::report::{json, render_ranking};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -30,8 +30,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let ranking = rank_layers(&config, &engines, &mut Reporter::start()?)?;
     let ranking = ranking.of_first(arguments.top.map(usize::try_from).transpose()?);
     match arguments.format {
-        Format::Table => print(&render_ranking(&ranking))?,
-        Format::Json => print(&serde_json::to_string_pretty(&ranking)?)?,
+        Format::Table => print_text(&render_ranking(&ranking))?,
+        Format::Json => print(&json(&ranking)?)?,
     }
     Ok(0)
 }

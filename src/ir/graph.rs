@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Node, Tensor, Value, ValueId};
+use crate::shown::escaped;
 
 /// An imported operator set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,6 +171,6 @@ impl Graph {
             ("", Some(&output)) => format!("producing \"{}\"", self.name_of(output)),
             (name, _) => format!("\"{name}\""),
         };
-        format!("node {name} ({})", node.op_type)
+        escaped(&format!("node {name} ({})", node.op_type)).into_owned()
     }
 }

@@ -1,6 +1,6 @@
 //! The fusion audit as text.
 
-use super::layout::{grouped, millions, paragraph, some_of, table};
+use super::layout::{add_row, grouped, line, millions, paragraph, some_of, table};
 use crate::audit::{Audit, NodeAudit, Reason, Runs};
 use crate::plan::Plan;
 
@@ -15,11 +15,13 @@ pub fn render_audit(audit: &Audit) -> String {
         }
         for node in rest {
             let text = node.text.clone().unwrap_or_default();
-            listed.add_row([node.name.clone(), node.op_type.clone(), millions(node.macs), text]);
+            add_row(&mut listed, [node.name.clone(), node.op_type.clone(), millions(node.macs), text]);
         }
         lines.push(format!("\n{}", listed.trim_fmt()));
     }
-    lines.extend(slow(audit).map(|(why, names)| format!("in integers, but no faster: {}: {why}", names.join(", "))));
+    lines.extend(
+        slow(audit).map(|(why, names)| line(&format!("in integers, but no faster: {}: {why}", names.join(", ")))),
+    );
     lines.join("\n")
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::inputs::inputs;
-use super::layout::{grouped, millions, paragraph, table};
+use super::layout::{add_row, grouped, line, millions, paragraph, table};
 use crate::error::{Error, Result};
 use crate::infer_by_running::infer_by_running;
 use crate::ir::{Graph, ValueId};
@@ -25,6 +25,7 @@ pub struct Inspection {
     /// [`super::SCHEMA_VERSION`].
     pub schema_version: u32,
     /// The file.
+    #[serde(serialize_with = "crate::shown::path")]
     pub model: PathBuf,
     /// Who wrote it.
     pub producer: String,
@@ -218,7 +219,7 @@ pub fn render_inspection(inspection: &Inspection) -> String {
     let i = inspection;
     let parameters = i.parameters as f64 / 1e6;
     let mut lines = vec![
-        format!("{} (opset {}, by {})", i.model.display(), i.opset, i.producer),
+        line(&format!("{} (opset {}, by {})", i.model.display(), i.opset, i.producer)),
         paragraph("inputs", &ports(&i.inputs)),
         paragraph("outputs", &ports(&i.outputs)),
         paragraph("operators", &counts(&i.operators)),
@@ -243,7 +244,7 @@ pub fn render_inspection(inspection: &Inspection) -> String {
             lines.push(quantizable(&i.quantizable) + "\n");
             let stays = i.float.iter().map(|f| (f.name.as_str(), f.reason.as_str()));
             let stays = grouped(stays).into_iter();
-            lines.extend(stays.map(|(reason, names)| format!("stays float: {}: {reason}", names.join(", "))));
+            lines.extend(stays.map(|(reason, names)| line(&format!("stays float: {}: {reason}", names.join(", ")))));
         }
     }
     lines.extend(i.left_out.iter().map(|left_out| paragraph("warning:", &left_out.to_string())));
@@ -254,7 +255,7 @@ fn quantizable(layers: &[Quantizable]) -> String {
     let mut table = table(&["layer", "op", "weight"], &["MMAC"]);
     for layer in layers {
         let weight = layer.weight.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ");
-        table.add_row([layer.name.clone(), layer.op_type.clone(), weight, millions(layer.macs)]);
+        add_row(&mut table, [layer.name.clone(), layer.op_type.clone(), weight, millions(layer.macs)]);
     }
     table.trim_fmt()
 }
@@ -268,7 +269,7 @@ fn norms(norms: &[BatchNorm]) -> String {
     for norm in norms {
         let std: Vec<f32> = norm.variance.iter().map(|v| v.sqrt()).collect();
         let spans = [&norm.mean, &std, &norm.beta, &norm.gamma].map(|values| span(values));
-        table.add_row([norm.input.clone(), norm.mean.len().to_string()].into_iter().chain(spans));
+        add_row(&mut table, [norm.input.clone(), norm.mean.len().to_string()].into_iter().chain(spans));
     }
     table.trim_fmt()
 }

@@ -2,6 +2,8 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use crate::shown::escaped;
+
 /// Columns of a terminal that text is made for.
 const WIDTH: usize = 100;
 /// Columns that the label of a paragraph takes.
@@ -22,10 +24,20 @@ pub(super) fn table(texts: &[&str], numbers: &[&str]) -> Table {
     table
 }
 
+/// Adds a row, in which names from files make no lines of their own.
+pub(super) fn add_row(table: &mut Table, cells: impl IntoIterator<Item = String>) {
+    table.add_row(cells.into_iter().map(|cell| escaped(&cell).into_owned()));
+}
+
+/// Returns a line of its own, in which names from files make no others.
+pub(super) fn line(text: &str) -> String {
+    escaped(text).into_owned()
+}
+
 /// Returns the text wrapped behind its label.
 pub(super) fn paragraph(label: &str, text: &str) -> String {
     let mut lines = vec![format!("{label:<width$}", width = LABEL - 1)];
-    for (i, word) in text.split_whitespace().enumerate() {
+    for (i, word) in escaped(text).split_whitespace().enumerate() {
         let columns = lines.last().map_or(0, |line| line.chars().count());
         if i > 0 && columns + 1 + word.chars().count() > WIDTH {
             lines.push(" ".repeat(LABEL - 1));

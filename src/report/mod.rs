@@ -13,6 +13,7 @@ mod text;
 mod verification;
 mod warning;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -32,6 +33,8 @@ pub use verification::{render_judgement, render_verification};
 pub use warning::Warning;
 
 use crate::audit::Audit;
+use crate::error::{Error, Result};
+use crate::files::{self, Staged};
 use crate::layers::Step;
 use crate::plan::{ContainerChoice, Plan};
 use crate::sensitivity::{AutoBits, Sensitivity};
@@ -50,10 +53,28 @@ pub fn tool() -> String {
     format!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
 }
 
+/// Returns a document as JSON.
+///
+/// # Errors
+/// [`Error::Malformed`] for maps whose keys are no text.
+pub fn json(document: &impl Serialize) -> Result<String> {
+    serde_json::to_string_pretty(document).map_err(|e| Error::malformed("report", e.to_string()))
+}
+
+/// Writes a document as JSON beside the file at `path`, whose place it takes once it is published.
+///
+/// # Errors
+/// [`Error::Write`].
+pub(crate) fn stage(document: &impl Serialize, path: &Path) -> Result<Staged> {
+    let json = json(document)?;
+    files::stage(path, |file| file.write_all(json.as_bytes()))
+}
+
 /// Inputs that the user handed over.
 #[derive(Clone, Debug, Serialize)]
 pub struct Data {
     /// The file.
+    #[serde(serialize_with = "crate::shown::path")]
     pub file: PathBuf,
     /// Samples in it.
     pub samples: usize,
@@ -76,8 +97,10 @@ pub struct Report {
     /// Name and version of this program.
     pub tool: String,
     /// The float model.
+    #[serde(serialize_with = "crate::shown::path")]
     pub model: PathBuf,
     /// The quantized model; none in a dry run or where a hard check failed.
+    #[serde(serialize_with = "crate::shown::some_path")]
     pub output: Option<PathBuf>,
     /// The recipe's name.
     pub recipe: &'static str,
@@ -192,6 +215,7 @@ pub struct Bytes {
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
     /// The labelled images.
+    #[serde(serialize_with = "crate::shown::path")]
     pub data: PathBuf,
     /// How many there are.
     pub images: usize,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::layout::{dash, paragraph, some_of, table};
+use super::layout::{add_row, dash, line, paragraph, some_of, table};
 use super::text::with_rest;
 use super::verification::RANKED;
 use crate::sensitivity::{AutoBits, Cost, Measure, Sensitivity, Share};
@@ -27,6 +27,7 @@ pub struct Ranking {
     /// Name and version of this program.
     pub tool: String,
     /// The float model.
+    #[serde(serialize_with = "crate::shown::path")]
     pub model: PathBuf,
     /// The recipe's name.
     pub recipe: &'static str,
@@ -75,7 +76,7 @@ fn quoted(argument: &str) -> String {
 pub fn render_ranking(ranking: &Ranking) -> String {
     let flags = match ranking.flags.as_slice() {
         [] => String::new(),
-        flags => format!("\n\nflags that spare the first {}: {}", flags.len(), flags.join(" ")),
+        flags => format!("\n\nflags that spare the first {}: {}", flags.len(), line(&flags.join(" "))),
     };
     format!(
         "{}\nrecipe {}, seed {}, engine: {}\n\n{}{flags}",
@@ -108,7 +109,7 @@ fn render_sensitivity(sensitivity: &Sensitivity) -> String {
         if let Some(accuracy) = share.accuracy {
             row.extend([accuracy.alone, accuracy.left_float].map(|share| format!("{:.2} %", 100.0 * share)));
         }
-        table.add_row(row);
+        add_row(&mut table, row);
     }
     format!("{}\n\n{}", whole(sensitivity), table.trim_fmt())
 }
@@ -117,14 +118,17 @@ fn render_sensitivity(sensitivity: &Sensitivity) -> String {
 pub(super) fn summary_of(sensitivity: &Sensitivity) -> String {
     let mut table = table(&["layer"], &["rank", "if float", "bits", "alone", "dB"]);
     for share in sensitivity.shares.iter().take(RANKED) {
-        table.add_row([
-            share.name.clone(),
-            share.gain_rank.to_string(),
-            short(share.gain),
-            bits(share),
-            short(share.alone.cost),
-            format!("{:.1}", share.alone.sqnr_db),
-        ]);
+        add_row(
+            &mut table,
+            [
+                share.name.clone(),
+                share.gain_rank.to_string(),
+                short(share.gain),
+                bits(share),
+                short(share.alone.cost),
+                format!("{:.1}", share.alone.sqnr_db),
+            ],
+        );
     }
     format!("{}\n{}", whole(sensitivity), with_rest(&table, sensitivity.shares.len(), RANKED))
 }
@@ -181,10 +185,10 @@ pub fn render_auto_bits(auto_bits: &AutoBits) -> String {
         let mut row = vec![some_of(&names), weight.elements.to_string(), bits];
         row.extend(weight.costs.iter().map(|width| short(width.cost)));
         row.resize(header.len() + 1, String::new());
-        table.add_row(row);
+        add_row(&mut table, row);
     }
     lines.push(table.trim_fmt());
-    lines.push(format!("the same again, in place of --auto-bits: {}", auto_bits.flags.join(" ")));
+    lines.push(line(&format!("the same again, in place of --auto-bits: {}", auto_bits.flags.join(" "))));
     lines.join("\n")
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::curves::{Curve, curves};
 use super::inputs::input;
-use super::layout::{paragraph, table};
+use super::layout::{add_row, paragraph, table};
 use super::{SCHEMA_VERSION, Warning, tool};
 use crate::error::Result;
 use crate::stats::{InputSource, InputStatistics};
@@ -25,12 +25,16 @@ pub struct SynthesisDocument {
     /// Name and version of this program.
     pub tool: String,
     /// The float model.
+    #[serde(serialize_with = "crate::shown::path")]
     pub model: PathBuf,
     /// The file of inputs; none in a dry run.
+    #[serde(serialize_with = "crate::shown::some_path")]
     pub output: Option<PathBuf>,
     /// The sheet of images, where the network takes images.
+    #[serde(serialize_with = "crate::shown::some_path")]
     pub sheet: Option<PathBuf>,
     /// The curves of losses.
+    #[serde(serialize_with = "crate::shown::some_path")]
     pub curves: Option<PathBuf>,
     /// Everything random follows from it.
     pub seed: u64,
@@ -159,13 +163,16 @@ fn losses(synthesis: &SynthesisReport) -> String {
     for (i, generator) in synthesis.generators.iter().enumerate() {
         for (name, values) in &generator.losses {
             let value = |v: Option<&f32>| v.map_or("-".to_owned(), |v| format!("{v:.4}"));
-            table.add_row([
-                (i + 1).to_string(),
-                name.clone(),
-                generator.steps.to_string(),
-                value(values.first()),
-                value(values.last()),
-            ]);
+            add_row(
+                &mut table,
+                [
+                    (i + 1).to_string(),
+                    name.clone(),
+                    generator.steps.to_string(),
+                    value(values.first()),
+                    value(values.last()),
+                ],
+            );
         }
     }
     table.trim_fmt()

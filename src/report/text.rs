@@ -6,7 +6,7 @@ use comfy_table::Table;
 
 use super::coverage::audit_lines;
 use super::inputs::inputs;
-use super::layout::{dash, grouped, millions, paragraph, some_of, table};
+use super::layout::{add_row, dash, grouped, millions, paragraph, some_of, table};
 use super::ranking::summary_of;
 use super::synthesis::asked;
 use super::{LayerCost, Report, render_auto_bits, render_judgement, render_verification};
@@ -51,14 +51,17 @@ fn layers(costs: &[LayerCost]) -> String {
     for cost in costs.iter().take(LAYERS) {
         let weight = cost.weight_bits.map_or(String::new(), |bits| format!("w{bits}"));
         let input = cost.input_bits.map_or(" (float input)".to_owned(), |bits| format!("a{bits}"));
-        table.add_row([
-            cost.name.clone(),
-            cost.op_type.clone(),
-            weight + &input,
-            cost.weight_bytes.map_or_else(dash, |b| format!("{} -> {}", b.float, b.quantized)),
-            millions(cost.macs),
-            cost.weight_sqnr.map_or_else(dash, |db| format!("{db:.1}")),
-        ]);
+        add_row(
+            &mut table,
+            [
+                cost.name.clone(),
+                cost.op_type.clone(),
+                weight + &input,
+                cost.weight_bytes.map_or_else(dash, |b| format!("{} -> {}", b.float, b.quantized)),
+                millions(cost.macs),
+                cost.weight_sqnr.map_or_else(dash, |db| format!("{db:.1}")),
+            ],
+        );
     }
     with_rest(&table, costs.len(), LAYERS)
 }

@@ -1,6 +1,6 @@
 //! A verification as text.
 
-use super::layout::{dash, end_of, paragraph, some_of, table};
+use super::layout::{add_row, dash, end_of, paragraph, some_of, table};
 use super::text::with_rest;
 use crate::verdict::Judgement;
 use crate::verify::{Check, OutputAgreement, Saturation, TensorError, Verification};
@@ -50,7 +50,7 @@ fn checks(checks: &[&Check]) -> String {
             (true, false) => "ok",
         };
         let (measured, limit) = (number(check.measured), number(check.limit));
-        table.add_row([check.name.clone(), check.engine.clone(), measured, limit, verdict.to_owned()]);
+        add_row(&mut table, [check.name.clone(), check.engine.clone(), measured, limit, verdict.to_owned()]);
         if !check.message.is_empty() && !check.passed {
             let text = format!("{} ({}): {}", check.name, check.engine, check.message);
             said.push(paragraph(&format!("{verdict}:"), &text));
@@ -64,13 +64,16 @@ fn outputs(outputs: &[OutputAgreement]) -> String {
     for output in outputs {
         let number = |text: String| if output.labels { dash() } else { text };
         let relative = |text: String| if output.no_signal { "no signal".to_owned() } else { number(text) };
-        table.add_row([
-            output.output.clone(),
-            relative(format!("{:.1}", output.sqnr_db)),
-            relative(format!("{:.5}", output.cosine)),
-            number(format!("{:.4}", output.max_abs)),
-            output.top1_agreement.map_or_else(dash, |share| format!("{:.1} %", 100.0 * share)),
-        ]);
+        add_row(
+            &mut table,
+            [
+                output.output.clone(),
+                relative(format!("{:.1}", output.sqnr_db)),
+                relative(format!("{:.5}", output.cosine)),
+                number(format!("{:.4}", output.max_abs)),
+                output.top1_agreement.map_or_else(dash, |share| format!("{:.1} %", 100.0 * share)),
+            ],
+        );
     }
     table.trim_fmt()
 }
@@ -79,13 +82,16 @@ fn blame(errors: &[TensorError]) -> String {
     let mut table = table(&["tensor", "layers before it"], &["bits", "own", "all"]);
     for error in errors.iter().take(RANKED) {
         let layers: Vec<&str> = error.layers.iter().map(String::as_str).collect();
-        table.add_row([
-            end_of(&error.tensor),
-            end_of(&some_of(&layers)),
-            error.bits.map_or_else(dash, |b| b.to_string()),
-            format!("{:.4}", error.local),
-            format!("{:.4}", error.accumulated),
-        ]);
+        add_row(
+            &mut table,
+            [
+                end_of(&error.tensor),
+                end_of(&some_of(&layers)),
+                error.bits.map_or_else(dash, |b| b.to_string()),
+                format!("{:.4}", error.local),
+                format!("{:.4}", error.accumulated),
+            ],
+        );
     }
     with_rest(&table, errors.len(), RANKED)
 }
@@ -94,13 +100,16 @@ fn saturation(saturated: &[&Saturation]) -> String {
     let mut table = table(&["layer"], &["saturated sums", "wrong results", "largest error", "relative RMS"]);
     for layer in saturated.iter().take(RANKED) {
         let wrong = 100.0 * layer.wrong_results as f64 / layer.results.max(1) as f64;
-        table.add_row([
-            layer.layer.clone(),
-            layer.saturated.to_string(),
-            format!("{wrong:.3} %"),
-            format!("{:.4}", layer.largest_error),
-            format!("{:.4}", layer.relative_rms),
-        ]);
+        add_row(
+            &mut table,
+            [
+                layer.layer.clone(),
+                layer.saturated.to_string(),
+                format!("{wrong:.3} %"),
+                format!("{:.4}", layer.largest_error),
+                format!("{:.4}", layer.relative_rms),
+            ],
+        );
     }
     with_rest(&table, saturated.len(), RANKED)
 }
