@@ -95,9 +95,9 @@ fn generate(gigabytes: f64, folder: &Path) -> Result<PathBuf, Box<dyn std::error
         x = push(&mut graph, "Relu", &[x], [].into());
     }
     let head = random.weight(&mut graph, "head", &[WIDTH, 10]);
-    let scores = push(&mut graph, "MatMul", &[x, head], [].into());
-    graph.value_mut(scores).dtype = Some(DType::F32);
-    graph.outputs.push(scores);
+    let logits = push(&mut graph, "MatMul", &[x, head], [].into());
+    graph.value_mut(logits).dtype = Some(DType::F32);
+    graph.outputs.push(logits);
     Ok(onnx::save(&graph, &folder.join(format!("generated_{gigabytes}_gb.onnx")), 0)?.model)
 }
 

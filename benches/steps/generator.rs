@@ -6,7 +6,7 @@ use std::path::Path;
 use dfq_onnx::expr::STANDARD;
 use dfq_onnx::onnx;
 use dfq_onnx::plan::Policy;
-use dfq_onnx::synthesis::{Generator, Making, Options, Subject, weights};
+use dfq_onnx::synthesis::{Generator, ImageSynthesis, Options, SynthesisTeacher, weights};
 use serde_json::{Value, json};
 
 use crate::Result;
@@ -19,14 +19,15 @@ const SEED: (u64, u64) = (0, 0);
 /// Returns the training step of a generator for a model, with the defaults of the stage that makes images.
 pub fn prepare(model: &Path, settings: &Settings) -> Result<Prepared> {
     let prepared = prepared(&onnx::load(model)?, &Policy::default())?;
-    let subject = Subject::new(&prepared.float, &prepared.norms)?;
+    let subject = SynthesisTeacher::new(&prepared.float, &prepared.norms)?;
     let batch = subject.graph.fixed_batch().or(settings.batch).unwrap_or_else(|| usual_batch(&subject.graph));
     let generator = Generator::fresh((&subject.form, &prepared.input), (batch, subject.macs), None, SEED)?;
     let options = Options::default();
     let weights = weights(&options.loss, !subject.normals.is_empty())?;
     let input = prepared.input;
     let Options { swing, augment, low_pass, learning_rate, .. } = options;
-    let making = Making { subject, weights, slack: Vec::new(), swing, augment, low_pass, others: Vec::new(), input };
+    let making =
+        ImageSynthesis { subject, weights, slack: Vec::new(), swing, augment, low_pass, others: Vec::new(), input };
     let step = making.step(&generator, None, &STANDARD)?;
     let cpu = making.step(&generator, None, &ort().lowering())?;
     let fed = step.graph.fed_inputs();
@@ -39,16 +40,16 @@ pub fn prepare(model: &Path, settings: &Settings) -> Result<Prepared> {
     let rates = |number| (format!("rates.{number}"), step.optimiser.rates(learning_rate, number));
     batches.extend((0..settings.steps).map(rates));
     let more = described(&generator, &making, &names)?;
-    let rate = |units: &[f32]| learning_rate as f32 * units.first().copied().unwrap_or(1.0);
-    let units = [generator.weights.units().to_f32()?, generator.latents.units().to_f32()?];
-    let rates = [("weights", rate(&units[0])), ("latents", rate(&units[1]))];
+    let rate = |scales: &[f32]| learning_rate as f32 * scales.first().copied().unwrap_or(1.0);
+    let lr_scales = [generator.weights.lr_scales().to_f32()?, generator.latents.lr_scales().to_f32()?];
+    let rates = [("weights", rate(&lr_scales[0])), ("latents", rate(&lr_scales[1]))];
     Ok(Prepared { step, cpu, read: ("teacher.onnx", making.subject.graph), batch, batches, rates, more })
 }
 
 /// Returns the generator's tensors in the order of its vector, what it makes images like, the feeds of a step in order,
 /// and the statistics that tensors of `teacher.onnx` are compared with.
-fn described(generator: &Generator, making: &Making, feeds: &[&str]) -> Result<Value> {
-    let Making { subject, input, .. } = making;
+fn described(generator: &Generator, making: &ImageSynthesis, feeds: &[&str]) -> Result<Value> {
+    let ImageSynthesis { subject, input, .. } = making;
     if making.weights.iter().map(|term| term.0).ne(["bn"]) {
         return Err("generator.py writes the step of models with statistics of batch normalisation alone".into());
     }

@@ -91,11 +91,11 @@ fn student(model: &Path, settings: &Settings) -> Result<Prepared> {
     let (weights, activations) = settings.precision;
     let policy = Policy { weight_bits: weights, activation_bits: activations, ..Policy::default() };
     let prepared = prepared(&onnx::load(model)?, &policy)?;
-    let Quantized { student, plan, solution, .. } = quantized_from(&prepared, &policy, "fast", 1)?;
-    let mut student = Student::new(&student, &plan, &solution)?;
+    let Quantized { float, plan, solution, .. } = quantized_from(&prepared, &policy, "fast", 1)?;
+    let mut student = Student::new(&float, &plan, &solution)?;
     // One rate for each vector, as PyTorch's groups of parameters have.
-    student.weights.move_alike(settings.rates[0]);
-    student.scales.move_alike(settings.rates[1]);
+    student.weights.set_lr_scale(settings.rates[0]);
+    student.scales.set_lr_scale(settings.rates[1]);
     let distillation = Distillation::new(&prepared.float, student)?;
     let graph = distillation.teacher();
     let batch = graph.fixed_batch().or(settings.batch).unwrap_or_else(|| usual_batch(graph));
