@@ -18,9 +18,14 @@ const OF_CHANNELS: &[&str] = &[
     "MaxPool",
 ];
 
+/// Operators that make an axis of any length, by sizes or factors of which tract takes the ones that others leave aside.
+const OF_FACTORS: &[&str] = &["Resize", "Upsample"];
+/// The largest factor.
+const LARGEST_FACTOR: f32 = 65_536.0;
+
 /// Returns what is wrong with the first node of `graph` that tract would read other memory for, where shapes tell.
 pub(super) fn beyond_memory(graph: &Graph) -> Option<String> {
-    let is_checked = |node: &&Node| OF_CHANNELS.iter().any(|op| node.is(op));
+    let is_checked = |node: &&Node| OF_CHANNELS.iter().chain(OF_FACTORS).any(|op| node.is(op));
     graph.nodes.iter().find(is_checked)?;
     let facts = facts(graph).ok()?;
     graph.nodes.iter().filter(is_checked).find_map(|node| {
@@ -32,6 +37,11 @@ pub(super) fn beyond_memory(graph: &Graph) -> Option<String> {
 fn fault(node: &Node, facts: &[Fact]) -> Option<&'static str> {
     let mut inputs = node.inputs.iter().flatten().map(|id| &facts[id.index()]);
     let x = inputs.next()?;
+    if OF_FACTORS.iter().any(|op| node.is(op)) {
+        let is_wild = |factor: &f32| factor.is_nan() || factor.abs() > LARGEST_FACTOR;
+        let mut given = inputs.filter_map(Fact::floats).chain(node.attrs.floats("scales").map(<[f32]>::to_vec));
+        return given.any(|factors| factors.iter().any(is_wild)).then_some("has a factor that no size has room for");
+    }
     if x.rank().is_some_and(|rank| rank < 2) {
         return Some("has an input without an axis of channels");
     }
