@@ -38,7 +38,7 @@ impl EngineArguments {
     /// Returns the engines that were asked for.
     ///
     /// # Errors
-    /// When they are not to be had.
+    /// When they are not available.
     pub(super) fn start(&self) -> Result<Engines> {
         self.start_with(self.threads.map(usize::from))
     }
@@ -75,10 +75,10 @@ impl EngineArguments {
 /// The synthetic inputs that models are compared on.
 #[derive(Args, Debug)]
 pub(super) struct SampleArguments {
-    /// Inputs that models are compared on [default: 64, fewer above 31 million multiply-accumulates, 8 at least]
+    /// Number of inputs that models are compared on [default: 64, fewer above 31 million multiply-accumulates, 8 at least]
     #[arg(long, value_name = "N", value_parser = whole(1..=100_000u32))]
     samples: Option<u32>,
-    /// Everything random follows from it
+    /// Seed of all random numbers
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = whole(0..=u64::MAX))]
     pub(super) seed: u64,
 }
@@ -96,10 +96,10 @@ impl SampleArguments {
 /// What must be reached.
 #[derive(Args, Debug)]
 pub(super) struct ThresholdArguments {
-    /// Exit with 4 when fewer inputs than this share get the float model's top-1 class
+    /// Exit with 4 when top-1 agreement with the float model is below this share
     #[arg(long, value_name = "SHARE", value_parser = share)]
     min_agreement: Option<f64>,
-    /// Exit with 4 when an output's signal-to-noise ratio against the float model is below this
+    /// Exit with 4 when the SQNR of an output against the float model is below this, in dB
     #[arg(long, value_name = "DB", allow_negative_numbers = true, value_parser = limit)]
     min_sqnr: Option<f64>,
     /// Exit with 4 when the target computes less than this share of the multiply-accumulates in integers

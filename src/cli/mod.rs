@@ -52,26 +52,26 @@ const EXIT_CODES: &str = "Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad or 
 
 #[derive(Subcommand)]
 enum Command {
-    /// Quantize a float model without data; checks the result before writing it
+    /// Quantize a float model without data, and check the result before it is written
     Quantize(Box<quantize::Arguments>),
-    /// Make inputs for a model that it finds what it was trained on in, for this or any other calibrator
+    /// Generate synthetic inputs from the model's own statistics, for this or any other calibrator
     Synth(Box<synth::Arguments>),
-    /// Rank layers by what quantizing them costs: each quantized alone, each left float alone
+    /// Rank layers by sensitivity: each quantized alone, and each left in float alone
     Sensitivity(Box<sensitivity::Arguments>),
-    /// Check a quantized model against its float original, in both runtimes
+    /// Compare a quantized model with its float original in both runtimes
     Verify(verify::Arguments),
-    /// Tell which nodes of a Q/DQ model a runtime computes in integers, and why not the others; exit code 4 below
+    /// Report which nodes of a Q/DQ model a runtime computes in integers, and why not the others; exit code 4 below
     /// --min-coverage
     Audit(audit::Arguments),
-    /// Show statistics, layers and sizes of a model, and what quantizing it would refuse
+    /// Show a model's statistics, layers and sizes, and which layers would stay in float and why
     Inspect(inspect::Arguments),
-    /// Check a quantized model against what a target refuses, gets wrong or runs slowly; runs nothing
+    /// Check a quantized model for patterns that a target refuses, computes wrongly or runs slowly, without running it
     Lint(lint::Arguments),
-    /// Count right answers of a model on labelled images
+    /// Measure top-1 accuracy on labelled images
     Eval(eval::Arguments),
     /// Time models side by side in ONNX Runtime or tract
     Bench(bench::Arguments),
-    /// Tell which runtimes and devices are there, what is missing and how to get it
+    /// Show which runtimes and devices are available, what is missing and how to get it
     Doctor(doctor::Arguments),
 }
 

@@ -26,7 +26,7 @@ pub(super) struct ModelArguments {
     graph: GraphArguments,
     #[command(flatten)]
     input: InputArguments,
-    /// Labelled images (.npz with "images" and "labels") to count right answers on; they change nothing else
+    /// Labelled images (.npz with "images" and "labels") to measure accuracy on; nothing else uses them
     #[arg(long, value_name = "FILE")]
     eval: Option<PathBuf>,
     #[command(flatten)]
@@ -36,13 +36,13 @@ pub(super) struct ModelArguments {
 /// What the file leaves open.
 #[derive(Args)]
 pub(super) struct GraphArguments {
-    /// Sizes of an input to plan and check at, `?` for one that stays open (repeatable); the file keeps its open axes
+    /// Shape of an input for planning and checks, `?` for a size that stays open (repeatable); open axes stay open in the file
     #[arg(long, value_name = "NAME:1x3x224x224", value_parser = input_shape)]
     pub(super) input_shape: Vec<GivenShape>,
     /// Make an input a constant of this value, such as sr=16000 (repeatable)
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
     pub(super) set_input: Vec<(String, String)>,
-    /// Mean and variance per channel of tensors behind folded normalisations: JSON {"TENSOR": {"mean": [..], "var": [..]}}
+    /// Mean and variance per channel of tensors whose BatchNormalization was folded: JSON {"TENSOR": {"mean": [..], "var": [..]}}
     /// or .npz with TENSOR.mean and TENSOR.var. TENSOR is the output of a layer with its bias, before its activation
     /// function, or the layer's node; `inspect --bn-stats-out` writes such a file
     #[arg(long, value_name = "FILE")]

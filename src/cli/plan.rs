@@ -12,36 +12,35 @@ pub(super) struct PlanArguments {
     /// Bits of weights and activations, 2 to 8 [default: 8]
     #[arg(long, value_name = "N", conflicts_with = "precision", value_parser = whole(2..=8u32))]
     bits: Option<u32>,
-    /// Bits of weights and activations apart, such as w4a8
+    /// Bits of weights and of activations, such as w4a8
     #[arg(long, value_name = "wXaY", value_parser = precision)]
     precision: Option<(u32, u32)>,
-    /// Bits of activations where they differ from --bits or go with --auto-bits
+    /// Bits of activations, where they differ from --bits or beside --auto-bits
     #[arg(long, value_name = "N", conflicts_with = "precision", value_parser = whole(2..=8u32))]
     activation_bits: Option<u32>,
-    /// Whom the file is for
+    /// Target runtime
     #[arg(long, default_value = "onnx")]
     target: Target,
-    /// What weights of 4 bits and below are stored in: int8 runs fast, int4 is small, auto follows the target
+    /// Storage type of weights of 4 bits and below: int8 runs fast, int4 is small, auto follows the target
     #[arg(long, default_value = "auto")]
     container: Container,
-    /// Weights of 7 bits at most, for x86 processors without VNNI, whose kernels saturate at 8
+    /// At most 7 bits for weights: on x86 processors without VNNI, kernels saturate at 8
     #[arg(long)]
     reduce_range: bool,
-    /// What goes onto grids beside weights: auto leaves activations float whose range rests on a guess of what the model is
-    /// fed
+    /// Which activations are quantized: auto leaves those in float whose range would rest on a guess of the model's inputs
     #[arg(long, value_enum, default_value_t = Activations::Auto)]
     pub(super) activations: Activations,
-    /// Let residual sums add what layers read as layers read it, in place of 8 bits
+    /// Quantize the operands of residual sums at the bits of the layers that read them, instead of 8
     #[arg(long)]
     shared_shortcuts: bool,
-    /// How much work to spend: fast needs no training, balanced takes minutes, max a multiple of that [default: balanced
+    /// Effort: fast does not train, balanced trains for minutes, max for a multiple of that [default: balanced
     /// for quantize below 8 bits, without training where the model cannot be trained; fast at 8 bits and for sensitivity]
     #[arg(long, value_name = "EFFORT", conflicts_with = "recipe")]
     effort: Option<Effort>,
-    /// Recipe by name [default: the best that --effort allows]
+    /// Recipe [default: the best one within --effort]
     #[arg(long, value_name = "NAME")]
     recipe: Option<String>,
-    /// Stages of training, one after the other [default: those of the recipe]
+    /// Training stages, in order [default: those of the recipe]
     #[arg(long, value_name = "NAME[,NAME...]", value_delimiter = ',', long_help = stages())]
     stages: Vec<String>,
     /// One scale per output channel of a weight (the default)
@@ -56,16 +55,16 @@ pub(super) struct PlanArguments {
     /// Weights with a zero point of their own
     #[arg(long, visible_alias = "asymmetric")]
     affine: bool,
-    /// Keep a node float, by name or by a regular expression over the whole name (repeatable)
+    /// Leave a node in float, by name or by a regular expression that matches the whole name (repeatable)
     #[arg(long, value_name = "NAME|REGEX", visible_alias = "nodes-to-exclude")]
     exclude: Vec<String>,
-    /// Keep every node of an operator float (repeatable)
+    /// Leave all nodes of an operator in float (repeatable)
     #[arg(long, value_name = "OP", visible_alias = "op-types-to-exclude")]
     exclude_op: Vec<String>,
     /// Bits of one layer: N or wXaY for weight and input, wX or aY for one of them (repeatable)
     #[arg(long, value_name = "NAME=N|wX|aY", value_parser = layer_bits)]
     layer_bits: Vec<(String, LayerBits)>,
-    /// Give the first and the last layer the bits asked for too, instead of 8
+    /// Use the requested bits for the first and the last layer too, instead of 8
     #[arg(long)]
     all_layers: bool,
 }
@@ -74,9 +73,9 @@ pub(super) struct PlanArguments {
 pub(super) enum Effort {
     /// Analytic, no training.
     Fast,
-    /// Images are made for the network, and it is trained on them: minutes.
+    /// Trains on synthetic images for minutes.
     Balanced,
-    /// The same with more images and steps: a multiple of the time.
+    /// Trains on more images for more steps.
     Max,
 }
 

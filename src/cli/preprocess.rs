@@ -10,7 +10,7 @@ use crate::stats::InputStatistics;
 /// What the network is fed.
 #[derive(Args, Debug)]
 pub(super) struct InputArguments {
-    /// Smallest and largest value that the model is fed
+    /// Smallest and largest value of the model's input
     #[arg(long, value_name = "LO:HI", value_parser = interval, allow_hyphen_values = true)]
     input_range: Option<(f64, f64)>,
     #[command(flatten)]

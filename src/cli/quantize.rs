@@ -20,27 +20,27 @@ use crate::synthesis;
 pub(super) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
-    /// Where the quantized model goes [default: MODEL.wXaY.onnx]
+    /// Output file [default: MODEL.wXaY.onnx]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Choose bits for each weight so that their average over all weight elements is at most N, 2 to 8
+    /// Choose the bits of each weight so that the average over all weight elements is at most N, 2 to 8
     #[arg(long, value_name = "N", conflicts_with_all = ["bits", "precision"], value_parser = average)]
     auto_bits: Option<f64>,
     /// Widths that --auto-bits chooses from [default: 2,3,4,5,6,8]
     #[arg(long, value_name = "N[,N...]", requires = "auto_bits", value_delimiter = ',',
           value_parser = whole(2..=8u32))]
     bit_candidates: Vec<u32>,
-    /// Rank layers by what quantizing them costs, each alone, in the report (as `dfq-onnx sensitivity` does)
+    /// Rank layers by sensitivity in the report (as `dfq-onnx sensitivity` does)
     #[arg(long)]
     sensitivity: bool,
-    /// Inputs (.npz or .npy) to find ranges on and to train on, in place of synthetic ones; labels are not read. Arrays
+    /// Inputs (.npz or .npy) for calibration and training, in place of synthetic ones; labels are not read. Arrays
     /// of the names of the model's inputs are taken as they are, images by --mean, --std, --scale and --layout
     #[arg(long, value_name = "FILE", conflicts_with = "ranges")]
     data: Option<PathBuf>,
-    /// Images to make for the network, where the recipe or --ranges wants any [default: 256, 1024 with --effort max]
+    /// Number of synthetic images, where the recipe or --ranges uses any [default: 256, 1024 with --effort max]
     #[arg(long, value_name = "N", conflicts_with = "data", value_parser = whole(2..=1_000_000u32))]
     images: Option<u32>,
-    /// What ranges of activations come from
+    /// Source of activation ranges
     #[arg(long, value_enum, default_value_t = Ranges::Analytic)]
     ranges: Ranges,
     #[command(flatten)]
@@ -50,10 +50,10 @@ pub(super) struct Arguments {
     /// Exit with 4 when top-1 on --eval drops by more than this many points
     #[arg(long, value_name = "POINTS", requires = "eval", allow_negative_numbers = true, value_parser = limit)]
     max_drop: Option<f64>,
-    /// Keep a model that fails a hard check, as NAME.failed.onnx
+    /// Keep a model that fails a check, as NAME.failed.onnx
     #[arg(long)]
     keep_failed: bool,
-    /// Put weights into a file of their own whatever their size
+    /// Store weights in a separate file, whatever their size
     #[arg(long)]
     external_data: bool,
     /// Print the plan and write nothing
@@ -62,7 +62,7 @@ pub(super) struct Arguments {
     /// How results are printed
     #[arg(long, default_value = "table")]
     format: Format,
-    /// Where the report goes as JSON [default: OUTPUT.report.json]
+    /// JSON report [default: OUTPUT.report.json]
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     #[command(flatten)]

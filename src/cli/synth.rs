@@ -25,7 +25,7 @@ pub(super) struct Arguments {
     model: PathBuf,
     #[command(flatten)]
     images: ImageArguments,
-    /// Where the inputs go, as .npz; a sheet (.png), curves of losses (.svg) and a report (.report.json) go beside it
+    /// Output file (.npz); a contact sheet (.png), loss curves (.svg) and a report (.report.json) are written beside it
     /// [default: MODEL.synthetic.npz]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -35,10 +35,10 @@ pub(super) struct Arguments {
     graph: GraphArguments,
     #[command(flatten)]
     input: InputArguments,
-    /// Everything random follows from it
+    /// Seed of all random numbers
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = whole(0..=u64::MAX))]
     seed: u64,
-    /// Tell batch, memory and losses, and make nothing
+    /// Print batch, memory and losses, and generate nothing
     #[arg(long)]
     dry_run: bool,
     /// How results are printed
@@ -51,25 +51,25 @@ pub(super) struct Arguments {
 /// How images are made.
 #[derive(Args)]
 pub(super) struct ImageArguments {
-    /// Images to make
+    /// Number of images
     #[arg(short = 'n', long, value_name = "N", default_value_t = Options::default().images, value_parser = images)]
     images: usize,
-    /// Weight of a term of the loss in place of its default; 0 leaves it out (repeatable)
+    /// Weight of a loss term in place of its default; 0 leaves it out (repeatable)
     #[arg(long, value_name = "NAME=WEIGHT", value_parser = weight, long_help = terms())]
     loss: Vec<(String, f64)>,
-    /// Choose a class for each image, all as often (the default where the model has class scores)
+    /// Assign a class to each image, uniformly (the default where the model has logits)
     #[arg(long)]
     conditional: bool,
-    /// Leave the class of each image to the model
+    /// Assign no classes
     #[arg(long, conflicts_with = "conditional")]
     unconditional: bool,
-    /// Let convolutions with strides see their inputs where they are, not shifted by up to a pixel
+    /// Do not shift the inputs of strided convolutions by up to a pixel (swing convolution)
     #[arg(long)]
     no_swing: bool,
-    /// Neither mirror nor shift images while they are made
+    /// Do not flip or shift images while they are optimized
     #[arg(long)]
     no_augment: bool,
-    /// Smooth images by a Gaussian of so many pixels
+    /// Smooth images by a Gaussian of this many pixels
     #[arg(long, value_name = "PIXELS", value_parser = positive)]
     low_pass: Option<f32>,
 }

@@ -13,25 +13,25 @@ use crate::train::{CHECKPOINT, RunFolder, STEP_GRAPH, Settings};
 
 #[derive(Args)]
 pub(super) struct TrainingArguments {
-    /// Steps of training
+    /// Training steps
     #[arg(long, value_name = "N", value_parser = whole(1..=1_000_000_000u64))]
     steps: Option<u64>,
-    /// Samples of a step of training [default: 32, or as many as memory allows]
+    /// Samples per training step [default: 32, or as many as memory allows]
     #[arg(long, value_name = "N", value_parser = batch)]
     batch: Option<usize>,
-    /// The learning rate that training begins with: how far a step moves a weight, in steps of its grid
+    /// Initial learning rate, in units of the weights' scales
     #[arg(long, value_name = "RATE", value_parser = rate)]
     learning_rate: Option<f64>,
-    /// Write the graphs of training steps into a folder
+    /// Write the graphs of the training steps into a folder
     #[arg(long, value_name = "DIR")]
     save_graphs: Option<PathBuf>,
-    /// Leave checkpoints of training in a folder
+    /// Folder for checkpoints
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     run_folder: Option<PathBuf>,
-    /// End training after so many minutes, whatever is left to do; the report tells the steps that were done
+    /// Stop training after this many minutes; the report says how many steps were done
     #[arg(long, value_name = "N", value_parser = minutes)]
     max_minutes: Option<f64>,
-    /// Go on with a run from its checkpoints; ends with the same bytes as one that was not interrupted
+    /// Resume a run from its checkpoints; the result has the same bytes as without the interruption
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
 }

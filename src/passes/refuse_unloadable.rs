@@ -10,7 +10,7 @@ use crate::shape;
 
 /// Checks that `engine`, which is ONNX Runtime where that is used, loads the model as it is, and without it that every operator
 /// of the default domain exists. Passed all the same: operators of domains that it may lack (see
-/// [`super::set_aside`]), and models of floating-point types that are converted, which are judged by their float32 form.
+/// [`super::set_aside()`]), and models of floating-point types that are converted, which are judged by their float32 form.
 ///
 /// # Errors
 /// [`Error::Unsupported`] naming a node whose operator does not exist at the model's opset, [`Error::Shape`] naming one whose

@@ -27,7 +27,7 @@ pub fn render_audit(audit: &Audit) -> String {
 
 /// Returns the audit as paragraphs: the share, and one for each reason that is not the plan's own.
 pub(super) fn audit_lines(audit: &Audit, plan: &Plan) -> Vec<String> {
-    let mut lines = vec![paragraph("kernels", &format!("{} on {} ({})", audit.coverage, audit.kernels, audit.basis))];
+    let mut lines = vec![paragraph("coverage", &format!("{} on {} ({})", audit.coverage, audit.kernels, audit.basis))];
     let planned = |node: &NodeAudit| plan.float.iter().any(|float| float.is_layer() && float.name == node.name);
     let rest: Vec<&NodeAudit> = not_in_integers(audit).into_iter().filter(|node| !planned(node)).collect();
     let kinds = grouped(rest.iter().map(|node| (node.name.as_str(), kind(node.text.as_deref().unwrap_or_default()))));

@@ -225,7 +225,7 @@ pub fn render_inspection(inspection: &Inspection) -> String {
         paragraph("operators", &counts(&i.operators)),
         paragraph("normalised", &counts(&i.normalised)),
         paragraph("parameters", &format!("{parameters:.3} M, {} MMAC a sample", millions(Some(i.macs)))),
-        paragraph("fed with", &inputs(&i.known_inputs)),
+        paragraph("ranges", &inputs(&i.known_inputs)),
     ];
     match &i.without_statistics {
         Some(text) => lines.push(paragraph("statistics", &format!("none: {text}"))),

@@ -197,11 +197,11 @@ fn steps(steps: &[Step]) -> Vec<String> {
 fn float(stays: &[Float]) -> Vec<String> {
     let groups = grouped(stays.iter().map(|f| (f.name.as_str(), (f.is_layer(), f.reason.as_str()))));
     if groups.is_empty() {
-        return vec![paragraph("float", "nothing")];
+        return vec![paragraph("in float", "nothing")];
     }
     let paragraphs = groups.iter().enumerate().map(|(i, ((is_layer, reason), names))| {
         let what = if *is_layer { "layer " } else { "" };
-        paragraph(if i == 0 { "float" } else { "" }, &format!("{what}{}: {reason}", some_of(names)))
+        paragraph(if i == 0 { "in float" } else { "" }, &format!("{what}{}: {reason}", some_of(names)))
     });
     paragraphs.collect()
 }

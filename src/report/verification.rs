@@ -79,7 +79,7 @@ fn outputs(outputs: &[OutputAgreement]) -> String {
 }
 
 fn blame(errors: &[TensorError]) -> String {
-    let mut table = table(&["tensor", "layers before it"], &["bits", "own", "all"]);
+    let mut table = table(&["tensor", "layers before it"], &["bits", "alone", "accumulated"]);
     for error in errors.iter().take(RANKED) {
         let layers: Vec<&str> = error.layers.iter().map(String::as_str).collect();
         add_row(
