@@ -210,11 +210,11 @@ fn keeps_channels(graph: &Graph, node: &Node) -> bool {
 
 fn average(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
     let window: f64 = match node.ints("kernel_shape") {
-        Some(kernel) => kernel.iter().product::<i64>() as f64,
+        Some(kernel) => kernel.iter().map(|&size| size as f64).product(),
         None => {
             let shape = graph.value(node.input(0)?).shape.as_ref()?;
             let spatial = shape.get(2..)?.iter().map(Dim::known).collect::<Option<Vec<_>>>()?;
-            spatial.iter().product::<usize>() as f64
+            spatial.iter().map(|&size| size as f64).product()
         }
     };
     let kept = SPATIAL_CORRELATION + (1.0 - SPATIAL_CORRELATION) / window.max(1.0);
