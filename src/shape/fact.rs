@@ -2,10 +2,18 @@
 
 use ndarray::{ArrayD, IxDyn};
 
-use crate::ir::{DType, Dim, Shape, Tensor};
+use crate::ir::{DType, Dim, Shape, Tensor, element_count};
 
 /// Integer tensors of more elements than this are not followed.
 pub const CONTENTS_MAX: usize = 1024;
+
+/// Ranks above this are taken for unknown: the file need not hold as many sizes as it declares.
+const RANK_MAX: usize = 64;
+
+/// Returns the shape of a tensor of which only the rank is known.
+pub fn of_rank(rank: usize) -> Option<Shape> {
+    (rank <= RANK_MAX).then(|| vec![Dim::Unknown; rank])
+}
 
 /// One element of an integer tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +117,11 @@ impl Fact {
     /// Returns the dimensions as numbers, where all are known.
     pub fn static_shape(&self) -> Option<Vec<usize>> {
         self.shape.as_ref()?.iter().map(Dim::known).collect()
+    }
+
+    /// Returns the dimensions as numbers, where all are known and the elements are few enough to be followed.
+    pub fn followed_shape(&self) -> Option<Vec<usize>> {
+        self.static_shape().filter(|shape| element_count(shape).is_some_and(|elements| elements <= CONTENTS_MAX))
     }
 
     /// Returns the elements in order.

@@ -52,7 +52,7 @@ pub fn prelu(call: &Call) -> Result<Vec<Fact>> {
 pub fn where_(call: &Call) -> Result<Vec<Fact>> {
     let fact = Fact::new(call.dtype(1).or(call.dtype(2)), all(call, 0)?);
     let contents = || {
-        let shape = fact.static_shape()?;
+        let shape = fact.followed_shape()?;
         let [c, x, y] = [spread(call, 0, &shape)?, spread(call, 1, &shape)?, spread(call, 2, &shape)?];
         let one = |((c, x), y): ((&Item, &Item), &Item)| match c.int() {
             Some(0) => y.clone(),
@@ -86,7 +86,7 @@ fn spread(call: &Call, i: usize, shape: &[usize]) -> Option<Contents> {
 }
 
 fn combined(call: &Call, fact: &Fact) -> Option<Contents> {
-    let shape = fact.static_shape()?;
+    let shape = fact.followed_shape()?;
     let [a, b] = [spread(call, 0, &shape)?, spread(call, 1, &shape)?];
     let items = a.iter().zip(b.iter()).map(|(a, b)| item(call.op_type, a, b)).collect();
     ArrayD::from_shape_vec(IxDyn(&shape), items).ok()

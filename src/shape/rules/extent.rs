@@ -5,6 +5,7 @@ use ndarray::Axis;
 use crate::error::Result;
 use crate::ir::{Dim, Shape};
 use crate::shape::dims::{self, broadcast, plus, times};
+use crate::shape::fact::of_rank;
 use crate::shape::{Axes, Call, Contents, Fact, Item};
 
 /// Pad: sizes by attribute before operator set 11; `axes` is input 3 from operator set 18 on.
@@ -115,7 +116,7 @@ impl Cut {
 pub fn expand(call: &Call) -> Result<Vec<Fact>> {
     let target: Option<Shape> = match (call.items(1), call.shape(1).map(Vec::as_slice)) {
         (Some(items), _) => Some(items.iter().map(Item::dim).collect()),
-        (None, Some([n])) => n.known().map(|n| vec![Dim::Unknown; n]),
+        (None, Some([n])) => n.known().and_then(of_rank),
         _ => None,
     };
     let shape = match (call.shape(0), target) {
@@ -123,7 +124,7 @@ pub fn expand(call: &Call) -> Result<Vec<Fact>> {
         _ => None,
     };
     let fact = call.shaped(shape);
-    let contents = || call.input(0)?.contents.as_ref()?.broadcast(fact.static_shape()?).map(|c| c.to_owned());
+    let contents = || call.input(0)?.contents.as_ref()?.broadcast(fact.followed_shape()?).map(|c| c.to_owned());
     let contents = contents();
     Ok(vec![fact.with_contents(contents)])
 }

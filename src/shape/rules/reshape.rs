@@ -5,6 +5,7 @@ use ndarray::IxDyn;
 use crate::error::Result;
 use crate::ir::{Dim, Shape};
 use crate::shape::dims::{product, shown, times};
+use crate::shape::fact::of_rank;
 use crate::shape::{Axes, Call, Fact, Item};
 
 /// Reshape: 0 keeps an input size (unless `allowzero`), -1 follows from the element count.
@@ -18,7 +19,7 @@ pub fn reshape(call: &Call) -> Result<Vec<Fact>> {
             Some([n]) => n.known(),
             _ => None,
         };
-        return Ok(vec![call.shaped(rank.map(|n| vec![Dim::Unknown; n]))]);
+        return Ok(vec![call.shaped(rank.and_then(of_rank))]);
     };
     let x = call.shape(0);
     let zero_is_zero = call.attrs.int("allowzero", 0) == 1;

@@ -74,6 +74,7 @@ pub fn gather(call: &Call) -> Result<Vec<Fact>> {
     y.extend_from_slice(&x[axis + 1..]);
     let fact = call.shaped(Some(y));
     let contents = || {
+        let shape = fact.followed_shape()?;
         let contents = call.input(0)?.contents.as_ref()?;
         let n = i64::try_from(contents.shape()[axis]).ok()?;
         let position = |&i: &i64| {
@@ -82,7 +83,7 @@ pub fn gather(call: &Call) -> Result<Vec<Fact>> {
         };
         let positions: Option<Vec<usize>> = call.input(1)?.ints()?.iter().map(position).collect();
         let picked = contents.select(Axis(axis), &positions?);
-        picked.to_shape(IxDyn(&fact.static_shape()?)).ok().map(|c| c.to_owned())
+        picked.to_shape(IxDyn(&shape)).ok().map(|c| c.to_owned())
     };
     let contents = contents();
     Ok(vec![fact.with_contents(contents)])

@@ -5,6 +5,7 @@ use ndarray::{ArrayD, IxDyn};
 use crate::error::Result;
 use crate::ir::{Attr, DType, Dim, Shape, Tensor};
 use crate::shape::dims::product;
+use crate::shape::fact::of_rank;
 use crate::shape::{CONTENTS_MAX, Call, Fact, Item};
 
 /// Returns the tensor of a Constant node, `None` for strings and sparse values.
@@ -32,7 +33,7 @@ pub fn constant_of_shape(call: &Call) -> Result<Vec<Fact>> {
     };
     let shape: Option<Shape> = match (call.items(0), call.shape(0).map(Vec::as_slice)) {
         (Some(items), _) => Some(items.iter().map(Item::dim).collect()),
-        (None, Some([n])) => n.known().map(|n| vec![Dim::Unknown; n]),
+        (None, Some([n])) => n.known().and_then(of_rank),
         _ => None,
     };
     let fact = Fact::new(Some(value.dtype()), shape);

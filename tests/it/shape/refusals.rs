@@ -1,7 +1,7 @@
 //! Contradictions that are certain name the node, and what was expected and found.
 
 use dfq_onnx::Error;
-use dfq_onnx::ir::{Attr, Attrs, DType};
+use dfq_onnx::ir::{Attr, Attrs, DType, Tensor};
 use dfq_onnx::shape::infer;
 
 use crate::support::build::Build;
@@ -99,4 +99,55 @@ fn an_operator_without_a_rule_has_an_unknown_output() {
     infer(&mut graph).unwrap();
     let z = graph.outputs[0];
     assert_eq!((graph.value(z).dtype, &graph.value(z).shape), (None, &None));
+}
+
+#[test]
+fn integers_that_would_be_too_many_are_not_followed() {
+    let far = [1 << 20, 1 << 20];
+    let axes = |at: usize| {
+        let mut shape = vec![1; 3];
+        shape[at] = 1000;
+        Tensor::from_i64(&shape, &[1; 1000])
+    };
+    type Case<'a> = (&'a str, Vec<(&'a str, Tensor)>, &'a [usize]);
+    let cases: [Case; 4] = [
+        (
+            "Expand",
+            vec![("x", Tensor::from_i64(&[1], &[3])), ("to", Tensor::from_i64(&[2], &far))],
+            &[1 << 20, 1 << 20],
+        ),
+        ("Add", vec![("x", axes(0)), ("y", axes(1))], &[1000, 1000, 1]),
+        ("Where", vec![("c", axes(0)), ("x", axes(1)), ("y", axes(2))], &[1000, 1000, 1000]),
+        ("Gather", vec![("x", axes(1)), ("at", Tensor::from_i64(&[1000], &[0; 1000]))], &[1000, 1000, 1]),
+    ];
+    let mut wrong = Vec::new();
+    for (op, inputs, expected) in cases {
+        let mut g = Build::at(13);
+        let names: Vec<&str> = inputs.iter().map(|(name, _)| *name).collect();
+        inputs.iter().for_each(|(name, tensor)| g.constant(name, tensor.clone()));
+        g.node(op, &names.join(" "), "z", []);
+        let mut graph = g.outputs("z");
+        let inferred = infer(&mut graph);
+        let found = graph.value(graph.outputs[0]).static_shape();
+        if inferred.is_err() || found.as_deref() != Some(expected) {
+            wrong.push(format!("{op}: {inferred:?}, {found:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_rank_that_no_tensor_has_is_unknown() {
+    let mut wrong = Vec::new();
+    for (op, inputs) in [("Reshape", "x to"), ("Expand", "x to"), ("ConstantOfShape", "to")] {
+        let mut g = Build::at(13);
+        g.fed("x", DType::F32, "4");
+        g.fed("to", DType::I64, "1099511627776");
+        g.node(op, inputs, "y", []);
+        let mut graph = g.outputs("y");
+        if infer(&mut graph).is_err() || graph.value(graph.outputs[0]).shape.is_some() {
+            wrong.push(op);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
 }
