@@ -199,7 +199,8 @@ fn counts_padding(node: &Node) -> bool {
 
 /// Returns the elements of one sample, none where that is not known.
 fn elements_of_one(graph: &Graph, id: ValueId) -> Option<usize> {
-    graph.value(id).shape.as_ref()?.get(1..)?.iter().map(Dim::known).product()
+    let mut sizes = graph.value(id).shape.as_ref()?.get(1..)?.iter();
+    sizes.try_fold(1usize, |elements, dim| elements.checked_mul(dim.known()?))
 }
 
 fn first_axis(graph: &Graph, id: Option<ValueId>) -> Option<i64> {

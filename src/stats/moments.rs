@@ -149,7 +149,7 @@ fn binary(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Opti
 /// Returns the share of its taps that an output of a layer sees: below 1 where a ConvTranspose has strides.
 pub fn share_of_taps(node: &Node) -> f64 {
     match node.ints("strides").filter(|_| node.is("ConvTranspose")) {
-        Some(strides) => 1.0 / strides.iter().product::<i64>().max(1) as f64,
+        Some(strides) => 1.0 / strides.iter().map(|&stride| stride as f64).product::<f64>().max(1.0),
         None => 1.0,
     }
 }
