@@ -2,7 +2,7 @@
 //! `f(s·x) = s·f(x)` for positive `s`, channel by channel.
 
 use crate::error::Result;
-use crate::ir::{Dim, Graph, Node, Uses, ValueId};
+use crate::ir::{Graph, Node, Uses, ValueId};
 use crate::plan::{Plan, is_layer};
 
 use super::bias::read_bias;
