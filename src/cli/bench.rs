@@ -69,7 +69,7 @@ struct Timing {
     speedup: f64,
 }
 
-struct SynthesisTeacher {
+struct Subject {
     session: Box<dyn Session>,
     inputs: Vec<Tensor>,
     milliseconds: Vec<f64>,
@@ -95,7 +95,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     watched.check()?;
     let machine = Machine::examine();
     let [_, reference, _] = percentiles(&subjects[0].milliseconds);
-    let timing = |(model, subject): (&PathBuf, &SynthesisTeacher)| -> Result<Timing> {
+    let timing = |(model, subject): (&PathBuf, &Subject)| -> Result<Timing> {
         let [p10, median, p90] = percentiles(&subject.milliseconds);
         Ok(Timing {
             model: model.clone(),
@@ -122,11 +122,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn prepare(
-    model: &Path,
-    engine: &dyn Engine,
-    (arguments, data): (&Arguments, Option<&Dataset>),
-) -> Result<SynthesisTeacher> {
+fn prepare(model: &Path, engine: &dyn Engine, (arguments, data): (&Arguments, Option<&Dataset>)) -> Result<Subject> {
     let mut graph = onnx::load(model)?;
     arguments.shapes.set_where_present(&mut graph)?;
     let (described, batch) = (arguments.shapes.described(&graph)?, usize::from(arguments.batch));
@@ -138,7 +134,7 @@ fn prepare(
         return Err(Error::malformed(model.display().to_string(), "takes no input"));
     }
     let session = engine.load(&graph, &SessionOptions { prepacking: true, ..SessionOptions::default() })?;
-    Ok(SynthesisTeacher { session, inputs, milliseconds: Vec::new() })
+    Ok(Subject { session, inputs, milliseconds: Vec::new() })
 }
 
 /// Returns the inputs of the first `batch` samples.

@@ -269,8 +269,8 @@ fn training<'a>(
     let (float, context) = (prepared.at_fixed_sizes(), context((prepared, images), config, engines));
     let planned = || made.filter(|made| made.inputs.is_empty()).map(|made| Supply::Planned(made.report.options.images));
     let images = images.map(|images| Supply::Ready(images.to_vec())).or_else(planned);
-    let generator_at_end = made.and_then(|made| made.generator_at_end.clone());
-    Training::new((float, context), (images, generator_at_end), run_of(config, &config.training, engines), observer)
+    let trained_generator = made.and_then(|made| made.trained_generator.clone());
+    Training::new((float, context), (images, trained_generator), run_of(config, &config.training, engines), observer)
 }
 
 fn context<'a>(

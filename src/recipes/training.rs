@@ -42,7 +42,7 @@ pub struct Training<'a> {
     /// Receives the progress of stages.
     pub observer: &'a mut dyn Observer,
     /// The generator for adversarial training, where images were synthesized for the network.
-    pub(super) generator_at_end: Option<TrainedGenerator>,
+    pub(super) trained_generator: Option<TrainedGenerator>,
     images: Rc<Images>,
     /// The digest of the synthetic images.
     digest: Option<String>,
@@ -83,7 +83,7 @@ impl<'a> Training<'a> {
     /// dead leaves alone. One input in eight is held out to judge the stages.
     pub fn new(
         (float, context): (&'a Graph, CalibrationContext<'a>),
-        (images, generator_at_end): (Option<Supply>, Option<TrainedGenerator>),
+        (images, trained_generator): (Option<Supply>, Option<TrainedGenerator>),
         run: Run<'a>,
         observer: &'a mut dyn Observer,
     ) -> Self {
@@ -103,7 +103,7 @@ impl<'a> Training<'a> {
         let leaves = Leaves { float: float.clone(), input: input.clone(), seed, threads };
         let digest = ready.as_ref().map(|images| sha256(images.iter().map(|tensor| &tensor.bytes()[..])));
         let images = Rc::new(Images::new(ready, leaves, [seen, all], beside));
-        Self { float, context, run, observer, generator_at_end, images, digest, until: None, is_start_known }
+        Self { float, context, run, observer, trained_generator, images, digest, until: None, is_start_known }
     }
 
     /// Begins the next of the `stages` remaining stages and gives it its share of the time.

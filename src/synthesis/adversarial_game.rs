@@ -36,21 +36,21 @@ pub struct TrainedGenerator {
 pub struct AdversarialGame<'a> {
     distillation: &'a Distillation,
     /// The initial generator.
-    generator_at_end: TrainedGenerator,
+    trained_generator: TrainedGenerator,
     /// The latents to mix, image by image, and the class embeddings that multiply them.
     latents: (Vec<f32>, Vec<f32>),
 }
 
 impl<'a> AdversarialGame<'a> {
-    /// Returns the game of `distillation` against `generator_at_end`.
+    /// Returns the game of `distillation` against `trained_generator`.
     ///
     /// # Errors
     /// When the generator's latents cannot be read.
-    pub fn new(distillation: &'a Distillation, generator_at_end: TrainedGenerator) -> Result<Self> {
-        let mut latents = generator_at_end.latents.to_f32()?;
-        let of_classes = generator_at_end.classes.map_or(0, |classes| classes * Generator::LATENTS);
+    pub fn new(distillation: &'a Distillation, trained_generator: TrainedGenerator) -> Result<Self> {
+        let mut latents = trained_generator.latents.to_f32()?;
+        let of_classes = trained_generator.classes.map_or(0, |classes| classes * Generator::LATENTS);
         let of_classes = latents.split_off(latents.len().saturating_sub(of_classes));
-        Ok(Self { distillation, generator_at_end, latents: (latents, of_classes) })
+        Ok(Self { distillation, trained_generator, latents: (latents, of_classes) })
     }
 
     /// Returns the step on `batch` generated images and as many other inputs. The student minimizes its distance to the
@@ -61,7 +61,7 @@ impl<'a> AdversarialGame<'a> {
     /// As [`ImageSynthesis::step`] and [`Distillation::step`].
     pub fn step(&self, batch: usize, lowering: &Lowering) -> Result<TrainingStep> {
         let builder = Builder::new("adversarial_step");
-        let Self { distillation, generator_at_end: TrainedGenerator { making, weights: start, classes, .. }, .. } =
+        let Self { distillation, trained_generator: TrainedGenerator { making, weights: start, classes, .. }, .. } =
             self;
         let form = (&making.subject.form, &making.input);
         let mut generator = Generator::fresh(form, (batch, making.subject.macs), *classes, (0, 0))?;
@@ -116,12 +116,12 @@ impl<'a> AdversarialGame<'a> {
         }
         latents.extend(of_classes);
         let mut feeds = vec![Tensor::from_f32(&[latents.len()], &latents)];
-        if let Some(classes) = self.generator_at_end.classes {
+        if let Some(classes) = self.trained_generator.classes {
             let mut ones = vec![0.0; batch * classes];
             (0..batch).for_each(|i| ones[i * classes + rng.random_range(0..classes)] = 1.0);
             feeds.push(Tensor::from_f32(&[batch, classes], &ones));
         }
-        feeds.extend(self.generator_at_end.making.moves(&mut rng));
+        feeds.extend(self.trained_generator.making.moves(&mut rng));
         feeds
     }
 }

@@ -52,7 +52,7 @@ pub struct SyntheticImages {
     /// The float images `[N, C, H, W]` (or vectors `[N, C]`) among them.
     pub images: Option<Tensor>,
     /// The last generator after training, where the network has no other input than the images.
-    pub generator_at_end: Option<TrainedGenerator>,
+    pub trained_generator: Option<TrainedGenerator>,
     /// The report.
     pub report: SynthesisReport,
 }
@@ -148,7 +148,7 @@ pub fn synthesise(
             inputs: Vec::new(),
             names: Vec::new(),
             images: None,
-            generator_at_end: None,
+            trained_generator: None,
             report,
         });
     }
@@ -178,8 +178,8 @@ pub fn synthesise(
     let names = source.float.fed_inputs().into_iter().map(|id| source.float.name_of(id).to_owned()).collect();
     let Batches { making, classes, .. } = batches;
     let last = last.filter(|_| making.others.is_empty());
-    let generator_at_end = last.map(|[weights, latents]| TrainedGenerator { making, weights, latents, classes });
-    Ok(SyntheticImages { inputs, names, images: Some(images), generator_at_end, report })
+    let trained_generator = last.map(|[weights, latents]| TrainedGenerator { making, weights, latents, classes });
+    Ok(SyntheticImages { inputs, names, images: Some(images), trained_generator, report })
 }
 
 /// Batches of images, with a generator each that is initialized from the seed and the batch number.

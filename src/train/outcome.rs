@@ -59,7 +59,7 @@ pub struct HeldOut {
     pub images: usize,
     /// The distance between the student and the float network, before and after; 0 when equal.
     pub distance: [f32; 2],
-    /// The fraction of inputs that student and float network classify alike, before and after; none without class
+    /// The fraction of inputs that student and float network classify alike, before and after; none without
     /// logits.
     pub agreement: Option<[f32; 2]>,
     /// The last features on images of other kinds; none where the network has no image input.

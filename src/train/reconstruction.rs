@@ -101,7 +101,7 @@ impl<'a> Reconstruction<'a> {
                     let quantized = &student.quantized[weight];
                     let scale = made.add_scale(&steps[student.grids.len() + weight], &quantized.grid)?;
                     let (lower, places) = between(quantized, &student.float_weight(weight)?);
-                    let starts: Vec<f32> = places.into_iter().map(inverse_share).collect();
+                    let starts: Vec<f32> = places.into_iter().map(inverse_rectified_sigmoid).collect();
                     let units = vec![ROUNDING; starts.len()];
                     let rounding = made.rounding.add(&name, &quantized.shape, &starts, &units)?;
                     made.weights.insert(weight, TrainedWeight { rounding, scale, lower });
@@ -275,7 +275,7 @@ fn rectified_sigmoid(v: f32) -> f32 {
 }
 
 /// Returns the inverse of [`rectified_sigmoid`].
-fn inverse_share(share: f32) -> f32 {
+fn inverse_rectified_sigmoid(share: f32) -> f32 {
     let [lo, hi] = STRETCH;
     -libm::logf((hi - lo) / (share - lo) - 1.0)
 }

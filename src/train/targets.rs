@@ -10,7 +10,7 @@ use crate::plan::is_layer;
 pub struct Target {
     /// The tensor's name, equal in the float network and the student.
     pub tensor: String,
-    /// Whether it holds class logits, `[N, classes]` or `[N, classes, 1, 1]`.
+    /// Whether it holds logits, `[N, classes]` or `[N, classes, 1, 1]`.
     pub is_logits: bool,
 }
 

@@ -14,11 +14,11 @@ const NAME: &str = "adversarial";
 const CHANCE: u64 = 0x7269_7661_6c73;
 
 pub(super) fn adversarial(effort: &Effort, solved: &mut Solved, training: &mut Training) -> Result<StageReport> {
-    let Some(generator_at_end) = training.generator_at_end.clone() else {
+    let Some(trained_generator) = training.trained_generator.clone() else {
         return Ok(training.report(NAME, training.samples()));
     };
     let distillation = distillation(solved)?;
-    let game = AdversarialGame::new(&distillation, generator_at_end)?;
+    let game = AdversarialGame::new(&distillation, trained_generator)?;
     let seed = training.context.seed;
     let stage = Whole {
         name: NAME,
