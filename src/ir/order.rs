@@ -84,6 +84,14 @@ impl Graph {
         self.sweep();
     }
 
+    /// Keeps the nodes whose places `keeps` answers for, and returns how many went away.
+    pub fn retain_nodes(&mut self, keeps: impl Fn(usize) -> bool) -> usize {
+        let before = self.nodes.len();
+        let mut places = 0..before;
+        self.nodes.retain(|_| places.next().is_some_and(&keeps));
+        before - self.nodes.len()
+    }
+
     /// Removes nodes whose results nobody reads, then initializers that nobody reads.
     pub fn sweep(&mut self) {
         let mut live = vec![false; self.values.len()];
@@ -99,8 +107,7 @@ impl Graph {
                 }
             }
         }
-        let mut keep = keep.into_iter();
-        self.nodes.retain(|_| keep.next().unwrap_or(true));
+        self.retain_nodes(|i| keep[i]);
         let produced: Vec<ValueId> = self.nodes.iter().flat_map(|n| n.outputs.iter().flatten().copied()).collect();
         for id in produced {
             live[id.0] = true;

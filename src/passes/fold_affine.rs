@@ -29,10 +29,9 @@ pub fn fold_affine(graph: &mut Graph) -> Result<usize> {
         };
         folded.into_iter().for_each(|node| is_folded[node] = true);
     }
-    let mut flags = is_folded.iter();
-    graph.nodes.retain(|_| !flags.next().expect("one flag for each node"));
+    let folded = graph.retain_nodes(|node| !is_folded[node]);
     graph.sweep();
-    Ok(is_folded.iter().filter(|folded| **folded).count())
+    Ok(folded)
 }
 
 /// Returns the nodes that are not needed any more.

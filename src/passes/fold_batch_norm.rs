@@ -60,10 +60,7 @@ fn fold_in_one_go(graph: &mut Graph) -> Result<usize> {
             stands_for[i] = layer;
         }
     }
-    let mut places = stands_for.iter().enumerate();
-    let before = graph.nodes.len();
-    graph.nodes.retain(|_| places.next().is_some_and(|(i, &node)| i == node));
-    Ok(before - graph.nodes.len())
+    Ok(graph.retain_nodes(|node| stands_for[node] == node))
 }
 
 fn layer_before(graph: &Graph, uses: &Uses, norm: usize) -> Option<usize> {

@@ -139,13 +139,11 @@ fn tensor_of(fact: &Fact) -> Option<Tensor> {
 }
 
 fn replace(graph: &mut Graph, kept: &[bool], known: Vec<(ValueId, Tensor)>) -> usize {
-    let before = graph.nodes.len();
-    let mut kept = kept.iter();
-    graph.nodes.retain(|_| *kept.next().expect("one flag for each node"));
+    let folded = graph.retain_nodes(|node| kept[node]);
     for (id, tensor) in known {
         make_constant(graph, id, tensor);
     }
-    before - graph.nodes.len()
+    folded
 }
 
 fn fold_by_running(graph: &mut Graph, engine: &dyn Engine) -> Result<usize> {
@@ -156,8 +154,7 @@ fn fold_by_running(graph: &mut Graph, engine: &dyn Engine) -> Result<usize> {
     }
     let mut constant_part = graph.clone();
     constant_part.inputs.clear();
-    let mut flags = kept.iter();
-    constant_part.nodes.retain(|_| !flags.next().expect("one flag for each node"));
+    constant_part.retain_nodes(|node| !kept[node]);
     let made: Vec<ValueId> = constant_part.nodes.iter().flat_map(|n| n.outputs.iter().flatten().copied()).collect();
     let readers = graph.nodes.iter().zip(&kept).filter(|(_, kept)| **kept);
     let read: HashSet<ValueId> = readers.flat_map(|(node, _)| node.inputs.iter().flatten().copied()).collect();

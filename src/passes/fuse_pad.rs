@@ -24,10 +24,7 @@ pub fn fuse_pad(graph: &mut Graph) -> Result<usize> {
         graph.nodes[conv].set("pads", pads);
         stands_for[pad] = conv;
     }
-    let before = graph.nodes.len();
-    let mut places = stands_for.iter().enumerate();
-    graph.nodes.retain(|_| places.next().is_some_and(|(i, &node)| i == node));
-    let fused = before - graph.nodes.len();
+    let fused = graph.retain_nodes(|node| stands_for[node] == node);
     graph.sweep();
     Ok(fused)
 }
