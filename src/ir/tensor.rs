@@ -1,6 +1,6 @@
 //! Host tensors: element type, shape and little-endian bytes that may be slices of a mapped file.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
 
@@ -146,6 +146,22 @@ impl Tensor {
         shape[0] = range.len();
         let data = self.data.slice(row_bits * range.start / 8..(row_bits * range.end).div_ceil(8));
         Self::new(self.dtype, shape, data)
+    }
+
+    /// Returns the given rows of axis 0 in their order; a number without axes is the same for all rows.
+    ///
+    /// # Errors
+    /// When a row does not exist, or rows are no whole bytes.
+    pub fn picked(&self, rows: &[usize]) -> Result<Self> {
+        let Some(&all) = self.shape.first() else { return Ok(self.clone()) };
+        let row_bits = self.len() / all.max(1) * self.dtype.bits();
+        if !row_bits.is_multiple_of(8) || rows.iter().any(|&row| row >= all) {
+            return Err(Error::shape("tensor data", format!("rows {rows:?} of {:?}", self.shape)));
+        }
+        let row = row_bits / 8;
+        let mut bytes = BytesMut::with_capacity(row * rows.len());
+        rows.iter().for_each(|&i| bytes.extend_from_slice(&self.data[i * row..(i + 1) * row]));
+        Self::new(self.dtype, [&[rows.len()], &self.shape[1..]].concat(), bytes.freeze())
     }
 
     /// Returns `parts` one behind the other along axis 0; numbers without axes become a vector.

@@ -41,7 +41,7 @@ impl HandedOver {
             let mut rows: Vec<usize> = (0..samples).filter(|i| is_held_out(i) == held_out).collect();
             let filled = rows.len().next_multiple_of(batch);
             rows = rows.iter().copied().cycle().take(filled).collect();
-            inputs.iter().map(|tensor| picked(tensor, &rows)).collect()
+            inputs.iter().map(|tensor| tensor.picked(&rows)).collect()
         };
         let counts = [samples, (0..samples).filter(is_held_out).count()];
         Ok(Self { seen: part(false)?, held_out: part(true)?, counts })
@@ -55,12 +55,4 @@ impl HandedOver {
         let samples = samples.min(Tensor::samples_of(&self.held_out));
         self.held_out.iter().map(|tensor| tensor.rows(0..samples)).collect()
     }
-}
-
-fn picked(tensor: &Tensor, rows: &[usize]) -> Result<Tensor> {
-    if tensor.shape().is_empty() {
-        return Ok(tensor.clone());
-    }
-    let rows = rows.iter().map(|&row| tensor.rows(row..row + 1)).collect::<Result<Vec<Tensor>>>()?;
-    Tensor::joined(&rows.iter().collect::<Vec<&Tensor>>())
 }

@@ -1,6 +1,5 @@
 //! Training inputs: generated once and sampled anew for each step.
 
-use bytes::BytesMut;
 use rand::RngExt;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
@@ -56,7 +55,7 @@ impl BatchSampler {
         let mut rng = step_rng(self.seed, self.stage, step);
         let picked = index::sample(&mut rng, self.samples, self.batch).into_vec();
         let inputs = self.inputs.iter().map(|tensor| {
-            let dealt = rows(tensor, &picked)?;
+            let dealt = tensor.picked(&picked)?;
             match planes(dealt.shape()).filter(|_| self.varies && dealt.dtype() == DType::F32) {
                 Some(planes) => varied(&dealt, planes, &mut rng),
                 None => Ok(dealt),
@@ -64,19 +63,6 @@ impl BatchSampler {
         });
         inputs.collect()
     }
-}
-
-/// Returns the given rows of axis 0.
-pub(super) fn rows(tensor: &Tensor, picked: &[usize]) -> Result<Tensor> {
-    if tensor.shape().is_empty() {
-        return Ok(tensor.clone());
-    }
-    let samples = tensor.shape().first().copied().unwrap_or(0).max(1);
-    let row = tensor.bytes().len() / samples;
-    let mut bytes = BytesMut::with_capacity(row * picked.len());
-    picked.iter().for_each(|&i| bytes.extend_from_slice(&tensor.bytes()[i * row..(i + 1) * row]));
-    let shape = [&[picked.len()], &tensor.shape()[1..]].concat();
-    Tensor::new(tensor.dtype(), shape, bytes.freeze())
 }
 
 /// Returns the number of planes of an image, their height and width, and the values per pixel in a plane: one plane per

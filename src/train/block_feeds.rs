@@ -4,7 +4,6 @@ use rand::Rng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 
-use super::batch_sampler::rows;
 use super::step_rng::step_rng;
 use crate::error::Result;
 use crate::ir::Tensor;
@@ -57,7 +56,7 @@ impl BlockFeeds {
         let mut rng = step_rng(self.key.0, self.key.1, step);
         let BlockData { quantized, float, target } = &self.data;
         let picked = index::sample(&mut rng, target.shape()[0], self.batch).into_vec();
-        let [quantized, float, target] = [quantized, float, target].map(|tensor| rows(tensor, &picked));
+        let [quantized, float, target] = [quantized, float, target].map(|tensor| tensor.picked(&picked));
         let (quantized, float) = (quantized?, float?.to_f32()?);
         let mut x = quantized.to_f32()?;
         let coins = coins(x.len(), &mut rng);
