@@ -77,12 +77,17 @@ impl Drop for DraftFolder {
 
 /// Returns the folders of drafts in `parent`, those in use too.
 pub fn draft_folders(parent: &Path) -> Vec<PathBuf> {
+    folders_named(parent, PREFIX)
+}
+
+/// Returns the folders in `parent` whose names begin with `prefix`; none where it cannot be read.
+pub fn folders_named(parent: &Path, prefix: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(parent).into_iter().flatten().filter_map(std::result::Result::ok);
-    let is_ours = |entry: &std::fs::DirEntry| {
-        let has_prefix = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
+    let is_meant = |entry: &std::fs::DirEntry| {
+        let has_prefix = entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes());
         has_prefix && entry.file_type().is_ok_and(|kind| kind.is_dir())
     };
-    entries.filter(is_ours).map(|entry| entry.path()).collect()
+    entries.filter(is_meant).map(|entry| entry.path()).collect()
 }
 
 /// Removes the folders of drafts in `parent` that nobody uses any more; none where the file system has no locks.

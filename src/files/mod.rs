@@ -3,7 +3,6 @@
 mod draft;
 mod lock;
 mod read;
-mod watched;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -11,10 +10,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-pub use draft::{DraftFolder, draft_folders, remove_leftovers};
+pub use draft::{DraftFolder, draft_folders, folders_named, remove_leftovers};
 pub use lock::{Attempt, Lock};
 pub use read::{open, read, start_of};
-pub use watched::Watched;
 
 /// Returns the folder that the file at `path` lies in.
 pub fn folder_of(path: &Path) -> &Path {

@@ -119,7 +119,7 @@ pub fn provision(cache: &Path) -> Result<PathBuf, String> {
 /// Removes what runs that were killed had fetched into the cache folder, unless another one fetches into it now.
 pub fn remove_leftovers(cache: &Path) {
     let folder = folder(cache);
-    if !fetched(&folder).is_empty()
+    if !files::folders_named(&folder, FETCHED).is_empty()
         && let Ok(lock) = File::create(folder.join(LOCK))
         && lock.try_lock().is_ok()
     {
@@ -129,20 +129,11 @@ pub fn remove_leftovers(cache: &Path) {
 
 /// Only while the lock is held.
 fn remove_fetched(folder: &Path) {
-    for left in fetched(folder) {
+    for left in files::folders_named(folder, FETCHED) {
         if let Err(e) = std::fs::remove_dir_all(&left) {
             tracing::debug!("cannot remove {}: {e}", left.display());
         }
     }
-}
-
-fn fetched(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let is_ours = |entry: &std::fs::DirEntry| {
-        let has_prefix = entry.file_name().as_encoded_bytes().starts_with(FETCHED.as_bytes());
-        has_prefix && entry.file_type().is_ok_and(|kind| kind.is_dir())
-    };
-    entries.filter(is_ours).map(|entry| entry.path()).collect()
 }
 
 /// What was unpacked, in a file beside it.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::digest::sha256_of_file;
+use super::sha256_of_file;
 use crate::error::{Error, Result};
 
 /// Files and the digests of what was in them.

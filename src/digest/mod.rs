@@ -1,5 +1,7 @@
 //! Checksums.
 
+mod watched;
+
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 
@@ -7,6 +9,8 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::files;
+
+pub use watched::Watched;
 
 /// Returns the sha256 of all parts together, in hexadecimal digits.
 pub fn sha256<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> String {
