@@ -9,9 +9,8 @@ use super::destination::destinations;
 use super::model::GraphArguments;
 use super::{Format, print, print_text};
 use crate::error::Error;
-use crate::files;
 use crate::pipeline::checkers;
-use crate::report::{inspect, json, render_inspection};
+use crate::report::{self, inspect, json, render_inspection};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -42,7 +41,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             let place = arguments.model.display().to_string();
             return Err(Error::unsupported(place, "holds no statistics that could be written").into());
         }
-        files::write(path, json(&inspection.statistics)?.as_bytes())?;
+        report::stage(&inspection.statistics, path)?.publish()?;
     }
     match arguments.format {
         Format::Json => print(&json(&inspection)?)?,

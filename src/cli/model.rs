@@ -11,7 +11,7 @@ use super::preprocess::InputArguments;
 use crate::data::Preprocess;
 use crate::digest::Watched;
 use crate::error::Result;
-use crate::onnx::files_of;
+use crate::onnx::files_read;
 use crate::passes::GivenShape;
 use crate::pipeline::Config;
 use crate::synthesis;
@@ -51,7 +51,7 @@ pub(super) struct GraphArguments {
 
 /// Returns what is in the files of models, and in one of inputs, now.
 pub(super) fn watched<'a>(models: impl IntoIterator<Item = &'a PathBuf>, data: Option<&'a PathBuf>) -> Watched {
-    let files = models.into_iter().flat_map(|model| files_of(model).unwrap_or_else(|_| vec![model.clone()]));
+    let files = models.into_iter().flat_map(|model| files_read(model));
     Watched::new(files.chain(data.cloned()))
 }
 

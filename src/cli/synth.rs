@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::files::{self, Staged};
 use crate::ir::Tensor;
 use crate::pipeline::{Config, make_inputs};
-use crate::report::{SynthesisDocument, json, loss_curves, render_synthesis, sheet};
+use crate::report::{self, SynthesisDocument, json, loss_curves, render_synthesis, sheet};
 use crate::synthesis::{Options, SyntheticImages, TERMS};
 
 #[derive(Args)]
@@ -152,7 +152,7 @@ fn write(
         staged.push(stage(drawing, drawn.as_bytes())?);
         document.curves = Some(drawing.to_owned());
     }
-    staged.push(stage(report, json(document)?.as_bytes())?);
+    staged.push(report::stage(document, report)?);
     staged.into_iter().try_for_each(Staged::publish)
 }
 

@@ -60,6 +60,11 @@ pub fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(std::iter::once(path.to_owned()).chain(beside).collect())
 }
 
+/// Returns [`files_of`] a model, or the path alone where that is no model: whoever loads it says why.
+pub fn files_read(path: &Path) -> Vec<PathBuf> {
+    files_of(path).unwrap_or_else(|_| vec![path.to_owned()])
+}
+
 /// Gathers initializers and tensor attributes, those of inner graphs too.
 fn collect_tensors<'a>(graph: &'a GraphProto, tensors: &mut Vec<&'a TensorProto>) {
     tensors.extend(&graph.initializer);

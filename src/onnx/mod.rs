@@ -12,7 +12,7 @@ mod writer;
 
 pub use draft::Draft;
 pub use foreign::{Foreign, kind_of};
-pub use load::{decode, files_of, load, stored_bytes};
+pub use load::{decode, files_of, files_read, load, stored_bytes};
 pub use opset::upgrade;
 pub use optional_outputs::drop_unread_outputs;
 pub use save::{INLINE_LIMIT, Saved, constant_bytes, encode, encode_split, save};

@@ -79,7 +79,7 @@ pub enum Ranges {
 impl Config {
     /// Returns all files that are read, external data of the model included.
     pub(super) fn files(&self) -> Vec<PathBuf> {
-        let mut files = onnx::files_of(&self.model).unwrap_or_else(|_| vec![self.model.clone()]);
+        let mut files = onnx::files_read(&self.model);
         let of_inputs = [&self.data, &self.evaluation].into_iter().flatten().map(|(file, _)| file);
         files.extend(of_inputs.chain(&self.statistics).cloned());
         files

@@ -210,7 +210,6 @@ impl<'a> Training<'a> {
             let state = step.state.iter().map(|(_, start)| start.clone()).collect();
             Descent { state, history: History::default(), resumed: 0, rollbacks: Vec::new() }
         } else {
-            self.run.make_folder()?;
             let rate = LearningRate::new(*learning_rate, schedule.clone());
             let course = FitOptions { steps: *steps, rate, checkpoints, until: *until };
             descend((step, self.context.engine), (name, course), feed, self.observer)?

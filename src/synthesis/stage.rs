@@ -152,7 +152,6 @@ pub fn synthesise(
             report,
         });
     }
-    run.make_folder()?;
     batches.making.others = other_inputs(source, &batches.making.subject, batch, run.seed)?;
     let mut first = Some(step);
     if report.weights.iter().any(|(name, _)| *name == "bn-slack") {

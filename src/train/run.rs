@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::settings::CHECKPOINT;
 use super::{Checkpoints, Identity, Settings, fingerprint};
 use crate::digest::{sha256, sha256_of_file};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::onnx;
 use crate::runtime::Engine;
 
@@ -66,15 +66,6 @@ impl<'a> Run<'a> {
         };
         let path = folder.path.join(format!("{stage}.{CHECKPOINT}"));
         Ok(Some(Checkpoints { path, run, resume: folder.resume, interval: INTERVAL }))
-    }
-
-    /// Creates the checkpoint folder, if one is configured.
-    ///
-    /// # Errors
-    /// [`Error::Write`].
-    pub fn make_folder(&self) -> Result<()> {
-        let Some(folder) = self.settings.folder.as_ref().filter(|_| !self.dry_run) else { return Ok(()) };
-        std::fs::create_dir_all(&folder.path).map_err(Error::write(&folder.path))
     }
 }
 
