@@ -17,6 +17,7 @@ pub mod fuzzing;
 pub mod gate;
 mod infer_by_running;
 pub mod ir;
+pub mod lab;
 pub mod layers;
 pub mod lint;
 pub mod observe;

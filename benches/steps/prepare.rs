@@ -107,7 +107,7 @@ fn student(model: &Path, settings: &Settings) -> Result<Prepared> {
         let names = graph.fed_inputs().into_iter().map(|id| format!("{}.{number}", graph.name_of(id)));
         batches.extend(names.zip(inputs));
     }
-    batches.extend((0..settings.steps).map(|number| (format!("rates.{number}"), step.optimiser.rates(1.0, number))));
+    batches.extend((0..settings.steps).map(|number| (format!("rates.{number}"), step.rates(&[1.0], number))));
     let rates = [("weights", settings.rates[0]), ("scales", settings.rates[1])];
     Ok(Prepared { step, cpu, read: ("loss.onnx", loss), batch, batches, rates, more: Value::Null })
 }
@@ -169,7 +169,7 @@ impl Prepared {
 
     /// Returns what Python wants to know of a run.
     pub fn about(&self, model: &str, results: &[(String, Vec<f32>, f64)]) -> Result<Value> {
-        let optimiser = serde_json::to_value(self.step.optimiser)?;
+        let optimiser = serde_json::to_value(self.step.optimisers.first())?;
         // The settings without the name of the rule.
         let settings = optimiser.as_object().and_then(|rule| rule.values().next()).cloned();
         let rates: Map<String, Value> = self.rates.iter().map(|&(name, rate)| (name.to_owned(), json!(rate))).collect();

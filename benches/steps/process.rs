@@ -137,7 +137,7 @@ pub fn serve(runner: Runner, folder: &Path, place: Place) -> Result<()> {
         println!("{loss} {milliseconds}");
     }
     let peak = resident::peak("self");
-    for (index, value) in run.start.iter().enumerate() {
+    for (index, (_, value)) in run.start.iter().enumerate() {
         run.session.write(index, value)?;
     }
     let mut repeats = true;
@@ -150,7 +150,7 @@ pub fn serve(runner: Runner, folder: &Path, place: Place) -> Result<()> {
 
 struct Run {
     session: Box<dyn StepSession>,
-    start: Vec<Tensor>,
+    start: Vec<(String, Tensor)>,
     losses: usize,
     /// What each input is fed, in order; used up, they come again.
     feeds: Vec<Vec<Tensor>>,
@@ -179,8 +179,8 @@ impl Run {
         let (mut state, batches) = (read("state.safetensors")?, read("batches.safetensors")?);
         let (inputs, entries) = (graph.fed_inputs(), graph.outputs.len());
         let names: Vec<&str> = inputs.iter().map(|&id| graph.name_of(id)).collect();
-        let start = names[..entries].iter().map(|name| state.remove(*name));
-        let start: Vec<Tensor> = start.collect::<Option<_>>().ok_or("the state is not that of the step")?;
+        let start = names[..entries].iter().map(|name| Some(((*name).to_owned(), state.remove(*name)?)));
+        let start: Vec<(String, Tensor)> = start.collect::<Option<_>>().ok_or("the state is not that of the step")?;
         let feeds = |name: &&str| (0..).map_while(|i| batches.get(&format!("{name}.{i}")).cloned()).collect();
         let losses = names.iter().position(|name| *name == "losses").ok_or("the step keeps no losses")?;
         let options = SessionOptions {
@@ -189,7 +189,7 @@ impl Run {
             tf32: runner != Runner::DeviceFloat32,
             ..SessionOptions::default()
         };
-        let session = engine.load_steps(&graph, &start, &options)?;
+        let session = engine.load_steps(&[&graph], &start, &options)?;
         Ok((
             engine.name() + &what,
             Self { session, start, losses, feeds: names[entries..].iter().map(feeds).collect() },
@@ -200,7 +200,7 @@ impl Run {
     fn step(&mut self, number: usize) -> Result<(f32, f64)> {
         let feeds: Vec<Tensor> = self.feeds.iter().map(|each| each[number % each.len()].clone()).collect();
         let started = Instant::now();
-        self.session.step(&feeds)?;
+        self.session.step(0, &feeds)?;
         let milliseconds = 1e3 * started.elapsed().as_secs_f64();
         let losses = self.session.read(self.losses)?;
         // The newest is the last row; the terms of the loss stand behind it.

@@ -22,6 +22,12 @@ pub(super) struct TrainingArguments {
     /// Initial learning rate, in units of the weights' scales
     #[arg(long, value_name = "RATE", value_parser = rate)]
     learning_rate: Option<f64>,
+    /// Generators that are trained against the students (recipe choi2020) [default: 1]
+    #[arg(long, value_name = "N", value_parser = whole(1..=16u64))]
+    generators: Option<u64>,
+    /// Students that are trained against the generators; the first is the result (recipe choi2020) [default: 1]
+    #[arg(long, value_name = "N", value_parser = whole(1..=16u64))]
+    students: Option<u64>,
     /// Write the graphs of the training steps into a folder
     #[arg(long, value_name = "DIR")]
     save_graphs: Option<PathBuf>,
@@ -39,9 +45,11 @@ pub(super) struct TrainingArguments {
 impl TrainingArguments {
     /// Returns whether the user says anything of training.
     pub(super) fn is_given(&self) -> bool {
-        let Self { steps, batch, learning_rate, save_graphs, run_folder, max_minutes, resume } = self;
+        let Self { steps, batch, learning_rate, generators, students, save_graphs, run_folder, max_minutes, resume } =
+            self;
         let folders = [save_graphs, run_folder, resume];
-        let numbers = steps.is_some() || batch.is_some() || learning_rate.is_some() || max_minutes.is_some();
+        let counts = [steps, generators, students].into_iter().any(Option::is_some);
+        let numbers = counts || batch.is_some() || learning_rate.is_some() || max_minutes.is_some();
         numbers || folders.into_iter().any(Option::is_some)
     }
 
@@ -64,7 +72,8 @@ impl TrainingArguments {
     /// # Errors
     /// [`Error::Usage`] where there is nothing to resume.
     pub(super) fn plain_settings(&self) -> Result<Settings> {
-        let Self { steps, batch, learning_rate, save_graphs, run_folder, max_minutes, resume } = self;
+        let Self { steps, batch, learning_rate, generators, students, save_graphs, run_folder, max_minutes, resume } =
+            self;
         if let Some(folder) = resume.as_ref().filter(|folder| !folder.is_dir()) {
             return Err(Error::Usage(format!("--resume {}: there is no such folder", folder.display())));
         }
@@ -74,6 +83,8 @@ impl TrainingArguments {
             steps: *steps,
             batch: *batch,
             learning_rate: *learning_rate,
+            generators: *generators,
+            students: *students,
             save_graphs: save_graphs.clone(),
             folder: continued.or_else(|| run_folder.as_ref().map(|path| folder(path, false))),
             deadline: max_minutes.map(|minutes| Instant::now() + Duration::from_secs_f64(60.0 * minutes)),

@@ -13,10 +13,11 @@ use crate::digest::Watched;
 use crate::error::{Error, Result};
 use crate::infer_by_running::infer_by_running;
 use crate::ir::{Graph, Tensor};
+use crate::lab::{Lab, Supply};
 use crate::observe::{Observer, Silent};
 use crate::passes::{Aside, DeclaredShapes, FrozenAxis};
 use crate::plan::{Policy, plan, split_residual_grids, total_macs};
-use crate::recipes::{self, Supply, Training};
+use crate::recipes;
 use crate::report::Warning;
 use crate::runtime::{Engines, refuse_states};
 use crate::sensitivity::Reference;
@@ -231,9 +232,9 @@ pub(super) fn train(
     observer: &mut dyn Observer,
 ) -> Result<Vec<StageReport>> {
     refuse_states(&prepared.float)?;
-    let mut training = training((prepared, images, made), config, engines, observer);
+    let mut lab = lab((prepared, images, made), config, engines, observer);
     let mut fixed = solved_at_fixed_sizes(solved, prepared, engines)?;
-    let stages = recipes::train((&config.stages, &config.recipe.effort), &mut fixed, &mut training)?;
+    let stages = recipes::train((&config.stages, &config.recipe.effort), &mut fixed, &mut lab)?;
     let float = with_constants_of(std::mem::take(&mut solved.float), &fixed.float);
     *solved = Solved { float, ..fixed };
     Ok(stages)
@@ -252,25 +253,25 @@ pub(super) fn keep_nearer(
     let mut silent = Silent;
     let both = [&start, &*trained].map(|solved| solved_at_fixed_sizes(solved, prepared, engines));
     let [first, second] = both;
-    let training = training((prepared, images, made), config, engines, &mut silent);
-    let found = recipes::against(&first?, &second?, &training)?;
+    let lab = lab((prepared, images, made), config, engines, &mut silent);
+    let found = recipes::against(&first?, &second?, &lab)?;
     if !found.is_kept {
         *trained = start;
     }
     Ok(found)
 }
 
-fn training<'a>(
+fn lab<'a>(
     (prepared, images, made): (&'a Prepared, Option<&'a [Tensor]>, Option<&SyntheticImages>),
     config: &'a Config,
     engines: &'a Engines,
     observer: &'a mut dyn Observer,
-) -> Training<'a> {
+) -> Lab<'a> {
     let (float, context) = (prepared.at_fixed_sizes(), context((prepared, images), config, engines));
     let planned = || made.filter(|made| made.inputs.is_empty()).map(|made| Supply::Planned(made.report.options.images));
     let images = images.map(|images| Supply::Ready(images.to_vec())).or_else(planned);
     let trained_generator = made.and_then(|made| made.trained_generator.clone());
-    Training::new((float, context), (images, trained_generator), run_of(config, &config.training, engines), observer)
+    Lab::new((float, context), (images, trained_generator), run_of(config, &config.training, engines), observer)
 }
 
 fn context<'a>(

@@ -2,9 +2,10 @@
 
 mod analytic;
 mod cascade;
+mod choi2020;
 mod dfq2019;
 mod fast;
-mod images;
+mod gdfq;
 mod judge;
 mod lsq;
 mod nearest;
@@ -14,14 +15,13 @@ mod rounding;
 mod shift;
 mod squant;
 mod stages;
+mod starts;
 mod trained;
-mod training;
 mod trial;
 mod weights;
 
 pub use recipe::{Effort, RECIPES, Recipe, Run, find};
 pub use stages::{STAGES, Stage, against, find_stages, train};
-pub use training::{Supply, Training};
 
 /// Returns values rounded to float32.
 fn narrow(values: &[f64]) -> Vec<f32> {

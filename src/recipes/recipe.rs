@@ -1,6 +1,6 @@
 //! The definition of a recipe, and the table of all recipes.
 
-use super::{cascade, dfq2019, fast, lsq, nearest, squant, stages::Stage};
+use super::{cascade, choi2020, dfq2019, fast, gdfq, lsq, nearest, squant, stages::Stage};
 use crate::calibrate::CalibrationContext;
 use crate::error::{Error, Result};
 use crate::ir::Graph;
@@ -47,8 +47,17 @@ pub struct Recipe {
 }
 
 /// Every recipe, the default first.
-pub const RECIPES: &[Recipe] =
-    &[fast::RECIPE, cascade::RECIPE, cascade::MORE, lsq::RECIPE, nearest::RECIPE, dfq2019::RECIPE, squant::RECIPE];
+pub const RECIPES: &[Recipe] = &[
+    fast::RECIPE,
+    cascade::RECIPE,
+    cascade::MORE,
+    lsq::RECIPE,
+    gdfq::RECIPE,
+    choi2020::RECIPE,
+    nearest::RECIPE,
+    dfq2019::RECIPE,
+    squant::RECIPE,
+];
 
 /// Returns the recipe named `name`.
 ///

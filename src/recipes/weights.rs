@@ -81,7 +81,7 @@ pub(super) fn tensor_of(rows: &Rows, grid: Grid, integers: &[u8]) -> QuantizedTe
     QuantizedTensor { grid, shape: rows.shape().to_vec(), bytes: rows.scatter(integers).into() }
 }
 
-fn constant<'a>(float: &'a Graph, name: &str) -> Result<&'a Tensor> {
+pub(super) fn constant<'a>(float: &'a Graph, name: &str) -> Result<&'a Tensor> {
     let found = float.find(name).and_then(|id| float.constant_of(id));
     found.ok_or_else(|| Error::Plan(format!("the plan names weight \"{name}\", which the graph lacks")))
 }

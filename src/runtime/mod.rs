@@ -105,14 +105,20 @@ pub trait Engine: Send + Sync {
         STANDARD
     }
 
-    /// Returns a session that steps `state` by `graph`, whose first inputs (of [`Graph::fed_inputs`]) are the state,
-    /// whose outputs are the state one step on (in the same order, types and shapes), and whose other inputs are fed in
-    /// every step. All shapes are fixed; the graph is loaded whole.
+    /// Returns a session that steps `state`, named tensors, by `graphs`: one for each phase of training, in any order of
+    /// turns. An input of a graph that is named as an entry of the state reads it, an output named `ENTRY.next` updates it
+    /// (in the same type and shape), and the other inputs (in the order of [`Graph::fed_inputs`]) are fed in every step.
+    /// Entries that a graph does not update stay as they are in its steps. All shapes are fixed; graphs are loaded whole.
     ///
     /// # Errors
-    /// [`crate::Error::Runtime`] when the engine refuses the graph; [`crate::Error::Shape`] naming the input or output
-    /// when state and graph do not fit together.
-    fn load_steps(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions) -> Result<Box<dyn StepSession>>;
+    /// [`crate::Error::Runtime`] when the engine refuses a graph; [`crate::Error::Shape`] naming the input or output
+    /// when state and graphs do not fit together.
+    fn load_steps(
+        &self,
+        graphs: &[&Graph],
+        state: &[(String, Tensor)],
+        options: &SessionOptions,
+    ) -> Result<Box<dyn StepSession>>;
 }
 
 /// A graph made ready to run.
@@ -132,14 +138,15 @@ pub trait Session: Send {
     }
 }
 
-/// A graph that makes its state of the state before: a training step. The state stays where the engine computes.
+/// Graphs that make a state of the state before: training steps. The state stays where the engine computes.
 pub trait StepSession: Send {
-    /// Makes one step; `feeds` are the inputs behind the state, in order.
+    /// Makes one step by the graph at the place `phase` of those that were loaded; `feeds` are its inputs that are not
+    /// state, in order.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] naming the feed that does not fit, [`crate::Error::Runtime`] when the engine fails; the
     /// state is as before the step then.
-    fn step(&mut self, feeds: &[Tensor]) -> Result<()>;
+    fn step(&mut self, phase: usize, feeds: &[Tensor]) -> Result<()>;
 
     /// Returns a copy of entry `index` of the state.
     ///

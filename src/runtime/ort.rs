@@ -216,26 +216,32 @@ impl OrtEngine {
         [Some(timings).filter(made), engines.filter(made)]
     }
 
-    fn steps(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions, captured: bool) -> Result<OrtSteps> {
-        let layout = StepLayout::new(graph, state)?;
+    fn steps(&self, graphs: &[&Graph], state: &[(String, Tensor)], options: &SessionOptions) -> Result<OrtSteps> {
+        let layout = StepLayout::new(graphs, state)?;
         let steps = || {
-            let session = self.session(graph, options, Purpose::Steps { captured })?;
-            if let Some(name) = captured.then(|| host_input(&session.session)).transpose()?.flatten() {
-                return Err(ort::Error::new(format!("input \"{name}\" is read on the host")));
-            }
-            OrtSteps::new(session, layout, state, captured.then(Capture::new).transpose()?)
+            let session = |graph: &&Graph| self.session(graph, options, Purpose::Steps { captured: false });
+            let sessions = graphs.iter().map(session).collect::<ort::Result<_>>()?;
+            OrtSteps::new(sessions, layout, state, None)
         };
         steps().map_err(|e| self.failed(mode(options.optimisation), &e))
     }
 
-    /// Returns steps that are recorded as CUDA graphs.
-    fn captured(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions) -> Result<CapturedSteps> {
+    /// Returns steps of one graph that are recorded as CUDA graphs.
+    fn captured(&self, graph: &Graph, state: &[(String, Tensor)], options: &SessionOptions) -> Result<CapturedSteps> {
         if let Some(why) = ort_capture::too_old(&self.version) {
             return Err(Error::runtime(self.name(), why));
         }
-        let steps = self.steps(graph, state, options, true)?;
+        let layout = StepLayout::new(&[graph], state)?;
+        let steps = || {
+            let session = self.session(graph, options, Purpose::Steps { captured: true })?;
+            if let Some(name) = host_input(&session.session)? {
+                return Err(ort::Error::new(format!("input \"{name}\" is read on the host")));
+            }
+            OrtSteps::new(vec![session], layout, state, Some(Capture::new()?))
+        };
+        let steps = steps().map_err(|e| self.failed(mode(options.optimisation), &e))?;
         let (engine, graph, options) = (self.clone(), graph.clone(), options.clone());
-        let regular = move |state: &[Tensor]| engine.steps(&graph, state, &options, false);
+        let regular = move |state: &[(String, Tensor)]| engine.steps(&[&graph], state, &options);
         Ok(CapturedSteps::new(steps, Box::new(regular)))
     }
 }
@@ -279,8 +285,15 @@ impl Engine for OrtEngine {
         }
     }
 
-    fn load_steps(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions) -> Result<Box<dyn StepSession>> {
-        let regular = || self.steps(graph, state, options, false).map_err(lacking_kernel);
+    fn load_steps(
+        &self,
+        graphs: &[&Graph],
+        state: &[(String, Tensor)],
+        options: &SessionOptions,
+    ) -> Result<Box<dyn StepSession>> {
+        let regular = || self.steps(graphs, state, options).map_err(lacking_kernel);
+        // Recordings of one graph in several sessions' turns would depend on where each of them left the state.
+        let [graph] = graphs else { return Ok(Box::new(regular()?)) };
         if !ort_capture::captures(self.device, options) {
             return Ok(Box::new(regular()?));
         }

@@ -96,7 +96,7 @@ impl Capture {
 }
 
 /// What makes steps from a state without recording them.
-pub(super) type Regular = Box<dyn FnOnce(&[Tensor]) -> Result<OrtSteps> + Send>;
+pub(super) type Regular = Box<dyn FnOnce(&[(String, Tensor)]) -> Result<OrtSteps> + Send>;
 
 /// Steps that are recorded, and go on without where that fails.
 pub(super) struct CapturedSteps {
@@ -112,8 +112,8 @@ impl CapturedSteps {
 }
 
 impl StepSession for CapturedSteps {
-    fn step(&mut self, feeds: &[Tensor]) -> Result<()> {
-        let why = match self.steps.step(feeds) {
+    fn step(&mut self, phase: usize, feeds: &[Tensor]) -> Result<()> {
+        let why = match self.steps.step(phase, feeds) {
             // Feeds that do not fit are nothing of the recording.
             Err(why) if !matches!(why, Error::Shape { .. }) => why,
             done => {
@@ -126,7 +126,7 @@ impl StepSession for CapturedSteps {
         let (Ok(state), Ok(kept)) = (self.steps.state(), self.steps.kept()) else { return Err(why) };
         self.steps = regular(&kept)?;
         state.iter().enumerate().try_for_each(|(index, value)| self.steps.write(index, value))?;
-        self.steps.step(feeds)?;
+        self.steps.step(phase, feeds)?;
         warn(&why);
         Ok(())
     }
@@ -173,16 +173,16 @@ mod tests {
         let total = builder.input("total", DType::F32, &[1]);
         let index = builder.input("index", DType::I64, &[1]);
         let numbers = builder.constant("numbers", Tensor::from_f32(&[3], &[1.0, 10.0, 100.0]));
-        builder.finish(&[("next_total", total + numbers.gather(index, 0))]).unwrap()
+        builder.finish(&[("total.next", total + numbers.gather(index, 0))]).unwrap()
     }
 
-    fn steps(engine: &OrtEngine, state: &[Tensor], captured: bool) -> Result<OrtSteps> {
+    fn steps(engine: &OrtEngine, state: &[(String, Tensor)], captured: bool) -> Result<OrtSteps> {
         let purpose = Purpose::Steps { captured: false };
         let session = engine.session(&picking(), &SessionOptions::default(), purpose).unwrap();
         assert_eq!(host_input(&session.session).unwrap().as_deref(), Some("total"), "all lies on the host here");
-        let layout = StepLayout::new(&picking(), state)?;
+        let layout = StepLayout::new(&[&picking()], state)?;
         let capture = captured.then(Capture::new).transpose().unwrap();
-        Ok(OrtSteps::new(session, layout, state, capture).unwrap())
+        Ok(OrtSteps::new(vec![session], layout, state, capture).unwrap())
     }
 
     /// The parts are private, and no library for the CPU records anything: it runs what is bound once as it is.
@@ -192,7 +192,7 @@ mod tests {
         let engine = OrtEngine::open(&found.path, Device::Cpu).unwrap();
         let pick = |index: i64| [Tensor::from_i64(&[1], &[index])];
         for failing in [None, Some(0), Some(1), Some(3), Some(6)] {
-            let start = [Tensor::from_f32(&[1], &[0.0])];
+            let start = [("total".to_owned(), Tensor::from_f32(&[1], &[0.0]))];
             let copy = engine.clone();
             let regular: Regular = Box::new(move |state| steps(&copy, state, false));
             let mut session = CapturedSteps::new(steps(&engine, &start, true).unwrap(), regular);
@@ -200,12 +200,12 @@ mod tests {
             for step in 0..8 {
                 let before = session.read(0).unwrap().to_f32().unwrap();
                 if failing == Some(step) {
-                    assert!(session.step(&pick(7)).is_err());
+                    assert!(session.step(0, &pick(7)).is_err());
                     assert_eq!(session.read(0).unwrap().to_f32().unwrap(), before, "failing in step {step}");
                 }
-                assert!(matches!(session.step(&[]), Err(Error::Shape { .. })));
+                assert!(matches!(session.step(0, &[]), Err(Error::Shape { .. })));
                 let index = step % 3;
-                session.step(&pick(index)).unwrap();
+                session.step(0, &pick(index)).unwrap();
                 total += [1.0, 10.0, 100.0][usize::try_from(index).unwrap()];
                 assert_eq!(session.read(0).unwrap().to_f32().unwrap(), [total], "step {step} of {failing:?}");
                 if step == 4 {

@@ -8,51 +8,58 @@ use ort::value::DynTensor;
 use super::ort::OrtSession;
 use super::ort_capture::Capture;
 use super::ort_value::{allocate, copy, from_tensor, put};
-use super::step_layout::{Slot, StepLayout};
+use super::step_layout::{PhaseLayout, Slot, Source, StepLayout};
 use super::{Device, StepSession};
 use crate::error::Result;
 use crate::ir::Tensor;
 
 pub(super) struct OrtSteps {
-    /// They keep the session, so they stand before what it reads: fields are dropped in order.
-    bindings: [IoBinding; 2],
+    /// Those of each phase. They keep the session, so they stand before what it reads: fields are dropped in order.
+    bindings: Vec<Vec<Binding>>,
     buffers: [Vec<DynTensor>; 2],
     /// The state to go back to.
     kept: Vec<DynTensor>,
-    feeds: Vec<DynTensor>,
-    /// Which of the buffers hold the state; the binding of this number reads them and writes the others.
-    turn: usize,
+    /// The feeds of each phase.
+    feeds: Vec<Vec<DynTensor>>,
+    /// Which of its two buffers holds each entry of the state.
+    sides: Vec<usize>,
     layout: StepLayout,
     /// How steps are recorded, where they are: all that they read and write stays where it is then.
     capture: Option<Capture>,
-    loaded: OrtSession,
+    /// The session of each phase.
+    loaded: Vec<OrtSession>,
+}
+
+/// The buffers of a run, for one distribution of the state over its buffers.
+struct Binding {
+    /// [`OrtSteps::sides`] of the entries that the phase reads and updates, in this order.
+    sides: Vec<usize>,
+    binding: IoBinding,
 }
 
 impl OrtSteps {
-    /// Returns steps of the graph behind `loaded` from `state`, both of which fit `layout`.
+    /// Returns steps of the graphs behind `loaded` from `state`, all of which fit `layout`. Only steps of a single graph
+    /// can be recorded by `capture`.
     pub fn new(
-        loaded: OrtSession,
+        loaded: Vec<OrtSession>,
         layout: StepLayout,
-        state: &[Tensor],
+        state: &[(String, Tensor)],
         capture: Option<Capture>,
     ) -> ort::Result<Self> {
-        let (device, host) = (allocator(&loaded.session, loaded.device())?, Allocator::default());
+        let (device, host) = (allocator(&loaded[0].session, loaded[0].device())?, Allocator::default());
         let all = |slots: &[Slot], allocator: &Allocator| -> ort::Result<Vec<DynTensor>> {
             slots.iter().map(|slot| allocate(slot.dtype, &slot.shape, allocator)).collect()
         };
-        let (mut first, mut second) = (all(&layout.state, &device)?, all(&layout.state, &device)?);
+        let (mut first, second) = (all(&layout.state, &device)?, all(&layout.state, &device)?);
         let mut kept = all(&layout.state, &device)?;
         for buffers in [&mut first, &mut kept] {
-            state.iter().zip(buffers).try_for_each(|(value, buffer)| put(value, buffer))?;
+            state.iter().zip(buffers).try_for_each(|((_, value), buffer)| put(value, buffer))?;
         }
-        let feeds = all(&layout.feeds, if capture.is_some() { &device } else { &host })?;
-        let bindings = [writing(&loaded, &mut second)?, writing(&loaded, &mut first)?];
-        let mut steps = Self { bindings, buffers: [first, second], kept, feeds, turn: 0, layout, capture, loaded };
-        if steps.capture.is_some() {
-            steps.bind_inputs(0)?;
-            steps.bind_inputs(1)?;
-        }
-        Ok(steps)
+        let of_feeds = if capture.is_some() { &device } else { &host };
+        let feeds = layout.phases.iter().map(|phase| all(&phase.feeds, of_feeds)).collect::<ort::Result<_>>()?;
+        let bindings = loaded.iter().map(|_| Vec::new()).collect();
+        let sides = vec![0; layout.state.len()];
+        Ok(Self { bindings, buffers: [first, second], kept, feeds, sides, layout, capture, loaded })
     }
 
     /// Returns whether nothing but replays is left to do.
@@ -65,64 +72,101 @@ impl OrtSteps {
         (0..self.layout.state.len()).map(|index| self.read(index)).collect()
     }
 
-    /// Returns a copy of the state that was kept last.
-    pub fn kept(&self) -> Result<Vec<Tensor>> {
-        self.kept.iter().map(|value| from_tensor(value).map_err(|e| self.loaded.failed(&e))).collect()
+    /// Returns a copy of the state that was kept last, by name.
+    pub fn kept(&self) -> Result<Vec<(String, Tensor)>> {
+        let value = |value: &DynTensor| from_tensor(value).map_err(|e| self.failed(&e));
+        self.layout.state.iter().zip(&self.kept).map(|(slot, kept)| Ok((slot.name.clone(), value(kept)?))).collect()
     }
 
-    fn bind_inputs(&mut self, turn: usize) -> ort::Result<()> {
-        for (name, value) in self.loaded.inputs.iter().zip(self.buffers[turn].iter().chain(&self.feeds)) {
-            self.bindings[turn].bind_input(name, value)?;
+    fn failed(&self, error: &ort::Error) -> crate::error::Error {
+        self.loaded[0].failed(error)
+    }
+
+    /// Returns the index of the phase's binding for the current distribution of the state over its buffers, and whether
+    /// it was made now.
+    fn binding(&mut self, phase: usize) -> ort::Result<(usize, bool)> {
+        let PhaseLayout { inputs, updates, .. } = &self.layout.phases[phase];
+        let read = inputs.iter().filter_map(|source| match source {
+            Source::State(place) => Some(place),
+            Source::Feed(_) => None,
+        });
+        let sides: Vec<usize> = read.chain(updates).map(|&place| self.sides[place]).collect();
+        if let Some(found) = self.bindings[phase].iter().position(|binding| binding.sides == sides) {
+            return Ok((found, false));
+        }
+        let mut binding = self.loaded[phase].session.create_binding()?;
+        for (name, &place) in self.loaded[phase].outputs.iter().zip(updates) {
+            binding.bind_output(name, &mut self.buffers[1 - self.sides[place]][place])?;
+        }
+        self.bindings[phase].push(Binding { sides, binding });
+        Ok((self.bindings[phase].len() - 1, true))
+    }
+
+    fn bind_inputs(&mut self, phase: usize, at: usize) -> ort::Result<()> {
+        for (name, source) in self.loaded[phase].inputs.iter().zip(&self.layout.phases[phase].inputs) {
+            let value = match *source {
+                Source::State(place) => &self.buffers[self.sides[place]][place],
+                Source::Feed(place) => &self.feeds[phase][place],
+            };
+            self.bindings[phase][at].binding.bind_input(name, value)?;
         }
         Ok(())
     }
 
-    fn run(&mut self, feeds: &[Tensor]) -> ort::Result<()> {
-        for (feed, buffer) in feeds.iter().zip(&mut self.feeds) {
+    fn run(&mut self, phase: usize, feeds: &[Tensor]) -> ort::Result<()> {
+        for (feed, buffer) in feeds.iter().zip(&mut self.feeds[phase]) {
             put(feed, buffer)?;
         }
-        let turn = self.turn;
+        let (at, is_new) = self.binding(phase)?;
+        if is_new || self.capture.is_none() {
+            // Without recording bound anew in every step: an input that a node wants in other memory than it lies in is
+            // copied when it is bound, and never again.
+            self.bind_inputs(phase, at)?;
+        }
+        let (session, binding) = (&mut self.loaded[phase].session, &self.bindings[phase][at].binding);
         if let Some(capture) = &mut self.capture {
-            let session = &mut self.loaded.session;
-            session.run_binding_with_options(&self.bindings[turn], capture.options(turn))?;
+            session.run_binding_with_options(binding, capture.options(at))?;
             // Copies of feeds and state go through another stream, which does not wait for this one.
-            self.bindings[turn].synchronize_outputs()?;
+            binding.synchronize_outputs()?;
             capture.count();
         } else {
-            // Bound anew in every step: an input that a node wants in other memory than it lies in is copied when it is
-            // bound, and never again.
-            self.bind_inputs(turn)?;
-            self.loaded.session.run_binding(&self.bindings[turn])?;
+            session.run_binding(binding)?;
         }
-        self.turn = 1 - turn;
+        for &place in &self.layout.phases[phase].updates {
+            self.sides[place] = 1 - self.sides[place];
+        }
         Ok(())
     }
 }
 
 impl StepSession for OrtSteps {
-    fn step(&mut self, feeds: &[Tensor]) -> Result<()> {
-        self.layout.check_feeds(feeds)?;
-        self.run(feeds).map_err(|e| self.loaded.failed(&e))
+    fn step(&mut self, phase: usize, feeds: &[Tensor]) -> Result<()> {
+        self.layout.phase_at(phase)?.check_feeds(feeds)?;
+        self.run(phase, feeds).map_err(|e| self.loaded[phase].failed(&e))
     }
 
     fn read(&self, index: usize) -> Result<Tensor> {
         self.layout.entry(index)?;
-        from_tensor(&self.buffers[self.turn][index]).map_err(|e| self.loaded.failed(&e))
+        from_tensor(&self.buffers[self.sides[index]][index]).map_err(|e| self.failed(&e))
     }
 
     fn keep(&mut self) -> Result<()> {
-        let mut pairs = self.buffers[self.turn].iter().zip(&mut self.kept);
-        pairs.try_for_each(|(now, kept)| copy(now, kept)).map_err(|e| self.loaded.failed(&e))
+        let now = self.sides.iter().enumerate().map(|(index, &side)| &self.buffers[side][index]);
+        let mut pairs = now.zip(&mut self.kept);
+        pairs.try_for_each(|(now, kept)| copy(now, kept)).map_err(|e| self.failed(&e))
     }
 
     fn go_back(&mut self) -> Result<()> {
-        let mut pairs = self.kept.iter().zip(&mut self.buffers[self.turn]);
-        pairs.try_for_each(|(kept, now)| copy(kept, now)).map_err(|e| self.loaded.failed(&e))
+        for (index, &side) in self.sides.iter().enumerate() {
+            copy(&self.kept[index], &mut self.buffers[side][index]).map_err(|e| self.failed(&e))?;
+        }
+        Ok(())
     }
 
     fn write(&mut self, index: usize, value: &Tensor) -> Result<()> {
         self.layout.check_entry(index, value)?;
-        put(value, &mut self.buffers[self.turn][index]).map_err(|e| self.loaded.failed(&e))
+        let side = self.sides[index];
+        put(value, &mut self.buffers[side][index]).map_err(|e| self.failed(&e))
     }
 }
 
@@ -136,12 +180,4 @@ fn allocator(session: &Session, device: Device) -> ort::Result<Allocator> {
             Allocator::new(session, memory)
         }
     }
-}
-
-fn writing(loaded: &OrtSession, buffers: &mut [DynTensor]) -> ort::Result<IoBinding> {
-    let mut binding = loaded.session.create_binding()?;
-    for (name, buffer) in loaded.outputs.iter().zip(buffers) {
-        binding.bind_output(name, buffer)?;
-    }
-    Ok(binding)
 }

@@ -1,12 +1,16 @@
-//! What a step graph takes and gives: its first inputs are the state, its outputs the state one step on, its other inputs
-//! are fed. Checked once at loading, the same for every engine.
+//! What step graphs take and give. All steps of a session share one state: an input that is named as an entry of the state
+//! reads it, an output named `ENTRY.next` updates it, and the other inputs are fed. Checked once at loading, the same for
+//! every engine.
 
 use std::collections::HashSet;
 
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Tensor, ValueId};
 
-/// An input of a step graph.
+/// What the name of an output adds to that of the entry which it updates.
+pub(super) const NEXT: &str = ".next";
+
+/// An entry of the state, or an input that is fed.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub name: String,
@@ -15,7 +19,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    fn new(graph: &Graph, id: ValueId) -> Result<Self> {
+    fn of_input(graph: &Graph, id: ValueId) -> Result<Self> {
         let value = graph.value(id);
         let name = value.name().to_owned();
         match (value.dtype, value.static_shape()) {
@@ -28,6 +32,10 @@ impl Slot {
         }
     }
 
+    fn of_entry((name, start): &(String, Tensor)) -> Self {
+        Self { name: name.clone(), dtype: start.dtype(), shape: start.shape().to_vec() }
+    }
+
     fn check(&self, found: &Tensor) -> Result<()> {
         if found.dtype() == self.dtype && found.shape() == self.shape {
             return Ok(());
@@ -37,72 +45,102 @@ impl Slot {
     }
 }
 
-/// The inputs of a step graph.
+/// Where an input of a step comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The entry of the state at this place.
+    State(usize),
+    /// The feed at this place.
+    Feed(usize),
+}
+
+/// Inputs and outputs of one step graph.
+#[derive(Debug)]
+pub(super) struct PhaseLayout {
+    /// Where each input comes from.
+    pub inputs: Vec<Source>,
+    /// What is fed.
+    pub feeds: Vec<Slot>,
+    /// The place in the state that each output updates.
+    pub updates: Vec<usize>,
+}
+
+/// The state, and how each step graph takes and gives it.
 #[derive(Debug)]
 pub(super) struct StepLayout {
     pub state: Vec<Slot>,
-    pub feeds: Vec<Slot>,
+    pub phases: Vec<PhaseLayout>,
 }
 
 impl StepLayout {
-    /// Returns the inputs of `graph`, of which the first are `state`.
+    /// Returns how `graphs` read and update `state`.
     ///
     /// # Errors
     /// [`Error::Shape`] when state, inputs and outputs do not fit together, or a type or shape is not fixed.
-    pub fn new(graph: &Graph, state: &[Tensor]) -> Result<Self> {
-        let (inputs, entries) = (graph.fed_inputs(), state.len());
-        let place = || format!("step graph \"{}\"", graph.name);
-        if inputs.len() < entries {
-            let message = format!("takes {} inputs, expected one for each of {entries} entries of state", inputs.len());
-            return Err(Error::shape(place(), message));
+    pub fn new(graphs: &[&Graph], state: &[(String, Tensor)]) -> Result<Self> {
+        let mut layout = Self { state: state.iter().map(Slot::of_entry).collect(), phases: Vec::new() };
+        for graph in graphs {
+            let phase = layout.phase(graph, state)?;
+            layout.phases.push(phase);
         }
-        if graph.outputs.len() != entries {
-            let message =
-                format!("gives {} outputs, expected one for each of {entries} entries of state", graph.outputs.len());
-            return Err(Error::shape(place(), message));
+        for (place, entry) in layout.state.iter().enumerate() {
+            let reads = |phase: &PhaseLayout| phase.inputs.contains(&Source::State(place));
+            if !layout.phases.iter().any(|phase| reads(phase) || phase.updates.contains(&place)) {
+                let names: Vec<&str> = graphs.iter().map(|graph| graph.name.as_str()).collect();
+                let message = format!("is neither read nor updated by any of the step graphs ({})", names.join(", "));
+                return Err(Error::shape(format!("entry \"{}\" of the state", entry.name), message));
+            }
         }
-        let slots = |ids: &[ValueId]| ids.iter().map(|&id| Slot::new(graph, id)).collect::<Result<Vec<_>>>();
-        let layout = Self { state: slots(&inputs[..entries])?, feeds: slots(&inputs[entries..])? };
-        for (slot, value) in layout.state.iter().zip(state) {
-            slot.check(value)?;
-        }
-        layout.check_outputs(graph)?;
         Ok(layout)
     }
 
-    fn check_outputs(&self, graph: &Graph) -> Result<()> {
+    fn phase(&self, graph: &Graph, state: &[(String, Tensor)]) -> Result<PhaseLayout> {
+        let mut phase = PhaseLayout { inputs: Vec::new(), feeds: Vec::new(), updates: Vec::new() };
+        for id in graph.fed_inputs() {
+            let slot = Slot::of_input(graph, id)?;
+            if let Some(place) = self.place(&slot.name) {
+                slot.check(&state[place].1)?;
+                phase.inputs.push(Source::State(place));
+            } else {
+                phase.inputs.push(Source::Feed(phase.feeds.len()));
+                phase.feeds.push(slot);
+            }
+        }
         let mut made: HashSet<ValueId> =
             graph.nodes.iter().flat_map(|node| node.outputs.iter().flatten().copied()).collect();
-        for (slot, &id) in self.state.iter().zip(&graph.outputs) {
-            let place = || format!("output \"{}\"", graph.name_of(id));
-            let value = graph.value(id);
-            if value.dtype != Some(slot.dtype) || value.static_shape().as_ref() != Some(&slot.shape) {
-                let Slot { name, dtype, shape } = slot;
-                let found = declared(graph, id);
-                return Err(Error::shape(
-                    place(),
-                    format!("expected {dtype} {shape:?} as input \"{name}\", found {found}"),
-                ));
-            }
+        for &id in &graph.outputs {
+            let name = graph.name_of(id);
+            let refuse = |message: String| Error::shape(format!("output \"{name}\""), message);
             if !made.remove(&id) {
                 let message = "is an input, a constant, or an output already; put an Identity in between";
-                return Err(Error::shape(place(), message));
+                return Err(refuse(message.to_owned()));
             }
+            let place = name.strip_suffix(NEXT).and_then(|entry| self.place(entry)).ok_or_else(|| {
+                let entries: Vec<&str> = self.state.iter().map(|slot| slot.name.as_str()).collect();
+                let message = format!("updates nothing; expected ENTRY{NEXT} with an entry of the state");
+                refuse(format!("{message} ({})", entries.join(", ")))
+            })?;
+            let Slot { dtype, shape, .. } = &self.state[place];
+            let value = graph.value(id);
+            if value.dtype != Some(*dtype) || value.static_shape().as_ref() != Some(shape) {
+                return Err(refuse(format!("expected {dtype} {shape:?} as its entry, found {}", declared(graph, id))));
+            }
+            phase.updates.push(place);
         }
-        Ok(())
+        Ok(phase)
     }
 
-    /// Returns nothing where `feeds` are what is fed in a step.
+    fn place(&self, name: &str) -> Option<usize> {
+        self.state.iter().position(|slot| slot.name == name)
+    }
+
+    /// Returns the inputs and outputs of a phase.
     ///
     /// # Errors
-    /// [`Error::Shape`] when their number, a type or a shape differs.
-    pub fn check_feeds(&self, feeds: &[Tensor]) -> Result<()> {
-        if feeds.len() != self.feeds.len() {
-            let names: Vec<&str> = self.feeds.iter().map(|slot| slot.name.as_str()).collect();
-            let message = format!("expected {} ({}), found {}", names.len(), names.join(", "), feeds.len());
-            return Err(Error::shape("feeds of a step", message));
-        }
-        self.feeds.iter().zip(feeds).try_for_each(|(slot, feed)| slot.check(feed))
+    /// [`Error::Shape`] when there is no such phase.
+    pub fn phase_at(&self, phase: usize) -> Result<&PhaseLayout> {
+        let missing = || Error::shape("step", format!("expected a phase below {}, found {phase}", self.phases.len()));
+        self.phases.get(phase).ok_or_else(missing)
     }
 
     /// Returns nothing where `value` can be entry `index` of the state.
@@ -120,6 +158,21 @@ impl StepLayout {
     pub fn entry(&self, index: usize) -> Result<&Slot> {
         let missing = || Error::shape("state", format!("expected an entry below {}, found {index}", self.state.len()));
         self.state.get(index).ok_or_else(missing)
+    }
+}
+
+impl PhaseLayout {
+    /// Returns nothing where `feeds` are what is fed in a step.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when their number, a type or a shape differs.
+    pub fn check_feeds(&self, feeds: &[Tensor]) -> Result<()> {
+        if feeds.len() != self.feeds.len() {
+            let names: Vec<&str> = self.feeds.iter().map(|slot| slot.name.as_str()).collect();
+            let message = format!("expected {} ({}), found {}", names.len(), names.join(", "), feeds.len());
+            return Err(Error::shape("feeds of a step", message));
+        }
+        self.feeds.iter().zip(feeds).try_for_each(|(slot, feed)| slot.check(feed))
     }
 }
 

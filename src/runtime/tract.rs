@@ -13,7 +13,7 @@ use super::device_failure::{device_failure, lacking_kernel};
 use super::panics::caught;
 use super::pieces::{in_pieces, piece_limits};
 use super::room::refuse_oversized;
-use super::step_layout::StepLayout;
+use super::step_layout::{PhaseLayout, Source, StepLayout};
 use super::tract_memory::beyond_memory;
 use super::tract_steps::TractSteps;
 use super::{Device, Engine, Optimisation, Session, SessionOptions, StepSession};
@@ -70,12 +70,24 @@ impl Engine for TractEngine {
         Ok(Box::new(session))
     }
 
-    fn load_steps(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions) -> Result<Box<dyn StepSession>> {
-        let layout = StepLayout::new(graph, state)?;
-        let slots = layout.state.iter().chain(&layout.feeds);
-        let facts: Facts = slots.map(|slot| (slot.dtype, slot.shape.clone())).collect();
-        let plan = read(graph, options).and_then(|mut session| session.prepare(&facts)).map_err(lacking_kernel)?;
-        Ok(Box::new(TractSteps::new(plan, layout, state)?))
+    fn load_steps(
+        &self,
+        graphs: &[&Graph],
+        state: &[(String, Tensor)],
+        options: &SessionOptions,
+    ) -> Result<Box<dyn StepSession>> {
+        let layout = StepLayout::new(graphs, state)?;
+        let plan = |(graph, phase): (&&Graph, &PhaseLayout)| {
+            let slot = |source: &Source| match *source {
+                Source::State(place) => &layout.state[place],
+                Source::Feed(place) => &phase.feeds[place],
+            };
+            let slots = phase.inputs.iter().map(slot);
+            let facts: Facts = slots.map(|slot| (slot.dtype, slot.shape.clone())).collect();
+            read(graph, options).and_then(|mut session| session.prepare(&facts)).map_err(lacking_kernel)
+        };
+        let plans = graphs.iter().zip(&layout.phases).map(plan).collect::<Result<_>>()?;
+        Ok(Box::new(TractSteps::new(plans, layout, state)?))
     }
 }
 

@@ -1,17 +1,18 @@
-//! Training steps in tract: what one run gives is moved into the next.
+//! Training steps in tract: what a run gives is moved into the state, which the next run reads.
 
 use std::sync::Arc;
 
 use tract_onnx::prelude::{IntoTValue, TValue, TVec, TypedRunnableModel};
 
 use super::StepSession;
-use super::step_layout::StepLayout;
+use super::step_layout::{Source, StepLayout};
 use super::tract::{datum_type, failed, from_tract, guarded, to_tract};
 use crate::error::Result;
 use crate::ir::Tensor;
 
 pub(super) struct TractSteps {
-    plan: Arc<TypedRunnableModel>,
+    /// One for each phase.
+    plans: Vec<Arc<TypedRunnableModel>>,
     state: TVec<TValue>,
     /// The state to go back to.
     kept: TVec<TValue>,
@@ -19,19 +20,21 @@ pub(super) struct TractSteps {
 }
 
 impl TractSteps {
-    /// Returns steps by `plan` from `state`, both of which fit `layout`.
-    pub fn new(plan: Arc<TypedRunnableModel>, layout: StepLayout, state: &[Tensor]) -> Result<Self> {
-        let value = |tensor: &Tensor| Ok(to_tract(tensor)?.into_tvalue());
+    /// Returns steps by `plans`, one for each phase of `layout`, from `state`, which fits it.
+    pub fn new(plans: Vec<Arc<TypedRunnableModel>>, layout: StepLayout, state: &[(String, Tensor)]) -> Result<Self> {
+        let value = |(_, tensor): &(String, Tensor)| Ok(to_tract(tensor)?.into_tvalue());
         let state: TVec<TValue> = state.iter().map(value).collect::<Result<_>>()?;
-        Ok(Self { plan, kept: state.clone(), state, layout })
+        Ok(Self { plans, kept: state.clone(), state, layout })
     }
 
     /// tract checks no outputs against what the graph declares, so what is to be the state is checked here.
-    fn check(&self, found: &[TValue]) -> Result<()> {
-        if found.len() != self.layout.state.len() {
-            return Err(failed(format!("expected {} outputs, found {}", self.layout.state.len(), found.len())));
+    fn check(&self, phase: usize, found: &[TValue]) -> Result<()> {
+        let updates = &self.layout.phases[phase].updates;
+        if found.len() != updates.len() {
+            return Err(failed(format!("expected {} outputs, found {}", updates.len(), found.len())));
         }
-        for (slot, value) in self.layout.state.iter().zip(found) {
+        for (&place, value) in updates.iter().zip(found) {
+            let slot = &self.layout.state[place];
             if value.datum_type() != datum_type(slot.dtype)? || value.shape() != slot.shape {
                 let (name, dtype, shape) = (&slot.name, value.datum_type(), value.shape());
                 return Err(failed(format!(
@@ -45,15 +48,18 @@ impl TractSteps {
 }
 
 impl StepSession for TractSteps {
-    fn step(&mut self, feeds: &[Tensor]) -> Result<()> {
-        self.layout.check_feeds(feeds)?;
-        let mut inputs = self.state.clone();
-        for feed in feeds {
-            inputs.push(to_tract(feed)?.into_tvalue());
-        }
-        let next = guarded(|| self.plan.run(inputs))?;
-        self.check(&next)?;
-        self.state = next;
+    fn step(&mut self, phase: usize, feeds: &[Tensor]) -> Result<()> {
+        let layout = self.layout.phase_at(phase)?;
+        layout.check_feeds(feeds)?;
+        let input = |source: &Source| match *source {
+            Source::State(place) => Ok(self.state[place].clone()),
+            Source::Feed(place) => Ok(to_tract(&feeds[place])?.into_tvalue()),
+        };
+        let inputs = layout.inputs.iter().map(input).collect::<Result<TVec<TValue>>>()?;
+        let next = guarded(|| self.plans[phase].run(inputs))?;
+        self.check(phase, &next)?;
+        let updates = self.layout.phases[phase].updates.iter();
+        updates.zip(next).for_each(|(&place, value)| self.state[place] = value);
         Ok(())
     }
 

@@ -1,20 +1,15 @@
-//! Small generators that map trained latents to a batch of inputs, with a new generator per batch (Li et al. 2023,
-//! Genie).
+//! Small generators that map latents to a batch of inputs. Image synthesis trains a new one for each batch, with its
+//! latents (Li et al. 2023, Genie); adversarial recipes draw latents anew in every step.
 
 use rand::RngExt;
-use rand_distr::StandardNormal;
 
 use super::input_spec::InputSpec;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::expr::{Builder, Expr, index};
 use crate::ir::{Attr, Tensor};
 use crate::stats::InputStatistics;
 use crate::train::{TrainedVector, step_rng};
 
-/// The most latents of a batch: one gigabyte.
-const MOST_LATENTS: usize = 1 << 28;
-/// The learning rate of latents relative to that of the generator.
-const LATENT_RATE: f32 = 10.0;
 /// The largest side of the first feature map, unless images are so small that a quarter of their side is less.
 const FIRST_SIDE: usize = 8;
 /// The least number of upsampling steps.
@@ -28,17 +23,14 @@ const SHARE_OF_TEACHER: u64 = 2;
 const EPSILON: f32 = 1e-5;
 const SLOPE: f32 = 0.2;
 
-/// A generator of one batch: its architecture and initial values.
+/// A generator: its architecture and initial weights.
 #[derive(Clone, Debug)]
 pub struct Generator {
     form: InputSpec,
-    batch: usize,
     /// Channels of the feature maps, from the first to the one before the last convolution; empty for vectors.
     widths: Vec<usize>,
     /// Weights.
     pub weights: TrainedVector,
-    /// Latents, and a vector per class for conditional generators.
-    pub latents: TrainedVector,
     input: InputStatistics,
 }
 
@@ -46,34 +38,15 @@ impl Generator {
     /// The number of latents per image.
     pub const LATENTS: usize = 256;
 
-    /// Returns a generator of `batch` inputs of `form`. Seed and `number` determine its initial weights and latents,
-    /// the image size and the teacher's `macs` per sample determine its size. `classes`: the number of classes, for a
-    /// class-conditional generator.
+    /// Returns a generator of inputs of `form` with the statistics `input`. Seed and number of `stream` determine its
+    /// initial weights, the image size and the teacher's `macs` per sample determine its size.
     ///
     /// # Errors
     /// When it has more weights than fit in memory.
-    pub fn fresh(
-        (form, input): (&InputSpec, &InputStatistics),
-        (batch, macs): (usize, u64),
-        classes: Option<usize>,
-        (seed, number): (u64, u64),
-    ) -> Result<Self> {
+    pub fn new(form: &InputSpec, input: &InputStatistics, macs: u64, stream: (u64, u64)) -> Result<Self> {
         let widths = widths(form, macs);
-        if batch.checked_mul(Self::LATENTS).is_none_or(|latents| latents > MOST_LATENTS) {
-            return Err(Error::Resources(format!("{batch} images at a time do not fit in memory; try --batch 128")));
-        }
-        let (weights, latents) = (TrainedVector::default(), TrainedVector::default());
-        let (form, input) = (form.clone(), input.clone());
-        let mut made = Self { form, batch, widths, weights, latents, input };
-        let mut rng = step_rng(seed, number, u64::MAX);
-        let mut normal = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.sample(StandardNormal)).collect() };
-        let latents = normal(batch * Self::LATENTS);
-        made.latents.add("latents", &[batch, Self::LATENTS], &latents, &vec![LATENT_RATE; latents.len()])?;
-        if let Some(classes) = classes {
-            let rows = normal(classes * Self::LATENTS);
-            made.latents.add("classes", &[classes, Self::LATENTS], &rows, &vec![LATENT_RATE; rows.len()])?;
-        }
-        let mut rng = step_rng(seed, number, u64::MAX - 1);
+        let mut made = Self { form: form.clone(), widths, weights: TrainedVector::default(), input: input.clone() };
+        let mut rng = step_rng(stream.0, stream.1, u64::MAX - 1);
         // PyTorch's initialization of linear layers and convolutions.
         let mut uniform = |n: usize, fan_in: usize| -> Vec<f32> {
             let bound = 1.0 / float(fan_in).sqrt();
@@ -126,32 +99,22 @@ impl Generator {
         u32::try_from(self.widths.len()).unwrap_or(0)
     }
 
-    /// Returns the inputs that `weights: [n]` and `latents: [m]` generate: `[N, C, H, W]` (or `[N, C]`), scaled and
-    /// clipped to the interval of the network's input. `labels: [N, classes]` for a conditional generator.
+    /// Returns the inputs that `weights: [n]` make of `latents: [N, LATENTS]`: `[N, C, H, W]` (or `[N, C]`), scaled and
+    /// clipped to the interval of the network's input.
     ///
-    /// Latents (times the class vector; Xu et al. 2020, GDFQ) are projected to a small feature map, which is upsampled
-    /// by 2 and convolved repeatedly, with batch normalization each time. The output passes `tanh`, batch
-    /// normalization, and an affine map with the mean and standard deviation of each channel, which start as those of
-    /// the network's input and are trained.
+    /// Latents are projected to a small feature map, which is upsampled by 2 and convolved repeatedly, with batch
+    /// normalization each time. The output passes `tanh`, batch normalization, and an affine map with the mean and
+    /// standard deviation of each channel, which start as those of the network's input and are trained.
     #[track_caller]
-    pub fn forward<'b>(
-        &self,
-        builder: &'b Builder,
-        (weights, latents): (Expr<'b>, Expr<'b>),
-        labels: Option<Expr<'b>>,
-    ) -> Expr<'b> {
-        let latents = self.latents.layout.split(latents);
-        let weights = self.weights.layout.split(weights);
-        let mut weights = weights.into_iter();
+    pub fn forward<'b>(&self, weights: Expr<'b>, latents: Expr<'b>) -> Expr<'b> {
+        let builder = weights.builder();
+        let [batch, _] = latents.dims();
+        let mut weights = self.weights.layout.split(weights).into_iter();
         let mut next = || weights.next().unwrap_or_else(|| builder.mistaken());
-        let z = match (latents.as_slice(), labels) {
-            ([z, classes], Some(labels)) => *z * labels.matmul(*classes),
-            (latents, _) => latents[0],
-        };
-        let mut h = z.matmul(next());
+        let mut h = latents.matmul(next());
         if let Some(&width) = self.widths.first() {
             let [rows, columns] = self.form.first_map(self.doublings());
-            h = h.reshape(&[self.batch, width, rows, columns]);
+            h = h.reshape(&[batch, width, rows, columns]);
         }
         h = h.batch_norm(next(), next(), EPSILON).y;
         if self.widths.is_empty() {

@@ -7,18 +7,17 @@ use rand::seq::SliceRandom;
 use rand_distr::StandardNormal;
 use serde::Serialize;
 
-use super::adversarial_game::TrainedGenerator;
 use super::answers::{Answers, answers};
-use super::step::{ImageSynthesis, slack};
-use super::{Generator, Options, SynthesisTeacher};
+use super::step::{ImageSynthesis, Maker, slack};
+use super::{Generator, Latents, Options, SynthesisTeacher};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor};
 use crate::observe::Observer;
 use crate::runtime::SessionOptions;
 use crate::stats::{BatchNorm, InputStatistics};
 use crate::train::{
-    Checkpoints, Descent, FitOptions, LearningRate, Rollback, Run, Schedule, TrainingStep, descend, fitting_batch,
-    peak_bytes, share_of, step_rng,
+    Checkpoints, FitOptions, History, LearningRate, PlayOptions, Played, Rollback, Run, Schedule, TrainingStep,
+    descend, fitting_batch, peak_bytes, share_of, step_rng,
 };
 
 /// Images per generator.
@@ -55,6 +54,19 @@ pub struct SyntheticImages {
     pub trained_generator: Option<TrainedGenerator>,
     /// The report.
     pub report: SynthesisReport,
+}
+
+/// A trained generator for a network with one input, and its synthesis settings.
+#[derive(Clone, Debug)]
+pub struct TrainedGenerator {
+    /// The synthesis settings.
+    pub making: ImageSynthesis,
+    /// Its weights, in the order of [`Generator::weights`].
+    pub weights: Tensor,
+    /// Its latents, in the order of [`Latents::vector`].
+    pub latents: Tensor,
+    /// The number of classes, for a class-conditional generator.
+    pub classes: Option<usize>,
 }
 
 /// The report of image synthesis.
@@ -124,7 +136,7 @@ pub fn synthesise(
     let build = |batch: usize| -> Result<TrainingStep> {
         let others = other_inputs(source, &batches.making.subject, batch, run.seed)?;
         let making = ImageSynthesis { others, ..batches.making.clone() };
-        making.step(&batches.generator(batch, 0)?, batches.labels(batch, 0).as_ref(), &lowering)
+        making.step(&batches.maker(batch, 0)?, &lowering)
     };
     let (step, batch) = fitting_batch(&batches.making.subject.graph, run.settings, usual, &build)?;
     let mut report = SynthesisReport {
@@ -132,7 +144,7 @@ pub fn synthesise(
         batch,
         weights: batches.making.weights.clone(),
         layers: batches.making.subject.normals.len(),
-        macs: [batches.making.subject.macs, batches.generator(batch, 0)?.macs()],
+        macs: [batches.making.subject.macs, batches.generator(0)?.macs()],
         step_bytes: peak_bytes(&step.graph),
         blocked: batches.making.subject.blocked.clone(),
         generators: Vec::new(),
@@ -201,13 +213,15 @@ impl<'a> Batches<'a> {
         Ok(Self { making, source, classes, seed })
     }
 
-    fn generator(&self, batch: usize, number: u64) -> Result<Generator> {
+    fn generator(&self, number: u64) -> Result<Generator> {
         let SynthesisTeacher { form, macs, .. } = &self.making.subject;
-        Generator::fresh((form, self.source.input), (batch, *macs), self.classes, (self.seed, STAGE ^ number))
+        Generator::new(form, self.source.input, *macs, (self.seed, STAGE ^ number))
     }
 
-    fn labels(&self, batch: usize, number: u64) -> Option<Tensor> {
-        chosen(batch, self.classes, self.seed, number)
+    fn maker(&self, batch: usize, number: u64) -> Result<Maker> {
+        let latents = Latents::new(batch, self.classes, (self.seed, STAGE ^ number))?;
+        let labels = chosen(batch, self.classes, self.seed, number);
+        Ok(Maker { generator: self.generator(number)?, latents, labels })
     }
 
     /// Trains the generator of a batch by `step`, which is built if there is none; returns the final images
@@ -219,19 +233,19 @@ impl<'a> Batches<'a> {
         (options, run): (&Options, &Run),
         observer: &mut dyn Observer,
     ) -> Result<(Tensor, [Tensor; 2], Trained)> {
-        let (generator, labels) = (self.generator(batch, number)?, self.labels(batch, number));
-        let lowering = run.engine.lowering();
-        let step = step.map_or_else(|| self.making.step(&generator, labels.as_ref(), &lowering), Ok)?;
+        let (maker, lowering) = (self.maker(batch, number)?, run.engine.lowering());
+        let step = step.map_or_else(|| self.making.step(&maker, &lowering), Ok)?;
         let rate =
             LearningRate::new(options.learning_rate, Schedule::Cosine { steps: options.steps, floor: 0.0, warmup: 0 });
-        let course = FitOptions { steps: options.steps, rate, checkpoints, until };
+        let play = PlayOptions { stage: title.to_owned(), checkpoints, until };
+        let course = FitOptions { steps: options.steps, rate, play };
         let mut feed = |step| Ok(self.making.feeds((run.seed, STAGE ^ number, step)));
-        let descent = descend((&step, run.engine), (title, course), &mut feed, observer)?;
-        let readout = self.making.readout(&generator, labels.as_ref(), &lowering)?;
-        let state = [step.place("weights")?, step.place("latents")?].map(|at| descent.state[at].clone());
+        let played = descend(&step, run.engine, course, &mut feed, observer)?;
+        let readout = self.making.readout(&maker, &lowering)?;
+        let state = [played.tensor("weights")?, played.tensor("latents")?];
         let made = run.engine.load(&readout, &SessionOptions::default())?.run(&state)?;
         let images = made.into_iter().next().ok_or_else(|| Error::shape("readout", "makes no image"))?;
-        Ok((images, state, Trained::of(descent)))
+        Ok((images, state, Trained::of(played)))
     }
 }
 
@@ -280,9 +294,11 @@ fn slacks(making: &ImageSynthesis, batch: usize, run: &Run) -> Result<Vec<[f32; 
 }
 
 impl Trained {
-    fn of(descent: Descent) -> Self {
-        let Descent { history, resumed, rollbacks, .. } = descent;
-        Self { steps: history.steps(), resumed_at: resumed, rollbacks, losses: history.terms() }
+    fn of(played: Played) -> Self {
+        let steps = played.steps();
+        let Played { histories, resumed, rollbacks, .. } = played;
+        let losses = histories.iter().flat_map(History::terms).collect();
+        Self { steps, resumed_at: resumed, rollbacks, losses }
     }
 }
 

@@ -3,6 +3,7 @@
 use rand_chacha::ChaCha8Rng;
 
 use super::generator::Generator;
+use super::latents::Latents;
 use super::options::Options;
 use super::stage::Source;
 use super::teacher::SynthesisTeacher;
@@ -12,12 +13,33 @@ use crate::expr::{Builder, Expr, Inlined, Lowering, index, inline};
 use crate::ir::{DType, Graph, Tensor};
 use crate::stats::InputStatistics;
 use crate::train::losses::{ChannelMoments, Distance, moments_off};
-use crate::train::{Optimiser, Player, TrainingStep, mirrored, random_flip_shift, shifted, step_rng, training_step};
+use crate::train::{
+    Feed, Optimiser, Player, Scope, StepParts, TrainingStep, mirrored, random_flip_shift, shifted, step_rng,
+    training_step,
+};
 
-/// The number of steps whose losses the state keeps.
-const LOSSES: usize = 20;
 /// The fraction of channels whose distance on noise exceeds the slack.
 const BEYOND_SLACK: f64 = 0.1;
+
+/// A generator with the latents of one batch, and the classes of its images, `[N, classes]`, where they have any.
+#[derive(Clone, Debug)]
+pub struct Maker {
+    /// The generator.
+    pub generator: Generator,
+    /// Its latents.
+    pub latents: Latents,
+    /// One-hot classes.
+    pub labels: Option<Tensor>,
+}
+
+/// A batch of images as expressions.
+struct Made<'b> {
+    weights: Expr<'b>,
+    latents: Expr<'b>,
+    labels: Option<Expr<'b>>,
+    /// `[N, C, H, W]`, or `[N, C]` for vectors.
+    images: Expr<'b>,
+}
 
 /// The image synthesis of one network.
 #[derive(Clone, Debug)]
@@ -60,32 +82,28 @@ impl ImageSynthesis {
         })
     }
 
-    /// Returns the training step of `generator`. `labels: [N, classes]` are the classes of conditional images.
+    /// Returns the training step of a generator and its latents.
     ///
     /// # Errors
     /// An operator that is not differentiable, by node; see [`loss`].
-    pub fn step(&self, generator: &Generator, labels: Option<&Tensor>, lowering: &Lowering) -> Result<TrainingStep> {
+    pub fn step(&self, maker: &Maker, lowering: &Lowering) -> Result<TrainingStep> {
         let builder = Builder::new("synthesis_step");
-        let [weights, latents] = inputs_of(&builder, generator);
-        let labels = labels.map(|labels| builder.constant("labels", labels.clone()));
-        let images = self.made(generator, (weights, latents), labels);
+        let Made { weights, latents, labels, images } = self.made(&builder, maker);
         let seen = self.shifted(&builder, images);
         let inlined = self.network(&builder, seen, self.swing)?;
         let (sum, terms) = loss(&self.scene(images, labels, &inlined), &self.weights)?;
-        let vectors = [(weights, &generator.weights), (latents, &generator.latents)];
-        let player = Player { loss: sum, vectors: &vectors };
-        training_step(&[player], (sum, &terms), (Optimiser::ADAM, LOSSES), lowering)
+        let vectors = [(weights, &maker.generator.weights), (latents, &maker.latents.vector)];
+        let player = Player { loss: sum, vectors: &vectors, optimiser: Optimiser::ADAM };
+        training_step(&StepParts::of(&[player], sum, &terms), lowering)
     }
 
     /// Returns the graph that computes images `[N, C, H, W]` from a generator's state: inputs `weights` and `latents`.
     ///
     /// # Errors
     /// Only through a bug in this crate.
-    pub fn readout(&self, generator: &Generator, labels: Option<&Tensor>, lowering: &Lowering) -> Result<Graph> {
+    pub fn readout(&self, maker: &Maker, lowering: &Lowering) -> Result<Graph> {
         let builder = Builder::new("synthesis_readout");
-        let [weights, latents] = inputs_of(&builder, generator);
-        let labels = labels.map(|labels| builder.constant("labels", labels.clone()));
-        let images = self.made(generator, (weights, latents), labels);
+        let images = self.made(&builder, maker).images;
         builder.finish_by(lowering, &[("images", images)])
     }
 
@@ -120,7 +138,7 @@ impl ImageSynthesis {
     }
 
     /// Returns the source rows and columns of flipped and shifted images, where augmentation is on.
-    pub(super) fn moves(&self, rng: &mut ChaCha8Rng) -> Vec<Tensor> {
+    fn moves(&self, rng: &mut ChaCha8Rng) -> Vec<Tensor> {
         let size = self.subject.form.size().filter(|_| self.augment);
         size.into_iter()
             .flat_map(|[height, width]| random_flip_shift(height, width, rng))
@@ -128,25 +146,37 @@ impl ImageSynthesis {
             .collect()
     }
 
-    /// Returns the images `[N, C, H, W]` of a generator for its weights and latents.
-    pub(super) fn made<'b>(
-        &self,
-        generator: &Generator,
-        vectors: (Expr<'b>, Expr<'b>),
-        labels: Option<Expr<'b>>,
-    ) -> Expr<'b> {
-        self.smoothed(generator.forward(vectors.0.builder(), vectors, labels))
+    /// Returns the images that a generator makes of its latents, both of which are new inputs of `builder`.
+    fn made<'b>(&self, builder: &'b Builder, maker: &Maker) -> Made<'b> {
+        let Maker { generator, latents, labels } = maker;
+        let [weights, z] = [("weights", &generator.weights), ("latents", &latents.vector)]
+            .map(|(name, vector)| builder.input(name, DType::F32, &[vector.layout.len()]));
+        let labels = labels.as_ref().map(|labels| builder.constant("labels", labels.clone()));
+        let images = self.smoothed(generator.forward(weights, latents.forward(z, labels)));
+        Made { weights, latents: z, labels, images }
     }
 
     /// Returns images flipped and shifted by the fed rows and columns.
-    pub(super) fn shifted<'b>(&self, builder: &'b Builder, images: Expr<'b>) -> Expr<'b> {
+    fn shifted<'b>(&self, builder: &'b Builder, images: Expr<'b>) -> Expr<'b> {
         match self.subject.form.size() {
             Some(size) if self.augment => selected(builder, images, size),
             _ => images,
         }
     }
 
-    fn smoothed<'b>(&self, images: Expr<'b>) -> Expr<'b> {
+    /// Returns images flipped and shifted at random, anew in every step, where augmentation is on.
+    pub fn flipped_and_shifted<'b>(&self, scope: &Scope<'b>, images: Expr<'b>) -> Expr<'b> {
+        let Some([height, width]) = self.subject.form.size().filter(|_| self.augment) else { return images };
+        let feed = |name: &str, side| Feed { name: name.to_owned(), dtype: DType::I64, shape: vec![side] };
+        let draw = move |rng: &mut ChaCha8Rng, _| {
+            Ok(random_flip_shift(height, width, rng).iter().map(|side| places(side)).collect())
+        };
+        let places = scope.feeds(&[feed("rows", height), feed("columns", width)], draw);
+        images.select(places[0], places[1])
+    }
+
+    /// Returns images behind the low-pass filter, if any.
+    pub fn smoothed<'b>(&self, images: Expr<'b>) -> Expr<'b> {
         let Some([height, width]) = self.subject.form.size().filter(|_| self.low_pass > 0.0) else { return images };
         let builder = images.builder();
         let matrix = |side: usize| builder.constant("low_pass", gaussian(side, self.low_pass));
@@ -154,7 +184,7 @@ impl ImageSynthesis {
     }
 
     /// Returns the network's inputs: the images and the others.
-    pub(super) fn inputs<'b>(&self, builder: &'b Builder, images: Expr<'b>) -> Vec<Expr<'b>> {
+    pub fn inputs<'b>(&self, builder: &'b Builder, images: Expr<'b>) -> Vec<Expr<'b>> {
         let SynthesisTeacher { graph, form, .. } = &self.subject;
         let input = |id| {
             let name = graph.name_of(id);
@@ -165,7 +195,10 @@ impl ImageSynthesis {
     }
 
     /// Returns the network's forward pass on images.
-    pub(super) fn network<'b>(&self, builder: &'b Builder, images: Expr<'b>, swing: bool) -> Result<Inlined<'b>> {
+    ///
+    /// # Errors
+    /// As [`inline`].
+    pub fn network<'b>(&self, builder: &'b Builder, images: Expr<'b>, swing: bool) -> Result<Inlined<'b>> {
         let SynthesisTeacher { graph, swings, .. } = &self.subject;
         inline(builder, graph, &self.inputs(builder, images), &mut |name, x| match swings
             .iter()
@@ -177,7 +210,7 @@ impl ImageSynthesis {
     }
 
     /// Returns the inputs of the loss terms.
-    pub(super) fn scene<'a, 'b>(
+    pub fn scene<'a, 'b>(
         &'a self,
         images: Expr<'b>,
         labels: Option<Expr<'b>>,
@@ -226,11 +259,6 @@ impl ImageSynthesis {
 
 fn places(side: &[i64]) -> Tensor {
     Tensor::from_i64(&[side.len()], side)
-}
-
-fn inputs_of<'b>(builder: &'b Builder, generator: &Generator) -> [Expr<'b>; 2] {
-    [("weights", &generator.weights), ("latents", &generator.latents)]
-        .map(|(name, vector)| builder.input(name, DType::F32, &[vector.layout.len()]))
 }
 
 /// Returns the fed rows and columns of `x`.

@@ -12,10 +12,10 @@ use crate::train::losses::{
 const FOCUS: f32 = 2.0;
 
 /// The moments of a tensor, its batch-normalization statistics, and the slack of means and standard deviations.
-pub(super) type Compared<'a, 'b> = (ChannelMoments<'b>, &'a ChannelNormal, [f32; 2]);
+pub type Compared<'a, 'b> = (ChannelMoments<'b>, &'a ChannelNormal, [f32; 2]);
 
 /// The inputs of the loss terms.
-pub(super) struct LossInputs<'a, 'b> {
+pub struct LossInputs<'a, 'b> {
     /// Images `[N, C, H, W]`, standardized; none where the network takes vectors.
     pub images: Option<Expr<'b>>,
     /// Each tensor with batch-normalization statistics.
@@ -142,10 +142,7 @@ pub fn weights(given: &[(String, f64)], has_statistics: bool) -> Result<Weights>
 ///
 /// # Errors
 /// [`Error::Usage`] where no term is left.
-pub(super) fn loss<'b>(
-    scene: &LossInputs<'_, 'b>,
-    weights: &Weights,
-) -> Result<(Expr<'b>, Vec<(&'static str, Expr<'b>)>)> {
+pub fn loss<'b>(scene: &LossInputs<'_, 'b>, weights: &Weights) -> Result<(Expr<'b>, Vec<(&'static str, Expr<'b>)>)> {
     let term = |&(name, weight): &(&'static str, f64)| {
         let row = TERMS.iter().find(|term| term.name == name)?;
         Some((name, (row.loss)(scene)?, weight as f32))

@@ -1,6 +1,6 @@
 //! Chooses the batch size of a training step.
 
-use super::{Settings, TrainingStep, peak_bytes};
+use super::{BuiltPhase, Settings, TrainingStep, peak_bytes};
 use crate::error::{Error, Result};
 use crate::ir::Graph;
 use crate::runtime::machine::memory_limit;
@@ -8,17 +8,36 @@ use crate::runtime::machine::memory_limit;
 /// A training step may use one part in this many of the machine's memory.
 const SHARE: u64 = 3;
 
-/// Returns the step that `build` returns for a batch size, and that batch size: the one fixed by the user or the model,
+/// What takes memory while it is trained.
+pub trait Footprint {
+    /// Returns the bytes of the tensors of a step.
+    fn peak_bytes(&self) -> usize;
+}
+
+impl Footprint for TrainingStep {
+    fn peak_bytes(&self) -> usize {
+        peak_bytes(&self.graph)
+    }
+}
+
+/// Sessions of all phases are loaded at once.
+impl Footprint for Vec<BuiltPhase> {
+    fn peak_bytes(&self) -> usize {
+        self.iter().map(|built| built.phase.step.peak_bytes()).sum()
+    }
+}
+
+/// Returns the step (or phases) that `build` returns for a batch size, and that batch size: the one fixed by the user or the model,
 /// else `usual`, or the largest that fits into a third of the machine's memory.
 ///
 /// # Errors
 /// [`Error::Usage`] when the model fixes a batch size other than the user's; [`Error::Resources`] when it does not fit.
-pub fn fitting_batch(
+pub fn fitting_batch<T: Footprint>(
     graph: &Graph,
     settings: &Settings,
     usual: usize,
-    build: &dyn Fn(usize) -> Result<TrainingStep>,
-) -> Result<(TrainingStep, usize)> {
+    build: &dyn Fn(usize) -> Result<T>,
+) -> Result<(T, usize)> {
     let (wanted, fixed) = match (graph.fixed_batch(), settings.batch) {
         (Some(fixed), Some(given)) if fixed != given => {
             return Err(Error::Usage(format!(
@@ -41,16 +60,16 @@ enum Fixed {
     Model,
 }
 
-fn fit(
+fn fit<T: Footprint>(
     wanted: usize,
     fixed: Option<Fixed>,
     limit: u64,
-    build: &dyn Fn(usize) -> Result<TrainingStep>,
-) -> Result<(TrainingStep, usize)> {
+    build: &dyn Fn(usize) -> Result<T>,
+) -> Result<(T, usize)> {
     let (wanted, mut batch, mut taken) = (wanted.max(1), wanted.max(1), None);
     loop {
         let step = build(batch)?;
-        let bytes = u64::try_from(peak_bytes(&step.graph)).unwrap_or(u64::MAX);
+        let bytes = u64::try_from(step.peak_bytes()).unwrap_or(u64::MAX);
         let taken = *taken.get_or_insert(bytes);
         let refuse = |advice: &str| {
             Err(Error::Resources(format!(
@@ -98,7 +117,7 @@ mod tests {
         let x = builder.input("x", DType::F32, &[batch, 100]);
         let graph = builder.finish(&[("y", x.relu())])?;
         let optimiser = Optimiser::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
-        Ok(TrainingStep { graph, state: Vec::new(), optimiser, losses: 1, terms: Vec::new() })
+        Ok(TrainingStep { graph, state: Vec::new(), optimisers: vec![optimiser], losses: 1, terms: Vec::new() })
     }
 
     #[test]

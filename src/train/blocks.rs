@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::Feed;
 use crate::data;
 use crate::error::{Error, Result};
 use crate::expr::{Builder, Expr};
@@ -66,11 +67,20 @@ pub fn segment(graph: &Graph, block: &Block) -> Result<Graph> {
 /// # Errors
 /// An input of unknown shape.
 pub(super) fn inputs_on<'b>(builder: &'b Builder, graph: &Graph, batch: usize) -> Result<Vec<Expr<'b>>> {
-    let input = |id| {
-        let shape = data::input_shape(graph, id, batch)?;
-        Ok(builder.input(graph.name_of(id), graph.value(id).dtype.unwrap_or(DType::F32), &shape))
+    let feeds = input_feeds(graph, batch)?;
+    Ok(feeds.iter().map(|feed| builder.input(&feed.name, feed.dtype, &feed.shape)).collect())
+}
+
+/// Returns what `graph` is fed for `batch` samples, in the order of [`Graph::fed_inputs`].
+///
+/// # Errors
+/// An input of unknown shape.
+pub fn input_feeds(graph: &Graph, batch: usize) -> Result<Vec<Feed>> {
+    let feed = |id| {
+        let (name, dtype) = (graph.name_of(id).to_owned(), graph.value(id).dtype.unwrap_or(DType::F32));
+        Ok(Feed { name, dtype, shape: data::input_shape(graph, id, batch)? })
     };
-    graph.fed_inputs().into_iter().map(input).collect()
+    graph.fed_inputs().into_iter().map(feed).collect()
 }
 
 /// A tensor that lies on every path, and the number of nodes before its consumers.

@@ -17,7 +17,7 @@ use crate::ir::{DType, Tensor};
 use crate::runtime::machine::memory_limit;
 
 /// The version of the format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// The only metadata entry: safetensors writes several entries in random order.
 const KEY: &str = "dfq-onnx";
 /// The name that safetensors reserves for its metadata.

@@ -3,7 +3,7 @@
 use super::blocks::inputs_on;
 use super::losses::relative_mse;
 use super::{
-    Network, Optimiser, Player, Student, Target, Targets, TrainedVector, TrainingStep, distance, targets, training_step,
+    Network, Optimiser, Player, StepParts, Student, Target, Targets, TrainingStep, distance, targets, training_step,
 };
 use crate::error::Result;
 use crate::expr::{Builder, Expr, Lowering, OPSET, inline};
@@ -118,7 +118,8 @@ impl Distillation {
     /// As [`Distillation::step`].
     pub fn loss_graph(&self, batch: usize) -> Result<Graph> {
         let builder = Builder::new("loss");
-        builder.finish(&[("loss", self.compared(&builder, batch)?.loss)])
+        let (inputs, vectors) = self.inputs_on(&builder, batch)?;
+        builder.finish(&[("loss", self.compared(&inputs, vectors)?.loss)])
     }
 
     /// Returns the graph of both networks' outputs: inputs as those of [`Distillation::loss_graph`]; outputs `loss`,
@@ -129,7 +130,8 @@ impl Distillation {
     /// As [`Distillation::step`].
     pub fn answers(&self, batch: usize) -> Result<Graph> {
         let builder = Builder::new("answers");
-        let compared = self.compared(&builder, batch)?;
+        let (inputs, vectors) = self.inputs_on(&builder, batch)?;
+        let compared = self.compared(&inputs, vectors)?;
         let mut outputs = vec![("loss".to_owned(), compared.loss)];
         for (number, pair) in compared.logits.into_iter().chain(compared.last_features).enumerate() {
             let names = ["teacher", "student"].map(|whose| format!("{whose}_{number}"));
@@ -145,22 +147,30 @@ impl Distillation {
     /// An operator that is not differentiable or whose shape is unknown, by node; an input of unknown shape.
     pub fn step(&self, batch: usize, lowering: &Lowering) -> Result<TrainingStep> {
         let builder = Builder::new("training_step");
-        let Compared { loss, terms, vectors, .. } = self.compared(&builder, batch)?;
-        let player = Player { loss, vectors: &vectors };
-        training_step(&[player], (loss, &terms), (self.optimiser, self.losses), lowering)
+        let (inputs, inputs_of_vectors) = self.inputs_on(&builder, batch)?;
+        let Compared { loss, terms, .. } = self.compared(&inputs, inputs_of_vectors)?;
+        let [weights, scales] = inputs_of_vectors;
+        let vectors = [(weights, &self.student.weights), (scales, &self.student.scales)];
+        let player = Player { loss, vectors: &vectors, optimiser: self.optimiser };
+        training_step(&StepParts { losses: self.losses, ..StepParts::of(&[player], loss, &terms) }, lowering)
     }
 
-    /// Returns the loss terms of the student against the teacher on `batch` samples.
+    /// Returns new inputs of `builder`: those of the network for `batch` samples, and the student's weights and scales.
+    fn inputs_on<'b>(&self, builder: &'b Builder, batch: usize) -> Result<(Vec<Expr<'b>>, [Expr<'b>; 2])> {
+        let vectors = [("weights", &self.student.weights), ("scales", &self.student.scales)];
+        let vectors = vectors.map(|(name, vector)| builder.input(name, DType::F32, &[vector.layout.len()]));
+        Ok((inputs_on(builder, &self.teacher, batch)?, vectors))
+    }
+
+    /// Returns the loss terms of the student, of `weights: [n]` and `scales: [m]`, against the teacher on the network's
+    /// inputs.
     ///
     /// # Errors
     /// As [`Distillation::step`].
-    pub fn compared<'b>(&self, builder: &'b Builder, batch: usize) -> Result<Compared<'_, 'b>> {
-        let (weights, scales) = (&self.student.weights, &self.student.scales);
-        let input = |name: &str, vector: &TrainedVector| builder.input(name, DType::F32, &[vector.layout.len()]);
-        let vectors = [(input("weights", weights), weights), (input("scales", scales), scales)];
-        let inputs = inputs_on(builder, &self.teacher, batch)?;
-        let teacher = inline(builder, &self.teacher, &inputs, &mut |_, tensor| tensor)?;
-        let student = self.student.forward(builder, &inputs, (vectors[0].0, vectors[1].0))?;
+    pub fn compared<'b>(&self, inputs: &[Expr<'b>], [weights, scales]: [Expr<'b>; 2]) -> Result<Compared<'b>> {
+        let builder = weights.builder();
+        let teacher = inline(builder, &self.teacher, inputs, &mut |_, tensor| tensor)?;
+        let student = self.student.forward(builder, inputs, (weights, scales))?;
         let networks = (
             Network { graph: &self.teacher, inlined: &teacher },
             Network { graph: self.student.graph(), inlined: &student },
@@ -188,13 +198,13 @@ impl Distillation {
                 terms.push(("features", sum * share));
             }
         }
-        Ok(Compared { loss, terms, logits, last_features, vectors })
+        Ok(Compared { loss, terms, logits, last_features })
     }
 }
 
 /// A student and its teacher as expressions.
 #[derive(Debug)]
-pub struct Compared<'a, 'b> {
+pub struct Compared<'b> {
     /// The loss.
     pub loss: Expr<'b>,
     /// Its terms.
@@ -203,6 +213,4 @@ pub struct Compared<'a, 'b> {
     pub logits: Vec<[Expr<'b>; 2]>,
     /// The input of the last layer before each target, of the teacher and of the student.
     pub last_features: Vec<[Expr<'b>; 2]>,
-    /// The trained vectors.
-    pub vectors: [(Expr<'b>, &'a TrainedVector); 2],
 }

@@ -5,7 +5,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::expr::Expr;
-use crate::ir::Tensor;
 
 /// An update rule and its hyperparameters. In all rules `p` are the parameters, `g` the gradient, `γ` the learning rate
 /// times the element's factor in the mask, `λ` the weight decay and `t` the number of steps, this one included.
@@ -44,6 +43,10 @@ impl Optimiser {
     /// Adam with its authors' defaults (Kingma and Ba 2015), without weight decay.
     pub const ADAM: Self = Self::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decoupled: false };
 
+    /// Adam as it is used for generators (Radford et al. 2016, section 3).
+    pub const ADAM_OF_GENERATORS: Self =
+        Self::Adam { beta1: 0.5, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, decoupled: false };
+
     /// Returns the number of state vectors, each as long as the parameters and zero before the first step.
     pub fn moments(&self) -> usize {
         match *self {
@@ -60,10 +63,10 @@ impl Optimiser {
         }
     }
 
-    /// Returns the feed of a step, `[rate_count]`, rounded once from f64: the learning rate, for Adam divided by
-    /// `1−β₁ᵗ` and followed by `√(1−β₂ᵗ)` and, with decoupled decay, by the learning rate times `λ`. The first step is
-    /// 0.
-    pub fn rates(&self, learning_rate: f64, step: u64) -> Tensor {
+    /// Returns the rates of a step, [`Optimiser::rate_count`] of them, rounded once from f64: the learning rate, for Adam
+    /// divided by `1−β₁ᵗ` and followed by `√(1−β₂ᵗ)` and, with decoupled decay, by the learning rate times `λ`. The first
+    /// step is 0.
+    pub fn rates(&self, learning_rate: f64, step: u64) -> Vec<f32> {
         let rates = match *self {
             Self::Sgd { .. } => vec![learning_rate],
             Self::Adam { beta1, beta2, weight_decay, .. } => {
@@ -72,8 +75,7 @@ impl Optimiser {
                 vec![learning_rate / correction(beta1), correction(beta2).sqrt(), learning_rate * weight_decay]
             }
         };
-        let rates: Vec<f32> = rates.into_iter().take(self.rate_count()).map(single).collect();
-        Tensor::from_f32(&[rates.len()], &rates)
+        rates.into_iter().take(self.rate_count()).map(single).collect()
     }
 
     /// Returns parameters and moments after one step.
@@ -150,13 +152,13 @@ mod tests {
 
     #[test]
     fn rates_hold_the_bias_corrections_of_the_step() {
-        let found = ADAM.rates(0.5, 1).to_f32().unwrap();
+        let found = ADAM.rates(0.5, 1);
         // 1 - 0.9² and √(1 - 0.999²), by hand.
         for (found, expected) in found.iter().zip([0.5 / 0.19, 0.044_710_177, 0.05]) {
             assert!((found - expected).abs() < 1e-6 * expected, "{found} for {expected}");
         }
         assert_eq!(found.len(), ADAM.rate_count());
-        let late = ADAM.rates(0.5, u64::MAX).to_f32().unwrap();
+        let late = ADAM.rates(0.5, u64::MAX);
         assert_eq!(late, [0.5, 1.0, 0.05]);
     }
 

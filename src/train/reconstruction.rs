@@ -7,7 +7,9 @@ use super::blocks::{Block, inputs_on, segment};
 use super::losses::{channel_normalized_mse, rounding_regularizer, small};
 use super::readout::positive;
 use super::student::Role;
-use super::{Optimiser, Player, Student, Trained, TrainedVector, TrainingStep, fake_quantize, training_step};
+use super::{
+    Optimiser, Player, StepParts, Student, Trained, TrainedVector, TrainingStep, entry, fake_quantize, training_step,
+};
 use crate::error::{Error, Result};
 use crate::expr::{Builder, Expr, Inlined, Lowering, inline};
 use crate::ir::{DType, Dim, Graph, Tensor};
@@ -15,8 +17,6 @@ use crate::quant::{ChannelLayout, Grid, QuantizedTensor};
 
 /// The stretch of the rectified sigmoid (Nagel et al. 2020, equation 23).
 const STRETCH: [f32; 2] = [-0.1, 1.1];
-/// The number of steps whose losses the state keeps.
-const LOSSES: usize = 20;
 /// How far a learning rate of 1 moves a rounding variable, before the sigmoid; biases and scales move as those of
 /// [`Student`]. Rounding variables need to move farther in a few hundred steps.
 const ROUNDING: f32 = 10.0;
@@ -179,8 +179,8 @@ impl<'a> Reconstruction<'a> {
         let open = open.map(|open| open * (1.0 / small(self.rounding.layout.len())));
         let terms: Vec<(&'static str, Expr)> = open.into_iter().map(|open| ("unsettled", open)).collect();
         let loss = open.map_or(distance, |open| distance + weight * distance.stop_gradient() * open);
-        let player = Player { loss, vectors: &vectors };
-        training_step(&[player], (distance, &terms), (Optimiser::ADAM, LOSSES), lowering)
+        let player = Player { loss, vectors: &vectors, optimiser: Optimiser::ADAM };
+        training_step(&StepParts::of(&[player], distance, &terms), lowering)
     }
 
     fn forward<'b>(
@@ -220,12 +220,12 @@ impl<'a> Reconstruction<'a> {
     ///
     /// # Errors
     /// [`Error::Diverged`] naming a scale that is not a positive number.
-    pub fn read_out(&self, step: &TrainingStep, state: &[Tensor], trained: &mut Trained) -> Result<()> {
+    pub fn read_out(&self, state: &[(String, Tensor)], trained: &mut Trained) -> Result<()> {
         let vector = |name: &str, vector: &TrainedVector| -> Result<Vec<(String, Tensor)>> {
             if vector.layout.is_empty() {
                 return Ok(Vec::new());
             }
-            vector.layout.tensors(&state[step.place(name)?])
+            vector.layout.tensors(&entry(state, name)?)
         };
         let steps = vector("scales", &self.scales)?;
         let scale = |place: usize| -> Result<Vec<f32>> {

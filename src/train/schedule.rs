@@ -78,6 +78,16 @@ impl LearningRate {
         Self { initial, schedule, plateau: Plateau::default() }
     }
 
+    /// Returns a rate that stays as it is.
+    pub fn constant(rate: f64) -> Self {
+        Self::new(rate, Schedule::Constant)
+    }
+
+    /// Returns a rate that falls to 0 over `steps` steps, by half a cosine.
+    pub fn cosine(initial: f64, steps: u64) -> Self {
+        Self::new(initial, Schedule::Cosine { steps, floor: 0.0, warmup: 0 })
+    }
+
     /// Returns the schedule restored to the state that [`LearningRate::state`] returned.
     #[must_use]
     pub fn resumed(self, plateau: Plateau) -> Self {

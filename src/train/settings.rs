@@ -19,6 +19,10 @@ pub struct Settings {
     pub batch: Option<usize>,
     /// The initial learning rate.
     pub learning_rate: Option<f64>,
+    /// Generators of an adversarial recipe.
+    pub generators: Option<u64>,
+    /// Students of an adversarial recipe.
+    pub students: Option<u64>,
     /// The folder for step graphs.
     pub save_graphs: Option<PathBuf>,
     /// The checkpoint folder.

@@ -11,8 +11,9 @@ const BOUNDARIES: &[(&str, &[&str])] = &[
     ("report", &["cli", "pipeline"]),
     ("verdict", &["cli", "pipeline", "report"]),
     ("emit", &["pipeline"]),
-    ("calibrate", &["pipeline", "recipes"]),
-    ("synthesis", &["cli", "pipeline", "recipes", "report"]),
+    ("lab", &["pipeline", "recipes"]),
+    ("calibrate", &["lab", "pipeline", "recipes"]),
+    ("synthesis", &["cli", "lab", "pipeline", "recipes", "report"]),
 ];
 /// Rooms that import each other.
 const CIRCLES: &[[&str; 2]] = &[["audit", "plan"], ["data", "stats"]];

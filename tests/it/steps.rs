@@ -7,7 +7,7 @@ use dfq_onnx::onnx;
 use dfq_onnx::runtime::{Engine, Optimisation, SessionOptions, StepSession, TractEngine};
 
 use crate::support::{models, ort};
-use graphs::{Case, cases, early_write, exchange, network, picking};
+use graphs::{Case, cases, early_write, exchange, network, phases, picking};
 
 const STEPS: u64 = 50;
 /// Engines add in another order; so much of the largest element is left of that after all steps.
@@ -22,12 +22,12 @@ fn options(optimisation: Optimisation) -> SessionOptions {
 }
 
 fn load(engine: &dyn Engine, case: &Case, options: &SessionOptions) -> Box<dyn StepSession> {
-    engine.load_steps(&case.graph, &case.state, options).unwrap()
+    engine.load_steps(&[&case.graph], &case.state, options).unwrap()
 }
 
 fn run(session: &mut dyn StepSession, case: &Case, steps: std::ops::Range<u64>) {
     for step in steps {
-        session.step(&(case.feeds)(step)).unwrap();
+        session.step(0, &(case.feeds)(step)).unwrap();
     }
 }
 
@@ -53,13 +53,14 @@ fn steps_give_what_a_plain_session_makes_of_its_own_outputs() {
             engines().into_iter().flat_map(|e| [(e, Optimisation::Default), (e, Optimisation::None)])
         {
             let mut plain = engine.load(&case.graph, &options(optimisation)).unwrap();
-            let mut expected = case.state.clone();
+            let mut expected: Vec<Tensor> = case.state.iter().map(|(_, start)| start.clone()).collect();
+            let start = expected.clone();
             for step in 0..STEPS {
                 expected.extend((case.feeds)(step));
                 expected = plain.run(&expected).unwrap();
             }
             let found = after(engine, &case, &options(optimisation));
-            if found != expected || found == case.state && case.name != "exchange" {
+            if found != expected || found == start && case.name != "exchange" {
                 wrong.push(format!("{} in {} {optimisation:?}", case.name, engine.name()));
             }
         }
@@ -149,6 +150,39 @@ fn a_run_goes_back_to_what_was_kept_last_and_to_the_beginning_where_nothing_was(
 }
 
 #[test]
+fn phases_share_one_state_in_any_order_of_turns() {
+    let (graphs, start) = phases();
+    let number = |value: f32| Tensor::from_f32(&[1], &[value]);
+    let mut wrong = Vec::new();
+    for turns in [&[0, 0, 0][..], &[1, 1], &[0, 1, 0, 1], &[0, 0, 1, 1, 1, 0], &[1, 0, 0, 1, 0]] {
+        for engine in engines() {
+            let mut session =
+                engine.load_steps(&graphs.iter().collect::<Vec<_>>(), &start, &SessionOptions::default()).unwrap();
+            let (mut a, mut b, mut c) = (0.0, 1.0, 0.0);
+            for (step, &phase) in turns.iter().enumerate() {
+                let fed = 0.5 * step as f32;
+                session.step(phase, &if phase == 0 { vec![number(fed)] } else { Vec::new() }).unwrap();
+                (a, b, c) = if phase == 0 { (a + b + fed, b, c) } else { (a, b * 2.0, a) };
+                if step == 1 {
+                    session.keep().unwrap();
+                    session.step(1 - phase, &if phase == 1 { vec![number(7.0)] } else { Vec::new() }).unwrap();
+                    session.go_back().unwrap();
+                }
+            }
+            let found: Vec<f32> = (0..3).map(|entry| floats(&session.read(entry).unwrap())[0]).collect();
+            if found != [a, b, c] {
+                wrong.push(format!("{turns:?} in {}: {found:?} for {:?}", engine.name(), [a, b, c]));
+            }
+            let error = session.step(2, &[]).unwrap_err().to_string();
+            if error != "step: expected a phase below 2, found 2" {
+                wrong.push(format!("{}: {error}", engine.name()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
 fn the_same_steps_give_the_same_bytes_again_with_one_thread_and_with_two() {
     let mut wrong = Vec::new();
     for threads in [1, 2] {
@@ -177,7 +211,7 @@ fn a_step_that_fails_leaves_the_state_as_it_was() {
         let mut session = load(engine, &picking(), &SessionOptions::default());
         run(session.as_mut(), &picking(), 0..3);
         for (name, feeds, expected) in &cases {
-            let text = session.step(feeds).map_err(|e| e.to_string());
+            let text = session.step(0, feeds).map_err(|e| e.to_string());
             let total = floats(&session.read(0).unwrap());
             if !text.as_ref().is_err_and(|text| text.contains(expected)) || total != [30.0] {
                 wrong.push(format!("{name} in {}: {text:?}, {total:?}", engine.name()));
@@ -213,14 +247,14 @@ fn entries_that_are_not_there_or_do_not_fit_are_named() {
                 wrong.push(format!("{}: expected {expected}, found {found:?}", engine.name()));
             }
         }
-        if state(session.as_ref(), &exchange()) != exchange().state {
+        if !state(session.as_ref(), &exchange()).iter().eq(exchange().state.iter().map(|(_, start)| start)) {
             wrong.push(format!("{}: something was written", engine.name()));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-type Change = fn(&mut Graph, &mut Vec<Tensor>);
+type Change = fn(&mut Graph, &mut Vec<(String, Tensor)>);
 
 fn passes_through(graph: &mut Graph, output: usize) {
     graph.nodes.remove(output);
@@ -229,48 +263,43 @@ fn passes_through(graph: &mut Graph, output: usize) {
 
 const MISFITS: &[(&str, Change, &str)] = &[
     (
-        "fewer outputs",
-        |g, _| g.outputs.truncate(1),
-        "step graph \"exchange\": gives 1 outputs, expected one for each of 2 entries of state",
-    ),
-    (
-        "more outputs",
+        "an output that updates nothing",
         |g, _| {
             let (from, to) = (g.inputs[0], g.add_value("more"));
             g.nodes.push(Node::new("Identity", [from], [to], []));
             g.outputs.push(to);
         },
-        "step graph \"exchange\": gives 3 outputs, expected one for each of 2 entries of state",
+        "output \"more\": updates nothing; expected ENTRY.next with an entry of the state (a, b)",
     ),
     (
-        "more state",
-        |_, s| s.push(Tensor::from_i64(&[], &[0])),
-        "step graph \"exchange\": takes 2 inputs, expected one for each of 3 entries of state",
+        "an entry that nothing reads or updates",
+        |_, s| s.push(("c".to_owned(), Tensor::from_i64(&[], &[0]))),
+        "entry \"c\" of the state: is neither read nor updated by any of the step graphs (exchange)",
     ),
     (
         "shape of the state",
-        |_, s| s[1] = Tensor::from_f32(&[3], &[0.0; 3]),
+        |_, s| s[1].1 = Tensor::from_f32(&[3], &[0.0; 3]),
         "input \"b\": expected float32 [2], found float32 [3]",
     ),
     (
         "type of the state",
-        |_, s| s[0] = Tensor::from_i64(&[2], &[0; 2]),
+        |_, s| s[0].1 = Tensor::from_i64(&[2], &[0; 2]),
         "input \"a\": expected float32 [2], found int64 [2]",
     ),
     (
         "shape of an output",
         |g, _| g.value_mut(g.outputs[1]).shape = Some(vec![Dim::Known(2), Dim::Known(1)]),
-        "output \"next_b\": expected float32 [2] as input \"b\", found float32 [2, 1]",
+        "output \"b.next\": expected float32 [2] as its entry, found float32 [2, 1]",
     ),
     (
         "type of an output",
         |g, _| g.value_mut(g.outputs[0]).dtype = Some(DType::F64),
-        "output \"next_a\": expected float32 [2] as input \"a\", found float64 [2]",
+        "output \"a.next\": expected float32 [2] as its entry, found float64 [2]",
     ),
     (
         "unknown output",
         |g, _| g.value_mut(g.outputs[0]).shape = None,
-        "output \"next_a\": expected float32 [2] as input \"a\", found float32 of any shape",
+        "output \"a.next\": expected float32 [2] as its entry, found float32 of any shape",
     ),
     (
         "free batch",
@@ -285,7 +314,7 @@ const MISFITS: &[(&str, Change, &str)] = &[
     (
         "one output twice",
         |g, _| g.outputs[1] = g.outputs[0],
-        "output \"next_a\": is an input, a constant, or an output already; put an Identity in between",
+        "output \"a.next\": is an input, a constant, or an output already; put an Identity in between",
     ),
 ];
 
@@ -296,7 +325,7 @@ fn a_state_that_does_not_fit_its_graph_is_refused_and_named() {
         let Case { mut graph, mut state, .. } = exchange();
         change(&mut graph, &mut state);
         for engine in engines() {
-            let found = engine.load_steps(&graph, &state, &SessionOptions::default()).map(|_| ());
+            let found = engine.load_steps(&[&graph], &state, &SessionOptions::default()).map(|_| ());
             let found = found.map_err(|e| e.to_string());
             if found != Err((*expected).to_owned()) {
                 wrong.push(format!("{name} in {}: {found:?}", engine.name()));

@@ -7,6 +7,7 @@ mod command;
 mod data;
 mod divergence;
 mod forward;
+mod games;
 mod interruption;
 mod kinds;
 mod losses;

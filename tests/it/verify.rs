@@ -119,8 +119,14 @@ impl Engine for Misreads {
         TractEngine.load(&self.misread(graph), options)
     }
 
-    fn load_steps(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions) -> Result<Box<dyn StepSession>> {
-        TractEngine.load_steps(&self.misread(graph), state, options)
+    fn load_steps(
+        &self,
+        graphs: &[&Graph],
+        state: &[(String, Tensor)],
+        options: &SessionOptions,
+    ) -> Result<Box<dyn StepSession>> {
+        let misread: Vec<Graph> = graphs.iter().map(|graph| self.misread(graph)).collect();
+        TractEngine.load_steps(&misread.iter().collect::<Vec<_>>(), state, options)
     }
 }
 

@@ -1,34 +1,42 @@
 //! Adversarial training of the whole network: on images of a generator that maximizes the student's distance to the
-//! float network, beside the images synthesized before (Choi et al. 2020).
+//! float network, beside the images synthesized before (Choi et al. 2020). Student and generator are updated in the same
+//! step; the generator goes on from the one that images were synthesized by.
 
-use super::whole::{Whole, distillation};
+use std::rc::Rc;
+
+use super::whole::{OBJECTIVE, Whole, distillation};
 use crate::error::Result;
+use crate::lab::{Lab, LatentMixer, Teacher};
 use crate::recipes::Effort;
-use crate::recipes::training::Training;
 use crate::solution::Solved;
-use crate::synthesis::AdversarialGame;
-use crate::train::StageReport;
+use crate::train::{Optimiser, StageReport};
 
 const NAME: &str = "adversarial";
 /// Separates the random numbers of this stage from those of others.
-const CHANCE: u64 = 0x7269_7661_6c73;
+const STAGE: u64 = 0x7269_7661_6c73;
+/// The generator's learning rate relative to the student's.
+const GENERATOR_RATE: f32 = 0.2;
 
-pub(super) fn adversarial(effort: &Effort, solved: &mut Solved, training: &mut Training) -> Result<StageReport> {
-    let Some(trained_generator) = training.trained_generator.clone() else {
-        return Ok(training.report(NAME, training.samples()));
-    };
+pub(super) fn adversarial(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<StageReport> {
+    let Some(trained) = lab.trained_generator.clone() else { return Ok(lab.report(NAME, lab.samples())) };
     let distillation = distillation(solved)?;
-    let game = AdversarialGame::new(&distillation, trained_generator)?;
-    let seed = training.context.seed;
-    let stage = Whole {
-        name: NAME,
-        steps: effort.adversarial_steps,
-        // Lower, since it fine-tunes a network that the other stages have trained.
-        learning_rate: 0.005,
-        distillation: &distillation,
-        step: &|batch, lowering| game.step(batch, lowering),
-        draw: CHANCE,
-        feeds: &|batch, step| game.feeds(batch, (seed, CHANCE, step)),
-    };
-    stage.train(solved, training)
+    let teacher = Rc::new(Teacher::new(trained.making.clone()));
+    let generator = LatentMixer::new(trained, GENERATOR_RATE)?;
+    // Lower than that of distillation, since it fine-tunes a network that the other stages have trained.
+    let whole = Whole { name: NAME, steps: effort.adversarial_steps, learning_rate: 0.005, stage: STAGE };
+    whole.train(&distillation, solved, lab, |phase| {
+        let (scope, student) = (phase.scope, phase.student);
+        let stored = distillation.compared(&phase.inputs, student.vectors_in(scope))?;
+        let images = generator.images(scope);
+        let seen = teacher.forward(scope, images)?;
+        let answers = student.forward(scope, &seen.inputs)?;
+        let fresh = answers.distance(&seen, OBJECTIVE.temperature)?;
+        let (apart, looks) = (answers.adversarial_distance(&seen, OBJECTIVE.temperature)?, seen.prior()?);
+        scope.descend(student, (stored.loss + fresh) * 0.5, Optimiser::ADAM, phase.rate.clone());
+        scope.descend(&generator, looks - apart, Optimiser::ADAM, phase.rate);
+        scope.watch(stored.loss);
+        scope.term("fresh", fresh);
+        scope.term("looks", looks);
+        Ok(())
+    })
 }

@@ -2,21 +2,18 @@
 
 use super::whole::{Whole, distillation};
 use crate::error::Result;
+use crate::lab::Lab;
 use crate::recipes::Effort;
-use crate::recipes::training::Training;
 use crate::solution::Solved;
-use crate::train::StageReport;
+use crate::train::{Optimiser, StageReport};
 
-pub(super) fn distil(effort: &Effort, solved: &mut Solved, training: &mut Training) -> Result<StageReport> {
+pub(super) fn distil(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<StageReport> {
     let distillation = distillation(solved)?;
-    let stage = Whole {
-        name: "distil",
-        steps: effort.steps,
-        learning_rate: 0.01,
-        distillation: &distillation,
-        step: &|batch, lowering| distillation.step(batch, lowering),
-        draw: 0,
-        feeds: &|_, _| Vec::new(),
-    };
-    stage.train(solved, training)
+    let whole = Whole { name: "distil", steps: effort.steps, learning_rate: 0.01, stage: 0 };
+    whole.train(&distillation, solved, lab, |phase| {
+        let compared = distillation.compared(&phase.inputs, phase.student.vectors_in(phase.scope))?;
+        phase.scope.descend(phase.student, compared.loss, Optimiser::ADAM, phase.rate);
+        compared.terms.into_iter().for_each(|(name, term)| phase.scope.term(name, term));
+        Ok(())
+    })
 }

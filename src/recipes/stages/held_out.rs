@@ -11,7 +11,7 @@ use super::whole::OBJECTIVE;
 use crate::data::{CenteredNoise, argmax};
 use crate::error::Result;
 use crate::ir::Tensor;
-use crate::recipes::training::Training;
+use crate::lab::Lab;
 use crate::runtime::{Session, SessionOptions};
 use crate::solution::Solved;
 use crate::train::{BatchSampler, Distillation, HeldOut, OtherKind, Student, probes};
@@ -20,7 +20,7 @@ use crate::train::{BatchSampler, Distillation, HeldOut, OtherKind, Student, prob
 const ROUNDS: u64 = 4;
 /// Inputs per batch.
 const BATCH: usize = 32;
-/// Separates the random numbers of this check from those of training.
+/// Separates the random numbers of this check from those of lab.
 const CHANCE: u64 = 0x6865_6c64_6f75;
 
 /// Returns the comparison of the student `before` and `after` a stage.
@@ -52,17 +52,17 @@ impl Measured {
     ///
     /// # Errors
     /// When the engine fails.
-    pub(super) fn of(solved: &Solved, training: &Training) -> Result<Self> {
-        let inputs = training.images().held_out()?;
+    pub(super) fn of(solved: &Solved, lab: &Lab) -> Result<Self> {
+        let inputs = lab.images().held_out()?;
         let student = Student::new(&solved.float, &solved.plan, &solved.solution)?;
         let start = student.start();
-        let mut distillation = Distillation::new(training.float, student)?;
+        let mut distillation = Distillation::new(lab.float, student)?;
         // At temperature 1, a few images with very confident predictions would dominate.
         distillation.objective.temperature = OBJECTIVE.temperature;
         let samples = Tensor::samples_of(&inputs);
         let batch = distillation.teacher().fixed_batch().unwrap_or(BATCH).min(samples).max(1);
-        let mut session = training.context.engine.load(&distillation.answers(batch)?, &SessionOptions::default())?;
-        let pool = BatchSampler::new(inputs, batch, training.context.seed, CHANCE)?.varied();
+        let mut session = lab.context.engine.load(&distillation.answers(batch)?, &SessionOptions::default())?;
+        let pool = BatchSampler::new(inputs, batch, lab.context.seed, CHANCE)?.varied();
         let rounds = ROUNDS * u64::try_from(samples.div_ceil(batch)).unwrap_or(1);
         let logits = 2 * distillation.targets().tensors.iter().filter(|target| target.is_logits).count();
         let (mut distance, mut agreed, mut counted, mut outputs) = (0.0, 0, 0, 1 + logits);
@@ -80,7 +80,7 @@ impl Measured {
         }
         let agreement = (counted > 0).then(|| agreed as f32 / counted as f32);
         let images = batch * usize::try_from(rounds).unwrap_or(0);
-        let features = features(session.as_mut(), &start, (1 + logits..outputs, batch), training)?;
+        let features = features(session.as_mut(), &start, (1 + logits..outputs, batch), lab)?;
         Ok(Self { images, distance, agreement, features })
     }
 }
@@ -91,11 +91,11 @@ fn features(
     session: &mut dyn Session,
     start: &[Tensor],
     (places, batch): (Range<usize>, usize),
-    training: &Training,
+    lab: &Lab,
 ) -> Result<Vec<(&'static str, f64)>> {
-    let (teacher, pairs) = (&training.context, places.len() / 2);
+    let (teacher, pairs) = (&lab.context, places.len() / 2);
     let mut found = Vec::new();
-    for probe in probes(training.float, teacher.input, teacher.seed, teacher.threads)? {
+    for probe in probes(lab.float, teacher.input, teacher.seed, teacher.threads)? {
         let mut noise = vec![CenteredNoise::default(); pairs];
         for start_of in (0..=Tensor::samples_of(&probe.inputs).saturating_sub(batch)).step_by(batch) {
             let rows = probe.inputs.iter().map(|tensor| tensor.rows(start_of..start_of + batch));

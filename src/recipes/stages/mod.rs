@@ -11,10 +11,10 @@ mod whole;
 
 use held_out::{Measured, compare};
 
-use super::Effort;
-use super::training::Training;
+use super::{Effort, choi2020, gdfq};
 use crate::error::{Error, Result};
 use crate::ir::Graph;
+use crate::lab::Lab;
 use crate::solution::Solved;
 use crate::train::{Block, HeldOut, StageReport, Student, blocks, targets};
 
@@ -24,11 +24,11 @@ pub struct Stage {
     pub name: &'static str,
     /// A one-line summary.
     pub summary: &'static str,
-    run: fn(&Effort, &mut Solved, &mut Training) -> Result<StageReport>,
+    pub(super) run: fn(&Effort, &mut Solved, &mut Lab) -> Result<StageReport>,
 }
 
 /// Every stage, in a sensible order.
-pub const STAGES: &[&Stage] = &[&RECONSTRUCT, &DISTIL, &ADVERSARIAL];
+pub const STAGES: &[&Stage] = &[&RECONSTRUCT, &DISTIL, &ADVERSARIAL, &gdfq::STAGE, &choi2020::STAGE];
 
 /// [`reconstruct`].
 pub const RECONSTRUCT: Stage = Stage {
@@ -78,29 +78,25 @@ fn blocks_of(float: &Graph, student: &Student) -> Vec<Block> {
 ///
 /// # Errors
 /// When the engine fails.
-pub fn against(start: &Solved, trained: &Solved, training: &Training) -> Result<HeldOut> {
-    Ok(compare(&Measured::of(start, training)?, &Measured::of(trained, training)?))
+pub fn against(start: &Solved, trained: &Solved, lab: &Lab) -> Result<HeldOut> {
+    Ok(compare(&Measured::of(start, lab)?, &Measured::of(trained, lab)?))
 }
 
 /// Runs `stages` one after the other and keeps the result of each where it improves on the one before.
 ///
 /// # Errors
 /// When a stage fails.
-pub fn train(
-    (stages, effort): (&[&Stage], &Effort),
-    solved: &mut Solved,
-    training: &mut Training,
-) -> Result<Vec<StageReport>> {
+pub fn train((stages, effort): (&[&Stage], &Effort), solved: &mut Solved, lab: &mut Lab) -> Result<Vec<StageReport>> {
     let mut reports = Vec::with_capacity(stages.len());
     // The measurements of the student that the next stage starts from.
     let mut measured = None;
     for (number, stage) in stages.iter().enumerate() {
         let before = solved.clone();
-        training.begin(stages.len() - number);
-        let mut report = (stage.run)(effort, solved, training)?;
-        if !training.run.dry_run && !report.descents.is_empty() {
-            let was = measured.take().map_or_else(|| Measured::of(&before, training), Ok)?;
-            let is = Measured::of(solved, training)?;
+        lab.begin(stages.len() - number);
+        let mut report = (stage.run)(effort, solved, lab)?;
+        if !lab.run.dry_run && !report.descents.is_empty() {
+            let was = measured.take().map_or_else(|| Measured::of(&before, lab), Ok)?;
+            let is = Measured::of(solved, lab)?;
             let found = compare(&was, &is);
             measured = Some(if found.is_kept { is } else { was });
             if !found.is_kept {

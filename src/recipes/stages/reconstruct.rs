@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use super::blocks_of;
 use crate::error::Result;
+use crate::expr::STANDARD;
 use crate::ir::{Graph, Tensor};
+use crate::lab::{Images, Lab, Planned};
 use crate::recipes::Effort;
-use crate::recipes::images::Images;
-use crate::recipes::training::{Planned, Training};
 use crate::runtime::{Engine, SessionOptions};
 use crate::sensitivity::{Part, partly_quantized};
 use crate::solution::Solved;
@@ -29,50 +29,50 @@ const CHUNK: usize = 32;
 /// Separates the random numbers of this stage from those of others.
 const CHANCE: u64 = 0x7265_636f_6e73_7472;
 
-pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, training: &mut Training) -> Result<StageReport> {
+pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<StageReport> {
     let float = partly_quantized(solved, &Part::of(&solved.plan, false))?;
     let mut student = student_of(solved)?;
     let blocks = blocks_of(&float, &student);
-    let fewest = training.run.settings.batch.or(student.graph().fixed_batch()).unwrap_or(BATCH);
-    let samples = samples_within(student.graph(), &blocks, fewest..training.samples());
-    let mut report = training.report(NAME, samples);
+    let fewest = lab.run.settings.batch.or(student.graph().fixed_batch()).unwrap_or(BATCH);
+    let samples = samples_within(student.graph(), &blocks, fewest..lab.samples());
+    let mut report = lab.report(NAME, samples);
     let mut streams = None;
-    if let Some(first) = blocks.first().filter(|_| !training.run.dry_run) {
-        streams = Some(Streams::at(&first.input, (&float, &student), (&training.images(), samples), training)?);
+    if let Some(first) = blocks.first().filter(|_| !lab.run.dry_run) {
+        streams = Some(Streams::at(&first.input, (&float, &student), (&lab.images(), samples), lab)?);
     }
     let mut settled = SettledParts::default();
     for (number, block) in blocks.iter().enumerate() {
         let reconstruction = Reconstruction::new(&student, block, &settled)?;
         settled = reconstruction.settles(&settled);
-        let data = streams.as_ref().map(|s| s.data(block, &float, training.context.engine)).transpose()?;
+        let data = streams.as_ref().map(|s| s.data(block, &float, lab.context.engine)).transpose()?;
         if reconstruction.layers() > 0 {
-            let steps = training.run.settings.steps.unwrap_or(effort.block_steps);
-            let (step, batch) = step_of(&reconstruction, number, training)?;
+            let steps = lab.run.settings.steps.unwrap_or(effort.block_steps);
+            let (step, batch) = step_of(&reconstruction, number, lab)?;
             let planned = Planned {
                 name: format!("{NAME}-{}", number + 1),
                 batch,
                 steps,
-                learning_rate: training.run.settings.learning_rate.unwrap_or(LEARNING_RATE),
+                learning_rate: lab.run.settings.learning_rate.unwrap_or(LEARNING_RATE),
                 schedule: Schedule::Cosine { steps, floor: 0.0, warmup: 0 },
-                until: training.until(blocks.len() - number),
+                until: lab.until(blocks.len() - number),
             };
-            let seed = (training.context.seed, CHANCE ^ u64::try_from(number).unwrap_or(0));
+            let seed = (lab.context.seed, CHANCE ^ u64::try_from(number).unwrap_or(0));
             let masks = reconstruction.masked(batch)?;
             let feeds = |data: &BlockData| BlockFeeds::new(data, (batch, masks), steps, seed);
             let feeds = data.as_ref().map(feeds);
             let mut feed = |step| feeds.as_ref().map_or(Ok(Vec::new()), |feeds| feeds.batch(step));
             let key = (block, samples);
-            let (state, descent) = training.descend(&planned, &step, (solved, &key), &mut feed)?;
+            let (played, descent) = lab.descend(&planned, &step, (solved, &key), &mut feed)?;
             if descent.steps > 0 {
                 let mut trained = Trained::of(&solved.solution);
-                reconstruction.read_out(&step, &state, &mut trained)?;
+                reconstruction.read_out(&played.state, &mut trained)?;
                 solved.apply_trained(trained)?;
                 student = student_of(solved)?;
             }
             report.descents.push(descent);
         }
         if let (Some(streams), Some(data)) = (&mut streams, data) {
-            streams.pass(block, &student, data.target, training.context.engine)?;
+            streams.pass(block, &student, data.target, lab.context.engine)?;
         }
     }
     Ok(report)
@@ -82,13 +82,13 @@ fn student_of(solved: &Solved) -> Result<Student> {
     Student::new(&solved.float, &solved.plan, &solved.solution)
 }
 
-fn step_of(reconstruction: &Reconstruction, number: usize, training: &Training) -> Result<(TrainingStep, usize)> {
-    let lowering = training.context.engine.lowering();
+fn step_of(reconstruction: &Reconstruction, number: usize, lab: &Lab) -> Result<(TrainingStep, usize)> {
+    let lowering = lab.context.engine.lowering();
     let build = |batch| reconstruction.step(batch, &lowering);
-    let usual = BATCH.min(training.samples());
-    let (step, batch) = fitting_batch(reconstruction.graph(), training.run.settings, usual, &build)?;
-    training.check_batch(batch)?;
-    training.save_graph(&format!("{NAME}-{}", number + 1), |lowering| reconstruction.step(batch, lowering))?;
+    let usual = BATCH.min(lab.samples());
+    let (step, batch) = fitting_batch(reconstruction.graph(), lab.run.settings, usual, &build)?;
+    lab.check_batch(batch)?;
+    lab.save_graph(&format!("{NAME}-{}", number + 1), || reconstruction.step(batch, &STANDARD))?;
     Ok((step, batch))
 }
 
@@ -113,9 +113,9 @@ impl Streams {
         input: &str,
         (float, student): (&Graph, &Student),
         (images, samples): (&Images, usize),
-        training: &Training,
+        lab: &Lab,
     ) -> Result<Self> {
-        let engine = training.context.engine;
+        let engine = lab.context.engine;
         let images = images.seen()?.iter().map(|tensor| tensor.rows(0..samples)).collect::<Result<Vec<_>>>()?;
         let fed = float.fed_inputs();
         if let Some(place) = fed.iter().position(|&id| float.name_of(id) == input) {

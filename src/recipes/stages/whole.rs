@@ -1,35 +1,37 @@
-//! The common part of stages that train the whole network: a distillation, its step, and its result.
+//! The common part of stages that train the whole network: a distillation, its phase, and its result.
 
 use super::blocks_of;
 use crate::error::Result;
-use crate::expr::Lowering;
-use crate::ir::Tensor;
-use crate::recipes::training::{Planned, Training};
+use crate::expr::Expr;
+use crate::lab::{GamePlan, Lab, QuantizedStudent};
 use crate::sensitivity::{Part, partly_quantized};
 use crate::solution::Solved;
-use crate::train::{Distillation, Objective, Schedule, StageReport, Student, TrainingStep, fitting_batch, read_out};
+use crate::train::{Distillation, LearningRate, Objective, PhaseSpec, Scope, StageReport, Student, Turn};
 
 /// The default batch size: twice the batch for half the steps measured worse.
 const BATCH: usize = 32;
 /// A loss term on raw logits measured worse than the class probabilities alone, and so did lower temperatures.
 pub(super) const OBJECTIVE: Objective = Objective { temperature: 4.0, logits: 0.0, features: 1.0 };
 
-/// A stage that trains the whole network.
-pub(super) struct Whole<'a> {
+/// A stage that trains the whole network on training inputs.
+pub(super) struct Whole {
     /// The name of the stage.
     pub name: &'static str,
     /// The default number of steps.
     pub steps: u64,
     /// How far a step moves a weight, in units of its scale.
     pub learning_rate: f64,
-    /// The student and its teacher.
-    pub distillation: &'a Distillation,
-    /// Returns the training step for a batch size.
-    pub step: &'a dyn Fn(usize, &Lowering) -> Result<TrainingStep>,
-    /// Separates its batches from those of other stages.
-    pub draw: u64,
-    /// Returns the feeds of a step before the inputs, for a batch size and a step number.
-    pub feeds: &'a dyn Fn(usize, u64) -> Vec<Tensor>,
+    /// Separates its random numbers from those of other stages.
+    pub stage: u64,
+}
+
+/// The phase of such a stage.
+pub(super) struct WholePhase<'a, 'b> {
+    pub scope: &'a Scope<'b>,
+    /// The network's inputs: a batch of training inputs.
+    pub inputs: Vec<Expr<'b>>,
+    pub student: &'a QuantizedStudent,
+    pub rate: LearningRate,
 }
 
 /// Returns the distillation of `solved` from the float network.
@@ -44,34 +46,38 @@ pub(super) fn distillation(solved: &Solved) -> Result<Distillation> {
     Ok(distillation)
 }
 
-impl Whole<'_> {
-    /// Runs all steps from `solved`, and stores the result there.
-    pub(super) fn train(&self, solved: &mut Solved, training: &mut Training) -> Result<StageReport> {
-        let &Self { name, distillation, step: build, feeds, .. } = self;
-        let settings = training.run.settings;
-        let lowering = training.context.engine.lowering();
-        let usual = BATCH.min(training.samples());
-        let (step, batch) = fitting_batch(distillation.teacher(), settings, usual, &|batch| build(batch, &lowering))?;
-        training.save_graph(name, |lowering| build(batch, lowering))?;
+impl Whole {
+    /// Runs all steps of the phase that `build` describes, from `solved`, and stores the result there.
+    pub(super) fn train(
+        &self,
+        distillation: &Distillation,
+        solved: &mut Solved,
+        lab: &mut Lab,
+        build: impl for<'a, 'b> Fn(WholePhase<'a, 'b>) -> Result<()>,
+    ) -> Result<StageReport> {
+        let settings = lab.run.settings;
         let steps = settings.steps.unwrap_or(self.steps);
-        let planned = Planned {
-            name: name.to_owned(),
-            batch,
-            steps,
-            learning_rate: settings.learning_rate.unwrap_or(self.learning_rate),
-            schedule: Schedule::Cosine { steps, floor: 0.0, warmup: 0 },
-            until: training.until(1),
+        let learning_rate = settings.learning_rate.unwrap_or(self.learning_rate);
+        let rate = LearningRate::cosine(learning_rate, steps);
+        let (student, batches) =
+            (QuantizedStudent::new("student", distillation.student().clone()), lab.batches(self.stage));
+        let phase = PhaseSpec::new("", |scope| {
+            let inputs = batches.inputs(scope)?;
+            build(WholePhase { scope, inputs, student: &student, rate: rate.clone() })
+        });
+        let plan = GamePlan {
+            name: self.name,
+            phases: vec![phase],
+            turns: vec![Turn::of(0, 1)],
+            rounds: steps,
+            batch: BATCH,
+            learning_rate,
+            stage: self.stage,
+            key: format!("{:?}", distillation.objective),
         };
-        let mut deal = training.batches(batch, self.draw)?;
-        let mut feed = |step| Ok([feeds(batch, step), deal(step)?].concat());
-        let key = format!("{:?}", distillation.objective);
-        let (state, descent) = training.descend(&planned, &step, (solved, &key), &mut feed)?;
-        if descent.steps > 0 {
-            let vectors = [state[step.place("weights")?].clone(), state[step.place("scales")?].clone()];
-            solved.apply_trained(read_out(distillation.student(), training.context.engine, &vectors)?)?;
-        }
+        let descent = lab.train(&plan, &student, solved)?;
         let blocked = distillation.targets().blocked.clone();
-        let report = training.report(name, training.samples());
+        let report = lab.report(self.name, lab.samples());
         Ok(StageReport { blocked, descents: vec![descent], ..report })
     }
 }

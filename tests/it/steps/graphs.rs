@@ -11,7 +11,8 @@ use rand_distr::StandardNormal;
 pub struct Case {
     pub name: &'static str,
     pub graph: Graph,
-    pub state: Vec<Tensor>,
+    /// Entries by name.
+    pub state: Vec<(String, Tensor)>,
     pub feeds: fn(u64) -> Vec<Tensor>,
 }
 
@@ -49,7 +50,7 @@ pub fn network() -> Case {
     let one = builder.constant("one", Tensor::from_i64(&[], &[1]));
     let rest = [loss, steps + one, nothing.unary("Identity")];
     let outputs: Vec<Expr> = parameters.into_iter().chain(momenta).chain(rest).collect();
-    let names: Vec<String> = (0..outputs.len()).map(|i| format!("next{i}")).collect();
+    let names: Vec<String> = start().iter().map(|(name, _)| format!("{name}.next")).collect();
     let named: Vec<(&str, Expr)> = names.iter().map(String::as_str).zip(outputs).collect();
     Case { name: "network", graph: builder.finish(&named).unwrap(), state: start(), feeds }
 }
@@ -72,12 +73,17 @@ fn zeros(shape: &[usize]) -> Tensor {
     Tensor::from_f32(shape, &vec![0.0; shape.iter().product()])
 }
 
-fn start() -> Vec<Tensor> {
+fn start() -> Vec<(String, Tensor)> {
     let mut rng = ChaCha8Rng::seed_from_u64(11);
-    let parameters = PARAMETERS.map(|(_, shape)| normal(&mut rng, shape, 0.2));
-    let momenta = PARAMETERS.map(|(_, shape)| zeros(shape));
-    let rest = [zeros(&[]), Tensor::from_i64(&[], &[0]), zeros(&[0, 3])];
+    let parameters = PARAMETERS.map(|(name, shape)| (name.to_owned(), normal(&mut rng, shape, 0.2)));
+    let momenta = PARAMETERS.map(|(name, shape)| (format!("momentum_{name}"), zeros(shape)));
+    let rest = [("loss", zeros(&[])), ("steps", Tensor::from_i64(&[], &[0])), ("nothing", zeros(&[0, 3]))];
+    let rest = rest.map(|(name, start)| (name.to_owned(), start));
     parameters.into_iter().chain(momenta).chain(rest).collect()
+}
+
+fn named<const N: usize>(entries: [(&str, Tensor); N]) -> Vec<(String, Tensor)> {
+    entries.map(|(name, start)| (name.to_owned(), start)).to_vec()
 }
 
 /// Images that are brighter in one channel or another, by class.
@@ -101,9 +107,9 @@ fn feeds(step: u64) -> Vec<Tensor> {
 pub fn exchange() -> Case {
     let builder = Builder::new("exchange");
     let [a, b] = ["a", "b"].map(|name| builder.input(name, DType::F32, &[2]));
-    let outputs = [("next_a", b.unary("Identity")), ("next_b", a.unary("Identity"))];
+    let outputs = [("a.next", b.unary("Identity")), ("b.next", a.unary("Identity"))];
     let graph = builder.finish(&outputs).unwrap();
-    let state = vec![Tensor::from_f32(&[2], &[1.0, 2.0]), Tensor::from_f32(&[2], &[3.0, 4.0])];
+    let state = named([("a", Tensor::from_f32(&[2], &[1.0, 2.0])), ("b", Tensor::from_f32(&[2], &[3.0, 4.0]))]);
     Case { name: "exchange", graph, state, feeds: |_| Vec::new() }
 }
 
@@ -116,8 +122,9 @@ pub fn early_write() -> Case {
     let raised = weight + 1.0;
     // The old weight is read last in the order of the file and in that of the longest path.
     let late = (raised.exp().tanh().sign().relu() * 0.0).abs() + weight;
-    let graph = builder.finish(&[("next_weight", raised), ("next_total", total + late)]).unwrap();
-    Case { name: "early write", graph, state: vec![zeros(&[4]), zeros(&[4])], feeds: |_| Vec::new() }
+    let graph = builder.finish(&[("weight.next", raised), ("total.next", total + late)]).unwrap();
+    let state = named([("weight", zeros(&[4])), ("total", zeros(&[4]))]);
+    Case { name: "early write", graph, state, feeds: |_| Vec::new() }
 }
 
 /// Returns a graph that adds what `index` picks out of three numbers.
@@ -126,6 +133,25 @@ pub fn picking() -> Case {
     let total = builder.input("total", DType::F32, &[1]);
     let index = builder.input("index", DType::I64, &[1]);
     let numbers = builder.constant("numbers", Tensor::from_f32(&[3], &[1.0, 10.0, 100.0]));
-    let graph = builder.finish(&[("next_total", total + numbers.gather(index, 0))]).unwrap();
-    Case { name: "picking", graph, state: vec![zeros(&[1])], feeds: |_| vec![Tensor::from_i64(&[1], &[1])] }
+    let graph = builder.finish(&[("total.next", total + numbers.gather(index, 0))]).unwrap();
+    Case {
+        name: "picking",
+        graph,
+        state: named([("total", zeros(&[1]))]),
+        feeds: |_| vec![Tensor::from_i64(&[1], &[1])],
+    }
+}
+
+/// Returns two phases over `a`, `b` and `c`: the first adds what is fed and `b` to `a`, the second doubles `b` and sets `c`
+/// to `a`; so each reads what the other updates.
+pub fn phases() -> ([Graph; 2], Vec<(String, Tensor)>) {
+    let first = Builder::new("first");
+    let [a, b] = ["a", "b"].map(|name| first.input(name, DType::F32, &[1]));
+    let x = first.input("x", DType::F32, &[1]);
+    let first = first.finish(&[("a.next", a + b + x)]).unwrap();
+    let second = Builder::new("second");
+    let [b, a] = ["b", "a"].map(|name| second.input(name, DType::F32, &[1]));
+    let second = second.finish(&[("c.next", a.unary("Identity")), ("b.next", b * 2.0)]).unwrap();
+    let number = |value: f32| Tensor::from_f32(&[1], &[value]);
+    ([first, second], named([("a", number(0.0)), ("b", number(1.0)), ("c", number(0.0))]))
 }

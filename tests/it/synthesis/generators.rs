@@ -4,7 +4,7 @@ use dfq_onnx::expr::{Builder, STANDARD};
 use dfq_onnx::ir::{DType, Graph, Tensor};
 use dfq_onnx::runtime::{Engine, SessionOptions, TractEngine};
 use dfq_onnx::stats::{BatchNorm, InputStatistics};
-use dfq_onnx::synthesis::{Generator, ImageSynthesis, InputSpec, SynthesisTeacher};
+use dfq_onnx::synthesis::{Generator, ImageSynthesis, InputSpec, Latents, Maker, SynthesisTeacher};
 
 use crate::support::build::Build;
 use crate::support::net::{layer, pads};
@@ -35,18 +35,19 @@ fn inputs_have_the_shape_and_the_statistics_of_what_the_network_is_fed() {
     for (name, shape, input, expected) in cases {
         let form = InputSpec::of(&network(shape, DType::F32)).unwrap();
         for classes in [None, Some(5)] {
-            let generator = Generator::fresh((&form, &input), (BATCH, 40_000_000), classes, (3, 0)).unwrap();
+            let generator = Generator::new(&form, &input, 40_000_000, (3, 0)).unwrap();
+            let latents = Latents::new(BATCH, classes, (3, 0)).unwrap();
             let builder = Builder::new("generator");
-            let vectors = [("weights", &generator.weights), ("latents", &generator.latents)]
+            let vectors = [("weights", &generator.weights), ("latents", &latents.vector)]
                 .map(|(name, vector)| builder.input(name, DType::F32, &[vector.layout.len()]));
             let labels = classes.map(|classes| {
                 let ones: Vec<f32> =
                     (0..BATCH * classes).map(|i| f32::from(u8::from(i % classes == i / classes % classes))).collect();
                 builder.constant("labels", Tensor::from_f32(&[BATCH, classes], &ones))
             });
-            let made = generator.forward(&builder, (vectors[0], vectors[1]), labels);
+            let made = generator.forward(vectors[0], latents.forward(vectors[1], labels));
             let graph = builder.finish(&[("made", made)]).unwrap();
-            let state = [generator.weights.start(), generator.latents.start()];
+            let state = [generator.weights.start(), latents.vector.start()];
             let run =
                 |engine: &dyn Engine| engine.load(&graph, &SessionOptions::default()).unwrap().run(&state).unwrap();
             let (made, again) = (run(ort()).remove(0), run(&TractEngine).remove(0));
@@ -79,11 +80,12 @@ fn inputs_have_the_shape_and_the_statistics_of_what_the_network_is_fed() {
 fn a_generator_is_sized_by_the_network_and_follows_from_seed_and_number() {
     let form = InputSpec::of(&network("N, 3, 32, 32", DType::F32)).unwrap();
     let input = InputStatistics::assumed();
-    let of = |macs, seed, number| Generator::fresh((&form, &input), (BATCH, macs), None, (seed, number)).unwrap();
+    let of = |macs, seed, number| Generator::new(&form, &input, macs, (seed, number)).unwrap();
     let (small, large) = (of(1_000_000, 0, 0).macs(), of(400_000_000, 0, 0).macs());
     assert!(small < large && large <= 200_000_000, "{small} {large}");
     assert!(of(40_000_000, 0, 0).macs() <= 20_000_000);
-    let start = |seed, number| [of(1, seed, number).weights.start(), of(1, seed, number).latents.start()];
+    let latents = |seed, number| Latents::new(BATCH, None, (seed, number)).unwrap().vector.start();
+    let start = |seed, number| [of(1, seed, number).weights.start(), latents(seed, number)];
     assert_eq!(start(1, 2), start(1, 2));
     let [weights, latents] = start(1, 2);
     for other in [start(1, 3), start(2, 2)] {
@@ -156,21 +158,20 @@ fn every_term_can_be_descended_in_both_lowerings() {
         others: Vec::new(),
         input: InputStatistics::assumed(),
     };
-    let generator =
-        Generator::fresh((&making.subject.form, &making.input), (BATCH, making.subject.macs), None, (0, 0)).unwrap();
+    let generator = Generator::new(&making.subject.form, &making.input, making.subject.macs, (0, 0)).unwrap();
+    let maker = Maker { generator, latents: Latents::new(BATCH, None, (0, 0)).unwrap(), labels: None };
     for name in ["bn", "bn-relative", "bn-kl", "bn-slack", "tv", "input"] {
         making.weights = vec![(name, 1.0)];
         let mut ends = Vec::new();
         for lowering in [STANDARD, ort().lowering()] {
-            let step = making.step(&generator, None, &lowering).unwrap();
-            let state: Vec<Tensor> = step.state.iter().map(|(_, start)| start.clone()).collect();
-            let mut session = ort().load_steps(&step.graph, &state, &SessionOptions::default()).unwrap();
+            let step = making.step(&maker, &lowering).unwrap();
+            let mut session = ort().load_steps(&[&step.graph], &step.state, &SessionOptions::default()).unwrap();
             for number in 0..3 {
                 let mut feeds = making.feeds((0, 0, number));
-                feeds.push(step.optimiser.rates(0.01, number));
-                session.step(&feeds).unwrap();
+                feeds.push(step.rates(&[0.01], number));
+                session.step(0, &feeds).unwrap();
             }
-            let losses = session.read(step.place_of_losses()).unwrap().to_f32().unwrap();
+            let losses = session.read(step.place(step.losses_entry()).unwrap()).unwrap().to_f32().unwrap();
             ends.push(losses[losses.len() - 6..].to_vec());
         }
         // Loss and its only term, in three steps.

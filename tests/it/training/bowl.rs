@@ -7,8 +7,8 @@ use dfq_onnx::expr::Builder;
 use dfq_onnx::ir::{DType, Tensor};
 use dfq_onnx::runtime::Engine;
 use dfq_onnx::train::{
-    Checkpoints, FitOptions, Identity, LearningRate, Optimiser, Player, Schedule, TrainedVector, TrainingStep,
-    training_step,
+    Checkpoints, FitOptions, Identity, LearningRate, Optimiser, PlayOptions, Player, Schedule, StepParts,
+    TrainedVector, TrainingStep, training_step,
 };
 
 /// Losses are read after every fourth step.
@@ -27,10 +27,10 @@ pub fn step_by(engine: &dyn Engine, start: [f32; 2], optimiser: Optimiser) -> Tr
     let builder = Builder::new("bowl");
     let (w, x) = (builder.input("w", DType::F32, &[2]), builder.input("x", DType::F32, &[2]));
     let (near, small) = (((w - x) * (w - x)).sum(&[], false), (w * w).sum(&[], false) * 0.1);
-    let kept = (optimiser, usize::try_from(READ).unwrap());
     let (loss, terms) = (near + small, [("near", near), ("small", small)]);
-    let player = Player { loss, vectors: &[(w, &vector)] };
-    training_step(&[player], (loss, &terms), kept, &engine.lowering()).unwrap()
+    let players = [Player { loss, vectors: &[(w, &vector)], optimiser }];
+    let losses = usize::try_from(READ).unwrap();
+    training_step(&StepParts { losses, ..StepParts::of(&players, loss, &terms) }, &engine.lowering()).unwrap()
 }
 
 /// Returns what a step is fed.
@@ -40,7 +40,8 @@ pub fn feed(x: f32) -> Vec<Tensor> {
 
 /// Returns a course of `steps` steps.
 pub fn course(steps: u64, rate: f64, schedule: Schedule, checkpoints: Option<Checkpoints>) -> FitOptions {
-    FitOptions { steps, rate: LearningRate::new(rate, schedule), until: None, checkpoints }
+    let play = PlayOptions { stage: "bowl".to_owned(), checkpoints, until: None };
+    FitOptions { steps, rate: LearningRate::new(rate, schedule), play }
 }
 
 /// Returns checkpoints in `folder`, as often as there can be any.

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use dfq_onnx::Error;
 use dfq_onnx::observe::{Observer, Progress, Silent};
 use dfq_onnx::runtime::{Engine, TractEngine};
-use dfq_onnx::train::{Checkpoint, Checkpoints, Descent, FitOptions, Optimiser, Rollback, Schedule, descend};
+use dfq_onnx::train::{Checkpoint, Checkpoints, FitOptions, Optimiser, Played, Rollback, Schedule, descend};
 
 use super::bowl;
 use crate::support::ort;
@@ -43,7 +43,7 @@ fn run(
     course: FitOptions,
     stop: Option<u64>,
     observer: &mut dyn Observer,
-) -> dfq_onnx::Result<Descent> {
+) -> dfq_onnx::Result<Played> {
     let made = Cell::new(0);
     let mut feed = |_| {
         if stop == Some(made.replace(made.get() + 1)) {
@@ -51,7 +51,7 @@ fn run(
         }
         Ok(bowl::feed(11.0))
     };
-    descend((&bowl::step(engine, START), engine), ("bowl", course), &mut feed, observer)
+    descend(&bowl::step(engine, START), engine, course, &mut feed, observer)
 }
 
 #[test]
@@ -61,12 +61,13 @@ fn a_rate_that_is_too_high_is_halved_until_it_is_not() {
         let checkpoints = bowl::checkpoints(folder.path(), false);
         let path = checkpoints.path.clone();
         let made = run(engine, course(TOO_HIGH, Some(checkpoints)), None, &mut ear).unwrap();
-        let Descent { state, history, rollbacks, .. } = &made;
+        let Played { state, histories, rollbacks, .. } = &made;
+        let history = &histories[0];
         let steps: Vec<(u64, u64)> = rollbacks.iter().map(|r| (r.at, r.to)).collect();
         assert_eq!(steps, [(8, 4), (8, 4)], "{:?}", history.loss());
         assert!(rollbacks.iter().all(|r| r.reason.contains("the loss rose to")), "{rollbacks:?}");
         assert_eq!(history.steps(), 22);
-        assert!(state[0].to_f32().unwrap().iter().all(|w| w.is_finite()));
+        assert!(state[0].1.to_f32().unwrap().iter().all(|w| w.is_finite()));
         assert!(ear.0.len() == 2 && ear.0[0].contains("back to step 4, at half the learning rate"), "{:?}", ear.0);
         let kept = Checkpoint::read(&path).unwrap().about;
         assert_eq!(serde_json::from_str::<Vec<Rollback>>(&kept.notes["rollbacks"]).unwrap(), *rollbacks);
@@ -87,7 +88,7 @@ fn a_descent_that_diverged_and_was_stopped_anywhere_ends_as_one_that_was_not_sto
             run(engine, course(TOO_HIGH, with(&folder)), Some(stop), &mut silent).unwrap_err();
             let found = run(engine, course(TOO_HIGH, with(&folder)), None, &mut silent).unwrap();
             let resumed = found.resumed;
-            if found != (Descent { resumed, ..whole.clone() }) {
+            if found != (Played { resumed, ..whole.clone() }) {
                 failed.push(format!(
                     "{}, stopped at {stop}: resumed at {resumed}, {:?}",
                     engine.name(),
@@ -115,10 +116,10 @@ fn a_state_that_is_not_finite_is_known_by_the_losses_alone() {
         };
         let course = bowl::course(8, 0.1, Schedule::Constant, None);
         let step = bowl::step_by(engine, START, Optimiser::ADAM);
-        let ended = descend((&step, engine), ("bowl", course), &mut feed, &mut ear).unwrap();
+        let ended = descend(&step, engine, course, &mut feed, &mut ear).unwrap();
         assert_eq!(ended.rollbacks.iter().map(|r| (r.at, r.to)).collect::<Vec<_>>(), [(4, 0)], "{}", engine.name());
         assert!(ended.rollbacks[0].reason.contains("the loss or what is trained became"), "{:?}", ended.rollbacks);
-        assert!(ended.state.iter().all(|t| t.to_f32().unwrap().iter().all(|v| v.is_finite())));
+        assert!(ended.state.iter().all(|(_, t)| t.to_f32().unwrap().iter().all(|v| v.is_finite())));
     }
 }
 

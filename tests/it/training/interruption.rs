@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use dfq_onnx::observe::{Observer, Progress};
 use dfq_onnx::runtime::{Engine, TractEngine};
-use dfq_onnx::train::{Checkpoints, Descent, FitOptions, Schedule, descend};
+use dfq_onnx::train::{Checkpoints, Played, Schedule, descend};
 
 use super::bowl;
 use crate::support::ort;
@@ -32,11 +32,11 @@ impl Observer for After {
 }
 
 /// Descends at a rate that is halved twice (see `divergence`), up to a stop.
-fn descent(engine: &dyn Engine, checkpoints: Option<Checkpoints>, stop: u64) -> dfq_onnx::Result<Descent> {
+fn descent(engine: &dyn Engine, checkpoints: Option<Checkpoints>, stop: u64) -> dfq_onnx::Result<Played> {
     let schedule = Schedule::Cosine { steps: STEPS, floor: 0.0, warmup: 0 };
     let course = bowl::course(STEPS, 6.0 / 2.2, schedule, checkpoints);
     let step = bowl::step(engine, [10.01, 9.99]);
-    descend((&step, engine), ("bowl", course), &mut |_| Ok(bowl::feed(11.0)), &mut After(stop))
+    descend(&step, engine, course, &mut |_| Ok(bowl::feed(11.0)), &mut After(stop))
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a_descent_that_was_asked_to_stop_anywhere_goes_on_as_one_that_was_not() {
         // Written as rarely as can be: a stop writes one whether it is due or not.
         let with = |resume| Some(Checkpoints { interval: Duration::MAX, ..bowl::checkpoints(folder.path(), resume) });
         let whole = descent(engine, with(false), u64::MAX).unwrap();
-        assert!(!whole.rollbacks.is_empty(), "{:?}", whole.history.loss());
+        assert!(!whole.rollbacks.is_empty(), "{:?}", whole.histories[0].loss());
         let file = std::fs::read(&path).unwrap();
         for stop in 1..READS {
             let error = descent(engine, with(false), stop).unwrap_err();
@@ -59,7 +59,7 @@ fn a_descent_that_was_asked_to_stop_anywhere_goes_on_as_one_that_was_not() {
             let found = descent(engine, with(true), u64::MAX).unwrap();
             let resumed = found.resumed;
             if resumed != stop * bowl::READ
-                || found != (Descent { resumed, ..whole.clone() })
+                || found != (Played { resumed, ..whole.clone() })
                 || std::fs::read(&path).unwrap() != file
             {
                 failed.push(format!("{}, stopped after {stop}: resumed at {resumed}, {found:?}", engine.name()));
@@ -80,14 +80,15 @@ fn a_descent_whose_time_is_up_keeps_every_step_and_stays_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let descent = |until, resume| {
             let checkpoints = Some(bowl::checkpoints(folder.path(), resume));
-            let course = FitOptions { until, ..bowl::course(1_000_000_000, 0.01, Schedule::Constant, checkpoints) };
-            descend((&step, &TractEngine), ("bowl", course), &mut |_| Ok(bowl::feed(11.0)), &mut After(u64::MAX))
+            let mut course = bowl::course(1_000_000_000, 0.01, Schedule::Constant, checkpoints);
+            course.play.until = until;
+            descend(&step, &TractEngine, course, &mut |_| Ok(bowl::feed(11.0)), &mut After(u64::MAX))
         };
         let ended = descent(Some(Instant::now() + Duration::from_millis(milliseconds)), false).unwrap();
-        assert_eq!(ended.history.steps() > 0, milliseconds > 0, "{what}");
+        assert_eq!(ended.steps() > 0, milliseconds > 0, "{what}");
         // Without a limit it would take hours.
-        let resumed = ended.history.steps();
-        assert_eq!(descent(None, true).unwrap(), Descent { resumed, ..ended }, "{what}");
+        let resumed = ended.steps();
+        assert_eq!(descent(None, true).unwrap(), Played { resumed, ..ended }, "{what}");
     }
 }
 
@@ -109,6 +110,6 @@ fn every_step_is_heard_of_and_losses_once_they_were_read() {
     let (step, schedule) = (bowl::step(ort(), [0.0, 0.0]), Schedule::Constant);
     let mut heard = Heard(Vec::new());
     let course = bowl::course(6, 0.1, schedule, None);
-    descend((&step, ort()), ("bowl", course), &mut |_| Ok(bowl::feed(11.0)), &mut heard).unwrap();
+    descend(&step, ort(), course, &mut |_| Ok(bowl::feed(11.0)), &mut heard).unwrap();
     assert_eq!(heard.0, [(1, 0), (2, 0), (3, 0), (4, 3), (5, 3), (6, 3)]);
 }

@@ -85,9 +85,8 @@ fn stepped(
     inputs: &[Tensor],
 ) -> dfq_onnx::Result<Vec<(String, Tensor)>> {
     let step = distillation.step(batch(distillation), lowering)?;
-    let state: Vec<Tensor> = step.state.iter().map(|(_, tensor)| tensor.clone()).collect();
-    let mut session = ort().load_steps(&step.graph, &state, &SessionOptions::default())?;
-    session.step(&[inputs, &[step.optimiser.rates(1e-3, 0)]].concat())?;
+    let mut session = ort().load_steps(&[&step.graph], &step.state, &SessionOptions::default())?;
+    session.step(0, &[inputs, &[step.rates(&[1e-3], 0)]].concat())?;
     step.state.iter().enumerate().map(|(i, (name, _))| Ok((name.clone(), session.read(i)?))).collect()
 }
 

@@ -53,14 +53,15 @@ fn numbers(graph: &Graph, name: &str, seed: u64) -> Tensor {
 fn stepped(
     engine: &dyn Engine,
     step: &TrainingStep,
-    state: &[Tensor],
+    state: &[(String, Tensor)],
     feeds: &[Tensor],
     rate: f64,
-) -> (Vec<Tensor>, [f32; 2]) {
-    let mut session = engine.load_steps(&step.graph, state, &SessionOptions::default()).unwrap();
-    session.step(&[feeds, &[step.optimiser.rates(rate, 0)]].concat()).unwrap();
-    let state: Vec<Tensor> = (0..step.state.len()).map(|i| session.read(i).unwrap()).collect();
-    let losses = state[step.place_of_losses()].to_f32().unwrap();
+) -> (Vec<(String, Tensor)>, [f32; 2]) {
+    let mut session = engine.load_steps(&[&step.graph], state, &SessionOptions::default()).unwrap();
+    session.step(0, &[feeds, &[step.rates(&[rate], 0)]].concat()).unwrap();
+    let names = step.state.iter().enumerate();
+    let state: Vec<_> = names.map(|(i, (name, _))| (name.clone(), session.read(i).unwrap())).collect();
+    let losses = state[step.place(step.losses_entry()).unwrap()].1.to_f32().unwrap();
     (state, [losses[losses.len() - 2], losses[losses.len() - 1]])
 }
 
@@ -94,7 +95,7 @@ fn blocks_whose_weights_are_settled_compute_what_the_student_computes_that_is_re
             for engine in [ort() as &dyn Engine, &TractEngine] {
                 let step = reconstruction.step(BATCH, &engine.lowering()).unwrap();
                 // Every weight is rounded up or down by a coin, and steps and biases have moved.
-                let state: Vec<Tensor> = step
+                let state: Vec<(String, Tensor)> = step
                     .state
                     .iter()
                     .map(|(name, start)| {
@@ -104,11 +105,11 @@ fn blocks_whose_weights_are_settled_compute_what_the_student_computes_that_is_re
                             "scales" | "shifts" => values.map(|v| v + rng.random_range(-0.1..0.1)).collect(),
                             _ => values.collect(),
                         };
-                        Tensor::from_f32(start.shape(), &values)
+                        (name.clone(), Tensor::from_f32(start.shape(), &values))
                     })
                     .collect();
                 let mut trained = Trained::of(&solved.solution);
-                reconstruction.read_out(&step, &state, &mut trained).unwrap();
+                reconstruction.read_out(&state, &mut trained).unwrap();
                 let mut after = solved.clone();
                 after.apply_trained(trained).unwrap();
                 let after = student(&after);
@@ -129,8 +130,7 @@ fn blocks_whose_weights_are_settled_compute_what_the_student_computes_that_is_re
                 }
                 if engine.name() == ort().name() {
                     let mut trained = Trained::of(&solved.solution);
-                    let start: Vec<Tensor> = step.state.iter().map(|(_, start)| start.clone()).collect();
-                    reconstruction.read_out(&step, &start, &mut trained).unwrap();
+                    reconstruction.read_out(&step.state, &mut trained).unwrap();
                     for (found, expected) in trained.weights.iter().zip(&solved.solution.weights) {
                         let far = |&i: &usize| (found.integer(i) - expected.integer(i)).abs() > 1;
                         let far = (0..found.bytes.len()).filter(far).count();
@@ -142,8 +142,7 @@ fn blocks_whose_weights_are_settled_compute_what_the_student_computes_that_is_re
             }
             let mut trained = Trained::of(&solved.solution);
             let step = reconstruction.step(BATCH, &ort().lowering()).unwrap();
-            let start: Vec<Tensor> = step.state.iter().map(|(_, start)| start.clone()).collect();
-            reconstruction.read_out(&step, &start, &mut trained).unwrap();
+            reconstruction.read_out(&step.state, &mut trained).unwrap();
             solved.apply_trained(trained).unwrap();
         }
     }
@@ -161,7 +160,7 @@ fn a_block_learns_and_its_weights_settle() {
     let float = dfq_onnx::train::segment(&made.float, block).unwrap();
     let x = numbers(student.graph(), &block.input, 1);
     let y = ort().load(&float, &SessionOptions::default()).unwrap().run(std::slice::from_ref(&x)).unwrap().remove(0);
-    let mut state: Vec<Tensor> = step.state.iter().map(|(_, start)| start.clone()).collect();
+    let mut state = step.state.clone();
     let mut losses = Vec::new();
     for number in 0..120u16 {
         let sharpness = 30f32.powf(f32::from(number.saturating_sub(60)) / 60.0);

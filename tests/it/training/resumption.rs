@@ -10,7 +10,7 @@ use dfq_onnx::observe::Silent;
 use dfq_onnx::plan::Policy;
 use dfq_onnx::runtime::{Engine, TractEngine};
 use dfq_onnx::train::{
-    Checkpoint, Checkpoints, Descent, Distillation, FitOptions, Identity, LearningRate, Schedule, Student,
+    Checkpoint, Checkpoints, Distillation, FitOptions, Identity, LearningRate, PlayOptions, Played, Schedule, Student,
     TrainingStep, descend,
 };
 
@@ -37,7 +37,8 @@ fn training_step(engine: &dyn Engine) -> (TrainingStep, Vec<Vec<Tensor>>) {
 /// A schedule that depends on the losses so far, so that it has to be kept as well.
 fn course(checkpoints: Option<Checkpoints>, rate: f64) -> FitOptions {
     let schedule = Schedule::Plateau { factor: 0.5, patience: 0, threshold: 0.5, minimum: 0.0 };
-    FitOptions { steps: STEPS, rate: LearningRate::new(rate, schedule), checkpoints, until: None }
+    let play = PlayOptions { stage: "lsq".to_owned(), checkpoints, until: None };
+    FitOptions { steps: STEPS, rate: LearningRate::new(rate, schedule), play }
 }
 
 fn checkpoints(folder: &Path, resume: bool) -> Checkpoints {
@@ -52,12 +53,12 @@ fn run(
     engine: &dyn Engine,
     course: FitOptions,
     stop: Option<u64>,
-) -> dfq_onnx::Result<Descent> {
+) -> dfq_onnx::Result<Played> {
     let mut feed = |number: u64| match stop {
         Some(stop) if number >= stop => Err(Error::Resources(format!("stopped before step {number}"))),
         _ => Ok(batches[usize::try_from(number).unwrap()].clone()),
     };
-    descend((step, engine), ("lsq", course), &mut feed, &mut Silent)
+    descend(step, engine, course, &mut feed, &mut Silent)
 }
 
 #[test]
@@ -68,8 +69,8 @@ fn a_descent_that_was_stopped_anywhere_ends_as_one_that_was_not() {
         let folder = tempfile::tempdir().unwrap();
         let whole = run(&made, engine, course(Some(checkpoints(folder.path(), false)), 0.01), None).unwrap();
         let file = std::fs::read(folder.path().join("lsq.safetensors")).unwrap();
-        let moved = whole.state[0] != made.0.state[0].1 && whole.state.iter().any(|t| t.to_f32().unwrap().len() > 3);
-        assert!(moved && whole.history.steps() == 11 && whole.resumed == 0, "{:?}", whole.history);
+        let moved = whole.state[0] != made.0.state[0] && whole.state.iter().any(|(_, t)| t.to_f32().unwrap().len() > 3);
+        assert!(moved && whole.steps() == 11 && whole.resumed == 0, "{:?}", whole.histories);
         for stops in [&[0][..], &[1], &[3], &[4], &[8], &[10], &[2, 5, 9], &[STEPS]] {
             let name = format!("{}, stopped before {stops:?}", engine.name());
             let folder = tempfile::tempdir().unwrap();
@@ -83,8 +84,8 @@ fn a_descent_that_was_stopped_anywhere_ends_as_one_that_was_not() {
             let resumed = if last == STEPS { STEPS } else { last - last % READ };
             let again = course(Some(checkpoints(folder.path(), true)), 0.01);
             match run(&made, engine, again, (last == STEPS).then_some(0)) {
-                Ok(found) if found == (Descent { resumed, ..whole.clone() }) => {}
-                Ok(found) => failed.push(format!("{name}: resumed at {}, {:?}", found.resumed, found.history)),
+                Ok(found) if found == (Played { resumed, ..whole.clone() }) => {}
+                Ok(found) => failed.push(format!("{name}: resumed at {}, {:?}", found.resumed, found.histories)),
                 Err(e) => failed.push(format!("{name}: {e}")),
             }
             if std::fs::read(folder.path().join("lsq.safetensors")).unwrap() != file {
@@ -101,7 +102,7 @@ fn without_leave_to_resume_a_descent_begins_anew() {
     let with = |resume| Some(checkpoints(folder.path(), resume));
     run(&made, ort(), course(with(false), 0.01), Some(7)).unwrap_err();
     let anew = run(&made, ort(), course(with(false), 0.01), None).unwrap();
-    assert_eq!((anew.resumed, anew.history.steps()), (0, 11));
+    assert_eq!((anew.resumed, anew.steps()), (0, 11));
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn terms_of_the_loss_are_told_beside_it_and_kept() {
         let checkpoints = bowl::checkpoints(folder.path(), false);
         let path = checkpoints.path.clone();
         let course = bowl::course(10, 0.1, Schedule::Constant, Some(checkpoints));
-        let history = descend((&made, engine), ("bowl", course), &mut feed, &mut Silent).unwrap().history;
+        let history = descend(&made, engine, course, &mut feed, &mut Silent).unwrap().histories.remove(0);
         assert_eq!(history.names().collect::<Vec<_>>(), ["loss", "near", "small"]);
         let found = [history.loss(), history.term("near"), history.term("small")];
         for (number, expected) in by_hand().into_iter().enumerate() {

@@ -39,8 +39,13 @@ impl Engine for Faulty<'_> {
         self.engine.load(&self.spoilt(graph, options), options)
     }
 
-    fn load_steps(&self, graph: &Graph, state: &[Tensor], options: &SessionOptions) -> Result<Box<dyn StepSession>> {
-        self.engine.load_steps(graph, state, options)
+    fn load_steps(
+        &self,
+        graphs: &[&Graph],
+        state: &[(String, Tensor)],
+        options: &SessionOptions,
+    ) -> Result<Box<dyn StepSession>> {
+        self.engine.load_steps(graphs, state, options)
     }
 }
 
@@ -218,8 +223,13 @@ fn an_engine_that_refuses_the_pieces_is_held_to_its_ends() {
             }
             TractEngine.load(&graph, options)
         }
-        fn load_steps(&self, graph: &Graph, s: &[Tensor], options: &SessionOptions) -> Result<Box<dyn StepSession>> {
-            TractEngine.load_steps(graph, s, options)
+        fn load_steps(
+            &self,
+            graphs: &[&Graph],
+            state: &[(String, Tensor)],
+            options: &SessionOptions,
+        ) -> Result<Box<dyn StepSession>> {
+            TractEngine.load_steps(graphs, state, options)
         }
     }
     let engines = Engines { ort: Some(ort()), tract: Some(&RefusesPieces) };

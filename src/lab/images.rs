@@ -89,12 +89,12 @@ impl Images {
     }
 
     /// Returns the number of training images, and of all images.
-    pub(super) fn counts(&self) -> [usize; 2] {
+    pub fn counts(&self) -> [usize; 2] {
         self.counts
     }
 
     /// Returns the number of dead leaves beside the training images, and beside the held-out images.
-    pub(super) fn beside(&self) -> [usize; 2] {
+    pub fn beside(&self) -> [usize; 2] {
         [self.beside[0].samples, self.beside[1].samples]
     }
 

@@ -1,0 +1,194 @@
+//! Generators of images: fresh ones that map random latents and classes to images, and one that goes on from image
+//! synthesis.
+
+use std::rc::Rc;
+
+use rand::RngExt;
+use rand::seq::index;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::StandardNormal;
+
+use super::{Lab, Teacher};
+use crate::error::{Error, Result};
+use crate::expr::Expr;
+use crate::ir::{DType, Tensor};
+use crate::synthesis::{Generator, TrainedGenerator};
+use crate::train::{Feed, Learner, Scope, TrainedVector, step_rng};
+
+/// Separates the initial values of generators from those of other stages.
+const STAGE: u64 = 0x6765_6e65_7261_7465;
+
+/// A batch of images as expressions.
+#[derive(Clone, Copy, Debug)]
+pub struct GeneratedImages<'b> {
+    /// Pixels `[N, C, H, W]` in units of the network's input, or vectors `[N, C]`.
+    pub pixels: Expr<'b>,
+    /// One-hot classes `[N, classes]` that they were made for; none without classes.
+    pub labels: Option<Expr<'b>>,
+}
+
+impl<'b> GeneratedImages<'b> {
+    /// Returns the classes that they were made for.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] for images that were made for none.
+    pub fn labels(&self) -> Result<Expr<'b>> {
+        self.labels.ok_or_else(|| Error::Plan("the generator makes images for no classes".to_owned()))
+    }
+
+    /// Returns the same images without gradient.
+    #[must_use]
+    pub fn detached(self) -> Self {
+        Self { pixels: self.pixels.stop_gradient(), ..self }
+    }
+}
+
+/// A generator that starts untrained and maps random latents to images; multiplied by a trained vector for each class
+/// where images are made for classes (Xu et al. 2020, GDFQ).
+#[derive(Debug)]
+pub struct ConvGenerator {
+    name: String,
+    generator: Generator,
+    /// Vectors `[classes, LATENTS]`.
+    classes: Option<(usize, TrainedVector)>,
+    teacher: Rc<Teacher>,
+}
+
+impl Lab<'_> {
+    /// Returns generator `number` of the run, for classes of the network where `is_conditional`.
+    ///
+    /// # Errors
+    /// As [`Lab::teacher`]; a network without class scores where images are for classes.
+    pub fn generator(&self, name: &str, number: u64, is_conditional: bool) -> Result<ConvGenerator> {
+        let (teacher, stream) = (self.teacher()?, (self.context.seed, STAGE ^ number));
+        let subject = &teacher.synthesis().subject;
+        let generator = Generator::new(&subject.form, &teacher.synthesis().input, subject.macs, stream)?;
+        let mut classes = None;
+        if is_conditional {
+            let (count, mut rng) = (teacher.classes()?, step_rng(stream.0, stream.1, u64::MAX));
+            let start: Vec<f32> = (0..count * Generator::LATENTS).map(|_| rng.sample(StandardNormal)).collect();
+            let mut vector = TrainedVector::default();
+            vector.add("classes", &[count, Generator::LATENTS], &start, &vec![1.0; start.len()])?;
+            classes = Some((count, vector));
+        }
+        Ok(ConvGenerator { name: name.to_owned(), generator, classes, teacher })
+    }
+}
+
+impl ConvGenerator {
+    fn part(&self, part: &str) -> String {
+        format!("{}/{part}", self.name)
+    }
+
+    /// Returns images of latents, and of classes where it is conditional, that are drawn anew in every step.
+    pub fn images<'b>(&self, scope: &Scope<'b>) -> GeneratedImages<'b> {
+        let batch = scope.batch();
+        let latents = Feed { name: self.part("latents"), dtype: DType::F32, shape: vec![batch, Generator::LATENTS] };
+        let mut z = scope.feeds(&[latents], move |rng, _| Ok(vec![normal(rng, &[batch, Generator::LATENTS])]))[0];
+        let mut labels = None;
+        if let Some((classes, vector)) = &self.classes {
+            let classes = *classes;
+            let feed = Feed { name: self.part("labels"), dtype: DType::F32, shape: vec![batch, classes] };
+            let drawn = scope.feeds(&[feed], move |rng, _| Ok(vec![one_hot(rng, batch, classes)]))[0];
+            let vectors = scope.vector(&self.part("classes"), vector).reshape(&[classes, Generator::LATENTS]);
+            z = z * drawn.matmul(vectors);
+            labels = Some(drawn);
+        }
+        let made = self.generator.forward(scope.vector(&self.part("weights"), &self.generator.weights), z);
+        GeneratedImages { pixels: self.teacher.synthesis().smoothed(made), labels }
+    }
+}
+
+impl Learner for ConvGenerator {
+    fn vectors(&self) -> Vec<(String, &TrainedVector)> {
+        let classes = self.classes.iter().map(|(_, vector)| (self.part("classes"), vector));
+        std::iter::once((self.part("weights"), &self.generator.weights)).chain(classes).collect()
+    }
+}
+
+/// A generator that goes on from image synthesis, of interpolated latents of two synthesized images (of one image and
+/// noise, where there is only one). Its class vectors stay as they are.
+#[derive(Debug)]
+pub struct LatentMixer {
+    generator: Generator,
+    trained: TrainedGenerator,
+    /// The latents to mix, image by image, and the vectors of classes.
+    latents: Rc<[f32]>,
+    classes: Option<Tensor>,
+}
+
+impl LatentMixer {
+    /// Returns the mixer of a trained generator, whose learning rate is `lr_scale` times that of the step.
+    ///
+    /// # Errors
+    /// When its latents cannot be read.
+    pub fn new(trained: TrainedGenerator, lr_scale: f32) -> Result<Self> {
+        let subject = &trained.making.subject;
+        let mut generator = Generator::new(&subject.form, &trained.making.input, subject.macs, (0, 0))?;
+        generator.weights.begin_with(&trained.weights)?;
+        generator.weights.set_lr_scale(lr_scale);
+        let mut latents = trained.latents.to_f32()?;
+        let count = trained.classes.unwrap_or(0);
+        let of_classes = latents.split_off(latents.len().saturating_sub(count * Generator::LATENTS));
+        let classes = trained.classes.map(|count| Tensor::from_f32(&[count, Generator::LATENTS], &of_classes));
+        Ok(Self { generator, trained, latents: latents.into(), classes })
+    }
+
+    /// Returns images of latents and classes that are drawn anew in every step, flipped and shifted as in synthesis.
+    pub fn images<'b>(&self, scope: &Scope<'b>) -> GeneratedImages<'b> {
+        let (batch, rows) = (scope.batch(), Rc::clone(&self.latents));
+        let feed =
+            |name: &str, shape: &[usize]| Feed { name: name.to_owned(), dtype: DType::F32, shape: shape.to_vec() };
+        let draw = move |rng: &mut ChaCha8Rng, _| Ok(vec![mixed(rng, &rows, batch)]);
+        let mut z = scope.feeds(&[feed("latents", &[batch, Generator::LATENTS])], draw)[0];
+        let mut labels = None;
+        if let Some(vectors) = &self.classes {
+            let classes = vectors.shape()[0];
+            let draw = move |rng: &mut ChaCha8Rng, _| Ok(vec![one_hot(rng, batch, classes)]);
+            let drawn = scope.feeds(&[feed("labels", &[batch, classes])], draw)[0];
+            z = z * drawn.matmul(scope.builder().constant("classes", vectors.clone()));
+            labels = Some(drawn);
+        }
+        let weights = scope.vector("generator", &self.generator.weights);
+        let making = &self.trained.making;
+        let pixels = making.smoothed(self.generator.forward(weights, z));
+        GeneratedImages { pixels: making.flipped_and_shifted(scope, pixels), labels }
+    }
+}
+
+impl Learner for LatentMixer {
+    fn vectors(&self) -> Vec<(String, &TrainedVector)> {
+        vec![("generator".to_owned(), &self.generator.weights)]
+    }
+}
+
+fn normal(rng: &mut ChaCha8Rng, shape: &[usize]) -> Tensor {
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.sample(StandardNormal)).collect();
+    Tensor::from_f32(shape, &values)
+}
+
+/// Returns random classes, `[N, classes]`.
+fn one_hot(rng: &mut ChaCha8Rng, batch: usize, classes: usize) -> Tensor {
+    let mut ones = vec![0.0; batch * classes];
+    (0..batch).for_each(|i| ones[i * classes + rng.random_range(0..classes)] = 1.0);
+    Tensor::from_f32(&[batch, classes], &ones)
+}
+
+/// Returns latents on arcs between two of `rows`, `[N, LATENTS]`; the norm of latents stays.
+fn mixed(rng: &mut ChaCha8Rng, rows: &[f32], batch: usize) -> Tensor {
+    let row = |i: usize| &rows[i * Generator::LATENTS..(i + 1) * Generator::LATENTS];
+    let mut latents = Vec::with_capacity(batch * Generator::LATENTS);
+    for _ in 0..batch {
+        let [first, second] = match rows.len() / Generator::LATENTS {
+            1 => [row(0).to_vec(), (0..Generator::LATENTS).map(|_| rng.sample(StandardNormal)).collect()],
+            images => {
+                let pair = index::sample(rng, images, 2);
+                [0, 1].map(|i| row(pair.index(i)).to_vec())
+            }
+        };
+        let angle = rng.random_range(0.0..std::f32::consts::FRAC_PI_2);
+        let (one, other) = (libm::cosf(angle), libm::sinf(angle));
+        latents.extend(first.iter().zip(&second).map(|(a, b)| one * a + other * b));
+    }
+    Tensor::from_f32(&[batch, Generator::LATENTS], &latents)
+}

@@ -1,0 +1,114 @@
+//! Quantized students: the network as it will be emitted, with weights, biases and scales that are trained.
+
+use super::{GamePlan, Lab, TeacherOutputs};
+use crate::error::Result;
+use crate::expr::{Expr, Inlined};
+use crate::solution::Solved;
+use crate::train::{
+    DescentReport, Distillation, Learner, Network, Scope, Student, TrainedVector, adversarial_distance, distance,
+    read_out,
+};
+
+/// A student by name.
+#[derive(Debug)]
+pub struct QuantizedStudent {
+    name: String,
+    student: Student,
+}
+
+/// What a student computes of a batch of images.
+pub struct StudentOutputs<'a, 'b> {
+    student: &'a Student,
+    inlined: Inlined<'b>,
+}
+
+impl Lab<'_> {
+    /// Returns a student that starts as `solved`.
+    ///
+    /// # Errors
+    /// As [`Student::new`] and [`Distillation::new`].
+    pub fn student(&self, name: &str, solved: &Solved) -> Result<QuantizedStudent> {
+        let student = Student::new(&solved.float, &solved.plan, &solved.solution)?;
+        Ok(QuantizedStudent::new(name, Distillation::new(self.float, student)?.student().clone()))
+    }
+
+    /// Plays a game and writes its result for `student` into `solved`, unless it made no step.
+    ///
+    /// # Errors
+    /// As [`Lab::play`] and [`read_out`].
+    pub fn train(&mut self, plan: &GamePlan, student: &QuantizedStudent, solved: &mut Solved) -> Result<DescentReport> {
+        let (played, descent) = self.play(plan, solved)?;
+        if descent.steps > 0 {
+            let vectors = student.names().map(|name| played.tensor(&name));
+            let [weights, scales] = vectors;
+            solved.apply_trained(read_out(&student.student, self.context.engine, &[weights?, scales?])?)?;
+        }
+        Ok(descent)
+    }
+}
+
+impl QuantizedStudent {
+    /// Returns a student under a name that no other learner of the game has.
+    pub fn new(name: &str, student: Student) -> Self {
+        Self { name: name.to_owned(), student }
+    }
+
+    fn names(&self) -> [String; 2] {
+        ["weights", "scales"].map(|part| format!("{}/{part}", self.name))
+    }
+
+    /// Returns its vectors in a phase: weights `[n]` and scales `[m]`.
+    pub fn vectors_in<'b>(&self, scope: &Scope<'b>) -> [Expr<'b>; 2] {
+        let [weights, scales] = self.names();
+        [scope.vector(&weights, &self.student.weights), scope.vector(&scales, &self.student.scales)]
+    }
+
+    /// Returns what the student computes of the network's inputs.
+    ///
+    /// # Errors
+    /// An operator that cannot be part of a training step, by node.
+    pub fn forward<'b>(&self, scope: &Scope<'b>, inputs: &[Expr<'b>]) -> Result<StudentOutputs<'_, 'b>> {
+        let [weights, scales] = self.vectors_in(scope);
+        let inlined = self.student.forward(scope.builder(), inputs, (weights, scales))?;
+        Ok(StudentOutputs { student: &self.student, inlined })
+    }
+}
+
+impl Learner for QuantizedStudent {
+    fn vectors(&self) -> Vec<(String, &TrainedVector)> {
+        let [weights, scales] = self.names();
+        vec![(weights, &self.student.weights), (scales, &self.student.scales)]
+    }
+}
+
+impl<'b> StudentOutputs<'_, 'b> {
+    /// Returns the distance of the student from the teacher: the KL divergence of class probabilities at `temperature`
+    /// where there are logits, else the relative squared error of the outputs. No gradient passes the teacher.
+    ///
+    /// # Errors
+    /// Where the networks have no common output.
+    pub fn distance(&self, teacher: &TeacherOutputs<'_, 'b>, temperature: f32) -> Result<Expr<'b>> {
+        distance(teacher.targets(), (teacher.network(), self.network()), temperature)
+    }
+
+    /// Returns [`StudentOutputs::distance`] with gradients through the teacher too, for images on which both differ.
+    ///
+    /// # Errors
+    /// As [`StudentOutputs::distance`].
+    pub fn adversarial_distance(&self, teacher: &TeacherOutputs<'_, 'b>, temperature: f32) -> Result<Expr<'b>> {
+        adversarial_distance(teacher.targets(), (teacher.network(), self.network()), temperature)
+    }
+
+    /// Returns the logits, `[N, classes]`.
+    ///
+    /// # Errors
+    /// Where the networks have no common class scores.
+    pub fn logits(&self, teacher: &TeacherOutputs<'_, 'b>) -> Result<Expr<'b>> {
+        let found = teacher.targets().iter().find(|target| target.is_logits);
+        found.map_or_else(|| teacher.logits(), |target| self.network().logits(target))
+    }
+
+    fn network(&self) -> Network<'_, 'b> {
+        Network { graph: self.student.graph(), inlined: &self.inlined }
+    }
+}

@@ -1,0 +1,115 @@
+//! Adversarial distillation: several generators look for images on which students and the float network differ, and that
+//! are like those which it was trained on; all students learn from all of them (Choi et al. 2020). The first student is
+//! the result.
+//!
+//! Differs from the paper: students start from `fast`, the others with their weights rounded up or down at random; their
+//! scales are trained (Esser et al. 2020), and Adam updates them in units of those. Batch normalization stays folded.
+
+use super::fast::fast;
+use super::starts::stochastic;
+use super::{Effort, Recipe, Stage};
+use crate::error::Result;
+use crate::expr::Expr;
+use crate::lab::{GamePlan, Lab, QuantizedStudent, TeacherOutputs};
+use crate::solution::Solved;
+use crate::train::losses::{batch_entropy, gaussian_divergence, instance_entropy};
+use crate::train::{LearningRate, Optimiser, PhaseSpec, StageReport, Turn};
+
+const NAME: &str = "choi2020";
+/// Separates the random numbers of this stage from those of others.
+const CHANCE: u64 = 0x6368_6f69;
+/// The weight of the prior against the distance.
+const ALPHA: f32 = 0.01;
+const GENERATOR_RATE: f64 = 1e-3;
+/// Steps of the students for each of the generators, and one step of warm-up for so many rounds.
+const STUDENT_STEPS: u64 = 10;
+const WARM_UP: u64 = 2;
+const BATCH: usize = 64;
+
+/// Returns the loss `L_ψ = L_BN + L_inst - L_batch`, as far as the network has statistics and class scores.
+fn prior<'b>(seen: &TeacherOutputs<'_, 'b>) -> Expr<'b> {
+    // The paper sums over channels.
+    let statistics = seen.statistics(|found, of| gaussian_divergence(found, of) * of.mean.len() as f32);
+    let logits = seen.logits().ok();
+    logits.map_or(statistics, |logits| statistics + instance_entropy(logits) + batch_entropy(logits))
+}
+
+pub(super) const RECIPE: Recipe = Recipe {
+    name: NAME,
+    summary: "trains against generators that look for images on which students and the float network differ",
+    citation: "Choi et al. 2020; starts from fast, steps after Esser et al. 2020 (LSQ)",
+    run: fast,
+    stages: &[&STAGE],
+    effort: Effort { steps: 2000, ..Effort::NONE },
+    wants_images: false,
+};
+
+pub(super) const STAGE: Stage = Stage {
+    name: NAME,
+    summary: "students against generators that look for images on which they differ from the float network (Choi et al. 2020)",
+    run: choi2020,
+};
+
+fn choi2020(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<StageReport> {
+    let settings = lab.run.settings;
+    let rounds = settings.steps.unwrap_or(effort.steps).div_ceil(STUDENT_STEPS);
+    let learning_rate = settings.learning_rate.unwrap_or(0.01);
+    let rate = LearningRate::cosine(learning_rate, rounds * STUDENT_STEPS);
+    let generator_rate = LearningRate::cosine(GENERATOR_RATE, rounds);
+    let teacher = lab.teacher()?;
+    let generators: Vec<_> = (0..settings.generators.unwrap_or(1))
+        .map(|k| lab.generator(&format!("generator{k}"), k, false))
+        .collect::<Result<_>>()?;
+    let student = |m| lab.student(&format!("student{m}"), &stochastic(solved, lab.context.seed, m)?);
+    let students: Vec<QuantizedStudent> = (0..settings.students.unwrap_or(1)).map(student).collect::<Result<_>>()?;
+    let share = 1.0 / students.len() as f32;
+
+    let warm_up = PhaseSpec::new("warm-up", |scope| {
+        for generator in &generators {
+            let seen = teacher.forward(scope, generator.images(scope))?;
+            let rate = LearningRate::constant(GENERATOR_RATE);
+            scope.descend(generator, prior(&seen) * ALPHA, Optimiser::ADAM_OF_GENERATORS, rate);
+        }
+        Ok(())
+    });
+    let make = PhaseSpec::new("generators", |scope| {
+        let mut watched = scope.builder().scalar(0.0);
+        for generator in &generators {
+            let seen = teacher.forward(scope, generator.images(scope))?;
+            let mut loss = prior(&seen) * ALPHA;
+            watched = watched + loss;
+            for student in &students {
+                let answers = student.forward(scope, &seen.inputs)?;
+                loss = loss - answers.adversarial_distance(&seen, 1.0)? * share;
+            }
+            scope.descend(generator, loss, Optimiser::ADAM_OF_GENERATORS, generator_rate.clone());
+        }
+        scope.watch(watched);
+        Ok(())
+    });
+    let learn = PhaseSpec::new("students", |scope| {
+        let images = generators.iter().map(|generator| generator.images(scope).detached());
+        let seen = images.map(|images| teacher.forward(scope, images)).collect::<Result<Vec<_>>>()?;
+        for student in &students {
+            let mut loss = scope.builder().scalar(0.0);
+            for seen in &seen {
+                loss = loss + student.forward(scope, &seen.inputs)?.distance(seen, 1.0)?;
+            }
+            scope.descend(student, loss, Optimiser::ADAM, rate.clone());
+        }
+        Ok(())
+    });
+
+    let plan = GamePlan {
+        name: NAME,
+        phases: vec![warm_up, make, learn],
+        turns: vec![Turn::of(0, 0).after(rounds.div_ceil(WARM_UP)), Turn::of(1, 1), Turn::of(2, STUDENT_STEPS)],
+        rounds,
+        batch: BATCH,
+        learning_rate,
+        stage: CHANCE,
+        key: String::new(),
+    };
+    let descent = lab.train(&plan, &students[0], solved)?;
+    Ok(StageReport { descents: vec![descent], ..lab.report(NAME, 0) })
+}

@@ -1,0 +1,86 @@
+//! A generator and the student in turns: the generator learns images that the float network assigns to chosen classes and
+//! whose statistics are those of its batch normalization; the student learns from them (Xu et al. 2020, GDFQ).
+//!
+//! Differs from the paper: the student starts from `fast`, its scales are trained (Esser et al. 2020) in place of ranges
+//! of minima and maxima, and Adam updates it in units of its scales. The generator has as many channels as the network's
+//! size allows, and biases and first and last layers follow the plan.
+
+use super::fast::fast;
+use super::{Effort, Recipe, Stage};
+use crate::error::Result;
+use crate::lab::{GamePlan, Lab};
+use crate::solution::Solved;
+use crate::train::losses::{Distance, cross_entropy, moment_distance};
+use crate::train::{LearningRate, Optimiser, PhaseSpec, StageReport, Turn};
+
+const NAME: &str = "gdfq";
+/// Separates the random numbers of this stage from those of others.
+const CHANCE: u64 = 0x6764_6671;
+/// The weight of batch-normalization statistics in the generator's loss.
+const STATISTICS: f32 = 0.1;
+const GENERATOR_RATE: f64 = 1e-3;
+/// The temperature of distillation; the paper averages the divergence over classes too.
+const TEMPERATURE: f32 = 20.0;
+const BATCH: usize = 64;
+/// Steps of the generator alone, one in this many.
+const WARM_UP: u64 = 10;
+
+pub(super) const RECIPE: Recipe = Recipe {
+    name: NAME,
+    summary: "trains on images that a generator makes for chosen classes in the meantime",
+    citation: "Xu et al. 2020 (GDFQ); starts from fast, steps after Esser et al. 2020 (LSQ)",
+    run: fast,
+    stages: &[&STAGE],
+    effort: Effort { steps: 2000, ..Effort::NONE },
+    wants_images: false,
+};
+
+pub(super) const STAGE: Stage = Stage {
+    name: NAME,
+    summary: "weights, biases and steps on images that a generator makes for chosen classes in the meantime (Xu et al. 2020)",
+    run: gdfq,
+};
+
+fn gdfq(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<StageReport> {
+    let teacher = lab.teacher()?;
+    let classes = teacher.classes()? as f32;
+    let student = lab.student("student", solved)?;
+    let generator = lab.generator("generator", 0, true)?;
+    let rounds = lab.run.settings.steps.unwrap_or(effort.steps);
+    let learning_rate = lab.run.settings.learning_rate.unwrap_or(0.01);
+    let rate = LearningRate::cosine(learning_rate, rounds);
+
+    let make = PhaseSpec::new("generator", |scope| {
+        let images = generator.images(scope);
+        let seen = teacher.forward(scope, images)?;
+        let off = |found, expected: &_| moment_distance(found, expected, Distance::Deviations, [0.0; 2]);
+        let (answers, statistics) = (cross_entropy(seen.logits()?, images.labels()?), seen.statistics(off));
+        scope.term("statistics", statistics);
+        let (loss, rate) = (answers + statistics * STATISTICS, LearningRate::constant(GENERATOR_RATE));
+        scope.descend(&generator, loss, Optimiser::ADAM_OF_GENERATORS, rate);
+        Ok(())
+    });
+    let learn = PhaseSpec::new("student", |scope| {
+        let images = generator.images(scope).detached();
+        let seen = teacher.forward(scope, images)?;
+        let answers = student.forward(scope, &seen.inputs)?;
+        let apart = answers.distance(&seen, TEMPERATURE)? / classes;
+        scope.term("distillation", apart);
+        let loss = cross_entropy(answers.logits(&seen)?, images.labels()?) + apart;
+        scope.descend(&student, loss, Optimiser::ADAM, rate.clone());
+        Ok(())
+    });
+
+    let plan = GamePlan {
+        name: NAME,
+        phases: vec![make, learn],
+        turns: vec![Turn::of(0, 1).after(rounds.div_ceil(WARM_UP)), Turn::of(1, 1)],
+        rounds,
+        batch: BATCH,
+        learning_rate,
+        stage: CHANCE,
+        key: String::new(),
+    };
+    let descent = lab.train(&plan, &student, solved)?;
+    Ok(StageReport { descents: vec![descent], ..lab.report(NAME, 0) })
+}
