@@ -3,7 +3,9 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{Attrs, Graph, Node, ValueId};
+use crate::layers::write_bias;
 use crate::plan::{FloatReads, Plan};
+use crate::solution::Biases;
 
 /// A float graph in which an Identity stands wherever a tensor goes onto a grid.
 #[derive(Clone, Debug)]
@@ -30,12 +32,13 @@ pub struct PlacedActivation {
     pub is_root: bool,
 }
 
-/// Returns `graph` with the places of `plan`'s quantizers.
+/// Returns `graph` with the places of `plan`'s quantizers, and with `biases` in its quantized layers.
 ///
 /// # Errors
 /// When the plan does not belong to the graph.
-pub fn place(graph: &Graph, plan: &Plan) -> Result<Placed> {
+pub fn place(graph: &Graph, plan: &Plan, biases: &Biases) -> Result<Placed> {
     let mut placed = Placed { graph: graph.clone(), activations: Vec::new(), weights: vec![None; plan.weights.len()] };
+    write_biases(&mut placed.graph, plan, biases)?;
     let float_reads = FloatReads::of(graph, plan);
     for (grid, activation) in plan.activations.iter().enumerate() {
         for name in &activation.quantized {
@@ -46,9 +49,7 @@ pub fn place(graph: &Graph, plan: &Plan) -> Result<Placed> {
             placed.activations.push(PlacedActivation { grid, x, y, is_root: activation.roots.contains(name) });
         }
     }
-    let layers = plan.layers.iter().filter_map(|layer| Some((&layer.output, layer.weight?)));
-    let alone = plan.weight_only.iter().map(|layer| (&layer.output, layer.weight));
-    for (output, weight) in layers.chain(alone) {
+    for (output, weight) in weighted_layers(plan) {
         let y = match placed.weights[weight] {
             Some(y) => y,
             None => placed.identity(&plan.weights[weight].tensor)?.1,
@@ -58,6 +59,30 @@ pub fn place(graph: &Graph, plan: &Plan) -> Result<Placed> {
         placed.graph.nodes[node].inputs[1] = Some(y);
     }
     Ok(placed)
+}
+
+/// Returns the outputs of all layers whose weight is quantized, each with the index of its weight.
+fn weighted_layers(plan: &Plan) -> impl Iterator<Item = (&str, usize)> {
+    let layers = plan.layers.iter().filter_map(|layer| Some((layer.output.as_str(), layer.weight?)));
+    layers.chain(plan.weight_only.iter().map(|layer| (layer.output.as_str(), layer.weight)))
+}
+
+fn write_biases(graph: &mut Graph, plan: &Plan, biases: &Biases) -> Result<()> {
+    // Layers that share a bias go on to share it where its new values are the same for both.
+    let mut shared: Vec<(ValueId, &[f32], ValueId)> = Vec::new();
+    for (output, _) in weighted_layers(plan) {
+        let Some(values) = biases.get(output) else { continue };
+        let node = layer_of(graph, output)?;
+        let Some(old) = graph.nodes[node].input(2) else {
+            write_bias(graph, node, values);
+            continue;
+        };
+        match shared.iter().find(|(from, same, _)| *from == old && same == values) {
+            Some(&(_, _, new)) => graph.nodes[node].inputs[2] = Some(new),
+            None => shared.push((old, values, write_bias(graph, node, values))),
+        }
+    }
+    Ok(())
 }
 
 impl Placed {

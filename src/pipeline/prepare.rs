@@ -6,7 +6,7 @@ use super::Config;
 use super::check::checkers;
 use super::handed_over::HandedOver;
 use super::scale::{check_evaluation, of_pixels};
-use super::sizes::{Fixed, at_fixed_sizes, fix_sizes, solved_at_fixed_sizes, with_constants_of, with_inputs_of};
+use super::sizes::{Fixed, at_fixed_sizes, fix_sizes, solved_at_fixed_sizes, with_inputs_of};
 use crate::calibrate::CalibrationContext;
 use crate::data::Dataset;
 use crate::digest::Watched;
@@ -234,8 +234,7 @@ pub(super) fn train(
     let mut training = training((prepared, images, made), config, engines, observer);
     let mut fixed = solved_at_fixed_sizes(solved, prepared, engines)?;
     let stages = recipes::train((&config.stages, &config.recipe.effort), &mut fixed, &mut training)?;
-    let float = with_constants_of(std::mem::take(&mut solved.float), &fixed.float);
-    *solved = Solved { float, ..fixed };
+    solved.solution = fixed.solution;
     Ok(stages)
 }
 

@@ -2,22 +2,21 @@
 
 use std::collections::HashMap;
 
-use super::narrow;
 use super::probes::{Probe, some};
 use super::rounding::Fitted;
-use super::shift::{mean_shift, shift};
+use super::shift::{correct_bias, mean_shift, shift};
 use super::squant::flipped;
 use super::trial::{Trial, Use};
-use super::weights::{Weights, channel_axis, fit_biases, nearest_weights, node_of};
+use super::weights::{BiasFit, Weights, channel_axis, nearest_weights, node_of};
 use crate::calibrate::{CalibrationContext, Means, Sample, Seen, calibrate, sample, samples_within, tap};
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
-use crate::layers::{Rows, Scope, Step, absorb, equalise, subtract_from_bias};
+use crate::layers::{Rows, Scope, Step, absorb, equalise};
 use crate::onnx;
 use crate::parallel;
 use crate::plan::Plan;
 use crate::quant::{Grid, QuantizedTensor};
-use crate::solution::{Corrections, Solution, Solved};
+use crate::solution::{Biases, Solution, Solved};
 use crate::stats::propagate;
 
 /// Why a rounding was rejected, or a bias not corrected.
@@ -33,8 +32,6 @@ const LARGEST: usize = 64;
 #[derive(Clone)]
 pub(super) struct Analytic {
     pub solved: Solved,
-    /// The float network before bias correction.
-    before: Graph,
     /// The weights rounded to nearest.
     nearest: Weights,
 }
@@ -67,12 +64,11 @@ pub(super) fn analytic(
     let probes = tap(&float, &inputs, &probes, context.engine)?;
     let evidence = Evidence { float: &float, plan, activations: &activations, sampled: &sampled, probes: &probes };
     let (weights, outcomes) = evidence.round_all(&found, &nearest.tensors, context.threads)?;
-    let before = float.clone();
-    let (corrections, told) = correct(&mut float, plan, outcomes)?;
+    let (biases, told) = correct(&float, plan, outcomes)?;
     steps.extend(told);
     let enlarged = nearest.enlarged.clone();
-    let solution = Solution { activations, sources, weights, enlarged, corrections, steps };
-    Ok(Analytic { solved: Solved { float, plan: plan.clone(), solution }, before, nearest })
+    let solution = Solution { activations, sources, weights, enlarged, biases, steps };
+    Ok(Analytic { solved: Solved { float, plan: plan.clone(), solution }, nearest })
 }
 
 /// Returns `start` rounded to nearest.
@@ -102,8 +98,7 @@ impl Analytic {
     /// Returns this result without bias corrections.
     pub fn uncorrected(self, why: &str) -> Self {
         let mut found = self;
-        found.solved.float = found.before.clone();
-        found.solved.solution.corrections = HashMap::new();
+        found.solved.solution.biases = Biases::new();
         refuse(&mut found.solved.solution.steps, &["bias"], why);
         found
     }
@@ -211,6 +206,7 @@ impl Evidence<'_> {
         nearest: &QuantizedTensor,
         threads: usize,
     ) -> Result<(QuantizedTensor, Vec<Outcome>)> {
+        let fit = BiasFit { float: self.float, plan: self.plan, activations: self.activations, biases: None };
         let mut rounded = None;
         let mut outcomes = Vec::with_capacity(readers.len());
         for &found in readers {
@@ -242,9 +238,8 @@ impl Evidence<'_> {
                 Some(tensor) => tensor,
                 None => {
                     let fitted = Fitted::of(&rows, nearest, &seen, threads);
-                    let fitting =
-                        fit_biases(self.float, self.plan, found.weight, self.activations, &fitted.grid.scale)?;
-                    rounded.insert(fitted.within(&rows, nearest, &fitting))
+                    let (fitting, _) = fit.fitted(found.weight, &fitted.grid)?;
+                    rounded.insert(fitted.within(&rows, nearest, &fitting.scale))
                 }
             };
             let (is_kept, bias) = judged(&rows, [nearest, tensor], &seen, trial.as_ref());
@@ -277,9 +272,9 @@ fn judged(
     }
 }
 
-/// Corrects the biases; returns the corrections and the step reports of each layer: roundings, then biases.
-fn correct(float: &mut Graph, plan: &Plan, outcomes: Vec<Outcome>) -> Result<(Corrections, Vec<Step>)> {
-    let mut corrections = HashMap::new();
+/// Returns the corrected biases and the step reports of each layer: roundings, then biases.
+fn correct(float: &Graph, plan: &Plan, outcomes: Vec<Outcome>) -> Result<(Biases, Vec<Step>)> {
+    let mut corrected = Biases::new();
     let (mut roundings, mut biases) = (Vec::new(), Vec::new());
     for Outcome { found, rounding, bias } in outcomes {
         let layer = &plan.layers[found.layer];
@@ -295,13 +290,10 @@ fn correct(float: &mut Graph, plan: &Plan, outcomes: Vec<Outcome>) -> Result<(Co
             }
             Correction::Shift(shift, note) => (shift, note),
         };
-        let corrected = subtract_from_bias(float, found.node, &shift)?;
-        if corrected {
-            corrections.insert(layer.output.clone(), narrow(&shift));
-        }
-        let refused = (!corrected).then_some("it has no bias, or one of an unknown form");
+        let is_corrected = correct_bias(float, found.node, &shift, &mut corrected)?;
+        let refused = (!is_corrected).then_some("it has no bias, or one of an unknown form");
         biases.push(Step { note: note.map(str::to_owned), ..step(refused) });
     }
     roundings.append(&mut biases);
-    Ok((corrections, roundings))
+    Ok((corrected, roundings))
 }

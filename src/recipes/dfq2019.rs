@@ -5,15 +5,16 @@
 
 use std::collections::HashMap;
 
+use super::shift::correct_bias;
 use super::weights::{Weights, channel_axis, nearest_weights, node_of, rows_of};
-use super::{Effort, Recipe, narrow};
+use super::{Effort, Recipe};
 use crate::calibrate::{CalibrationContext, calibrate, sample};
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
-use crate::layers::{Scope, Step, absorb, equalise, subtract_from_bias};
+use crate::layers::{Scope, Step, absorb, equalise};
 use crate::plan::Plan;
 use crate::quant::QuantizedTensor;
-use crate::solution::{Corrections, Solution};
+use crate::solution::{Biases, Solution};
 use crate::stats::{ClippedNormal, propagate};
 
 pub(super) const RECIPE: Recipe = Recipe {
@@ -34,20 +35,20 @@ fn dfq2019(float: &mut Graph, plan: &Plan, context: &CalibrationContext) -> Resu
     let context = CalibrationContext { norms: &norms, ..*context };
     let (activations, sources) = calibrate(float, plan, &context)?;
     let Weights { tensors, enlarged } = nearest_weights(float, plan, &activations, context.threads)?;
-    let (corrected, corrections) = correct_biases(float, plan, &tensors, &context)?;
+    let (corrected, biases) = correct_biases(float, plan, &tensors, &context)?;
     steps.extend(corrected);
-    Ok(Solution { activations, sources, weights: tensors, enlarged, corrections, steps })
+    Ok(Solution { activations, sources, weights: tensors, enlarged, biases, steps })
 }
 
 /// Subtracts `Σ ε·E[x]` from every bias, where `ε` is the quantization error of the weight.
 fn correct_biases(
-    float: &mut Graph,
+    float: &Graph,
     plan: &Plan,
     weights: &[QuantizedTensor],
     context: &CalibrationContext,
-) -> Result<(Vec<Step>, Corrections)> {
+) -> Result<(Vec<Step>, Biases)> {
     let moments = match context.norms {
-        [] => std::collections::HashMap::new(),
+        [] => HashMap::new(),
         norms => propagate(float, norms, &context.input.moments()),
     };
     let known = |id: ValueId| -> Option<Vec<f64>> {
@@ -61,7 +62,7 @@ fn correct_biases(
     let unknown: Vec<ValueId> =
         layers.iter().filter_map(|l| input(l.0)).filter(|id| !moments.contains_key(id)).collect();
     let sampled = sample(float, &unknown, context)?;
-    let (mut steps, mut corrections) = (Vec::new(), HashMap::new());
+    let (mut steps, mut biases) = (Vec::new(), Biases::new());
     let inputs: Vec<Option<ValueId>> = layers.iter().map(|l| input(l.0)).collect();
     for ((node, name, weight), x) in layers.into_iter().zip(inputs) {
         let means = x.and_then(|id| known(id).or_else(|| sampled.get(&id).map(|s| s.means(channel_axis(float, node)))));
@@ -71,15 +72,12 @@ fn correct_biases(
                 let quantized = rows.gather(&weights[weight].dequantize());
                 let error: Vec<f32> = quantized.iter().zip(&rows.values).map(|(q, w)| q - w).collect();
                 let shift = rows.times(&error, &means);
-                let corrected = subtract_from_bias(float, node, &shift)?;
-                if let Some(output) = float.nodes[node].output(0).filter(|_| corrected) {
-                    corrections.insert(float.name_of(output).to_owned(), narrow(&shift));
-                }
+                let corrected = correct_bias(float, node, &shift, &mut biases)?;
                 (!corrected).then(|| "it has no bias, or one of an unknown form".to_owned())
             }
             _ => Some("the mean of its input is not known".to_owned()),
         };
         steps.push(Step::new("bias", name, refused));
     }
-    Ok((steps, corrections))
+    Ok((steps, biases))
 }

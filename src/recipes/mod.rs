@@ -22,8 +22,3 @@ mod weights;
 pub use recipe::{Effort, RECIPES, Recipe, Run, find};
 pub use stages::{STAGES, Stage, against, find_stages, train};
 pub use training::{Supply, Training};
-
-/// Returns values rounded to float32.
-fn narrow(values: &[f64]) -> Vec<f32> {
-    values.iter().map(|&v| v as f32).collect()
-}

@@ -1,10 +1,11 @@
-//! The float float with part of a solution in it, fake-quantized in floating point: the values that the emitted file
+//! The float network with part of a solution in it, fake-quantized in floating point: the values that the emitted file
 //! computes, without Q/DQ pairs, beside which ONNX Runtime's default options quantize float weights (seen in 1.31).
 
 use std::collections::HashMap;
 
 use crate::error::Result;
 use crate::ir::{Attrs, Graph, Node, Tensor, ValueId};
+use crate::layers::write_bias;
 use crate::place::layer_of;
 use crate::plan::{FloatReads, Plan, preserved_inputs};
 use crate::quant::{Grid, quantize_bias};
@@ -80,37 +81,25 @@ pub fn readers(graph: &Graph, plan: &Plan) -> Vec<Reader> {
     readers
 }
 
-/// Returns the float with `part` of the solution in it. A bias is on its int32 grid where both
-/// weight and input are quantized; a correction of it goes with the weight that it was made for.
+/// Returns the float network with `part` of the solution in it. A bias of the solution goes with the weight that it was
+/// made for; it is on its int32 grid where both weight and input are quantized.
 ///
 /// # Errors
-/// When the plan or the solution do not belong to the float.
+/// When the plan or the solution does not belong to the float network.
 pub fn partly_quantized(solved: &Solved, part: &Part) -> Result<Graph> {
     let Solved { float, plan, solution } = solved;
-    let mut graph = float.clone();
-    let mut weights: HashMap<usize, ValueId> = HashMap::new();
+    let mut made = Partial { graph: float.clone(), solved, weights: HashMap::new() };
     for (place, layer) in plan.layers.iter().enumerate() {
-        let Some(index) = layer.weight else { continue };
-        let node = layer_of(&graph, &layer.output)?;
-        let weight = &solution.weights[index];
-        if part.weights[place] {
-            graph.nodes[node].inputs[1] = Some(fake_weight(&mut graph, solved, &mut weights, index));
-        }
-        match (part.weights[place], part.inputs[place], solution.corrections.get(&layer.output)) {
-            (true, true, _) if plan.target.choices().quantizes_biases => {
-                let input = solution.activations[layer.input].scale[0];
-                change_bias(&mut graph, node, |bias| quantized_bias(bias, input, &weight.grid.scale))?;
-            }
-            (false, _, Some(correction)) => {
-                change_bias(&mut graph, node, |bias| bias.iter().zip(correction).map(|(b, c)| b + c).collect())?;
-            }
-            _ => {}
+        let Some(weight) = layer.weight.filter(|_| part.weights[place]) else { continue };
+        let node = made.quantize_weight(&layer.output, weight)?;
+        if part.inputs[place] && plan.target.choices().quantizes_biases {
+            made.quantize_bias(node, solution.activations[layer.input].scale[0], weight)?;
         }
     }
     for (layer, _) in plan.weight_only.iter().zip(&part.weights_alone).filter(|(_, is_in)| **is_in) {
-        let node = layer_of(&graph, &layer.output)?;
-        graph.nodes[node].inputs[1] = Some(fake_weight(&mut graph, solved, &mut weights, layer.weight));
+        made.quantize_weight(&layer.output, layer.weight)?;
     }
+    let mut graph = made.graph;
     let mut quantized: HashMap<ValueId, ValueId> = HashMap::new();
     for reader in readers(float, plan) {
         let wanted = match reader.layer {
@@ -130,23 +119,40 @@ pub fn partly_quantized(solved: &Solved, part: &Part) -> Result<Graph> {
     Ok(graph)
 }
 
-/// Returns the constant that holds what the integers of a weight stand for; `made` are those that there are already.
-fn fake_weight(graph: &mut Graph, solved: &Solved, made: &mut HashMap<usize, ValueId>, index: usize) -> ValueId {
-    let weight = &solved.solution.weights[index];
-    *made.entry(index).or_insert_with(|| {
-        let values = Tensor::from_f32(&weight.shape, &weight.dequantize());
-        graph.add_constant(&format!("{}_quantized", solved.plan.weights[index].tensor), values)
-    })
+/// A float network that a solution is put into, part by part.
+struct Partial<'a> {
+    graph: Graph,
+    solved: &'a Solved,
+    /// The dequantized weights, by their index in the plan.
+    weights: HashMap<usize, ValueId>,
 }
 
-/// Gives a layer another bias where it has one vector of constants.
-fn change_bias(graph: &mut Graph, node: usize, change: impl Fn(&[f32]) -> Vec<f32>) -> Result<()> {
-    let Some(bias) = graph.nodes[node].input(2) else { return Ok(()) };
-    let Some(tensor) = graph.constant_of(bias).filter(|tensor| tensor.shape().len() == 1) else { return Ok(()) };
-    let values = Tensor::from_f32(tensor.shape(), &change(&tensor.to_f32()?));
-    let name = format!("{}_changed", graph.name_of(bias));
-    graph.nodes[node].inputs[2] = Some(graph.add_constant(&name, values));
-    Ok(())
+impl Partial<'_> {
+    /// Gives the layer that makes `output` its quantized weight and its bias in the solution; returns its node.
+    fn quantize_weight(&mut self, output: &str, index: usize) -> Result<usize> {
+        let Self { graph, solved: Solved { plan, solution, .. }, weights } = self;
+        let node = layer_of(graph, output)?;
+        if let Some(bias) = solution.biases.get(output) {
+            write_bias(graph, node, bias);
+        }
+        let dequantized = weights.entry(index).or_insert_with(|| {
+            let weight = &solution.weights[index];
+            let values = Tensor::from_f32(&weight.shape, &weight.dequantize());
+            graph.add_constant(&format!("{}_quantized", plan.weights[index].tensor), values)
+        });
+        graph.nodes[node].inputs[1] = Some(*dequantized);
+        Ok(node)
+    }
+
+    /// Puts the bias of a layer on its int32 grid, where it is a vector of constants.
+    fn quantize_bias(&mut self, node: usize, input_scale: f32, weight: usize) -> Result<()> {
+        let constant = self.graph.nodes[node].input(2).and_then(|bias| self.graph.constant_of(bias));
+        let Some(bias) = constant.filter(|tensor| tensor.shape().len() == 1) else { return Ok(()) };
+        let weight_scale = &self.solved.solution.weights[weight].grid.scale;
+        let quantized = quantized_bias(&bias.to_f32()?, input_scale, weight_scale);
+        write_bias(&mut self.graph, node, &quantized);
+        Ok(())
+    }
 }
 
 /// Returns a bias on the int32 grid that it has in the file, or as it is where it has none.
