@@ -15,7 +15,7 @@ use crate::infer_by_running::infer_by_running;
 use crate::ir::{Graph, Tensor};
 use crate::observe::{Observer, Silent};
 use crate::passes::{Aside, DeclaredShapes, FrozenAxis};
-use crate::plan::{Policy, plan, split_residual_grids, total_macs};
+use crate::plan::{Policy, total_macs};
 use crate::recipes::{self, Supply, Training};
 use crate::report::Warning;
 use crate::runtime::{Engines, refuse_states};
@@ -206,19 +206,16 @@ fn run_of<'a>(config: &'a Config, settings: &'a Settings, engines: &'a Engines) 
     Run::new(&config.model, config.seed, settings, engines.main(), config.output.is_none())
 }
 
-/// Plans for `policy` and runs the recipe on a copy of the float network, with `images` for the network, if any.
+/// Plans for `policy` and runs the recipe, with `images` for the network, if any.
 pub(super) fn solve(
     (prepared, images): (&Prepared, Option<&[Tensor]>),
     policy: &Policy,
     config: &Config,
     engines: &Engines,
 ) -> Result<Solved> {
-    let mut float = prepared.float.clone();
-    split_residual_grids(&mut float, policy)?;
-    let plan = plan(&float, policy).map_err(|error| error.in_model(&config.model))?;
-    raise_opset(&mut float, plan.opset())?;
-    let solution = (config.recipe.run)(&mut float, &plan, &context((prepared, images), config, engines))?;
-    Ok(Solved { float, plan, solution })
+    let context = context((prepared, images), config, engines);
+    let candidates = recipes::prepare(config.recipe, &prepared.float, policy, &context);
+    (config.recipe.run)(&candidates.map_err(|error| error.in_model(&config.model))?, &context)
 }
 
 /// Trains the recipe's solution, on `images` if there are any; a dry run makes no step. `observer` receives the

@@ -1,7 +1,8 @@
-//! The analytic steps of `fast`: equalization, ranges, rounding and bias correction, layer by layer.
+//! The analytic steps of `fast`: ranges, rounding and bias correction, layer by layer.
 
 use std::collections::HashMap;
 
+use super::Candidate;
 use super::probes::{Probe, some};
 use super::rounding::Fitted;
 use super::shift::{correct_bias, mean_shift, shift};
@@ -11,13 +12,12 @@ use super::weights::{BiasFit, Weights, channel_axis, nearest_weights, node_of};
 use crate::calibrate::{CalibrationContext, Means, Sample, Seen, calibrate, sample, samples_within, tap};
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
-use crate::layers::{Rows, Scope, Step, absorb, equalise};
+use crate::layers::{Rows, Step};
 use crate::onnx;
 use crate::parallel;
 use crate::plan::Plan;
 use crate::quant::{Grid, QuantizedTensor};
 use crate::solution::{Biases, Solution, Solved};
-use crate::stats::propagate;
 
 /// Why a rounding was rejected, or a bias not corrected.
 const ROUNDING_HARMS: &str = "it does harm on inputs that it did not go by, rounded to nearest";
@@ -36,50 +36,30 @@ pub(super) struct Analytic {
     nearest: Weights,
 }
 
-/// Returns the result of all steps on `start`, with equalization and absorption if `links`.
+/// Returns the result of all steps on `start`.
 ///
 /// # Errors
 /// When the engine cannot run the float network.
 pub(super) fn analytic(
-    start: &Graph,
+    start: &Candidate,
     plan: &Plan,
     (context, probes): (&CalibrationContext, &[Probe]),
-    links: bool,
 ) -> Result<Analytic> {
-    let mut float = start.clone();
-    let mut norms = context.norms.to_vec();
-    let mut steps = Vec::new();
-    if links && plan.weights.iter().any(|w| w.scheme.axis.is_none()) {
-        let moments = propagate(&float, &norms, &context.input.moments());
-        steps.extend(equalise(&mut float, plan, &mut norms, (Scope::SharedScales, &moments))?);
-        steps.extend(absorb(&mut float, plan, &mut norms)?);
-    }
-    let context = CalibrationContext { norms: &norms, ..*context };
-    let (activations, sources) = calibrate(&float, plan, &context)?;
-    let nearest = nearest_weights(&float, plan, &activations, context.threads)?;
-    let found: Vec<Found> = layers(&float, plan).collect();
+    let (float, context) = (&start.graph, start.context(context));
+    let (activations, sources) = calibrate(float, plan, &context)?;
+    let nearest = nearest_weights(float, plan, &activations, context.threads)?;
+    let found: Vec<Found> = layers(float, plan).collect();
     let inputs: Vec<ValueId> = found.iter().filter_map(|found| float.nodes[found.node].input(0)).collect();
-    let sampled = sample(&float, &inputs, &context)?;
-    let probes = some(&float, probes, samples_within(&float, &inputs, LARGEST))?;
-    let probes = tap(&float, &inputs, &probes, context.engine)?;
-    let evidence = Evidence { float: &float, plan, activations: &activations, sampled: &sampled, probes: &probes };
+    let sampled = sample(float, &inputs, &context)?;
+    let probes = some(float, probes, samples_within(float, &inputs, LARGEST))?;
+    let probes = tap(float, &inputs, &probes, context.engine)?;
+    let evidence = Evidence { float, plan, activations: &activations, sampled: &sampled, probes: &probes };
     let (weights, outcomes) = evidence.round_all(&found, &nearest.tensors, context.threads)?;
-    let (biases, told) = correct(&float, plan, outcomes)?;
-    steps.extend(told);
+    let (biases, own) = correct(float, plan, outcomes)?;
+    let steps = [start.steps.clone(), own].concat();
     let enlarged = nearest.enlarged.clone();
     let solution = Solution { activations, sources, weights, enlarged, biases, steps };
-    Ok(Analytic { solved: Solved { float, plan: plan.clone(), solution }, nearest })
-}
-
-/// Returns `start` rounded to nearest.
-///
-/// # Errors
-/// As [`analytic`].
-pub(super) fn nearest(start: &Graph, plan: &Plan, context: &CalibrationContext) -> Result<Solved> {
-    let ranges = calibrate(start, plan, context)?;
-    let weights = nearest_weights(start, plan, &ranges.0, context.threads)?;
-    let solution = weights.solution(ranges, Vec::new());
-    Ok(Solved { float: start.clone(), plan: plan.clone(), solution })
+    Ok(Analytic { solved: start.solved(plan, solution), nearest })
 }
 
 impl Analytic {
@@ -89,10 +69,10 @@ impl Analytic {
     }
 
     /// Returns `start` rounded to nearest on the same activation ranges, without equalization or absorption.
-    pub fn nearest(&self, start: &Graph) -> Solved {
+    pub fn nearest(&self, start: &Candidate) -> Solved {
         let Solution { activations, sources, .. } = &self.solved.solution;
         let solution = self.nearest.clone().solution((activations.clone(), sources.clone()), Vec::new());
-        Solved { float: start.clone(), plan: self.solved.plan.clone(), solution }
+        start.solved(&self.solved.plan, solution)
     }
 
     /// Returns this result without bias corrections.

@@ -7,37 +7,36 @@ use std::collections::HashMap;
 
 use super::shift::correct_bias;
 use super::weights::{Weights, channel_axis, nearest_weights, node_of, rows_of};
-use super::{Effort, Recipe};
+use super::{Candidates, Effort, Recipe};
 use crate::calibrate::{CalibrationContext, calibrate, sample};
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
-use crate::layers::{Scope, Step, absorb, equalise};
+use crate::layers::{Scope, Step};
 use crate::plan::Plan;
 use crate::quant::QuantizedTensor;
-use crate::solution::{Biases, Solution};
+use crate::solution::{Biases, Solution, Solved};
 use crate::stats::{ClippedNormal, propagate};
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "dfq2019",
     summary: "equalises layers, absorbs high biases, rounds to nearest and corrects biases by expected errors",
     citation: "Nagel et al. 2019 (DFQ), sections 4.1 and 4.2",
+    equalized: Some(Scope::All),
     run: dfq2019,
     stages: &[],
     effort: Effort::NONE,
     wants_images: false,
 };
 
-fn dfq2019(float: &mut Graph, plan: &Plan, context: &CalibrationContext) -> Result<Solution> {
-    let mut norms = context.norms.to_vec();
-    let moments = propagate(float, &norms, &context.input.moments());
-    let mut steps = equalise(float, plan, &mut norms, (Scope::All, &moments))?;
-    steps.extend(absorb(float, plan, &mut norms)?);
-    let context = CalibrationContext { norms: &norms, ..*context };
+fn dfq2019(candidates: &Candidates, context: &CalibrationContext) -> Result<Solved> {
+    let (plan, start) = (&candidates.plan, candidates.preferred());
+    let (float, context) = (&start.graph, start.context(context));
     let (activations, sources) = calibrate(float, plan, &context)?;
     let Weights { tensors, enlarged } = nearest_weights(float, plan, &activations, context.threads)?;
     let (corrected, biases) = correct_biases(float, plan, &tensors, &context)?;
-    steps.extend(corrected);
-    Ok(Solution { activations, sources, weights: tensors, enlarged, biases, steps })
+    let steps = [start.steps.clone(), corrected].concat();
+    let solution = Solution { activations, sources, weights: tensors, enlarged, biases, steps };
+    Ok(start.solved(plan, solution))
 }
 
 /// Subtracts `Σ ε·E[x]` from every bias, where `ε` is the quantization error of the weight.

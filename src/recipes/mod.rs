@@ -1,6 +1,7 @@
 //! Recipes: methods that find a plan's grids and integers. One recipe = one file + one row of [`RECIPES`].
 
 mod analytic;
+mod candidates;
 mod cascade;
 mod dfq2019;
 mod fast;
@@ -19,6 +20,7 @@ mod training;
 mod trial;
 mod weights;
 
+pub use candidates::{Candidate, Candidates, prepare};
 pub use recipe::{Effort, RECIPES, Recipe, Run, find};
 pub use stages::{STAGES, Stage, against, find_stages, train};
 pub use training::{Supply, Training};
