@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use crate::error::Result;
 use crate::ir::{Attrs, Graph, Node, Tensor, ValueId};
 use crate::layers::write_bias;
-use crate::place::layer_of;
-use crate::plan::{FloatReads, Plan, preserved_inputs};
+use crate::place::{grid_reads, layer_of};
+use crate::plan::Plan;
 use crate::quant::{Grid, quantize_bias};
 use crate::solution::Solved;
 
@@ -44,43 +44,6 @@ impl Part {
     }
 }
 
-/// A place where a tensor on a grid is read and turned into something off that grid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reader {
-    /// Index of the node.
-    pub node: usize,
-    /// Which of its inputs.
-    pub slot: usize,
-    /// Index into [`Plan::activations`].
-    pub activation: usize,
-    /// Index into [`Plan::layers`], where the node is one.
-    pub layer: Option<usize>,
-}
-
-/// Returns every reader of every grid in the order of nodes. Operators that keep the grid are looked through, and
-/// [`FloatReads`] are none.
-pub fn readers(graph: &Graph, plan: &Plan) -> Vec<Reader> {
-    let mut grids: HashMap<ValueId, usize> = HashMap::new();
-    for (index, activation) in plan.activations.iter().enumerate() {
-        grids.extend(activation.tensors.iter().filter_map(|name| Some((graph.find(name)?, index))));
-    }
-    let layers: HashMap<ValueId, usize> =
-        plan.layers.iter().enumerate().filter_map(|(i, layer)| Some((graph.find(&layer.output)?, i))).collect();
-    let float_reads = FloatReads::of(graph, plan);
-    let mut readers = Vec::new();
-    for (index, node) in graph.nodes.iter().enumerate() {
-        let layer = node.output(0).and_then(|id| layers.get(&id)).copied();
-        let kept = node.output(0).and_then(|id| grids.get(&id)).filter(|_| preserved_inputs(graph, node).is_some());
-        for (slot, input) in node.inputs.iter().enumerate() {
-            let Some(&activation) = input.as_ref().and_then(|id| grids.get(id)) else { continue };
-            if kept != Some(&activation) && !input.is_some_and(|x| float_reads.contain(node, x)) {
-                readers.push(Reader { node: index, slot, activation, layer });
-            }
-        }
-    }
-    readers
-}
-
 /// Returns the float network with `part` of the solution in it. A bias of the solution goes with the weight that it was
 /// made for; it is on its int32 grid where both weight and input are quantized.
 ///
@@ -101,18 +64,17 @@ pub fn partly_quantized(solved: &Solved, part: &Part) -> Result<Graph> {
     }
     let mut graph = made.graph;
     let mut quantized: HashMap<ValueId, ValueId> = HashMap::new();
-    for reader in readers(float, plan) {
-        let wanted = match reader.layer {
+    // Quantizes behind operators that keep a grid, since some of their readers may be outside of the part.
+    for read in grid_reads(float, plan).into_iter().filter(|read| !read.keeps_grid) {
+        let is_in = match read.layer {
             Some(layer) => part.inputs[layer],
-            None => part.others[reader.activation],
+            None => part.others[read.activation],
         };
-        let Some(x) = float.nodes[reader.node].inputs[reader.slot].filter(|_| wanted) else { continue };
-        let id = match quantized.get(&x) {
-            Some(id) => *id,
-            None => fake_quantized(&mut graph, x, &solution.activations[reader.activation]),
-        };
-        quantized.insert(x, id);
-        graph.nodes[reader.node].inputs[reader.slot] = Some(id);
+        if is_in {
+            let grid = &solution.activations[read.activation];
+            let id = *quantized.entry(read.x).or_insert_with(|| fake_quantized(&mut graph, read.x, grid));
+            graph.nodes[read.node].inputs[read.slot] = Some(id);
+        }
     }
     graph.sort()?;
     graph.sweep();

@@ -11,6 +11,7 @@ const BOUNDARIES: &[(&str, &[&str])] = &[
     ("report", &["cli", "pipeline"]),
     ("verdict", &["cli", "pipeline", "report"]),
     ("emit", &["pipeline"]),
+    ("place", &["emit", "sensitivity", "train"]),
     ("calibrate", &["pipeline", "recipes"]),
     ("synthesis", &["cli", "pipeline", "recipes", "report"]),
 ];
