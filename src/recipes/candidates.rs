@@ -5,7 +5,7 @@ use crate::calibrate::CalibrationContext;
 use crate::error::Result;
 use crate::ir::Graph;
 use crate::layers::{Scope, Step, absorb, equalise};
-use crate::plan::{Plan, Policy, plan, split_residual_grids};
+use crate::plan::{Plan, Policy, plan_with_split_residuals};
 use crate::solution::{Solution, Solved};
 use crate::stats::{BatchNorm, propagate};
 use crate::{onnx, shape};
@@ -36,11 +36,10 @@ pub struct Candidates {
 /// the plan, then equalizes and absorbs the channels of the links that the recipe names.
 ///
 /// # Errors
-/// As [`split_residual_grids`]; weights or biases that cannot be read.
+/// As [`plan_with_split_residuals`]; weights or biases that cannot be read.
 pub fn prepare(recipe: &Recipe, float: &Graph, policy: &Policy, context: &CalibrationContext) -> Result<Candidates> {
     let mut graph = float.clone();
-    split_residual_grids(&mut graph, policy)?;
-    let plan = plan(&graph, policy)?;
+    let plan = plan_with_split_residuals(&mut graph, policy)?;
     onnx::upgrade(&mut graph, plan.opset())?;
     shape::infer(&mut graph)?;
     let plain = Candidate { graph, norms: context.norms.to_vec(), steps: Vec::new() };
