@@ -14,12 +14,13 @@ use crate::plan::Plan;
 use crate::quant::{Grid, QuantizedTensor, quantize_bias};
 use crate::solution::Solution;
 
-/// Returns the Q/DQ graph. `graph` is the float student; its operator set must be at least what the plan needs.
+/// Returns the Q/DQ graph. `graph` is the float network of the solution; its operator set must be at least what the plan
+/// needs.
 ///
 /// # Errors
 /// When the plan or the solution do not belong to the graph.
 pub fn emit(graph: &Graph, plan: &Plan, solution: &Solution) -> Result<Graph> {
-    let placed = place(graph, plan)?;
+    let placed = place(graph, plan, &solution.biases)?;
     let node_names = NodeNames::of(&placed.graph);
     let mut emitter = Emitter { graph: placed.graph, plan, solution, written: HashMap::new(), node_names };
     let mut grids = HashMap::new();

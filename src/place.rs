@@ -1,9 +1,13 @@
-//! The places of quantizers in a float graph. Emission writes Q/DQ there and training fake-quantizes there, so that what
-//! is trained is what is shipped.
+//! The places of quantizers in a float graph: which reads of a tensor get its quantized values. Emission writes Q/DQ
+//! there, training and partial quantization fake-quantize there, so that what is trained and measured is what is shipped.
+
+use std::collections::HashMap;
 
 use crate::error::{Error, Result};
 use crate::ir::{Attrs, Graph, Node, ValueId};
-use crate::plan::{FloatReads, Plan};
+use crate::layers::write_bias;
+use crate::plan::{FloatReads, Plan, preserved_inputs};
+use crate::solution::Biases;
 
 /// A float graph in which an Identity stands wherever a tensor goes onto a grid.
 #[derive(Clone, Debug)]
@@ -23,32 +27,33 @@ pub struct PlacedActivation {
     pub grid: usize,
     /// The float tensor.
     pub x: ValueId,
-    /// What its readers get: all but those that read floats ([`FloatReads`]), and bodies of control flow, where ONNX Runtime
-    /// 1.31 stops at a DequantizeLinear that one of them captures.
+    /// The tensor that its [`grid_reads`] get.
     pub y: ValueId,
     /// Whether its integers may lie outside of the grid's bits; what a grid-preserving operator makes may not.
     pub is_root: bool,
 }
 
-/// Returns `graph` with the places of `plan`'s quantizers.
+/// Returns `graph` with the places of `plan`'s quantizers, and with `biases` in its quantized layers.
 ///
 /// # Errors
 /// When the plan does not belong to the graph.
-pub fn place(graph: &Graph, plan: &Plan) -> Result<Placed> {
+pub fn place(graph: &Graph, plan: &Plan, biases: &Biases) -> Result<Placed> {
     let mut placed = Placed { graph: graph.clone(), activations: Vec::new(), weights: vec![None; plan.weights.len()] };
-    let float_reads = FloatReads::of(graph, plan);
+    write_biases(&mut placed.graph, plan, biases)?;
+    let mut quantized: HashMap<ValueId, ValueId> = HashMap::new();
     for (grid, activation) in plan.activations.iter().enumerate() {
         for name in &activation.quantized {
             let (x, y) = placed.identity(name)?;
-            let others = placed.graph.nodes.iter_mut().rev().skip(1);
-            let quantized = others.filter(|node| !float_reads.contain(node, x));
-            quantized.flat_map(Node::listed_inputs_mut).filter(|i| **i == Some(x)).for_each(|i| *i = Some(y));
+            quantized.insert(x, y);
             placed.activations.push(PlacedActivation { grid, x, y, is_root: activation.roots.contains(name) });
         }
     }
-    let layers = plan.layers.iter().filter_map(|layer| Some((&layer.output, layer.weight?)));
-    let alone = plan.weight_only.iter().map(|layer| (&layer.output, layer.weight));
-    for (output, weight) in layers.chain(alone) {
+    for read in grid_reads(graph, plan) {
+        if let Some(&y) = quantized.get(&read.x) {
+            placed.graph.nodes[read.node].inputs[read.slot] = Some(y);
+        }
+    }
+    for (output, weight) in weighted_layers(plan) {
         let y = match placed.weights[weight] {
             Some(y) => y,
             None => placed.identity(&plan.weights[weight].tensor)?.1,
@@ -58,6 +63,72 @@ pub fn place(graph: &Graph, plan: &Plan) -> Result<Placed> {
         placed.graph.nodes[node].inputs[1] = Some(y);
     }
     Ok(placed)
+}
+
+/// A read of a tensor on a grid that gets the quantized values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GridRead {
+    /// The index of the node that reads.
+    pub node: usize,
+    /// Which of its inputs.
+    pub slot: usize,
+    /// The tensor.
+    pub x: ValueId,
+    /// Index into [`Plan::activations`].
+    pub activation: usize,
+    /// Index into [`Plan::layers`], where the node is one.
+    pub layer: Option<usize>,
+    /// Whether the node keeps the grid, so that its result is on it without a quantizer.
+    pub keeps_grid: bool,
+}
+
+/// Returns all reads of tensors on grids that get quantized values, in the order of nodes. The others get floats:
+/// [`FloatReads`], and bodies of control flow, since ONNX Runtime 1.31 stops at a DequantizeLinear that one of them
+/// captures.
+pub fn grid_reads(graph: &Graph, plan: &Plan) -> Vec<GridRead> {
+    let mut grids: HashMap<ValueId, usize> = HashMap::new();
+    for (index, activation) in plan.activations.iter().enumerate() {
+        grids.extend(activation.tensors.iter().filter_map(|name| Some((graph.find(name)?, index))));
+    }
+    let layers: HashMap<ValueId, usize> =
+        plan.layers.iter().enumerate().filter_map(|(i, layer)| Some((graph.find(&layer.output)?, i))).collect();
+    let float_reads = FloatReads::of(graph, plan);
+    let mut reads = Vec::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let layer = node.output(0).and_then(|id| layers.get(&id)).copied();
+        let kept = node.output(0).and_then(|id| grids.get(&id)).filter(|_| preserved_inputs(graph, node).is_some());
+        for (slot, input) in node.inputs[..node.listed_inputs()].iter().enumerate() {
+            let Some(x) = *input else { continue };
+            let Some(&activation) = grids.get(&x).filter(|_| !float_reads.contain(node, x)) else { continue };
+            let keeps_grid = kept == Some(&activation);
+            reads.push(GridRead { node: index, slot, x, activation, layer, keeps_grid });
+        }
+    }
+    reads
+}
+
+/// Returns the outputs of all layers whose weight is quantized, each with the index of its weight.
+fn weighted_layers(plan: &Plan) -> impl Iterator<Item = (&str, usize)> {
+    let layers = plan.layers.iter().filter_map(|layer| Some((layer.output.as_str(), layer.weight?)));
+    layers.chain(plan.weight_only.iter().map(|layer| (layer.output.as_str(), layer.weight)))
+}
+
+fn write_biases(graph: &mut Graph, plan: &Plan, biases: &Biases) -> Result<()> {
+    // Layers that share a bias go on to share it where its new values are the same for both.
+    let mut shared: Vec<(ValueId, &[f32], ValueId)> = Vec::new();
+    for (output, _) in weighted_layers(plan) {
+        let Some(values) = biases.get(output) else { continue };
+        let node = layer_of(graph, output)?;
+        let Some(old) = graph.nodes[node].input(2) else {
+            write_bias(graph, node, values);
+            continue;
+        };
+        match shared.iter().find(|(from, same, _)| *from == old && same == values) {
+            Some(&(_, _, new)) => graph.nodes[node].inputs[2] = Some(new),
+            None => shared.push((old, values, write_bias(graph, node, values))),
+        }
+    }
+    Ok(())
 }
 
 impl Placed {

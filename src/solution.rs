@@ -23,8 +23,8 @@ pub enum RangeSource {
     Trained,
 }
 
-/// The values subtracted from biases, one per output channel, by the name of the layer's output.
-pub type Corrections = HashMap<String, Vec<f32>>;
+/// Bias values, one per output channel, by the name of the layer's output.
+pub type Biases = HashMap<String, Vec<f32>>;
 
 /// Grids and integers, in the order of the plan.
 #[derive(Clone, Debug)]
@@ -37,9 +37,9 @@ pub struct Solution {
     pub weights: Vec<QuantizedTensor>,
     /// The number of output channels whose scale was enlarged so that the bias fits int32, by weight.
     pub enlarged: Vec<(String, usize)>,
-    /// The corrections subtracted from biases for the error of the weight, by the layer's output; undone in a layer
-    /// that is left float while others are quantized.
-    pub corrections: Corrections,
+    /// The biases of quantized layers that differ from those of the float network. A layer that is left float keeps
+    /// the bias of the float network.
+    pub biases: Biases,
     /// The steps applied to single layers besides rounding, and the rejected ones with reasons.
     pub steps: Vec<Step>,
 }
@@ -47,7 +47,7 @@ pub struct Solution {
 /// A float network and a recipe's solution for it.
 #[derive(Clone, Debug)]
 pub struct Solved {
-    /// The float network, as changed by the recipe.
+    /// The float network that the solution is for.
     pub float: Graph,
     /// The assignment of tensors to grids.
     pub plan: Plan,

@@ -1,7 +1,7 @@
 //! Reading and writing the bias of a layer.
 
 use crate::error::Result;
-use crate::ir::{Graph, Node, Tensor};
+use crate::ir::{Graph, Node, Tensor, ValueId};
 
 /// Returns the bias of a layer with `outputs` channels, zeros where it has none; `None` where it is no constant of one
 /// value a channel, where another node reads it too, or where the operator has no bias.
@@ -10,9 +10,7 @@ use crate::ir::{Graph, Node, Tensor};
 /// When the bias is not floating-point.
 pub fn read_bias(graph: &Graph, node: &Node, outputs: usize) -> Result<Option<Vec<f32>>> {
     let Some(id) = node.input(2) else { return Ok((!node.is("MatMul")).then(|| vec![0.0; outputs])) };
-    let readers = graph.nodes.iter().flat_map(|n| n.inputs.iter()).filter(|input| **input == Some(id)).count();
-    let own = readers == 1 && !graph.outputs.contains(&id);
-    let Some(tensor) = graph.constant_of(id).filter(|_| own) else { return Ok(None) };
+    let Some(tensor) = graph.constant_of(id).filter(|_| is_own(graph, id)) else { return Ok(None) };
     let values = tensor.to_f32()?;
     Ok((tensor.shape().len() == 1 && values.len() == outputs).then_some(values))
 }
@@ -36,33 +34,54 @@ pub fn added_constant(graph: &Graph, node: &Node) -> Result<Option<Vec<f32>>> {
     constant.filter(is_row).map(Tensor::to_f32).transpose()
 }
 
-/// Sets the bias of node `index`, which [`read_bias`] could read.
-pub fn write_bias(graph: &mut Graph, index: usize, values: &[f32]) {
+/// Sets the bias of node `index`, a layer with a bias input; returns its constant. A bias that other nodes read stays
+/// as it is, and the layer gets one of its own.
+pub fn write_bias(graph: &mut Graph, index: usize, values: &[f32]) -> ValueId {
     let tensor = Tensor::from_f32(&[values.len()], values);
-    match graph.nodes[index].input(2) {
-        Some(id) => graph.value_mut(id).constant = Some(tensor),
-        None => {
-            let weight = graph.nodes[index].input(1).map_or("layer", |id| graph.name_of(id)).to_owned();
-            let id = graph.add_constant(&format!("{weight}_bias"), tensor);
-            graph.nodes[index].inputs.resize(3, None);
-            graph.nodes[index].inputs[2] = Some(id);
-        }
+    let old = graph.nodes[index].input(2);
+    if let Some(id) = old.filter(|&id| is_own(graph, id)) {
+        graph.value_mut(id).constant = Some(tensor);
+        return id;
     }
+    let name = match old {
+        Some(id) => graph.name_of(id).to_owned(),
+        None => format!("{}_bias", graph.nodes[index].input(1).map_or("layer", |id| graph.name_of(id))),
+    };
+    let id = graph.add_constant(&name, tensor);
+    let inputs = &mut graph.nodes[index].inputs;
+    inputs.resize(inputs.len().max(3), None);
+    inputs[2] = Some(id);
+    id
 }
 
-/// Subtracts `shift`, one value an output channel, from the bias of node `index`; tells whether that was possible.
+/// Returns whether one node alone reads the bias `id`.
+fn is_own(graph: &Graph, id: ValueId) -> bool {
+    let readers = graph.nodes.iter().flat_map(|n| n.inputs.iter()).filter(|input| **input == Some(id)).count();
+    readers == 1 && !graph.outputs.contains(&id)
+}
+
+/// Returns the bias of a layer minus `shift`, one value per output channel; `None` where [`read_bias`] cannot read it.
 /// Channels that would leave float32 stay as they are.
 ///
 /// # Errors
 /// When the bias is not floating-point.
-pub fn subtract_from_bias(graph: &mut Graph, index: usize, shift: &[f64]) -> Result<bool> {
-    let Some(mut bias) = read_bias(graph, &graph.nodes[index], shift.len())? else { return Ok(false) };
+pub fn shifted_bias(graph: &Graph, node: &Node, shift: &[f64]) -> Result<Option<Vec<f32>>> {
+    let Some(mut bias) = read_bias(graph, node, shift.len())? else { return Ok(None) };
     for (b, s) in bias.iter_mut().zip(shift) {
-        let corrected = (f64::from(*b) - s) as f32;
-        if corrected.is_finite() {
-            *b = corrected;
+        let shifted = (f64::from(*b) - s) as f32;
+        if shifted.is_finite() {
+            *b = shifted;
         }
     }
+    Ok(Some(bias))
+}
+
+/// Writes the [`shifted_bias`] of node `index`; returns whether it could be read.
+///
+/// # Errors
+/// When the bias is not floating-point.
+pub fn subtract_from_bias(graph: &mut Graph, index: usize, shift: &[f64]) -> Result<bool> {
+    let Some(bias) = shifted_bias(graph, &graph.nodes[index], shift)? else { return Ok(false) };
     if bias.iter().any(|&b| b != 0.0) {
         write_bias(graph, index, &bias);
     }

@@ -10,7 +10,7 @@ mod scale;
 mod step;
 
 pub use absorb::absorb;
-pub use bias::{added_constant, read_bias, subtract_from_bias, write_bias};
+pub use bias::{added_constant, read_bias, shifted_bias, subtract_from_bias, write_bias};
 pub use equalise::{Scope, equalise};
 pub use link::{Found, Link, links};
 pub use rows::Rows;

@@ -6,7 +6,7 @@ use super::Config;
 use super::check::checkers;
 use super::handed_over::HandedOver;
 use super::scale::{check_evaluation, of_pixels};
-use super::sizes::{Fixed, at_fixed_sizes, fix_sizes, solved_at_fixed_sizes, with_constants_of, with_inputs_of};
+use super::sizes::{Fixed, at_fixed_sizes, fix_sizes, solved_at_fixed_sizes, with_inputs_of};
 use crate::calibrate::CalibrationContext;
 use crate::data::Dataset;
 use crate::digest::Watched;
@@ -16,7 +16,7 @@ use crate::ir::{Graph, Tensor};
 use crate::lab::{Lab, Supply};
 use crate::observe::{Observer, Silent};
 use crate::passes::{Aside, DeclaredShapes, FrozenAxis};
-use crate::plan::{Policy, plan, split_residual_grids, total_macs};
+use crate::plan::{Policy, total_macs};
 use crate::recipes;
 use crate::report::Warning;
 use crate::runtime::{Engines, refuse_states};
@@ -207,19 +207,16 @@ fn run_of<'a>(config: &'a Config, settings: &'a Settings, engines: &'a Engines) 
     Run::new(&config.model, config.seed, settings, engines.main(), config.output.is_none())
 }
 
-/// Plans for `policy` and runs the recipe on a copy of the float network, with `images` for the network, if any.
+/// Plans for `policy` and runs the recipe, with `images` for the network, if any.
 pub(super) fn solve(
     (prepared, images): (&Prepared, Option<&[Tensor]>),
     policy: &Policy,
     config: &Config,
     engines: &Engines,
 ) -> Result<Solved> {
-    let mut float = prepared.float.clone();
-    split_residual_grids(&mut float, policy)?;
-    let plan = plan(&float, policy).map_err(|error| error.in_model(&config.model))?;
-    raise_opset(&mut float, plan.opset())?;
-    let solution = (config.recipe.run)(&mut float, &plan, &context((prepared, images), config, engines))?;
-    Ok(Solved { float, plan, solution })
+    let context = context((prepared, images), config, engines);
+    let candidates = recipes::prepare(config.recipe, &prepared.float, policy, &context);
+    (config.recipe.run)(&candidates.map_err(|error| error.in_model(&config.model))?, &context)
 }
 
 /// Trains the recipe's solution, on `images` if there are any; a dry run makes no step. `observer` receives the
@@ -235,8 +232,7 @@ pub(super) fn train(
     let mut lab = lab((prepared, images, made), config, engines, observer);
     let mut fixed = solved_at_fixed_sizes(solved, prepared, engines)?;
     let stages = recipes::train((&config.stages, &config.recipe.effort), &mut fixed, &mut lab)?;
-    let float = with_constants_of(std::mem::take(&mut solved.float), &fixed.float);
-    *solved = Solved { float, ..fixed };
+    solved.solution = fixed.solution;
     Ok(stages)
 }
 

@@ -69,13 +69,3 @@ pub(super) fn solved_at_fixed_sizes(solved: &Solved, prepared: &Prepared, engine
     }
     Ok(fixed)
 }
-
-/// Returns `graph` with the values of initializers in `trained`.
-pub(super) fn with_constants_of(mut graph: Graph, trained: &Graph) -> Graph {
-    for id in graph.value_ids().filter(|&id| graph.constant_of(id).is_some()).collect::<Vec<_>>() {
-        if let Some(tensor) = trained.find(graph.name_of(id)).and_then(|same| trained.constant_of(same)) {
-            graph.value_mut(id).constant = Some(tensor.clone());
-        }
-    }
-    graph
-}

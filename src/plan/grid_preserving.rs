@@ -5,7 +5,7 @@ use crate::ir::{Graph, Node, ValueId};
 type Condition = fn(&Graph, &Node) -> bool;
 
 /// Operator, how many of its first inputs carry data (`usize::MAX`: all), and when the row holds.
-/// Identity is none of them: where one is left, [`super::split_residual_grids`] parts two grids by it.
+/// Identity is none of them: where one is left, [`super::plan_with_split_residuals`] parts two grids by it.
 const TABLE: &[(&str, usize, Condition)] = &[
     ("MaxPool", 1, one_output),
     ("GlobalMaxPool", 1, always),

@@ -28,7 +28,7 @@ pub use grid_preserving::preserved_inputs;
 pub use layer_shape::{FloatRule, LayerShape};
 pub use placement::{INTEGER_KERNELS, channel_axis, plan};
 pub use policy::{LayerBits, Policy};
-pub use shortcuts::split_residual_grids;
+pub use shortcuts::plan_with_split_residuals;
 pub use slow_in_integers::{Slow, slower_in_integers};
 pub use target::{Choices, PACKED_OPSET, PER_CHANNEL_OPSET, ResidualSums, Target};
 

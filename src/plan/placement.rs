@@ -31,11 +31,7 @@ pub const INTEGER_KERNELS: &[&str] =
 /// # Errors
 /// Bits or a container that the target lacks; names that match no node; a graph without a layer that can be quantized.
 pub fn plan(graph: &Graph, policy: &Policy) -> Result<Plan> {
-    let mut planner = placed(graph, policy)?;
-    if planner.choices.quantizes_outputs {
-        planner.place_outputs();
-    }
-    planner.finish()
+    placed(graph, policy)?.plan()
 }
 
 /// Returns the wishes of layers and residual sums.
@@ -110,6 +106,14 @@ impl<'a> Planner<'a> {
             summed: Vec::new(),
             float: Vec::new(),
         })
+    }
+
+    /// Returns the plan, with the outputs of layers placed where the target wants them quantized.
+    pub fn plan(mut self) -> Result<Plan> {
+        if self.choices.quantizes_outputs {
+            self.place_outputs();
+        }
+        self.finish()
     }
 
     fn place_layers(&mut self) {

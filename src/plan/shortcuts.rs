@@ -2,26 +2,33 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::placement::{Planner, WIDE_BITS, placed};
-use super::{Policy, Role};
+use super::placement::{Planner, WIDE_BITS, placed, plan};
+use super::{Plan, Policy, Role};
 use crate::error::Result;
 use crate::ir::{Attrs, Graph, Node, ValueId};
 
-/// Puts an Identity between a tensor that a residual sum adds and the layers that want it on fewer bits than sums add, so
-/// that a plan has a grid for each: else what is lost for one layer is lost for all layers behind the sum. Returns the
-/// number of tensors that were parted so.
+/// Returns the plan for `graph`, with an Identity put between a tensor that a residual sum adds and the layers that read it
+/// on fewer bits than sums add, so that each has a grid of its own: else the layers behind the sum lose what is lost for
+/// one layer. A graph without such tensors stays as it is.
 ///
 /// # Errors
-/// As [`super::plan`].
-pub fn split_residual_grids(graph: &mut Graph, policy: &Policy) -> Result<usize> {
-    if policy.shared_shortcuts {
-        return Ok(0);
+/// As [`plan`].
+pub fn plan_with_split_residuals(graph: &mut Graph, policy: &Policy) -> Result<Plan> {
+    let placement = placed(graph, policy)?;
+    let reads = if policy.shared_shortcuts { Vec::new() } else { placement.narrowed_shortcuts() };
+    if reads.is_empty() {
+        return placement.plan();
     }
-    let reads = placed(graph, policy)?.narrowed_shortcuts();
-    let mut parted: BTreeMap<ValueId, ValueId> = BTreeMap::new();
-    for &(node, slot) in &reads {
+    split(graph, &reads);
+    plan(graph, policy)
+}
+
+/// Puts an Identity before `reads`, each a node and one of its inputs: one for each tensor.
+fn split(graph: &mut Graph, reads: &[(usize, usize)]) {
+    let mut narrowed: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+    for &(node, slot) in reads {
         let Some(x) = graph.nodes[node].inputs[slot] else { continue };
-        let y = *parted.entry(x).or_insert_with(|| {
+        let y = *narrowed.entry(x).or_insert_with(|| {
             let y = graph.add_value(&format!("{}_narrowed", graph.name_of(x)));
             let value = graph.value(x).clone();
             (graph.value_mut(y).dtype, graph.value_mut(y).shape) = (value.dtype, value.shape);
@@ -29,12 +36,11 @@ pub fn split_residual_grids(graph: &mut Graph, policy: &Policy) -> Result<usize>
         });
         graph.nodes[node].inputs[slot] = Some(y);
     }
-    for (&x, &y) in &parted {
+    for (&x, &y) in &narrowed {
         let node = Node::new("Identity", [x], [y], Attrs::default());
         let first = graph.nodes.iter().position(|node| node.inputs.contains(&Some(y)));
         graph.nodes.insert(first.unwrap_or(graph.nodes.len()), node);
     }
-    Ok(parted.len())
 }
 
 impl Planner<'_> {

@@ -1,24 +1,23 @@
-//! The analytic steps of `fast`: equalization, ranges, rounding and bias correction, layer by layer.
+//! The analytic steps of `fast`: ranges, rounding and bias correction, layer by layer.
 
 use std::collections::HashMap;
 
-use super::narrow;
+use super::Candidate;
 use super::probes::{Probe, some};
 use super::rounding::Fitted;
-use super::shift::{mean_shift, shift};
+use super::shift::{correct_bias, mean_shift, shift};
 use super::squant::flipped;
 use super::trial::{Trial, Use};
-use super::weights::{Weights, channel_axis, fit_biases, nearest_weights, node_of};
+use super::weights::{BiasFit, Weights, channel_axis, nearest_weights, node_of};
 use crate::calibrate::{CalibrationContext, Means, Sample, Seen, calibrate, sample, samples_within, tap};
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
-use crate::layers::{Rows, Scope, Step, absorb, equalise, subtract_from_bias};
+use crate::layers::{Rows, Step};
 use crate::onnx;
 use crate::parallel;
 use crate::plan::Plan;
 use crate::quant::{Grid, QuantizedTensor};
-use crate::solution::{Corrections, Solution, Solved};
-use crate::stats::propagate;
+use crate::solution::{Biases, Solution, Solved};
 
 /// Why a rounding was rejected, or a bias not corrected.
 const ROUNDING_HARMS: &str = "it does harm on inputs that it did not go by, rounded to nearest";
@@ -33,57 +32,34 @@ const LARGEST: usize = 64;
 #[derive(Clone)]
 pub(super) struct Analytic {
     pub solved: Solved,
-    /// The float network before bias correction.
-    before: Graph,
     /// The weights rounded to nearest.
     nearest: Weights,
 }
 
-/// Returns the result of all steps on `start`, with equalization and absorption if `links`.
+/// Returns the result of all steps on `start`.
 ///
 /// # Errors
 /// When the engine cannot run the float network.
 pub(super) fn analytic(
-    start: &Graph,
+    start: &Candidate,
     plan: &Plan,
     (context, probes): (&CalibrationContext, &[Probe]),
-    links: bool,
 ) -> Result<Analytic> {
-    let mut float = start.clone();
-    let mut norms = context.norms.to_vec();
-    let mut steps = Vec::new();
-    if links && plan.weights.iter().any(|w| w.scheme.axis.is_none()) {
-        let moments = propagate(&float, &norms, &context.input.moments());
-        steps.extend(equalise(&mut float, plan, &mut norms, (Scope::SharedScales, &moments))?);
-        steps.extend(absorb(&mut float, plan, &mut norms)?);
-    }
-    let context = CalibrationContext { norms: &norms, ..*context };
-    let (activations, sources) = calibrate(&float, plan, &context)?;
-    let nearest = nearest_weights(&float, plan, &activations, context.threads)?;
-    let found: Vec<Found> = layers(&float, plan).collect();
+    let (float, context) = (&start.graph, start.context(context));
+    let (activations, sources) = calibrate(float, plan, &context)?;
+    let nearest = nearest_weights(float, plan, &activations, context.threads)?;
+    let found: Vec<Found> = layers(float, plan).collect();
     let inputs: Vec<ValueId> = found.iter().filter_map(|found| float.nodes[found.node].input(0)).collect();
-    let sampled = sample(&float, &inputs, &context)?;
-    let probes = some(&float, probes, samples_within(&float, &inputs, LARGEST))?;
-    let probes = tap(&float, &inputs, &probes, context.engine)?;
-    let evidence = Evidence { float: &float, plan, activations: &activations, sampled: &sampled, probes: &probes };
+    let sampled = sample(float, &inputs, &context)?;
+    let probes = some(float, probes, samples_within(float, &inputs, LARGEST))?;
+    let probes = tap(float, &inputs, &probes, context.engine)?;
+    let evidence = Evidence { float, plan, activations: &activations, sampled: &sampled, probes: &probes };
     let (weights, outcomes) = evidence.round_all(&found, &nearest.tensors, context.threads)?;
-    let before = float.clone();
-    let (corrections, told) = correct(&mut float, plan, outcomes)?;
-    steps.extend(told);
+    let (biases, own) = correct(float, plan, outcomes)?;
+    let steps = [start.steps.clone(), own].concat();
     let enlarged = nearest.enlarged.clone();
-    let solution = Solution { activations, sources, weights, enlarged, corrections, steps };
-    Ok(Analytic { solved: Solved { float, plan: plan.clone(), solution }, before, nearest })
-}
-
-/// Returns `start` rounded to nearest.
-///
-/// # Errors
-/// As [`analytic`].
-pub(super) fn nearest(start: &Graph, plan: &Plan, context: &CalibrationContext) -> Result<Solved> {
-    let ranges = calibrate(start, plan, context)?;
-    let weights = nearest_weights(start, plan, &ranges.0, context.threads)?;
-    let solution = weights.solution(ranges, Vec::new());
-    Ok(Solved { float: start.clone(), plan: plan.clone(), solution })
+    let solution = Solution { activations, sources, weights, enlarged, biases, steps };
+    Ok(Analytic { solved: start.solved(plan, solution), nearest })
 }
 
 impl Analytic {
@@ -93,17 +69,16 @@ impl Analytic {
     }
 
     /// Returns `start` rounded to nearest on the same activation ranges, without equalization or absorption.
-    pub fn nearest(&self, start: &Graph) -> Solved {
+    pub fn nearest(&self, start: &Candidate) -> Solved {
         let Solution { activations, sources, .. } = &self.solved.solution;
         let solution = self.nearest.clone().solution((activations.clone(), sources.clone()), Vec::new());
-        Solved { float: start.clone(), plan: self.solved.plan.clone(), solution }
+        start.solved(&self.solved.plan, solution)
     }
 
     /// Returns this result without bias corrections.
     pub fn uncorrected(self, why: &str) -> Self {
         let mut found = self;
-        found.solved.float = found.before.clone();
-        found.solved.solution.corrections = HashMap::new();
+        found.solved.solution.biases = Biases::new();
         refuse(&mut found.solved.solution.steps, &["bias"], why);
         found
     }
@@ -211,6 +186,7 @@ impl Evidence<'_> {
         nearest: &QuantizedTensor,
         threads: usize,
     ) -> Result<(QuantizedTensor, Vec<Outcome>)> {
+        let fit = BiasFit { float: self.float, plan: self.plan, activations: self.activations, biases: None };
         let mut rounded = None;
         let mut outcomes = Vec::with_capacity(readers.len());
         for &found in readers {
@@ -242,9 +218,8 @@ impl Evidence<'_> {
                 Some(tensor) => tensor,
                 None => {
                     let fitted = Fitted::of(&rows, nearest, &seen, threads);
-                    let fitting =
-                        fit_biases(self.float, self.plan, found.weight, self.activations, &fitted.grid.scale)?;
-                    rounded.insert(fitted.within(&rows, nearest, &fitting))
+                    let (fitting, _) = fit.fitted(found.weight, &fitted.grid)?;
+                    rounded.insert(fitted.within(&rows, nearest, &fitting.scale))
                 }
             };
             let (is_kept, bias) = judged(&rows, [nearest, tensor], &seen, trial.as_ref());
@@ -277,9 +252,9 @@ fn judged(
     }
 }
 
-/// Corrects the biases; returns the corrections and the step reports of each layer: roundings, then biases.
-fn correct(float: &mut Graph, plan: &Plan, outcomes: Vec<Outcome>) -> Result<(Corrections, Vec<Step>)> {
-    let mut corrections = HashMap::new();
+/// Returns the corrected biases and the step reports of each layer: roundings, then biases.
+fn correct(float: &Graph, plan: &Plan, outcomes: Vec<Outcome>) -> Result<(Biases, Vec<Step>)> {
+    let mut corrected = Biases::new();
     let (mut roundings, mut biases) = (Vec::new(), Vec::new());
     for Outcome { found, rounding, bias } in outcomes {
         let layer = &plan.layers[found.layer];
@@ -295,13 +270,10 @@ fn correct(float: &mut Graph, plan: &Plan, outcomes: Vec<Outcome>) -> Result<(Co
             }
             Correction::Shift(shift, note) => (shift, note),
         };
-        let corrected = subtract_from_bias(float, found.node, &shift)?;
-        if corrected {
-            corrections.insert(layer.output.clone(), narrow(&shift));
-        }
-        let refused = (!corrected).then_some("it has no bias, or one of an unknown form");
+        let is_corrected = correct_bias(float, found.node, &shift, &mut corrected)?;
+        let refused = (!is_corrected).then_some("it has no bias, or one of an unknown form");
         biases.push(Step { note: note.map(str::to_owned), ..step(refused) });
     }
     roundings.append(&mut biases);
-    Ok((corrections, roundings))
+    Ok((corrected, roundings))
 }

@@ -2,7 +2,7 @@
 //! whole network on them and on dead leaves. `cascade-max` does the same with more images and steps, and runs all
 //! stages.
 
-use super::fast::fast;
+use super::fast::{self, fast};
 use super::stages::{ADVERSARIAL, DISTIL, RECONSTRUCT};
 use super::{Effort, Recipe};
 
@@ -14,6 +14,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     citation: "images after Li et al. 2023 (Genie), dead leaves after Baradad et al. 2021, blocks after Nagel et al. 2020 \
                (AdaRound), Li et al. 2021 (BRECQ) and Wei et al. 2022 (QDrop), steps after Esser et al. 2020 (LSQ), \
                distillation after Hinton et al. 2015",
+    equalized: fast::RECIPE.equalized,
     run: fast,
     stages: &[&RECONSTRUCT, &DISTIL],
     effort: Effort { images: 256, block_steps: 300, steps: 900, adversarial_steps: 200 },

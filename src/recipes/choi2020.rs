@@ -5,9 +5,8 @@
 //! Differs from the paper: students start from `fast`, the others with their weights rounded up or down at random; their
 //! scales are trained (Esser et al. 2020), and Adam updates them in units of those. Batch normalization stays folded.
 
-use super::fast::fast;
 use super::starts::stochastic;
-use super::{Effort, Recipe, Stage};
+use super::{Effort, Recipe, Stage, fast};
 use crate::error::Result;
 use crate::expr::Expr;
 use crate::lab::{GamePlan, Lab, QuantizedStudent, TeacherOutputs};
@@ -38,7 +37,8 @@ pub(super) const RECIPE: Recipe = Recipe {
     name: NAME,
     summary: "trains against generators that look for images on which students and the float network differ",
     citation: "Choi et al. 2020; starts from fast, steps after Esser et al. 2020 (LSQ)",
-    run: fast,
+    equalized: fast::RECIPE.equalized,
+    run: fast::fast,
     stages: &[&STAGE],
     effort: Effort { steps: 2000, ..Effort::NONE },
     wants_images: false,

@@ -5,49 +5,49 @@
 
 use std::collections::HashMap;
 
+use super::shift::correct_bias;
 use super::weights::{Weights, channel_axis, nearest_weights, node_of, rows_of};
-use super::{Effort, Recipe, narrow};
+use super::{Candidates, Effort, Recipe};
 use crate::calibrate::{CalibrationContext, calibrate, sample};
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
-use crate::layers::{Scope, Step, absorb, equalise, subtract_from_bias};
+use crate::layers::{Scope, Step};
 use crate::plan::Plan;
 use crate::quant::QuantizedTensor;
-use crate::solution::{Corrections, Solution};
+use crate::solution::{Biases, Solution, Solved};
 use crate::stats::{ClippedNormal, propagate};
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "dfq2019",
     summary: "equalises layers, absorbs high biases, rounds to nearest and corrects biases by expected errors",
     citation: "Nagel et al. 2019 (DFQ), sections 4.1 and 4.2",
+    equalized: Some(Scope::All),
     run: dfq2019,
     stages: &[],
     effort: Effort::NONE,
     wants_images: false,
 };
 
-fn dfq2019(float: &mut Graph, plan: &Plan, context: &CalibrationContext) -> Result<Solution> {
-    let mut norms = context.norms.to_vec();
-    let moments = propagate(float, &norms, &context.input.moments());
-    let mut steps = equalise(float, plan, &mut norms, (Scope::All, &moments))?;
-    steps.extend(absorb(float, plan, &mut norms)?);
-    let context = CalibrationContext { norms: &norms, ..*context };
+fn dfq2019(candidates: &Candidates, context: &CalibrationContext) -> Result<Solved> {
+    let (plan, start) = (&candidates.plan, candidates.preferred());
+    let (float, context) = (&start.graph, start.context(context));
     let (activations, sources) = calibrate(float, plan, &context)?;
     let Weights { tensors, enlarged } = nearest_weights(float, plan, &activations, context.threads)?;
-    let (corrected, corrections) = correct_biases(float, plan, &tensors, &context)?;
-    steps.extend(corrected);
-    Ok(Solution { activations, sources, weights: tensors, enlarged, corrections, steps })
+    let (corrected, biases) = correct_biases(float, plan, &tensors, &context)?;
+    let steps = [start.steps.clone(), corrected].concat();
+    let solution = Solution { activations, sources, weights: tensors, enlarged, biases, steps };
+    Ok(start.solved(plan, solution))
 }
 
 /// Subtracts `Σ ε·E[x]` from every bias, where `ε` is the quantization error of the weight.
 fn correct_biases(
-    float: &mut Graph,
+    float: &Graph,
     plan: &Plan,
     weights: &[QuantizedTensor],
     context: &CalibrationContext,
-) -> Result<(Vec<Step>, Corrections)> {
+) -> Result<(Vec<Step>, Biases)> {
     let moments = match context.norms {
-        [] => std::collections::HashMap::new(),
+        [] => HashMap::new(),
         norms => propagate(float, norms, &context.input.moments()),
     };
     let known = |id: ValueId| -> Option<Vec<f64>> {
@@ -61,7 +61,7 @@ fn correct_biases(
     let unknown: Vec<ValueId> =
         layers.iter().filter_map(|l| input(l.0)).filter(|id| !moments.contains_key(id)).collect();
     let sampled = sample(float, &unknown, context)?;
-    let (mut steps, mut corrections) = (Vec::new(), HashMap::new());
+    let (mut steps, mut biases) = (Vec::new(), Biases::new());
     let inputs: Vec<Option<ValueId>> = layers.iter().map(|l| input(l.0)).collect();
     for ((node, name, weight), x) in layers.into_iter().zip(inputs) {
         let means = x.and_then(|id| known(id).or_else(|| sampled.get(&id).map(|s| s.means(channel_axis(float, node)))));
@@ -71,15 +71,12 @@ fn correct_biases(
                 let quantized = rows.gather(&weights[weight].dequantize());
                 let error: Vec<f32> = quantized.iter().zip(&rows.values).map(|(q, w)| q - w).collect();
                 let shift = rows.times(&error, &means);
-                let corrected = subtract_from_bias(float, node, &shift)?;
-                if let Some(output) = float.nodes[node].output(0).filter(|_| corrected) {
-                    corrections.insert(float.name_of(output).to_owned(), narrow(&shift));
-                }
+                let corrected = correct_bias(float, node, &shift, &mut biases)?;
                 (!corrected).then(|| "it has no bias, or one of an unknown form".to_owned())
             }
             _ => Some("the mean of its input is not known".to_owned()),
         };
         steps.push(Step::new("bias", name, refused));
     }
-    Ok((steps, corrections))
+    Ok((steps, biases))
 }

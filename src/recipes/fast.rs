@@ -5,20 +5,21 @@
 //! Every step is compared with rounding to nearest, layer by layer and end to end, on held-out inputs, and rejected
 //! with a reason where it does harm: the statistics may not match the real inputs.
 
-use super::analytic::{analytic, nearest};
+use super::analytic::analytic;
 use super::judge::Judge;
+use super::nearest::nearest;
 use super::probes::probes;
-use super::{Effort, Recipe};
+use super::{Candidates, Effort, Recipe};
 use crate::calibrate::CalibrationContext;
 use crate::error::Result;
-use crate::ir::Graph;
-use crate::plan::Plan;
-use crate::solution::{Solution, Solved};
+use crate::layers::Scope;
+use crate::solution::Solved;
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "fast",
     summary: "rounds against the covariance of each layer's synthetic inputs and corrects biases",
     citation: "rounding after Frantar et al. 2022 (GPTQ), equalisation and bias correction after Nagel et al. 2019 (DFQ)",
+    equalized: Some(Scope::SharedScales),
     run: fast,
     stages: &[],
     effort: Effort::NONE,
@@ -36,24 +37,23 @@ enum Retreat {
     Rounding,
 }
 
-pub(super) fn fast(float: &mut Graph, plan: &Plan, context: &CalibrationContext) -> Result<Solution> {
-    let probes = probes(float, context)?;
-    let mut found = analytic(float, plan, (context, &probes), true)?;
+pub(super) fn fast(candidates: &Candidates, context: &CalibrationContext) -> Result<Solved> {
+    let Candidates { plan, plain, .. } = candidates;
+    let probes = probes(&plain.graph, context)?;
+    let mut found = analytic(candidates.preferred(), plan, (context, &probes))?;
     let (start, retreats) = match found.changes_links() {
-        true => (nearest(float, plan, context)?, &[Retreat::Links, Retreat::Biases, Retreat::Rounding][..]),
-        false => (found.nearest(float), &[Retreat::Biases, Retreat::Rounding][..]),
+        true => (nearest(candidates, context)?, &[Retreat::Links, Retreat::Biases, Retreat::Rounding][..]),
+        false => (found.nearest(plain), &[Retreat::Biases, Retreat::Rounding][..]),
     };
-    let judge = Judge::new(float, &probes, context)?;
+    let judge = Judge::new(&plain.graph, &probes, context)?;
     let limit = judge.ratios(&start)?;
     for retreat in retreats {
         let Some(why) = judge.harm(&judge.ratios(&found.solved)?, &limit) else { break };
         found = match retreat {
-            Retreat::Links => analytic(float, plan, (context, &probes), false)?.in_place_of_links(&found, &why),
+            Retreat::Links => analytic(plain, plan, (context, &probes))?.in_place_of_links(&found, &why),
             Retreat::Biases => found.uncorrected(&why),
             Retreat::Rounding => found.rounded_to_nearest(&start, &why),
         };
     }
-    let Solved { float: chosen, solution, .. } = found.solved;
-    *float = chosen;
-    Ok(solution)
+    Ok(found.solved)
 }

@@ -5,8 +5,7 @@
 //! of minima and maxima, and Adam updates it in units of its scales. The generator has as many channels as the network's
 //! size allows, and biases and first and last layers follow the plan.
 
-use super::fast::fast;
-use super::{Effort, Recipe, Stage};
+use super::{Effort, Recipe, Stage, fast};
 use crate::error::Result;
 use crate::lab::{GamePlan, Lab};
 use crate::solution::Solved;
@@ -29,7 +28,8 @@ pub(super) const RECIPE: Recipe = Recipe {
     name: NAME,
     summary: "trains on images that a generator makes for chosen classes in the meantime",
     citation: "Xu et al. 2020 (GDFQ); starts from fast, steps after Esser et al. 2020 (LSQ)",
-    run: fast,
+    equalized: fast::RECIPE.equalized,
+    run: fast::fast,
     stages: &[&STAGE],
     effort: Effort { steps: 2000, ..Effort::NONE },
     wants_images: false,

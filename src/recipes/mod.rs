@@ -1,6 +1,7 @@
 //! Recipes: methods that find a plan's grids and integers. One recipe = one file + one row of [`RECIPES`].
 
 mod analytic;
+mod candidates;
 mod cascade;
 mod choi2020;
 mod dfq2019;
@@ -20,10 +21,6 @@ mod trained;
 mod trial;
 mod weights;
 
+pub use candidates::{Candidate, Candidates, prepare};
 pub use recipe::{Effort, RECIPES, Recipe, Run, find};
 pub use stages::{STAGES, Stage, against, find_stages, train};
-
-/// Returns values rounded to float32.
-fn narrow(values: &[f64]) -> Vec<f32> {
-    values.iter().map(|&v| v as f32).collect()
-}

@@ -1,25 +1,24 @@
 //! `nearest`: rounding to nearest on grids of least squared error, with ranges from batch-normalization statistics.
 
 use super::weights::nearest_weights;
-use super::{Effort, Recipe};
+use super::{Candidates, Effort, Recipe};
 use crate::calibrate::{CalibrationContext, calibrate};
 use crate::error::Result;
-use crate::ir::Graph;
-use crate::plan::Plan;
-use crate::solution::Solution;
+use crate::solution::Solved;
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "nearest",
     summary: "round to nearest, least-squares scales, activation ranges from batch-normalisation statistics",
     citation: "ranges after Nagel et al. 2019 (DFQ), section 4.2 and appendix C",
+    equalized: None,
     run: nearest,
     stages: &[],
     effort: Effort::NONE,
     wants_images: false,
 };
 
-fn nearest(float: &mut Graph, plan: &Plan, context: &CalibrationContext) -> Result<Solution> {
-    let ranges = calibrate(float, plan, context)?;
-    let weights = nearest_weights(float, plan, &ranges.0, context.threads)?;
-    Ok(weights.solution(ranges, Vec::new()))
+pub(super) fn nearest(Candidates { plan, plain, .. }: &Candidates, context: &CalibrationContext) -> Result<Solved> {
+    let ranges = calibrate(&plain.graph, plan, context)?;
+    let weights = nearest_weights(&plain.graph, plan, &ranges.0, context.threads)?;
+    Ok(plain.solved(plan, weights.solution(ranges, Vec::new())))
 }

@@ -1,14 +1,13 @@
 //! The definition of a recipe, and the table of all recipes.
 
-use super::{cascade, choi2020, dfq2019, fast, gdfq, lsq, nearest, squant, stages::Stage};
+use super::{Candidates, cascade, choi2020, dfq2019, fast, gdfq, lsq, nearest, squant, stages::Stage};
 use crate::calibrate::CalibrationContext;
 use crate::error::{Error, Result};
-use crate::ir::Graph;
-use crate::plan::Plan;
-use crate::solution::Solution;
+use crate::layers::Scope;
+use crate::solution::Solved;
 
-/// A recipe's function. It may change the float network's weights and biases; outputs must stay equal up to rounding.
-pub type Run = fn(float: &mut Graph, plan: &Plan, context: &CalibrationContext) -> Result<Solution>;
+/// A recipe's function: returns its solution for one of the candidates.
+pub type Run = fn(candidates: &Candidates, context: &CalibrationContext) -> Result<Solved>;
 
 /// The amount of training of a recipe.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +35,8 @@ pub struct Recipe {
     pub summary: &'static str,
     /// The papers it is based on.
     pub citation: &'static str,
+    /// The links between layers whose channels are equalized and absorbed beforehand, if any.
+    pub equalized: Option<Scope>,
     /// The recipe itself, or the starting point of training.
     pub run: Run,
     /// The training stages, in order.

@@ -1,8 +1,11 @@
 //! The shift of a layer's mean output by quantization.
 
 use crate::calibrate::Means;
-use crate::layers::Rows;
+use crate::error::Result;
+use crate::ir::Graph;
+use crate::layers::{Rows, shifted_bias};
 use crate::quant::QuantizedTensor;
+use crate::solution::Biases;
 
 /// Returns the shift of each output's mean: `Ŵ E[Q(x)] - W E[x]`, with the means of each group; `before` selects the
 /// mean before quantization.
@@ -33,4 +36,14 @@ pub(super) fn mean_shift(rows: &Rows, tensor: &QuantizedTensor, means: &[f64]) -
     let quantized = rows.gather(&tensor.dequantize());
     let error: Vec<f32> = quantized.iter().zip(&rows.values).map(|(q, w)| q - w).collect();
     rows.times(&error, means)
+}
+
+/// Puts the bias of node `index` minus `shift` into `biases`; returns whether it could be read.
+pub(super) fn correct_bias(float: &Graph, index: usize, shift: &[f64], biases: &mut Biases) -> Result<bool> {
+    let node = &float.nodes[index];
+    let Some(bias) = shifted_bias(float, node, shift)? else { return Ok(false) };
+    if let Some(output) = node.output(0).filter(|_| bias.iter().any(|&b| b != 0.0)) {
+        biases.insert(float.name_of(output).to_owned(), bias);
+    }
+    Ok(true)
 }

@@ -4,26 +4,26 @@
 //! come from batch-normalization statistics instead of uniform noise.
 
 use super::weights::{nearest_weights, rows_of, tensor_of};
-use super::{Effort, Recipe};
+use super::{Candidates, Effort, Recipe};
 use crate::calibrate::{CalibrationContext, calibrate};
 use crate::error::Result;
-use crate::ir::Graph;
 use crate::layers::{Rows, Step};
-use crate::plan::Plan;
 use crate::quant::{FlipLayout, QuantizedTensor, flip};
-use crate::solution::Solution;
+use crate::solution::Solved;
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "squant",
     summary: "flips roundings until errors cancel over each kernel and channel",
     citation: "Guo et al. 2022 (SQuant), algorithm 1",
+    equalized: None,
     run: squant,
     stages: &[],
     effort: Effort::NONE,
     wants_images: false,
 };
 
-fn squant(float: &mut Graph, plan: &Plan, context: &CalibrationContext) -> Result<Solution> {
+fn squant(Candidates { plan, plain, .. }: &Candidates, context: &CalibrationContext) -> Result<Solved> {
+    let float = &plain.graph;
     let ranges = calibrate(float, plan, context)?;
     let mut weights = nearest_weights(float, plan, &ranges.0, context.threads)?;
     let mut steps = Vec::new();
@@ -35,7 +35,7 @@ fn squant(float: &mut Graph, plan: &Plan, context: &CalibrationContext) -> Resul
         }
         steps.push(Step::new("flip", plan.weights[index].tensor.clone(), refused));
     }
-    Ok(weights.solution(ranges, steps))
+    Ok(plain.solved(plan, weights.solution(ranges, steps)))
 }
 
 pub(super) fn flipped(rows: &Rows, nearest: &QuantizedTensor) -> QuantizedTensor {

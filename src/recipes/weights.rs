@@ -1,7 +1,5 @@
 //! Converts float weights to grids and integers, for any rounding.
 
-use std::collections::HashMap;
-
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor};
 use crate::layers::{Rows, Step, added_constant};
@@ -9,7 +7,7 @@ use crate::onnx;
 use crate::parallel;
 use crate::plan::Plan;
 use crate::quant::{ChannelLayout, Grid, QuantizedTensor, quantize_bias, round_to_nearest, weight_grid};
-use crate::solution::{RangeSource, Solution};
+use crate::solution::{Biases, RangeSource, Solution};
 
 /// Quantized weights, and for each the number of channels whose scale was enlarged so that biases fit int32.
 #[derive(Clone)]
@@ -19,24 +17,22 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    /// Returns the solution with these weights and activation grids, without bias corrections.
+    /// Returns the solution with these weights and activation grids, and the biases of the float network.
     pub fn solution(self, (activations, sources): (Vec<Grid>, Vec<RangeSource>), steps: Vec<Step>) -> Solution {
         let Self { tensors: weights, enlarged } = self;
-        Solution { activations, sources, weights, enlarged, corrections: HashMap::new(), steps }
+        Solution { activations, sources, weights, enlarged, biases: Biases::new(), steps }
     }
 }
 
 /// Returns every weight of the plan on the grid with the least squared error, rounded to nearest.
 pub(super) fn nearest_weights(float: &Graph, plan: &Plan, activations: &[Grid], threads: usize) -> Result<Weights> {
+    let fit = BiasFit { float, plan, activations, biases: None };
     let one = |index: usize, threads: usize| -> Result<(usize, QuantizedTensor)> {
         let weight = &plan.weights[index];
         let tensor = constant(float, &weight.tensor)?;
         let values = tensor.to_f32()?;
         let layout = ChannelLayout::along(tensor.shape(), weight.scheme.axis);
-        let mut grid = weight_grid(weight.scheme, &values, layout, threads);
-        let fitting = fit_biases(float, plan, index, activations, &grid.scale)?;
-        let changed = fitting.iter().zip(&grid.scale).filter(|(new, old)| new != old).count();
-        grid.scale = fitting;
+        let (grid, changed) = fit.fitted(index, &weight_grid(weight.scheme, &values, layout, threads))?;
         let rounded = round_to_nearest(grid, tensor.shape(), &values);
         onnx::release_pages();
         Ok((changed, rounded))
@@ -86,25 +82,38 @@ pub(super) fn constant<'a>(float: &'a Graph, name: &str) -> Result<&'a Tensor> {
     found.ok_or_else(|| Error::Plan(format!("the plan names weight \"{name}\", which the graph lacks")))
 }
 
-/// Returns the scales of weight `index`, enlarged where a bias of one of its layers would overflow int32, or where the
-/// product with the input's scale would not be a normal float. Biases that are float in the file are included: ONNX
-/// Runtime converts them to int32 when it optimizes.
-pub(super) fn fit_biases(
-    float: &Graph,
-    plan: &Plan,
-    index: usize,
-    activations: &[Grid],
-    scale: &[f32],
-) -> Result<Vec<f32>> {
-    let mut scale = scale.to_vec();
-    for layer in plan.layers.iter().filter(|l| l.weight == Some(index)) {
-        let bias = float.maker(&layer.output).map(|node| added_constant(float, node)).transpose()?.flatten();
-        let bias = match bias {
-            Some(values) if scale.len() == 1 || scale.len() == values.len() => values,
-            Some(values) if values.len() == 1 => vec![values[0]; scale.len()],
-            _ => vec![0.0; scale.len()],
-        };
-        scale = quantize_bias(&bias, activations[layer.input].scale[0], &scale).weight_scale;
+/// The biases of layers and the scales of their inputs, which the scales of their weights have to fit.
+pub(super) struct BiasFit<'a> {
+    pub float: &'a Graph,
+    pub plan: &'a Plan,
+    pub activations: &'a [Grid],
+    /// The biases that differ from those of the float network, if any.
+    pub biases: Option<&'a Biases>,
+}
+
+impl BiasFit<'_> {
+    /// Returns the grid of weight `index` and the number of its scales that were enlarged: where a bias of one of its
+    /// layers would overflow int32, or where the product with the input's scale would not be a normal float. Biases
+    /// that are float in the file are included: ONNX Runtime converts them to int32 when it optimizes.
+    ///
+    /// # Errors
+    /// When the values of a bias cannot be read.
+    pub fn fitted(&self, index: usize, grid: &Grid) -> Result<(Grid, usize)> {
+        let Self { float, plan, activations, biases } = self;
+        let mut scale = grid.scale.clone();
+        for layer in plan.layers.iter().filter(|l| l.weight == Some(index)) {
+            let bias = match (biases.and_then(|own| own.get(&layer.output)), float.maker(&layer.output)) {
+                (Some(own), _) => Some(own.clone()),
+                (None, node) => node.map(|node| added_constant(float, node)).transpose()?.flatten(),
+            };
+            let bias = match bias {
+                Some(values) if scale.len() == 1 || scale.len() == values.len() => values,
+                Some(values) if values.len() == 1 => vec![values[0]; scale.len()],
+                _ => vec![0.0; scale.len()],
+            };
+            scale = quantize_bias(&bias, activations[layer.input].scale[0], &scale).weight_scale;
+        }
+        let changed = scale.iter().zip(&grid.scale).filter(|(new, old)| new != old).count();
+        Ok((Grid { scale, ..grid.clone() }, changed))
     }
-    Ok(scale)
 }

@@ -11,6 +11,6 @@ mod weights;
 pub use allot::{Choice, allot};
 pub use auto_bits::{AutoBits, CANDIDATES, Request, choose_bits};
 pub use cost::{Cost, Labelled, Measure, Reference};
-pub use partial::{Part, Reader, partly_quantized, readers};
+pub use partial::{Part, partly_quantized};
 pub use ranking::{Accuracy, Sensitivity, Share, rank};
 pub use weights::{Allotted, WidthCost};

@@ -1,12 +1,13 @@
-//! The float float with part of a solution in it, fake-quantized in floating point: the values that the emitted file
+//! The float network with part of a solution in it, fake-quantized in floating point: the values that the emitted file
 //! computes, without Q/DQ pairs, beside which ONNX Runtime's default options quantize float weights (seen in 1.31).
 
 use std::collections::HashMap;
 
 use crate::error::Result;
 use crate::ir::{Attrs, Graph, Node, Tensor, ValueId};
-use crate::place::layer_of;
-use crate::plan::{FloatReads, Plan, preserved_inputs};
+use crate::layers::write_bias;
+use crate::place::{grid_reads, layer_of};
+use crate::plan::Plan;
 use crate::quant::{Grid, quantize_bias};
 use crate::solution::Solved;
 
@@ -43,110 +44,77 @@ impl Part {
     }
 }
 
-/// A place where a tensor on a grid is read and turned into something off that grid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reader {
-    /// Index of the node.
-    pub node: usize,
-    /// Which of its inputs.
-    pub slot: usize,
-    /// Index into [`Plan::activations`].
-    pub activation: usize,
-    /// Index into [`Plan::layers`], where the node is one.
-    pub layer: Option<usize>,
-}
-
-/// Returns every reader of every grid in the order of nodes. Operators that keep the grid are looked through, and
-/// [`FloatReads`] are none.
-pub fn readers(graph: &Graph, plan: &Plan) -> Vec<Reader> {
-    let mut grids: HashMap<ValueId, usize> = HashMap::new();
-    for (index, activation) in plan.activations.iter().enumerate() {
-        grids.extend(activation.tensors.iter().filter_map(|name| Some((graph.find(name)?, index))));
-    }
-    let layers: HashMap<ValueId, usize> =
-        plan.layers.iter().enumerate().filter_map(|(i, layer)| Some((graph.find(&layer.output)?, i))).collect();
-    let float_reads = FloatReads::of(graph, plan);
-    let mut readers = Vec::new();
-    for (index, node) in graph.nodes.iter().enumerate() {
-        let layer = node.output(0).and_then(|id| layers.get(&id)).copied();
-        let kept = node.output(0).and_then(|id| grids.get(&id)).filter(|_| preserved_inputs(graph, node).is_some());
-        for (slot, input) in node.inputs.iter().enumerate() {
-            let Some(&activation) = input.as_ref().and_then(|id| grids.get(id)) else { continue };
-            if kept != Some(&activation) && !input.is_some_and(|x| float_reads.contain(node, x)) {
-                readers.push(Reader { node: index, slot, activation, layer });
-            }
-        }
-    }
-    readers
-}
-
-/// Returns the float with `part` of the solution in it. A bias is on its int32 grid where both
-/// weight and input are quantized; a correction of it goes with the weight that it was made for.
+/// Returns the float network with `part` of the solution in it. A bias of the solution goes with the weight that it was
+/// made for; it is on its int32 grid where both weight and input are quantized.
 ///
 /// # Errors
-/// When the plan or the solution do not belong to the float.
+/// When the plan or the solution does not belong to the float network.
 pub fn partly_quantized(solved: &Solved, part: &Part) -> Result<Graph> {
     let Solved { float, plan, solution } = solved;
-    let mut graph = float.clone();
-    let mut weights: HashMap<usize, ValueId> = HashMap::new();
+    let mut made = Partial { graph: float.clone(), solved, weights: HashMap::new() };
     for (place, layer) in plan.layers.iter().enumerate() {
-        let Some(index) = layer.weight else { continue };
-        let node = layer_of(&graph, &layer.output)?;
-        let weight = &solution.weights[index];
-        if part.weights[place] {
-            graph.nodes[node].inputs[1] = Some(fake_weight(&mut graph, solved, &mut weights, index));
-        }
-        match (part.weights[place], part.inputs[place], solution.corrections.get(&layer.output)) {
-            (true, true, _) if plan.target.choices().quantizes_biases => {
-                let input = solution.activations[layer.input].scale[0];
-                change_bias(&mut graph, node, |bias| quantized_bias(bias, input, &weight.grid.scale))?;
-            }
-            (false, _, Some(correction)) => {
-                change_bias(&mut graph, node, |bias| bias.iter().zip(correction).map(|(b, c)| b + c).collect())?;
-            }
-            _ => {}
+        let Some(weight) = layer.weight.filter(|_| part.weights[place]) else { continue };
+        let node = made.quantize_weight(&layer.output, weight)?;
+        if part.inputs[place] && plan.target.choices().quantizes_biases {
+            made.quantize_bias(node, solution.activations[layer.input].scale[0], weight)?;
         }
     }
     for (layer, _) in plan.weight_only.iter().zip(&part.weights_alone).filter(|(_, is_in)| **is_in) {
-        let node = layer_of(&graph, &layer.output)?;
-        graph.nodes[node].inputs[1] = Some(fake_weight(&mut graph, solved, &mut weights, layer.weight));
+        made.quantize_weight(&layer.output, layer.weight)?;
     }
+    let mut graph = made.graph;
     let mut quantized: HashMap<ValueId, ValueId> = HashMap::new();
-    for reader in readers(float, plan) {
-        let wanted = match reader.layer {
+    // Quantizes behind operators that keep a grid, since some of their readers may be outside of the part.
+    for read in grid_reads(float, plan).into_iter().filter(|read| !read.keeps_grid) {
+        let is_in = match read.layer {
             Some(layer) => part.inputs[layer],
-            None => part.others[reader.activation],
+            None => part.others[read.activation],
         };
-        let Some(x) = float.nodes[reader.node].inputs[reader.slot].filter(|_| wanted) else { continue };
-        let id = match quantized.get(&x) {
-            Some(id) => *id,
-            None => fake_quantized(&mut graph, x, &solution.activations[reader.activation]),
-        };
-        quantized.insert(x, id);
-        graph.nodes[reader.node].inputs[reader.slot] = Some(id);
+        if is_in {
+            let grid = &solution.activations[read.activation];
+            let id = *quantized.entry(read.x).or_insert_with(|| fake_quantized(&mut graph, read.x, grid));
+            graph.nodes[read.node].inputs[read.slot] = Some(id);
+        }
     }
     graph.sort()?;
     graph.sweep();
     Ok(graph)
 }
 
-/// Returns the constant that holds what the integers of a weight stand for; `made` are those that there are already.
-fn fake_weight(graph: &mut Graph, solved: &Solved, made: &mut HashMap<usize, ValueId>, index: usize) -> ValueId {
-    let weight = &solved.solution.weights[index];
-    *made.entry(index).or_insert_with(|| {
-        let values = Tensor::from_f32(&weight.shape, &weight.dequantize());
-        graph.add_constant(&format!("{}_quantized", solved.plan.weights[index].tensor), values)
-    })
+/// A float network that a solution is put into, part by part.
+struct Partial<'a> {
+    graph: Graph,
+    solved: &'a Solved,
+    /// The dequantized weights, by their index in the plan.
+    weights: HashMap<usize, ValueId>,
 }
 
-/// Gives a layer another bias where it has one vector of constants.
-fn change_bias(graph: &mut Graph, node: usize, change: impl Fn(&[f32]) -> Vec<f32>) -> Result<()> {
-    let Some(bias) = graph.nodes[node].input(2) else { return Ok(()) };
-    let Some(tensor) = graph.constant_of(bias).filter(|tensor| tensor.shape().len() == 1) else { return Ok(()) };
-    let values = Tensor::from_f32(tensor.shape(), &change(&tensor.to_f32()?));
-    let name = format!("{}_changed", graph.name_of(bias));
-    graph.nodes[node].inputs[2] = Some(graph.add_constant(&name, values));
-    Ok(())
+impl Partial<'_> {
+    /// Gives the layer that makes `output` its quantized weight and its bias in the solution; returns its node.
+    fn quantize_weight(&mut self, output: &str, index: usize) -> Result<usize> {
+        let Self { graph, solved: Solved { plan, solution, .. }, weights } = self;
+        let node = layer_of(graph, output)?;
+        if let Some(bias) = solution.biases.get(output) {
+            write_bias(graph, node, bias);
+        }
+        let dequantized = weights.entry(index).or_insert_with(|| {
+            let weight = &solution.weights[index];
+            let values = Tensor::from_f32(&weight.shape, &weight.dequantize());
+            graph.add_constant(&format!("{}_quantized", plan.weights[index].tensor), values)
+        });
+        graph.nodes[node].inputs[1] = Some(*dequantized);
+        Ok(node)
+    }
+
+    /// Puts the bias of a layer on its int32 grid, where it is a vector of constants.
+    fn quantize_bias(&mut self, node: usize, input_scale: f32, weight: usize) -> Result<()> {
+        let constant = self.graph.nodes[node].input(2).and_then(|bias| self.graph.constant_of(bias));
+        let Some(bias) = constant.filter(|tensor| tensor.shape().len() == 1) else { return Ok(()) };
+        let weight_scale = &self.solved.solution.weights[weight].grid.scale;
+        let quantized = quantized_bias(&bias.to_f32()?, input_scale, weight_scale);
+        write_bias(&mut self.graph, node, &quantized);
+        Ok(())
+    }
 }
 
 /// Returns a bias on the int32 grid that it has in the file, or as it is where it has none.

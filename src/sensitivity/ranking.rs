@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{Cost, Labelled, Measure, Part, Reader, Reference, partly_quantized, readers};
+use super::{Cost, Labelled, Measure, Part, Reference, partly_quantized};
 use crate::error::Result;
+use crate::place::{GridRead, grid_reads};
 use crate::solution::Solved;
 
 /// What quantization costs, and what share of it each layer has.
@@ -164,11 +165,11 @@ fn units(solved: &Solved) -> Vec<Unit> {
         input_bits: None,
         place: Place::WeightAlone(i),
     });
-    let readers = readers(float, plan);
+    let reads = grid_reads(float, plan);
     let others = plan.activations.iter().enumerate().filter_map(|(index, activation)| {
-        let own = |reader: &&Reader| reader.activation == index && reader.layer.is_none();
+        let own = |read: &&GridRead| read.activation == index && read.layer.is_none() && !read.keeps_grid;
         let operators: BTreeSet<&str> =
-            readers.iter().filter(own).map(|r| float.nodes[r.node].op_type.as_str()).collect();
+            reads.iter().filter(own).map(|read| float.nodes[read.node].op_type.as_str()).collect();
         (!operators.is_empty()).then(|| Unit {
             name: activation.tensors.first().cloned().unwrap_or_default(),
             output: None,

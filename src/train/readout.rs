@@ -7,7 +7,7 @@ use crate::expr::{Builder, Expr};
 use crate::ir::{DType, Graph, Tensor};
 use crate::quant::{Grid, QuantizedTensor, round_to_nearest};
 use crate::runtime::{Engine, SessionOptions};
-use crate::solution::Solution;
+use crate::solution::{Biases, Solution};
 
 /// The result of training.
 #[derive(Clone, Debug)]
@@ -16,15 +16,15 @@ pub struct Trained {
     pub activations: Vec<Grid>,
     /// The plan's weights.
     pub weights: Vec<QuantizedTensor>,
-    /// Biases by name.
-    pub biases: Vec<(String, Tensor)>,
+    /// The biases that were trained.
+    pub biases: Biases,
 }
 
 impl Trained {
     /// Returns the values of `solution`, before any training.
     pub fn of(solution: &Solution) -> Self {
         let Solution { activations, weights, .. } = solution;
-        Self { activations: activations.clone(), weights: weights.clone(), biases: Vec::new() }
+        Self { activations: activations.clone(), weights: weights.clone(), biases: Biases::new() }
     }
 }
 
@@ -48,8 +48,7 @@ pub fn read_out(student: &Student, engine: &dyn Engine, [weights, scales]: &[Ten
         Ok(round_to_nearest(grid, &weight.shape, &made[1 + i].to_f32()?))
     };
     let quantized = student.quantized.iter().enumerate().map(weight).collect::<Result<_>>()?;
-    let mut biases = student.weights.layout.tensors(weights)?;
-    biases.retain(|(name, _)| student.is_bias(name));
+    let biases = student.biases_of(&student.weights.layout.tensors(weights)?)?;
     Ok(Trained { activations, weights: quantized, biases })
 }
 

@@ -240,7 +240,7 @@ impl<'a> Reconstruction<'a> {
             let shares = rounding[*place].1.to_f32()?.into_iter().map(rectified_sigmoid);
             trained.weights[weight] = rounded(&self.student.quantized[weight], scale(*steps)?, lower, shares);
         }
-        trained.biases.extend(vector("shifts", &self.shifts)?);
+        trained.biases.extend(self.student.biases_of(&vector("shifts", &self.shifts)?)?);
         Ok(())
     }
 }

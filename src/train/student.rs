@@ -11,7 +11,7 @@ use crate::ir::{DType, Graph, Tensor, ValueId};
 use crate::place::{layer_of, place};
 use crate::plan::{Layer, Plan};
 use crate::quant::{ChannelLayout, Grid, QuantizedTensor};
-use crate::solution::Solution;
+use crate::solution::{Biases, Solution};
 use crate::{onnx, shape};
 
 /// The largest distance of a starting weight from the center of its integer's rounding interval, in units of the scale;
@@ -50,6 +50,8 @@ pub struct Student {
     /// The names of the float weights.
     sources: Vec<String>,
     pub(super) roles: HashMap<String, Role>,
+    /// The layers with trained biases: the names of the layer's output and of its bias.
+    biases: Vec<(String, String)>,
     /// Weights and biases.
     pub weights: TrainedVector,
     /// Logarithms of scales: those of activations, then those of weights.
@@ -66,13 +68,14 @@ impl Student {
         let mut graph = float.clone();
         onnx::upgrade(&mut graph, OPSET)?;
         shape::infer(&mut graph)?;
-        let placed = place(&graph, plan)?;
+        let placed = place(&graph, plan, &solution.biases)?;
         let mut student = Self {
             graph: placed.graph,
             grids: solution.activations.clone(),
             quantized: solution.weights.clone(),
             sources: plan.weights.iter().map(|weight| weight.tensor.clone()).collect(),
             roles: HashMap::new(),
+            biases: Vec::new(),
             weights: TrainedVector::default(),
             scales: TrainedVector::default(),
         };
@@ -126,8 +129,13 @@ impl Student {
         let node = layer_of(&self.graph, &layer.output)?;
         let (Some(bias), Some(weight)) = (self.graph.nodes[node].input(2), layer.weight) else { return Ok(()) };
         let name = self.graph.name_of(bias).to_owned();
-        let constant = self.graph.constant_of(bias).filter(|tensor| tensor.shape().len() == 1);
-        let Some(values) = constant.filter(|_| !self.roles.contains_key(&name)) else { return Ok(()) };
+        let Some(values) = self.graph.constant_of(bias).filter(|tensor| tensor.shape().len() == 1) else {
+            return Ok(());
+        };
+        self.biases.push((layer.output.clone(), name.clone()));
+        if self.roles.contains_key(&name) {
+            return Ok(());
+        }
         let (shape, values) = (values.shape().to_vec(), values.to_f32()?);
         let (x, w) = (&self.grids[layer.input], &self.quantized[weight]);
         // An output sums products that change by one scale times the other factor, and such changes add up like noise.
@@ -226,9 +234,14 @@ impl Student {
         places
     }
 
-    /// Returns whether the trained tensor `name` is a bias.
-    pub(super) fn is_bias(&self, name: &str) -> bool {
-        matches!(self.roles.get(name), Some(Role::Bias(_)))
+    /// Returns the biases among `trained` tensors, which go by their names, by the layer's output.
+    ///
+    /// # Errors
+    /// When values cannot be read.
+    pub(super) fn biases_of(&self, trained: &[(String, Tensor)]) -> Result<Biases> {
+        let trained: HashMap<&str, &Tensor> = trained.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let found = self.biases.iter().filter_map(|(output, bias)| Some((output, *trained.get(bias.as_str())?)));
+        found.map(|(output, values)| Ok((output.clone(), values.to_f32()?))).collect()
     }
 }
 

@@ -12,6 +12,7 @@ const BOUNDARIES: &[(&str, &[&str])] = &[
     ("verdict", &["cli", "pipeline", "report"]),
     ("emit", &["pipeline"]),
     ("lab", &["pipeline", "recipes"]),
+    ("place", &["emit", "sensitivity", "train"]),
     ("calibrate", &["lab", "pipeline", "recipes"]),
     ("synthesis", &["cli", "lab", "pipeline", "recipes", "report"]),
 ];

@@ -7,7 +7,7 @@ mod kinds;
 mod shortcuts;
 
 use dfq_onnx::ir::{Attr, Graph, Tensor};
-use dfq_onnx::plan::{LayerBits, Plan, Policy, Target, plan, split_residual_grids};
+use dfq_onnx::plan::{LayerBits, Plan, Policy, Target, plan, plan_with_split_residuals};
 use dfq_onnx::shape;
 
 use crate::support::build::Build;
@@ -36,7 +36,7 @@ fn failures(cases: Vec<Case>) -> Vec<String> {
     let mut failed = Vec::new();
     for (name, mut graph, policy, expected) in cases {
         shape::infer(&mut graph).unwrap();
-        let plan = split_residual_grids(&mut graph, &policy).and_then(|_| plan(&graph, &policy));
+        let plan = plan_with_split_residuals(&mut graph, &policy);
         let found = plan.map_or_else(|e| vec![e.to_string()], |plan| lines(&plan));
         if found != expected {
             failed.push(format!("{name}: {found:#?}"));

@@ -1,5 +1,6 @@
 //! Recipes: what changes the float student keeps its outputs, and what cannot is refused with the reason.
 
+mod bytes;
 mod held;
 mod quantized;
 mod sweep;

@@ -11,7 +11,6 @@ use crate::ir::{Graph, Tensor};
 use crate::lab::{Images, Lab, Planned};
 use crate::recipes::Effort;
 use crate::runtime::{Engine, SessionOptions};
-use crate::sensitivity::{Part, partly_quantized};
 use crate::solution::Solved;
 use crate::train::{
     Block, BlockData, BlockFeeds, Reconstruction, Schedule, SettledParts, StageReport, Student, Trained, TrainingStep,
@@ -30,7 +29,7 @@ const CHUNK: usize = 32;
 const CHANCE: u64 = 0x7265_636f_6e73_7472;
 
 pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<StageReport> {
-    let float = partly_quantized(solved, &Part::of(&solved.plan, false))?;
+    let float = solved.float.clone();
     let mut student = student_of(solved)?;
     let blocks = blocks_of(&float, &student);
     let fewest = lab.run.settings.batch.or(student.graph().fixed_batch()).unwrap_or(BATCH);

@@ -4,7 +4,6 @@ use super::blocks_of;
 use crate::error::Result;
 use crate::expr::Expr;
 use crate::lab::{GamePlan, Lab, QuantizedStudent};
-use crate::sensitivity::{Part, partly_quantized};
 use crate::solution::Solved;
 use crate::train::{Distillation, LearningRate, Objective, PhaseSpec, Scope, StageReport, Student, Turn};
 
@@ -37,9 +36,8 @@ pub(super) struct WholePhase<'a, 'b> {
 /// Returns the distillation of `solved` from the float network.
 pub(super) fn distillation(solved: &Solved) -> Result<Distillation> {
     let student = Student::new(&solved.float, &solved.plan, &solved.solution)?;
-    let float = partly_quantized(solved, &Part::of(&solved.plan, false))?;
-    let blocks = blocks_of(&float, &student);
-    let mut distillation = Distillation::new(&float, student)?;
+    let blocks = blocks_of(&solved.float, &student);
+    let mut distillation = Distillation::new(&solved.float, student)?;
     distillation.objective = OBJECTIVE;
     // The output of the last block is compared already.
     distillation.features = blocks.into_iter().rev().skip(1).map(|block| block.output).collect();

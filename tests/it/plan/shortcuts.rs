@@ -1,6 +1,6 @@
 //! What residual sums add and layers read on fewer bits.
 
-use dfq_onnx::plan::{LayerBits, Policy, Target, plan, split_residual_grids};
+use dfq_onnx::plan::{LayerBits, Policy, Target, plan_with_split_residuals};
 use dfq_onnx::shape;
 
 use super::{bits, conv, small};
@@ -44,8 +44,9 @@ fn layers_read_narrow_shortcuts_through_one_grid_of_their_own() {
     for (name, policy, expected, count) in cases {
         let mut graph = graph();
         shape::infer(&mut graph).unwrap();
-        let found = split_residual_grids(&mut graph, &policy).unwrap();
-        let plan = plan(&graph, &policy).unwrap();
+        let before = graph.nodes.len();
+        let plan = plan_with_split_residuals(&mut graph, &policy).unwrap();
+        let found = graph.nodes.len() - before;
         let layers: Vec<String> = plan
             .layers
             .iter()

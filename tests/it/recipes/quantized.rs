@@ -84,7 +84,7 @@ fn the_same_seed_gives_the_same_integers_and_biases_with_any_number_of_threads()
             let found = make(threads);
             let same = found.weights == expected.weights
                 && found.activations == expected.activations
-                && found.corrections == expected.corrections
+                && found.biases == expected.biases
                 && found.steps == expected.steps;
             if !same {
                 failed.push((name, threads));

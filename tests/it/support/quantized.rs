@@ -3,9 +3,9 @@
 use dfq_onnx::calibrate::CalibrationContext;
 use dfq_onnx::emit::emit;
 use dfq_onnx::ir::Graph;
-use dfq_onnx::plan::{Plan, Policy, plan, split_residual_grids};
+use dfq_onnx::plan::{Plan, Policy};
 use dfq_onnx::recipes;
-use dfq_onnx::solution::Solution;
+use dfq_onnx::solution::{Solution, Solved};
 use dfq_onnx::stats::{BatchNorm, InputStatistics, guess_input, read_batch_norms};
 use dfq_onnx::{onnx, passes, shape};
 
@@ -13,7 +13,7 @@ use super::ort;
 
 /// What the stages made.
 pub struct Quantized {
-    /// The folded float graph.
+    /// The float graph that the solution is for.
     pub float: Graph,
     /// Grids and where they are.
     pub plan: Plan,
@@ -68,13 +68,10 @@ pub fn quantized_from(
     threads: usize,
 ) -> dfq_onnx::Result<Quantized> {
     let Prepared { float, input, norms } = prepared;
-    let mut student = float.clone();
-    split_residual_grids(&mut student, policy)?;
-    let plan = plan(&student, policy)?;
-    onnx::upgrade(&mut student, plan.opset())?;
-    shape::infer(&mut student)?;
     let context = CalibrationContext { norms, input, images: None, engine: ort(), seed: 3, threads };
-    let solution = (recipes::find(recipe)?.run)(&mut student, &plan, &context)?;
-    let emitted = emit(&student, &plan, &solution)?;
-    Ok(Quantized { float: student, plan, solution, emitted })
+    let recipe = recipes::find(recipe)?;
+    let candidates = recipes::prepare(recipe, float, policy, &context)?;
+    let Solved { float, plan, solution } = (recipe.run)(&candidates, &context)?;
+    let emitted = emit(&float, &plan, &solution)?;
+    Ok(Quantized { float, plan, solution, emitted })
 }

@@ -111,8 +111,9 @@ fn with_exact_biases(
     let trained = read_out(student, engine, vectors)?;
     let (mut names, mut tensors): (Vec<_>, Vec<_>) = student.weights.layout.tensors(&vectors[0])?.into_iter().unzip();
     for layer in &made.plan.layers {
-        let Some(bias) = made.float.maker(&layer.output).and_then(|node| node.input(2)) else { continue };
-        let Some(place) = names.iter_mut().position(|name| name == made.float.name_of(bias)) else { continue };
+        let placed = student.graph();
+        let Some(bias) = placed.maker(&layer.output).and_then(|node| node.input(2)) else { continue };
+        let Some(place) = names.iter_mut().position(|name| name == placed.name_of(bias)) else { continue };
         let Some(weight) = layer.weight else { continue };
         let (x, w) = (trained.activations[layer.input].scale[0], &trained.weights[weight].grid.scale);
         let rounded = quantize_bias(&tensors[place].to_f32()?, x, w);

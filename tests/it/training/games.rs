@@ -82,15 +82,12 @@ fn played(engine: &dyn Engine, folder: &Path, stop: Option<u64>) -> dfq_onnx::Re
 fn phases_update_one_state_each_by_its_own_loss_optimizer_and_count_of_steps() {
     let [mut target, mut follower, mut mean, mut fed] = [0.0f32, 8.0, 0.0, 0.0];
     let mut losses = [Vec::new(), Vec::new()];
-    let mut move_target = |target: &mut f32| {
-        losses[0].push((*target - fed).powi(2));
-        *target -= 0.5 * (*target - fed);
+    for round in 0..3 + ROUNDS {
+        losses[0].push((target - fed).powi(2));
+        target -= 0.5 * (target - fed);
         fed += 1.0;
-    };
-    (0..3).for_each(|_| move_target(&mut target));
-    for _ in 0..ROUNDS {
-        move_target(&mut target);
-        for _ in 0..2 {
+        // Three rounds are the warm-up.
+        for _ in 0..if round < 3 { 0 } else { 2 } {
             losses[1].push((follower - target).powi(2));
             follower -= 0.1 * (follower - target);
             mean = 0.5 * mean + 0.5 * target;
