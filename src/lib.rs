@@ -14,7 +14,6 @@ pub mod expr;
 mod files;
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod gate;
 mod infer_by_running;
 pub mod ir;
 pub mod lab;

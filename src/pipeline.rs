@@ -4,6 +4,7 @@ mod check;
 mod clock;
 mod config;
 mod describe;
+mod gate;
 mod handed_over;
 mod inputs;
 mod open_axes;
@@ -13,6 +14,7 @@ mod sizes;
 
 pub use check::{checkers, failed_name, readable};
 pub use config::{Config, Ranges, Thresholds};
+pub use gate::{coverage_gate, lint_check};
 pub use inputs::make_inputs;
 
 use check::{Models, check, compare, foretold, judge, published_name, reference};

@@ -9,7 +9,7 @@ use super::arguments::share;
 use super::quantized::load_quantized;
 use super::{Format, missed, print_document, print_text};
 use crate::audit::{Audit, audit};
-use crate::gate::coverage_gate;
+use crate::pipeline::coverage_gate;
 use crate::plan::Target;
 use crate::report::render_audit;
 use crate::verify::Check;

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::say;
 use crate::error::{Error, Result};
 use crate::observe::{Observer, Progress};
+use crate::train::LOSS;
 
 /// Time between two lines of progress where there is no terminal.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -138,10 +139,12 @@ impl Observer for Reporter {
     }
 }
 
-/// Returns the newest loss, and its terms where there are several.
+/// Returns the newest loss, and its terms where there are several; of a game with several losses, all of them.
 fn losses(progress: &Progress) -> String {
     let all: Vec<String> = progress.losses.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+    let several = progress.losses.iter().filter(|(name, _)| name.ends_with(LOSS)).count() > 1;
     match all.as_slice() {
+        all if several => all.join(", "),
         [] => String::new(),
         [loss] | [loss, _] => loss.clone(),
         [loss, terms @ ..] => format!("{loss} ({})", terms.join(", ")),
@@ -187,5 +190,7 @@ mod tests {
         assert_eq!(of(&[("loss", 0.5)]), "loss 0.5000");
         assert_eq!(of(&[("loss", 0.5), ("bn", 0.5)]), "loss 0.5000");
         assert_eq!(of(&[("loss", 0.5), ("bn", 0.25), ("tv", 2.5)]), "loss 0.5000 (bn 0.2500, tv 2.5000)");
+        let game = [("generator loss", 0.5), ("generator bn", 0.25), ("student loss", 2.5)];
+        assert_eq!(of(&game), "generator loss 0.5000, generator bn 0.2500, student loss 2.5000");
     }
 }

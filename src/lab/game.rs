@@ -150,7 +150,7 @@ impl Lab<'_> {
             step_bytes: bytes,
             resumed_at: played.resumed,
             rollbacks: played.rollbacks.clone(),
-            losses: played.losses(&game),
+            losses: played.losses(),
         };
         Ok((played, report))
     }

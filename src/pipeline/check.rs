@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use super::Config;
+use super::gate::{coverage_gate, lint_check};
 use super::open_axes::open_axes_check;
 use crate::data::{Dataset, evaluate};
 use crate::error::Result;
-use crate::gate::{coverage_gate, lint_check};
 use crate::ir::{Graph, Tensor};
 use crate::onnx::Saved;
 use crate::passes;

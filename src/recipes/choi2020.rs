@@ -23,7 +23,7 @@ const GENERATOR_RATE: f64 = 1e-3;
 /// Steps of the students for each of the generators, and one step of warm-up for so many rounds.
 const STUDENT_STEPS: u64 = 10;
 const WARM_UP: u64 = 2;
-const BATCH: usize = 64;
+const BATCH: usize = 32;
 
 /// Returns the loss `L_ψ = L_BN + L_inst - L_batch`, as far as the network has statistics and class scores.
 fn prior<'b>(seen: &TeacherOutputs<'_, 'b>) -> Expr<'b> {

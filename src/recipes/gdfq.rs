@@ -20,7 +20,7 @@ const STATISTICS: f32 = 0.1;
 const GENERATOR_RATE: f64 = 1e-3;
 /// The temperature of distillation; the paper averages the divergence over classes too.
 const TEMPERATURE: f32 = 20.0;
-const BATCH: usize = 64;
+const BATCH: usize = 32;
 /// Steps of the generator alone, one in this many.
 const WARM_UP: u64 = 10;
 

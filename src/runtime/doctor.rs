@@ -5,9 +5,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::library::load;
+use super::library::provision;
+use super::library::search::{Found, Origin, Places};
 use super::machine::{self, Machine};
-use super::search::{Found, Origin, Places};
-use super::{Device, OrtEngine, TRACT_VERSION, ort_capture, ort_library, provision};
+use super::ort::capture;
+use super::{Device, OrtEngine, TRACT_VERSION};
 
 /// One library that was looked at.
 #[derive(Clone, Debug, Serialize)]
@@ -68,7 +71,7 @@ pub fn examine(places: &Places) -> Doctor {
     places.visit(|origin, path| {
         // What the search leaves out, since it takes a while.
         let whole = |version| provision::check_digest(path).map(|()| version);
-        let (version, problem) = match ort_library::examine(path).and_then(whole) {
+        let (version, problem) = match load::examine(path).and_then(whole) {
             Ok(version) => (Some(version), None),
             Err(why) => (None, Some(why)),
         };
@@ -82,7 +85,7 @@ pub fn examine(places: &Places) -> Doctor {
     let damaged = used.as_ref().and_then(|used| problem_of(&candidates, used));
     let used = used.filter(|_| damaged.is_none());
     advice.extend(damaged);
-    let providers = match used.as_ref().map(|used| ort_library::providers(&used.path)) {
+    let providers = match used.as_ref().map(|used| load::providers(&used.path)) {
         Some(Ok(providers)) => providers,
         Some(Err(why)) => {
             advice.push(why.to_string());
@@ -158,9 +161,7 @@ fn advise(doctor: &Doctor) -> Vec<String> {
         ));
     }
     let works = |name: &str| doctor.devices.iter().any(|d| d.device.starts_with(name) && d.problem.is_none());
-    if let Some(why) =
-        doctor.used.as_ref().and_then(|used| ort_capture::too_old(&used.version)).filter(|_| works("cuda"))
-    {
+    if let Some(why) = doctor.used.as_ref().and_then(|used| capture::too_old(&used.version)).filter(|_| works("cuda")) {
         advice.push(format!("training on CUDA runs without CUDA graphs: {why}"));
     }
     if works("tensorrt") && doctor.cache.is_none() {

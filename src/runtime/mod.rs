@@ -5,28 +5,15 @@ mod device;
 mod device_failure;
 pub mod doctor;
 pub mod kernels;
-mod library_file;
+mod library;
 pub mod machine;
-mod open_sizes;
 mod ort;
-mod ort_blocks;
-mod ort_capture;
-mod ort_kernels;
-mod ort_library;
-mod ort_providers;
-mod ort_steps;
-mod ort_value;
 mod panics;
 mod pieces;
-mod provision;
 mod room;
-mod search;
 mod select;
 mod step_layout;
 mod tract;
-mod tract_memory;
-mod tract_steps;
-mod unshare;
 
 use std::path::PathBuf;
 
@@ -36,11 +23,10 @@ use crate::ir::{Graph, Tensor};
 
 pub use batched::{first_samples, refuse_states, rows_of_a_run, rows_of_run, run_in_batches};
 pub use device::Device;
+pub use library::{Found, LIBRARY_VARIABLE, Origin, Places, TELEMETRY_SWITCH, locate};
 pub use ort::OrtEngine;
-pub use ort_library::TELEMETRY_SWITCH;
 pub use pieces::PIECE_BYTES;
 pub use room::refuse_oversized;
-pub use search::{Found, LIBRARY_VARIABLE, Origin, Places, locate};
 pub use select::{EngineChoice, EngineRequest, Engines, engines};
 pub use tract::{TRACT_VERSION, TractEngine};
 

@@ -1,5 +1,14 @@
 //! Sessions of ONNX Runtime on the CPU, CUDA or TensorRT.
 
+mod blocks;
+pub(super) mod capture;
+mod open_sizes;
+mod operators;
+mod providers;
+mod steps;
+mod unshare;
+mod value;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -10,26 +19,24 @@ use ort::value::DynValue;
 
 use super::device_failure::{cause, device_failure, lacking_kernel};
 use super::kernels;
+use super::library::load;
 use super::machine::lacks_vnni;
-use super::open_sizes::with_open_sizes;
-use super::ort_blocks;
-use super::ort_capture::{self, Capture, CapturedSteps, host_input};
-use super::ort_kernels;
-use super::ort_library;
-use super::ort_providers::{Use, providers};
-use super::ort_steps::OrtSteps;
-use super::ort_value::{Initializer, from_value, to_value};
 use super::panics::caught;
 use super::pieces::{in_pieces, piece_limits};
 use super::room::refuse_oversized;
 use super::step_layout::StepLayout;
-use super::unshare::unshared;
 use super::{Device, Engine, Optimisation, Session, SessionOptions, StepSession};
 use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::expr::{Builder, Lowering, STANDARD, ort_cpu};
 use crate::ir::{DType, Graph, Tensor, ValueId};
 use crate::onnx;
+use capture::{Capture, CapturedSteps, host_input};
+use open_sizes::with_open_sizes;
+use providers::{Use, providers};
+use steps::OrtSteps;
+use unshare::unshared;
+use value::{Initializer, from_value, to_value};
 
 /// Initializers of this many bytes or more are handed over where they lie; smaller ones travel inside the model.
 const HANDED_OVER: usize = 1 << 20;
@@ -55,8 +62,8 @@ impl OrtEngine {
     /// [`Error::Resources`] when the file is no usable library, another one is loaded already, or it cannot use the
     /// device.
     pub fn open(library: &Path, device: Device) -> Result<Self> {
-        let environment = ort_library::load(library)?;
-        let version = ort_library::examine(library).map_err(Error::Resources)?;
+        let environment = load::load(library)?;
+        let version = load::examine(library).map_err(Error::Resources)?;
         let (library, block) = (library.to_owned(), Arc::default());
         let engine = Self { environment, version, library, device, threads: 1, cache: None, block };
         let builder = SessionBuilder::new(&engine.environment).map_err(|e| engine.failed("", &e))?;
@@ -182,7 +189,7 @@ impl OrtEngine {
         };
         let mut builder = self.builder(options, &how)?;
         if self.device == Device::Cpu && graph.nodes.iter().any(|node| node.domain == kernels::DOMAIN) {
-            builder = builder.with_operators(ort_kernels::operators()?)?;
+            builder = builder.with_operators(operators::operators()?)?;
         }
         let mut initializers = Vec::with_capacity(left_out.len());
         for (id, tensor) in left_out {
@@ -228,7 +235,7 @@ impl OrtEngine {
 
     /// Returns steps of one graph that are recorded as CUDA graphs.
     fn captured(&self, graph: &Graph, state: &[(String, Tensor)], options: &SessionOptions) -> Result<CapturedSteps> {
-        if let Some(why) = ort_capture::too_old(&self.version) {
+        if let Some(why) = capture::too_old(&self.version) {
             return Err(Error::runtime(self.name(), why));
         }
         let layout = StepLayout::new(&[graph], state)?;
@@ -280,7 +287,7 @@ impl Engine for OrtEngine {
 
     fn lowering(&self) -> Lowering {
         match self.device {
-            Device::Cpu => self.block.get_or_init(|| ort_blocks::block(self)).map_or(STANDARD, ort_cpu),
+            Device::Cpu => self.block.get_or_init(|| blocks::block(self)).map_or(STANDARD, ort_cpu),
             Device::Cuda(_) | Device::TensorRt(_) => STANDARD,
         }
     }
@@ -292,9 +299,10 @@ impl Engine for OrtEngine {
         options: &SessionOptions,
     ) -> Result<Box<dyn StepSession>> {
         let regular = || self.steps(graphs, state, options).map_err(lacking_kernel);
-        // Recordings of one graph in several sessions' turns would depend on where each of them left the state.
+        // Which buffers a step reads depends on the turns before it where there are several graphs; recordings need the
+        // same ones each time.
         let [graph] = graphs else { return Ok(Box::new(regular()?)) };
-        if !ort_capture::captures(self.device, options) {
+        if !capture::captures(self.device, options) {
             return Ok(Box::new(regular()?));
         }
         match self.captured(graph, state, options) {
@@ -303,7 +311,7 @@ impl Engine for OrtEngine {
             Err(why) => {
                 // A graph that is refused for another reason is refused here too.
                 let steps = regular()?;
-                ort_capture::warn(&why);
+                capture::warn(&why);
                 Ok(Box::new(steps))
             }
         }

@@ -1,5 +1,8 @@
 //! The embedded engine: tract, single-threaded, on the CPU.
 
+mod memory;
+mod steps;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,13 +17,13 @@ use super::panics::caught;
 use super::pieces::{in_pieces, piece_limits};
 use super::room::refuse_oversized;
 use super::step_layout::{PhaseLayout, Source, StepLayout};
-use super::tract_memory::beyond_memory;
-use super::tract_steps::TractSteps;
 use super::{Device, Engine, Optimisation, Session, SessionOptions, StepSession};
 use crate::error::{Error, Result};
 use crate::ir::{Attr, DType, Graph, Shape, Tensor, Value};
 use crate::onnx;
 use crate::parallel;
+use memory::beyond_memory;
+use steps::TractSteps;
 
 /// The version of tract that is built in.
 pub const TRACT_VERSION: &str = "0.23.9";

@@ -16,8 +16,8 @@ use crate::observe::Observer;
 use crate::runtime::SessionOptions;
 use crate::stats::{BatchNorm, InputStatistics};
 use crate::train::{
-    Checkpoints, FitOptions, History, LearningRate, PlayOptions, Played, Rollback, Run, Schedule, TrainingStep,
-    descend, fitting_batch, peak_bytes, share_of, step_rng,
+    Checkpoints, FitOptions, LearningRate, PlayOptions, Played, Rollback, Run, Schedule, TrainingStep, descend,
+    fitting_batch, peak_bytes, share_of, step_rng,
 };
 
 /// Images per generator.
@@ -295,10 +295,8 @@ fn slacks(making: &ImageSynthesis, batch: usize, run: &Run) -> Result<Vec<[f32; 
 
 impl Trained {
     fn of(played: Played) -> Self {
-        let steps = played.steps();
-        let Played { histories, resumed, rollbacks, .. } = played;
-        let losses = histories.iter().flat_map(History::terms).collect();
-        Self { steps, resumed_at: resumed, rollbacks, losses }
+        let (steps, losses) = (played.steps(), played.losses());
+        Self { steps, resumed_at: played.resumed, rollbacks: played.rollbacks, losses }
     }
 }
 

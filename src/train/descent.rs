@@ -124,14 +124,8 @@ impl Played {
     }
 
     /// Returns the losses of every step and their terms by name, behind the name of the phase where there are several.
-    pub fn losses(&self, game: &Game) -> Vec<(String, Vec<f32>)> {
-        let phases = game.phases().iter().zip(&self.histories);
-        let named = |(phase, history): (&Phase, &History)| {
-            let name = phase.name.clone();
-            let terms = history.terms().into_iter();
-            terms.map(move |(term, values)| (if name.is_empty() { term } else { format!("{name} {term}") }, values))
-        };
-        phases.flat_map(|pair| named(pair).collect::<Vec<_>>()).collect()
+    pub fn losses(&self) -> Vec<(String, Vec<f32>)> {
+        self.histories.iter().flat_map(History::terms).collect()
     }
 }
 
@@ -306,7 +300,7 @@ struct Snapshot {
 impl Snapshot {
     fn at_start(game: &Game) -> Self {
         Self {
-            histories: game.phases().iter().map(|phase| History::new(&phase.step.terms)).collect(),
+            histories: game.phases().iter().map(|phase| History::new(&phase.name, &phase.step.terms)).collect(),
             rates: game.phases().iter().map(|phase| phase.rates.clone()).collect(),
             largest: vec![0.0; game.phases().len()],
             rollbacks: Vec::new(),

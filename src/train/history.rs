@@ -14,9 +14,10 @@ pub struct History {
 }
 
 impl History {
-    /// Returns an empty history of a loss with these terms.
-    pub fn new(terms: &[&str]) -> Self {
-        Self { names: std::iter::once(&LOSS).chain(terms).map(|&name| name.to_owned()).collect(), values: Vec::new() }
+    /// Returns an empty history of a loss with these terms. Their names stand behind that of the `phase`, if it has one.
+    pub fn new(phase: &str, terms: &[&str]) -> Self {
+        let named = |name: &&str| if phase.is_empty() { (*name).to_owned() } else { format!("{phase} {name}") };
+        Self { names: std::iter::once(&LOSS).chain(terms).map(named).collect(), values: Vec::new() }
     }
 
     /// Returns the name of the loss, followed by those of its terms.

@@ -1,9 +1,9 @@
 //! In which blocks of channels ONNX Runtime's convolutions compute on this processor.
 
-use super::{Engine, Optimisation, OrtEngine, SessionOptions};
 use crate::error::Result;
 use crate::expr::{NCHWC, OPSET};
 use crate::ir::{DType, Dim, Graph, Node, Tensor};
+use crate::runtime::{Engine, Optimisation, OrtEngine, SessionOptions};
 
 /// Channels of the probe: more than any block.
 const CHANNELS: usize = 64;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tract_onnx::prelude::{IntoTValue, TValue, TVec, TypedRunnableModel};
 
-use super::StepSession;
-use super::step_layout::{Source, StepLayout};
-use super::tract::{datum_type, failed, from_tract, guarded, to_tract};
+use super::{datum_type, failed, from_tract, guarded, to_tract};
 use crate::error::Result;
 use crate::ir::Tensor;
+use crate::runtime::StepSession;
+use crate::runtime::step_layout::{Source, StepLayout};
 
 pub(super) struct TractSteps {
     /// One for each phase.

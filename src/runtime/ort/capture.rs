@@ -4,10 +4,10 @@
 use ort::AsPointer;
 use ort::session::{RunOptions, Session};
 
-use super::ort_steps::OrtSteps;
-use super::{Device, SessionOptions, StepSession};
+use super::steps::OrtSteps;
 use crate::error::{Error, Result};
 use crate::ir::Tensor;
+use crate::runtime::{Device, SessionOptions, StepSession};
 
 /// Steps that run as they are before the first is recorded, one in each direction. The library runs a graph twice more
 /// before it records it; all together the memory that a step takes is settled by then, and none may be taken while
@@ -29,7 +29,7 @@ pub(super) fn captures(device: Device, options: &SessionOptions) -> bool {
 }
 
 /// Returns why ONNX Runtime `version` cannot record steps, `None` where it can.
-pub(super) fn too_old(version: &str) -> Option<String> {
+pub(in crate::runtime) fn too_old(version: &str) -> Option<String> {
     let minor = version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
     let is_old = minor.is_none_or(|minor| minor < OLDEST_MINOR);
     is_old.then(|| format!("ONNX Runtime {version} cannot replay two of them in turn, 1.{OLDEST_MINOR} and newer can"))

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ort::ep::ExecutionProvider;
 
-use super::{library_file, provision};
+use super::{file, provision};
 use crate::error::{Error, Result};
 
 /// The oldest minor version of ONNX Runtime 1 that works.
@@ -30,7 +30,7 @@ pub fn examine(path: &Path) -> Result<String, String> {
         return Err("no such file".to_owned());
     }
     if !is_name {
-        library_file::check_whole(path)?;
+        file::check_whole(path)?;
         provision::check_size(path)?;
     }
     match ort::util::probe(path) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use ort::ep::cuda::ConvAlgorithmSearch;
 use ort::ep::{ArenaExtendStrategy, CUDA, ExecutionProviderDispatch, TensorRT};
 
-use super::Device;
+use crate::runtime::Device;
 
 /// Bytes that a tactic of TensorRT may use: its own default is all of the device's memory, in which the state of
 /// training and the layers that CUDA runs have to live too.

@@ -5,13 +5,13 @@ use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, Memory
 use ort::session::{IoBinding, Session};
 use ort::value::DynTensor;
 
-use super::ort::OrtSession;
-use super::ort_capture::Capture;
-use super::ort_value::{allocate, copy, from_tensor, put};
-use super::step_layout::{PhaseLayout, Slot, Source, StepLayout};
-use super::{Device, StepSession};
+use super::OrtSession;
+use super::capture::Capture;
+use super::value::{allocate, copy, from_tensor, put};
 use crate::error::Result;
 use crate::ir::Tensor;
+use crate::runtime::step_layout::{PhaseLayout, Slot, Source, StepLayout};
+use crate::runtime::{Device, StepSession};
 
 pub(super) struct OrtSteps {
     /// Those of each phase. They keep the session, so they stand before what it reads: fields are dropped in order.

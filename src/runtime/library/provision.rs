@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
-use super::library_file::check_whole;
-use super::machine;
+use super::file::check_whole;
 use crate::digest::sha256_of_file;
 use crate::files;
+use crate::runtime::machine;
 
 /// The version that is fetched.
 pub const VERSION: &str = "1.31.1";

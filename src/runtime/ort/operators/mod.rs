@@ -10,11 +10,11 @@ use std::cell::Cell;
 use ort::operator::{ComputeContext, KernelContext, OperatorDomain};
 use ort::value::{TensorElementType, ValueRef, ValueRefMut};
 
-use super::kernels::{
+use crate::expr::{CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE, FAKE_QUANTIZE_GRADIENT};
+use crate::runtime::kernels::{
     self, ConvAttributes, Convolution, Instructions, Rounding, Spread, fake_quantize, fake_quantize_gradient,
     weight_gradient,
 };
-use crate::expr::{CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE, FAKE_QUANTIZE_GRADIENT};
 use operator::{Custom, Registered};
 
 /// Returns the operators, to be registered with one session.

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{machine, ort_library, provision};
+use super::{load, provision};
 use crate::error::{Error, Result};
+use crate::runtime::machine;
 
 /// The environment variable that names a library.
 pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -130,7 +131,7 @@ impl Places {
     /// [`Error::Resources`] when a file that the user named cannot be used.
     pub fn search(&self) -> Result<Option<Found>> {
         let mut result = Ok(None);
-        self.visit(|origin, path| match ort_library::examine(path) {
+        self.visit(|origin, path| match load::examine(path) {
             Ok(version) => {
                 result = Ok(Some(Found { origin, path: path.to_owned(), version }));
                 true
@@ -140,7 +141,7 @@ impl Places {
                     "ONNX Runtime library {} (from {origin}): {why}; name the libonnxruntime file of version 1.{} or \
                      newer, or leave it out to have one searched",
                     path.display(),
-                    ort_library::OLDEST_MINOR
+                    load::OLDEST_MINOR
                 )));
                 true
             }
@@ -180,8 +181,7 @@ pub fn locate(places: &Places, offline: bool) -> Result<Found> {
     };
     let refused = |why: String| Error::Resources(format!("no ONNX Runtime library was found: {why}; {advice}"));
     let path = provision::provision(cache).map_err(refused)?;
-    let version =
-        ort_library::examine(&path).map_err(|why| refused(format!("the fetched {}: {why}", path.display())))?;
+    let version = load::examine(&path).map_err(|why| refused(format!("the fetched {}: {why}", path.display())))?;
     Ok(Found { origin: Origin::Provisioned, path, version })
 }
 
