@@ -19,39 +19,39 @@ const SEED: (u64, u64) = (0, 0);
 /// Returns the training step of a generator for a model, with the defaults of the stage that makes images.
 pub fn prepare(model: &Path, settings: &Settings) -> Result<Prepared> {
     let prepared = prepared(&onnx::load(model)?, &Policy::default())?;
-    let subject = SynthesisTeacher::new(&prepared.float, &prepared.norms)?;
-    let batch = subject.graph.fixed_batch().or(settings.batch).unwrap_or_else(|| usual_batch(&subject.graph));
-    let generator = Generator::new(&subject.form, &prepared.input, subject.macs, SEED)?;
+    let teacher = SynthesisTeacher::new(&prepared.float, &prepared.norms)?;
+    let batch = teacher.graph.fixed_batch().or(settings.batch).unwrap_or_else(|| usual_batch(&teacher.graph));
+    let generator = Generator::new(&teacher.spec, &prepared.input, teacher.macs, SEED)?;
     let maker = Maker { generator, latents: Latents::new(batch, None, SEED)?, labels: None };
     let options = Options::default();
-    let weights = weights(&options.loss, !subject.normals.is_empty())?;
+    let weights = weights(&options.loss, !teacher.normals.is_empty())?;
     let input = prepared.input;
     let Options { swing, augment, low_pass, learning_rate, .. } = options;
-    let making =
-        ImageSynthesis { subject, weights, slack: Vec::new(), swing, augment, low_pass, others: Vec::new(), input };
-    let step = making.step(&maker, &STANDARD)?;
-    let cpu = making.step(&maker, &ort().lowering())?;
+    let synthesis =
+        ImageSynthesis { teacher, weights, slack: Vec::new(), swing, augment, low_pass, others: Vec::new(), input };
+    let step = synthesis.step(&maker, &STANDARD)?;
+    let cpu = synthesis.step(&maker, &ort().lowering())?;
     let fed = step.graph.fed_inputs();
     let names: Vec<&str> = fed[step.state.len()..].iter().map(|&id| step.graph.name_of(id)).collect();
     let mut batches = BTreeMap::new();
     for number in 0..BATCHES {
-        let feeds = making.feeds((SEED.0, SEED.1, number));
+        let feeds = synthesis.feeds((SEED.0, SEED.1, number));
         batches.extend(names.iter().map(|name| format!("{name}.{number}")).zip(feeds));
     }
     let rates = |number| (format!("rates.{number}"), step.rates(&[learning_rate], number));
     batches.extend((0..settings.steps).map(rates));
-    let more = described(&maker, &making, &names)?;
+    let more = described(&maker, &synthesis, &names)?;
     let rate = |scales: &[f32]| learning_rate as f32 * scales.first().copied().unwrap_or(1.0);
     let lr_scales = [maker.generator.weights.lr_scales().to_f32()?, maker.latents.vector.lr_scales().to_f32()?];
     let rates = [("weights", rate(&lr_scales[0])), ("latents", rate(&lr_scales[1]))];
-    Ok(Prepared { step, cpu, read: ("teacher.onnx", making.subject.graph), batch, batches, rates, more })
+    Ok(Prepared { step, cpu, read: ("teacher.onnx", synthesis.teacher.graph), batch, batches, rates, more })
 }
 
 /// Returns the generator's tensors in the order of its vector, what it makes images like, the feeds of a step in order,
 /// and the statistics that tensors of `teacher.onnx` are compared with.
-fn described(maker: &Maker, making: &ImageSynthesis, feeds: &[&str]) -> Result<Value> {
-    let ImageSynthesis { subject, input, .. } = making;
-    if making.weights.iter().map(|term| term.0).ne(["bn"]) {
+fn described(maker: &Maker, synthesis: &ImageSynthesis, feeds: &[&str]) -> Result<Value> {
+    let ImageSynthesis { teacher, input, .. } = synthesis;
+    if synthesis.weights.iter().map(|term| term.0).ne(["bn"]) {
         return Err("generator.py writes the step of models with statistics of batch normalisation alone".into());
     }
     let entries = |of: &dfq_onnx::train::TrainedVector| -> Vec<Value> {
@@ -62,12 +62,12 @@ fn described(maker: &Maker, making: &ImageSynthesis, feeds: &[&str]) -> Result<V
             "tensor": normal.tensor, "mean": normal.mean, "deviation": normal.deviation, "before": normal.before,
         })
     };
-    let channels: Vec<(f64, f64)> = (0..subject.form.channels()).map(|c| input.channel(c)).collect();
+    let channels: Vec<(f64, f64)> = (0..teacher.spec.channels()).map(|c| input.channel(c)).collect();
     Ok(json!({
-        "weights": entries(&maker.generator.weights), "latents": entries(&maker.latents.vector), "size": subject.form.size(),
-        "channels": channels, "interval": [input.lo, input.hi], "input": subject.form.name,
-        "augment": making.augment, "swings": subject.swings.iter().map(|swing| &swing.tensor).collect::<Vec<_>>(),
-        "feeds": feeds, "normals": subject.normals.iter().map(normal).collect::<Vec<_>>(),
-        "macs": [subject.macs, maker.generator.macs()],
+        "weights": entries(&maker.generator.weights), "latents": entries(&maker.latents.vector), "size": teacher.spec.size(),
+        "channels": channels, "interval": [input.lo, input.hi], "input": teacher.spec.name,
+        "augment": synthesis.augment, "swings": teacher.swings.iter().map(|swing| &swing.tensor).collect::<Vec<_>>(),
+        "feeds": feeds, "normals": teacher.normals.iter().map(normal).collect::<Vec<_>>(),
+        "macs": [teacher.macs, maker.generator.macs()],
     }))
 }

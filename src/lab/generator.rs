@@ -12,7 +12,7 @@ use super::{Lab, Teacher};
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::ir::{DType, Tensor};
-use crate::synthesis::{Generator, TrainedGenerator};
+use crate::synthesis::{Generator, ImageSynthesis, TrainedGenerator};
 use crate::train::{Feed, Learner, Scope, TrainedVector, step_rng};
 
 /// Separates the initial values of generators from those of other stages.
@@ -61,8 +61,8 @@ impl Lab<'_> {
     /// As [`Lab::teacher`]; a network without class scores where images are for classes.
     pub fn generator(&self, name: &str, number: u64, is_conditional: bool) -> Result<ConvGenerator> {
         let (teacher, stream) = (self.teacher()?, (self.context.seed, STAGE ^ number));
-        let subject = &teacher.synthesis().subject;
-        let generator = Generator::new(&subject.form, &teacher.synthesis().input, subject.macs, stream)?;
+        let ImageSynthesis { teacher: network, input, .. } = teacher.synthesis();
+        let generator = Generator::new(&network.spec, input, network.macs, stream)?;
         let mut classes = None;
         if is_conditional {
             let (count, mut rng) = (teacher.classes()?, step_rng(stream.0, stream.1, u64::MAX));
@@ -123,8 +123,8 @@ impl LatentMixer {
     /// # Errors
     /// When its latents cannot be read.
     pub fn new(trained: TrainedGenerator, lr_scale: f32) -> Result<Self> {
-        let subject = &trained.making.subject;
-        let mut generator = Generator::new(&subject.form, &trained.making.input, subject.macs, (0, 0))?;
+        let teacher = &trained.synthesis.teacher;
+        let mut generator = Generator::new(&teacher.spec, &trained.synthesis.input, teacher.macs, (0, 0))?;
         generator.weights.begin_with(&trained.weights)?;
         generator.weights.set_lr_scale(lr_scale);
         let mut latents = trained.latents.to_f32()?;
@@ -150,9 +150,9 @@ impl LatentMixer {
             labels = Some(drawn);
         }
         let weights = scope.vector("generator", &self.generator.weights);
-        let making = &self.trained.making;
-        let pixels = making.smoothed(self.generator.forward(weights, z));
-        GeneratedImages { pixels: making.flipped_and_shifted(scope, pixels), labels }
+        let synthesis = &self.trained.synthesis;
+        let pixels = synthesis.smoothed(self.generator.forward(weights, z));
+        GeneratedImages { pixels: synthesis.flipped_and_shifted(scope, pixels), labels }
     }
 }
 

@@ -48,7 +48,7 @@ impl Lab<'_> {
 impl Teacher {
     /// Returns the network of `synthesis` as teacher.
     pub fn new(synthesis: ImageSynthesis) -> Self {
-        let targets = targets(&synthesis.subject.graph).tensors;
+        let targets = targets(&synthesis.teacher.graph).tensors;
         Self { synthesis, targets }
     }
 
@@ -67,7 +67,7 @@ impl Teacher {
     /// # Errors
     /// [`Error::Unsupported`] for a network without class scores.
     pub fn classes(&self) -> Result<usize> {
-        let logits = self.synthesis.subject.logits.as_ref();
+        let logits = self.synthesis.teacher.logits.as_ref();
         logits.map(|(_, classes)| *classes).ok_or_else(without_logits)
     }
 
@@ -79,7 +79,7 @@ impl Teacher {
         let GeneratedImages { pixels, labels } = images;
         let inlined = self.synthesis.network(scope.builder(), pixels, false)?;
         let inputs = self.synthesis.inputs(scope.builder(), pixels);
-        let losses = self.synthesis.scene(pixels, labels, &inlined);
+        let losses = self.synthesis.loss_inputs(pixels, labels, &inlined);
         Ok(TeacherOutputs { teacher: self, builder: scope.builder(), inputs, inlined, losses })
     }
 }
@@ -109,7 +109,7 @@ impl<'b> TeacherOutputs<'_, 'b> {
 
     /// Returns what is compared with a student.
     pub(super) fn network(&self) -> Network<'_, 'b> {
-        Network { graph: &self.teacher.synthesis.subject.graph, inlined: &self.inlined }
+        Network { graph: &self.teacher.synthesis.teacher.graph, inlined: &self.inlined }
     }
 
     pub(super) fn targets(&self) -> &[Target] {

@@ -26,10 +26,10 @@ pub struct Answers {
 ///
 /// # Errors
 /// When the engine fails.
-pub fn answers(subject: &SynthesisTeacher, fed: &[Tensor], engine: &dyn Engine) -> Result<Option<Answers>> {
-    let Some((logits, count)) = &subject.logits else { return Ok(None) };
-    let mut graph = subject.graph.clone();
-    let names: Vec<&str> = std::iter::once(logits.as_str()).chain(subject.features.as_deref()).collect();
+pub fn answers(teacher: &SynthesisTeacher, fed: &[Tensor], engine: &dyn Engine) -> Result<Option<Answers>> {
+    let Some((logits, count)) = &teacher.logits else { return Ok(None) };
+    let mut graph = teacher.graph.clone();
+    let names: Vec<&str> = std::iter::once(logits.as_str()).chain(teacher.features.as_deref()).collect();
     graph.cut(&names);
     let outputs = run_in_batches(engine.load(&graph, &SessionOptions::default())?.as_mut(), &graph, fed)?;
     let values = outputs.first().map(Tensor::to_f32).transpose()?.unwrap_or_default();

@@ -26,7 +26,7 @@ const SLOPE: f32 = 0.2;
 /// A generator: its architecture and initial weights.
 #[derive(Clone, Debug)]
 pub struct Generator {
-    form: InputSpec,
+    spec: InputSpec,
     /// Channels of the feature maps, from the first to the one before the last convolution; empty for vectors.
     widths: Vec<usize>,
     /// Weights.
@@ -43,9 +43,9 @@ impl Generator {
     ///
     /// # Errors
     /// When it has more weights than fit in memory.
-    pub fn new(form: &InputSpec, input: &InputStatistics, macs: u64, stream: (u64, u64)) -> Result<Self> {
-        let widths = widths(form, macs);
-        let mut made = Self { form: form.clone(), widths, weights: TrainedVector::default(), input: input.clone() };
+    pub fn new(spec: &InputSpec, input: &InputStatistics, macs: u64, stream: (u64, u64)) -> Result<Self> {
+        let widths = widths(spec, macs);
+        let mut made = Self { spec: spec.clone(), widths, weights: TrainedVector::default(), input: input.clone() };
         let mut rng = step_rng(stream.0, stream.1, u64::MAX - 1);
         // PyTorch's initialization of linear layers and convolutions.
         let mut uniform = |n: usize, fan_in: usize| -> Vec<f32> {
@@ -65,19 +65,19 @@ impl Generator {
 
     /// Returns the multiply-accumulates per input.
     pub fn macs(&self) -> u64 {
-        work(&self.form, &self.widths)
+        work(&self.spec, &self.widths)
     }
 
     /// Returns name, shape and initial values of each weight, in the order of [`Generator::forward`].
     fn shapes(&self) -> Vec<(String, Vec<usize>, Start)> {
-        let channels = self.form.channels();
+        let channels = self.spec.channels();
         let mut shapes = Vec::new();
         let norm = |shapes: &mut Vec<_>, name: &str, width: usize| {
             shapes.push((format!("{name}.gain"), vec![width], Start::Value(1.0)));
             shapes.push((format!("{name}.shift"), vec![width], Start::Value(0.0)));
         };
         let (first, area) = match self.widths.first() {
-            Some(&width) => (width, self.form.first_map(self.doublings()).iter().product()),
+            Some(&width) => (width, self.spec.first_map(self.doublings()).iter().product()),
             None => (Self::LATENTS, 1),
         };
         shapes.push(("first".to_owned(), vec![Self::LATENTS, first * area], Start::Weight(Self::LATENTS)));
@@ -113,7 +113,7 @@ impl Generator {
         let mut next = || weights.next().unwrap_or_else(|| builder.mistaken());
         let mut h = latents.matmul(next());
         if let Some(&width) = self.widths.first() {
-            let [rows, columns] = self.form.first_map(self.doublings());
+            let [rows, columns] = self.spec.first_map(self.doublings());
             h = h.reshape(&[batch, width, rows, columns]);
         }
         h = h.batch_norm(next(), next(), EPSILON).y;
@@ -126,7 +126,7 @@ impl Generator {
                 h = leaky(h.batch_norm(next(), next(), EPSILON).y);
             }
         }
-        let h = self.form.cut(h.tanh());
+        let h = self.spec.cut(h.tanh());
         let (ones, zeros) = (self.channelwise(builder, |_| 1.0), self.channelwise(builder, |_| 0.0));
         let h = h.batch_norm(ones, zeros, EPSILON).y;
         let mean = self.channelwise(builder, |c| self.input.channel(c).0);
@@ -137,7 +137,7 @@ impl Generator {
     }
 
     fn channelwise<'b>(&self, builder: &'b Builder, value: impl Fn(usize) -> f64) -> Expr<'b> {
-        let values: Vec<f32> = (0..self.form.channels()).map(|c| value(c) as f32).collect();
+        let values: Vec<f32> = (0..self.spec.channels()).map(|c| value(c) as f32).collect();
         builder.constant("input", Tensor::from_f32(&[values.len()], &values))
     }
 }
@@ -151,23 +151,23 @@ enum Start {
 }
 
 /// Returns the channels of the feature maps, halved at each upsampling step.
-fn widths(form: &InputSpec, teacher: u64) -> Vec<usize> {
-    let Some(doublings) = form.doublings(FIRST_SIDE, DOUBLINGS) else { return Vec::new() };
+fn widths(spec: &InputSpec, teacher: u64) -> Vec<usize> {
+    let Some(doublings) = spec.doublings(FIRST_SIDE, DOUBLINGS) else { return Vec::new() };
     let of = |last: usize| -> Vec<usize> {
         (0..doublings).rev().map(|i| last.checked_shl(i).unwrap_or(WIDEST).min(WIDEST)).collect()
     };
-    let fits = |width: &usize| work(form, &of(*width)) <= teacher / SHARE_OF_TEACHER;
+    let fits = |width: &usize| work(spec, &of(*width)) <= teacher / SHARE_OF_TEACHER;
     of(WIDTHS.into_iter().find(fits).unwrap_or(WIDTHS[WIDTHS.len() - 1]))
 }
 
-fn work(form: &InputSpec, widths: &[usize]) -> u64 {
+fn work(spec: &InputSpec, widths: &[usize]) -> u64 {
     let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
     let Some(&first) = widths.first() else {
-        return count(Generator::LATENTS * (Generator::LATENTS + form.channels()));
+        return count(Generator::LATENTS * (Generator::LATENTS + spec.channels()));
     };
-    let [mut rows, mut columns] = form.first_map(u32::try_from(widths.len()).unwrap_or(0));
+    let [mut rows, mut columns] = spec.first_map(u32::try_from(widths.len()).unwrap_or(0));
     let mut macs = count(Generator::LATENTS * first) * count(rows * columns);
-    let next = widths.iter().skip(1).copied().chain([form.channels()]);
+    let next = widths.iter().skip(1).copied().chain([spec.channels()]);
     for (&width, next) in widths.iter().zip(next) {
         (rows, columns) = (2 * rows, 2 * columns);
         macs += 9 * count(width * next) * count(rows * columns);

@@ -60,7 +60,7 @@ pub struct SyntheticImages {
 #[derive(Clone, Debug)]
 pub struct TrainedGenerator {
     /// The synthesis settings.
-    pub making: ImageSynthesis,
+    pub synthesis: ImageSynthesis,
     /// Its weights, in the order of [`Generator::weights`].
     pub weights: Tensor,
     /// Its latents, in the order of [`Latents::vector`].
@@ -134,25 +134,25 @@ pub fn synthesise(
     let usual = BATCH.min(options.images.max(SMALLEST_BATCH));
     let lowering = run.engine.lowering();
     let build = |batch: usize| -> Result<TrainingStep> {
-        let others = other_inputs(source, &batches.making.subject, batch, run.seed)?;
-        let making = ImageSynthesis { others, ..batches.making.clone() };
-        making.step(&batches.maker(batch, 0)?, &lowering)
+        let others = other_inputs(source, &batches.synthesis.teacher, batch, run.seed)?;
+        let synthesis = ImageSynthesis { others, ..batches.synthesis.clone() };
+        synthesis.step(&batches.maker(batch, 0)?, &lowering)
     };
-    let (step, batch) = fitting_batch(&batches.making.subject.graph, run.settings, usual, &build)?;
+    let (step, batch) = fitting_batch(&batches.synthesis.teacher.graph, run.settings, usual, &build)?;
     let mut report = SynthesisReport {
         options: options.clone(),
         batch,
-        weights: batches.making.weights.clone(),
-        layers: batches.making.subject.normals.len(),
-        macs: [batches.making.subject.macs, batches.generator(0)?.macs()],
+        weights: batches.synthesis.weights.clone(),
+        layers: batches.synthesis.teacher.normals.len(),
+        macs: [batches.synthesis.teacher.macs, batches.generator(0)?.macs()],
         step_bytes: peak_bytes(&step.graph),
-        blocked: batches.making.subject.blocked.clone(),
+        blocked: batches.synthesis.teacher.blocked.clone(),
         generators: Vec::new(),
         answers: None,
     };
     let count = options.images.div_ceil(batch.max(1));
-    let form = &batches.making.subject.form;
-    let key = (options, &report.weights, source.input, source.norms, (form.name.as_str(), form.shape(1)));
+    let spec = &batches.synthesis.teacher.spec;
+    let key = (options, &report.weights, source.input, source.norms, (spec.name.as_str(), spec.shape(1)));
     let checkpoints =
         (0..count).map(|number| run.checkpoints(&name(number), batch, &key)).collect::<Result<Vec<_>>>()?;
     if run.dry_run {
@@ -164,10 +164,10 @@ pub fn synthesise(
             report,
         });
     }
-    batches.making.others = other_inputs(source, &batches.making.subject, batch, run.seed)?;
+    batches.synthesis.others = other_inputs(source, &batches.synthesis.teacher, batch, run.seed)?;
     let mut first = Some(step);
     if report.weights.iter().any(|(name, _)| *name == "bn-slack") {
-        batches.making.slack = slacks(&batches.making, batch, run)?;
+        batches.synthesis.slack = slacks(&batches.synthesis, batch, run)?;
         first = None;
     }
     let (mut images, mut last) = (Vec::with_capacity(count), None);
@@ -180,22 +180,22 @@ pub fn synthesise(
         last = Some(state);
         report.generators.push(trained);
     }
-    let form = &batches.making.subject.form;
-    let images = form.as_pixels(Tensor::joined(&images.iter().collect::<Vec<_>>())?.rows(0..options.images)?)?;
-    let others = other_inputs(source, &batches.making.subject, options.images, run.seed)?;
-    let floats = beside(source.float, &form.name, form.as_fed_floats(&images)?, &others);
-    report.answers = answers(&batches.making.subject, &floats, run.engine)?;
-    let inputs = beside(source.float, &form.name, form.as_fed_tensor(&images)?, &others);
+    let spec = &batches.synthesis.teacher.spec;
+    let images = spec.as_pixels(Tensor::joined(&images.iter().collect::<Vec<_>>())?.rows(0..options.images)?)?;
+    let others = other_inputs(source, &batches.synthesis.teacher, options.images, run.seed)?;
+    let floats = beside(source.float, &spec.name, spec.as_fed_floats(&images)?, &others);
+    report.answers = answers(&batches.synthesis.teacher, &floats, run.engine)?;
+    let inputs = beside(source.float, &spec.name, spec.as_fed_tensor(&images)?, &others);
     let names = source.float.fed_inputs().into_iter().map(|id| source.float.name_of(id).to_owned()).collect();
-    let Batches { making, classes, .. } = batches;
-    let last = last.filter(|_| making.others.is_empty());
-    let trained_generator = last.map(|[weights, latents]| TrainedGenerator { making, weights, latents, classes });
+    let Batches { synthesis, classes, .. } = batches;
+    let last = last.filter(|_| synthesis.others.is_empty());
+    let trained_generator = last.map(|[weights, latents]| TrainedGenerator { synthesis, weights, latents, classes });
     Ok(SyntheticImages { inputs, names, images: Some(images), trained_generator, report })
 }
 
 /// Batches of images, with a generator each that is initialized from the seed and the batch number.
 struct Batches<'a> {
-    making: ImageSynthesis,
+    synthesis: ImageSynthesis,
     source: &'a Source<'a>,
     /// The number of classes, for class-conditional images.
     classes: Option<usize>,
@@ -204,18 +204,18 @@ struct Batches<'a> {
 
 impl<'a> Batches<'a> {
     fn new(source: &'a Source<'a>, options: &Options, seed: u64) -> Result<Self> {
-        let making = ImageSynthesis::new(source, options)?;
-        let classes = making.subject.logits.as_ref().map(|logits| logits.1);
+        let synthesis = ImageSynthesis::new(source, options)?;
+        let classes = synthesis.teacher.logits.as_ref().map(|logits| logits.1);
         let classes = classes.filter(|_| options.conditional != Some(false));
         if options.conditional == Some(true) && classes.is_none() {
             return Err(Error::Usage("--conditional: the model has no logits to choose classes of".to_owned()));
         }
-        Ok(Self { making, source, classes, seed })
+        Ok(Self { synthesis, source, classes, seed })
     }
 
     fn generator(&self, number: u64) -> Result<Generator> {
-        let SynthesisTeacher { form, macs, .. } = &self.making.subject;
-        Generator::new(form, self.source.input, *macs, (self.seed, STAGE ^ number))
+        let SynthesisTeacher { spec, macs, .. } = &self.synthesis.teacher;
+        Generator::new(spec, self.source.input, *macs, (self.seed, STAGE ^ number))
     }
 
     fn maker(&self, batch: usize, number: u64) -> Result<Maker> {
@@ -234,14 +234,14 @@ impl<'a> Batches<'a> {
         observer: &mut dyn Observer,
     ) -> Result<(Tensor, [Tensor; 2], Trained)> {
         let (maker, lowering) = (self.maker(batch, number)?, run.engine.lowering());
-        let step = step.map_or_else(|| self.making.step(&maker, &lowering), Ok)?;
+        let step = step.map_or_else(|| self.synthesis.step(&maker, &lowering), Ok)?;
         let rate =
             LearningRate::new(options.learning_rate, Schedule::Cosine { steps: options.steps, floor: 0.0, warmup: 0 });
         let play = PlayOptions { stage: title.to_owned(), checkpoints, until };
         let course = FitOptions { steps: options.steps, rate, play };
-        let mut feed = |step| Ok(self.making.feeds((run.seed, STAGE ^ number, step)));
+        let mut feed = |step| Ok(self.synthesis.feeds((run.seed, STAGE ^ number, step)));
         let played = descend(&step, run.engine, course, &mut feed, observer)?;
-        let readout = self.making.readout(&maker, &lowering)?;
+        let readout = self.synthesis.readout(&maker, &lowering)?;
         let state = [played.tensor("weights")?, played.tensor("latents")?];
         let made = run.engine.load(&readout, &SessionOptions::default())?.run(&state)?;
         let images = made.into_iter().next().ok_or_else(|| Error::shape("readout", "makes no image"))?;
@@ -252,7 +252,7 @@ impl<'a> Batches<'a> {
 /// Returns the network's other inputs for `samples` samples, by name.
 fn other_inputs(
     source: &Source,
-    subject: &SynthesisTeacher,
+    teacher: &SynthesisTeacher,
     samples: usize,
     seed: u64,
 ) -> Result<Vec<(String, Tensor)>> {
@@ -262,7 +262,7 @@ fn other_inputs(
     }
     let tensors = source.input.synthetic(source.float, samples, seed ^ STAGE, source.threads)?;
     let named = ids.into_iter().map(|id| source.float.name_of(id).to_owned()).zip(tensors);
-    Ok(named.filter(|(name, _)| *name != subject.form.name).collect())
+    Ok(named.filter(|(name, _)| *name != teacher.spec.name).collect())
 }
 
 /// Returns the inputs of `graph` in order: `images` for the one named `name`, and the others.
@@ -276,10 +276,10 @@ fn beside(graph: &Graph, name: &str, images: Tensor, others: &[(String, Tensor)]
 
 /// Returns the slack of each layer: the difference that nine of ten channels stay within on noise (Zhang et al. 2021,
 /// DSG, section 3.2).
-fn slacks(making: &ImageSynthesis, batch: usize, run: &Run) -> Result<Vec<[f32; 2]>> {
-    let shape: Vec<usize> = making.subject.form.shape(batch);
+fn slacks(synthesis: &ImageSynthesis, batch: usize, run: &Run) -> Result<Vec<[f32; 2]>> {
+    let shape: Vec<usize> = synthesis.teacher.spec.shape(batch);
     let mut rng = step_rng(run.seed, STAGE, u64::MAX - 3);
-    let channel = |c: usize| making.input.channel(c);
+    let channel = |c: usize| synthesis.input.channel(c);
     let sizes: usize = shape[2..].iter().product();
     let value = |i: usize| -> f32 {
         let (mean, std) = channel(i / sizes % shape[1]);
@@ -287,8 +287,8 @@ fn slacks(making: &ImageSynthesis, batch: usize, run: &Run) -> Result<Vec<[f32; 
         mean + std * rng.sample::<f32, _>(StandardNormal)
     };
     let values: Vec<f32> = (0..shape.iter().product()).map(value).collect();
-    let noise = making.input.clamp(Tensor::from_f32(&shape, &values))?;
-    let off = run.engine.load(&making.off(batch)?, &SessionOptions::default())?.run(&[noise])?;
+    let noise = synthesis.input.clamp(Tensor::from_f32(&shape, &values))?;
+    let off = run.engine.load(&synthesis.off(batch)?, &SessionOptions::default())?.run(&[noise])?;
     let slacks = off.chunks(2).map(|pair| Ok([slack(&pair[0].to_f32()?), slack(&pair[1].to_f32()?)]));
     slacks.collect()
 }

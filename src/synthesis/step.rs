@@ -45,7 +45,7 @@ struct Made<'b> {
 #[derive(Clone, Debug)]
 pub struct ImageSynthesis {
     /// The network.
-    pub subject: SynthesisTeacher,
+    pub teacher: SynthesisTeacher,
     /// The weights of the loss terms.
     pub weights: Weights,
     /// The slack of each of [`SynthesisTeacher::normals`], for means and for standard deviations; empty for none.
@@ -69,16 +69,16 @@ impl ImageSynthesis {
     /// # Errors
     /// As [`SynthesisTeacher::new`]; [`crate::Error::Usage`] for an unknown loss term.
     pub fn new(source: &Source, options: &Options) -> Result<Self> {
-        let subject = SynthesisTeacher::new(source.float, source.norms)?;
+        let teacher = SynthesisTeacher::new(source.float, source.norms)?;
         Ok(Self {
-            weights: weights(&options.loss, !subject.normals.is_empty())?,
+            weights: weights(&options.loss, !teacher.normals.is_empty())?,
             slack: Vec::new(),
             swing: options.swing,
             augment: options.augment,
             low_pass: options.low_pass,
             others: Vec::new(),
             input: source.input.clone(),
-            subject,
+            teacher,
         })
     }
 
@@ -91,7 +91,7 @@ impl ImageSynthesis {
         let Made { weights, latents, labels, images } = self.made(&builder, maker);
         let seen = self.shifted(&builder, images);
         let inlined = self.network(&builder, seen, self.swing)?;
-        let (sum, terms) = loss(&self.scene(images, labels, &inlined), &self.weights)?;
+        let (sum, terms) = loss(&self.loss_inputs(images, labels, &inlined), &self.weights)?;
         let vectors = [(weights, &maker.generator.weights), (latents, &maker.latents.vector)];
         let player = Player { loss: sum, vectors: &vectors, optimiser: Optimiser::ADAM };
         training_step(&StepParts::of(&[player], sum, &terms), lowering)
@@ -114,7 +114,7 @@ impl ImageSynthesis {
     /// As [`inline`].
     pub fn off(&self, batch: usize) -> Result<Graph> {
         let builder = Builder::new("statistics");
-        let images = builder.input("images", DType::F32, &self.subject.form.shape(batch));
+        let images = builder.input("images", DType::F32, &self.teacher.spec.shape(batch));
         let inlined = self.network(&builder, images, false)?;
         let mut outputs = Vec::new();
         for (found, expected, _) in self.moments(&inlined) {
@@ -131,7 +131,7 @@ impl ImageSynthesis {
         let mut rng = step_rng(seed, number, step);
         let mut feeds = self.moves(&mut rng);
         if self.swing {
-            let swings = self.subject.swings.iter().flat_map(|swing| swing.size);
+            let swings = self.teacher.swings.iter().flat_map(|swing| swing.size);
             feeds.extend(swings.map(|side| places(&shifted(side, 1, &mut rng))));
         }
         feeds
@@ -139,7 +139,7 @@ impl ImageSynthesis {
 
     /// Returns the source rows and columns of flipped and shifted images, where augmentation is on.
     fn moves(&self, rng: &mut ChaCha8Rng) -> Vec<Tensor> {
-        let size = self.subject.form.size().filter(|_| self.augment);
+        let size = self.teacher.spec.size().filter(|_| self.augment);
         size.into_iter()
             .flat_map(|[height, width]| random_flip_shift(height, width, rng))
             .map(|side| places(&side))
@@ -158,7 +158,7 @@ impl ImageSynthesis {
 
     /// Returns images flipped and shifted by the fed rows and columns.
     fn shifted<'b>(&self, builder: &'b Builder, images: Expr<'b>) -> Expr<'b> {
-        match self.subject.form.size() {
+        match self.teacher.spec.size() {
             Some(size) if self.augment => selected(builder, images, size),
             _ => images,
         }
@@ -166,7 +166,7 @@ impl ImageSynthesis {
 
     /// Returns images flipped and shifted at random, anew in every step, where augmentation is on.
     pub fn flipped_and_shifted<'b>(&self, scope: &Scope<'b>, images: Expr<'b>) -> Expr<'b> {
-        let Some([height, width]) = self.subject.form.size().filter(|_| self.augment) else { return images };
+        let Some([height, width]) = self.teacher.spec.size().filter(|_| self.augment) else { return images };
         let feed = |name: &str, side| Feed { name: name.to_owned(), dtype: DType::I64, shape: vec![side] };
         let draw = move |rng: &mut ChaCha8Rng, _| {
             Ok(random_flip_shift(height, width, rng).iter().map(|side| places(side)).collect())
@@ -177,7 +177,7 @@ impl ImageSynthesis {
 
     /// Returns images behind the low-pass filter, if any.
     pub fn smoothed<'b>(&self, images: Expr<'b>) -> Expr<'b> {
-        let Some([height, width]) = self.subject.form.size().filter(|_| self.low_pass > 0.0) else { return images };
+        let Some([height, width]) = self.teacher.spec.size().filter(|_| self.low_pass > 0.0) else { return images };
         let builder = images.builder();
         let matrix = |side: usize| builder.constant("low_pass", gaussian(side, self.low_pass));
         matrix(height).matmul(images).matmul(matrix(width).transposed())
@@ -185,11 +185,11 @@ impl ImageSynthesis {
 
     /// Returns the network's inputs: the images and the others.
     pub fn inputs<'b>(&self, builder: &'b Builder, images: Expr<'b>) -> Vec<Expr<'b>> {
-        let SynthesisTeacher { graph, form, .. } = &self.subject;
+        let SynthesisTeacher { graph, spec, .. } = &self.teacher;
         let input = |id| {
             let name = graph.name_of(id);
             let other = self.others.iter().find(|other| other.0 == name);
-            other.map_or_else(|| form.as_fed(images), |(name, tensor)| builder.constant(name, tensor.clone()))
+            other.map_or_else(|| spec.as_fed(images), |(name, tensor)| builder.constant(name, tensor.clone()))
         };
         graph.fed_inputs().into_iter().map(input).collect()
     }
@@ -199,7 +199,7 @@ impl ImageSynthesis {
     /// # Errors
     /// As [`inline`].
     pub fn network<'b>(&self, builder: &'b Builder, images: Expr<'b>, swing: bool) -> Result<Inlined<'b>> {
-        let SynthesisTeacher { graph, swings, .. } = &self.subject;
+        let SynthesisTeacher { graph, swings, .. } = &self.teacher;
         inline(builder, graph, &self.inputs(builder, images), &mut |name, x| match swings
             .iter()
             .find(|s| s.tensor == name)
@@ -210,19 +210,19 @@ impl ImageSynthesis {
     }
 
     /// Returns the inputs of the loss terms.
-    pub fn scene<'a, 'b>(
+    pub fn loss_inputs<'a, 'b>(
         &'a self,
         images: Expr<'b>,
         labels: Option<Expr<'b>>,
         inlined: &Inlined<'b>,
     ) -> LossInputs<'a, 'b> {
-        let SynthesisTeacher { logits, features, form, .. } = &self.subject;
+        let SynthesisTeacher { logits, features, spec, .. } = &self.teacher;
         let flat = |(name, classes): &(String, usize)| {
             let logits = self.tensor(inlined, name)?;
             Some(logits.reshape(&[logits.len() / classes, *classes]))
         };
         LossInputs {
-            images: form.size().map(|_| self.standardised(images)),
+            images: spec.size().map(|_| self.standardised(images)),
             moments: self.moments(inlined),
             logits: logits.as_ref().and_then(flat),
             labels,
@@ -232,7 +232,7 @@ impl ImageSynthesis {
 
     /// Returns images standardized by the known statistics of the network's input.
     fn standardised<'b>(&self, images: Expr<'b>) -> Expr<'b> {
-        let channels = || (0..self.subject.form.channels()).map(|c| self.input.channel(c));
+        let channels = || (0..self.teacher.spec.channels()).map(|c| self.input.channel(c));
         let constant = |values: Vec<f64>| {
             let values: Vec<f32> = values.into_iter().map(|v| v as f32).collect();
             images.builder().constant("input", Tensor::from_f32(&[values.len()], &values))
@@ -242,7 +242,7 @@ impl ImageSynthesis {
     }
 
     fn moments<'a, 'b>(&'a self, inlined: &Inlined<'b>) -> Vec<Compared<'a, 'b>> {
-        let normals = self.subject.normals.iter().enumerate();
+        let normals = self.teacher.normals.iter().enumerate();
         normals
             .filter_map(|(i, normal)| {
                 let (mean, variance) = self.tensor(inlined, &normal.tensor)?.channel_moments();
@@ -252,7 +252,7 @@ impl ImageSynthesis {
     }
 
     fn tensor<'b>(&self, inlined: &Inlined<'b>, name: &str) -> Option<Expr<'b>> {
-        let found = self.subject.graph.find(name)?;
+        let found = self.teacher.graph.find(name)?;
         inlined.tensors.get(&found).map(|tensor| tensor.cast(DType::F32))
     }
 }

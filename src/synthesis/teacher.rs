@@ -17,7 +17,7 @@ pub struct SynthesisTeacher {
     /// The graph, at the opset of expressions, with a float image input.
     pub graph: Graph,
     /// The input to synthesize.
-    pub form: InputSpec,
+    pub spec: InputSpec,
     /// Multiply-accumulates per sample.
     pub macs: u64,
     /// The batch-normalization statistics of tensors that gradients reach.
@@ -51,11 +51,11 @@ impl SynthesisTeacher {
         let mut graph = float.clone();
         onnx::upgrade(&mut graph, OPSET)?;
         shape::infer(&mut graph)?;
-        let (form, macs) = (InputSpec::of(&graph)?, total_macs(&graph));
-        if form.is_bytes {
-            as_floats(&mut graph, &form)?;
+        let (spec, macs) = (InputSpec::of(&graph)?, total_macs(&graph));
+        if spec.is_bytes {
+            as_floats(&mut graph, &spec)?;
         }
-        let reach = Reach::of(&graph, graph.find(&form.name).as_slice(), |_| false);
+        let reach = Reach::of(&graph, graph.find(&spec.name).as_slice(), |_| false);
         let blocked: Vec<String> = reach.blocked.iter().map(|&at| graph.describe(&graph.nodes[at])).collect();
         let normals = norms.iter().map(ChannelNormal::of).filter(|normal| {
             let found = graph.find(&normal.tensor).filter(|id| reach.passes(*id));
@@ -80,7 +80,7 @@ impl SynthesisTeacher {
         let outputs: Vec<&str> =
             names.chain(logits.iter().map(|s| s.0.as_str())).chain(features.as_deref()).chain(answers).collect();
         let mut made = Self {
-            form,
+            spec,
             macs,
             normals: normals.clone(),
             logits: logits.clone(),
@@ -117,10 +117,10 @@ impl SynthesisTeacher {
 }
 
 /// Changes a byte input that a Cast converts to a float input.
-fn as_floats(graph: &mut Graph, form: &InputSpec) -> Result<()> {
+fn as_floats(graph: &mut Graph, spec: &InputSpec) -> Result<()> {
     let refused =
-        || Error::unsupported(format!("input \"{}\"", form.name), "bytes are read by another operator than Cast");
-    let input = graph.find(&form.name).ok_or_else(refused)?;
+        || Error::unsupported(format!("input \"{}\"", spec.name), "bytes are read by another operator than Cast");
+    let input = graph.find(&spec.name).ok_or_else(refused)?;
     graph.value_mut(input).dtype = Some(DType::F32);
     for node in graph.nodes.iter_mut().filter(|node| node.inputs.contains(&Some(input))) {
         if !node.is("Cast") {

@@ -142,10 +142,13 @@ pub fn weights(given: &[(String, f64)], has_statistics: bool) -> Result<Weights>
 ///
 /// # Errors
 /// [`Error::Usage`] where no term is left.
-pub fn loss<'b>(scene: &LossInputs<'_, 'b>, weights: &Weights) -> Result<(Expr<'b>, Vec<(&'static str, Expr<'b>)>)> {
+pub fn loss<'b>(
+    loss_inputs: &LossInputs<'_, 'b>,
+    weights: &Weights,
+) -> Result<(Expr<'b>, Vec<(&'static str, Expr<'b>)>)> {
     let term = |&(name, weight): &(&'static str, f64)| {
         let row = TERMS.iter().find(|term| term.name == name)?;
-        Some((name, (row.loss)(scene)?, weight as f32))
+        Some((name, (row.loss)(loss_inputs)?, weight as f32))
     };
     let terms: Vec<(&'static str, Expr, f32)> = weights.iter().filter_map(term).collect();
     let sum = terms.iter().map(|&(_, term, weight)| term * weight).reduce(|sum, next| sum + next);

@@ -33,9 +33,9 @@ fn inputs_have_the_shape_and_the_statistics_of_what_the_network_is_fed() {
     ];
     let mut failed = Vec::new();
     for (name, shape, input, expected) in cases {
-        let form = InputSpec::of(&network(shape, DType::F32)).unwrap();
+        let spec = InputSpec::of(&network(shape, DType::F32)).unwrap();
         for classes in [None, Some(5)] {
-            let generator = Generator::new(&form, &input, 40_000_000, (3, 0)).unwrap();
+            let generator = Generator::new(&spec, &input, 40_000_000, (3, 0)).unwrap();
             let latents = Latents::new(BATCH, classes, (3, 0)).unwrap();
             let builder = Builder::new("generator");
             let vectors = [("weights", &generator.weights), ("latents", &latents.vector)]
@@ -78,9 +78,9 @@ fn inputs_have_the_shape_and_the_statistics_of_what_the_network_is_fed() {
 
 #[test]
 fn a_generator_is_sized_by_the_network_and_follows_from_seed_and_number() {
-    let form = InputSpec::of(&network("N, 3, 32, 32", DType::F32)).unwrap();
+    let spec = InputSpec::of(&network("N, 3, 32, 32", DType::F32)).unwrap();
     let input = InputStatistics::assumed();
-    let of = |macs, seed, number| Generator::new(&form, &input, macs, (seed, number)).unwrap();
+    let of = |macs, seed, number| Generator::new(&spec, &input, macs, (seed, number)).unwrap();
     let (small, large) = (of(1_000_000, 0, 0).macs(), of(400_000_000, 0, 0).macs());
     assert!(small < large && large <= 200_000_000, "{small} {large}");
     assert!(of(40_000_000, 0, 0).macs() <= 20_000_000);
@@ -115,8 +115,8 @@ fn strided() -> (Graph, Vec<BatchNorm>) {
 #[test]
 fn what_is_fed_in_a_step_is_drawn_anew_and_the_same_again() {
     let (graph, norms) = strided();
-    let making = ImageSynthesis {
-        subject: SynthesisTeacher::new(&graph, &norms).unwrap(),
+    let synthesis = ImageSynthesis {
+        teacher: SynthesisTeacher::new(&graph, &norms).unwrap(),
         weights: vec![("bn", 1.0)],
         slack: Vec::new(),
         swing: true,
@@ -125,13 +125,13 @@ fn what_is_fed_in_a_step_is_drawn_anew_and_the_same_again() {
         others: Vec::new(),
         input: InputStatistics::assumed(),
     };
-    assert_eq!(making.subject.normals.len(), 2);
-    let swings: Vec<[usize; 2]> = making.subject.swings.iter().map(|s| s.size).collect();
+    assert_eq!(synthesis.teacher.normals.len(), 2);
+    let swings: Vec<[usize; 2]> = synthesis.teacher.swings.iter().map(|s| s.size).collect();
     assert_eq!(swings, [[16, 16]], "only the convolution with strides sees its input shifted");
     let mut seen = std::collections::BTreeSet::new();
     for step in 0..40 {
-        let feeds = making.feeds((1, 0, step));
-        assert_eq!(feeds, making.feeds((1, 0, step)));
+        let feeds = synthesis.feeds((1, 0, step));
+        assert_eq!(feeds, synthesis.feeds((1, 0, step)));
         assert_eq!(feeds.len(), 4);
         for places in &feeds {
             let places = places.to_i64().unwrap();
@@ -141,15 +141,15 @@ fn what_is_fed_in_a_step_is_drawn_anew_and_the_same_again() {
         seen.insert(feeds[2].to_i64().unwrap()[8]);
     }
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), [7, 8, 9]);
-    assert_ne!(making.feeds((1, 0, 3)), making.feeds((2, 0, 3)));
-    assert_ne!(making.feeds((1, 0, 3)), making.feeds((1, 1, 3)));
+    assert_ne!(synthesis.feeds((1, 0, 3)), synthesis.feeds((2, 0, 3)));
+    assert_ne!(synthesis.feeds((1, 0, 3)), synthesis.feeds((1, 1, 3)));
 }
 
 #[test]
 fn every_term_can_be_descended_in_both_lowerings() {
     let (graph, norms) = strided();
-    let mut making = ImageSynthesis {
-        subject: SynthesisTeacher::new(&graph, &norms).unwrap(),
+    let mut synthesis = ImageSynthesis {
+        teacher: SynthesisTeacher::new(&graph, &norms).unwrap(),
         weights: Vec::new(),
         slack: vec![[0.1, 0.1]; 2],
         swing: true,
@@ -158,16 +158,16 @@ fn every_term_can_be_descended_in_both_lowerings() {
         others: Vec::new(),
         input: InputStatistics::assumed(),
     };
-    let generator = Generator::new(&making.subject.form, &making.input, making.subject.macs, (0, 0)).unwrap();
+    let generator = Generator::new(&synthesis.teacher.spec, &synthesis.input, synthesis.teacher.macs, (0, 0)).unwrap();
     let maker = Maker { generator, latents: Latents::new(BATCH, None, (0, 0)).unwrap(), labels: None };
     for name in ["bn", "bn-relative", "bn-kl", "bn-slack", "tv", "input"] {
-        making.weights = vec![(name, 1.0)];
+        synthesis.weights = vec![(name, 1.0)];
         let mut ends = Vec::new();
         for lowering in [STANDARD, ort().lowering()] {
-            let step = making.step(&maker, &lowering).unwrap();
+            let step = synthesis.step(&maker, &lowering).unwrap();
             let mut session = ort().load_steps(&[&step.graph], &step.state, &SessionOptions::default()).unwrap();
             for number in 0..3 {
-                let mut feeds = making.feeds((0, 0, number));
+                let mut feeds = synthesis.feeds((0, 0, number));
                 feeds.push(step.rates(&[0.01], number));
                 session.step(0, &feeds).unwrap();
             }
