@@ -11,6 +11,7 @@ mod open_axes;
 mod prepare;
 mod scale;
 mod sizes;
+mod solve;
 
 pub use check::{checkers, failed_name, readable};
 pub use config::{Config, Ranges, Thresholds};
@@ -20,8 +21,9 @@ pub use inputs::make_inputs;
 use check::{Models, check, compare, foretold, judge, published_name, reference};
 use clock::Clock;
 use describe::describe;
-use prepare::{float_answers, handed_over, keep_nearer, load, prepare, samples, solve, synthesis, train};
+use prepare::{load, prepare, samples};
 use sizes::as_written;
+use solve::{Work, find};
 
 use std::path::PathBuf;
 
@@ -31,10 +33,10 @@ use crate::files::Staged;
 use crate::observe::Observer;
 use crate::onnx::{self, Draft};
 use crate::passes;
-use crate::plan::{Policy, total_macs};
-use crate::report::{self, Data, Ranking, Report, SCHEMA_VERSION, Warning};
+use crate::plan::total_macs;
+use crate::report::{self, Ranking, Report, SCHEMA_VERSION};
 use crate::runtime::{Engines, machine::lacks_vnni};
-use crate::sensitivity::{AutoBits, Labelled, choose_bits, rank};
+use crate::sensitivity::{Labelled, rank};
 
 /// Runs the pipeline; `observer` hears how it goes on.
 ///
@@ -58,69 +60,14 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
         left_out.iter().for_each(|left_out| clock.observer().note(&left_out.to_string()));
     }
 
-    let (handed, mut made, mut untrained) = (handed_over(&mut prepared, config)?, None, None);
-    if handed.is_none() && (config.ranges == Ranges::Synthetic || config.recipe.wants_images) {
-        clock.stage("synthesise")?;
-        let found = synthesis(&prepared, config, engines, clock.observer());
-        made = config.unless_untrainable(found, &mut untrained)?;
-    }
-    let of_use = made.as_ref().filter(|made| made.report.is_of_use());
-    let images = handed.as_ref().map(|handed| handed.seen.as_slice()).or(of_use.map(|made| made.inputs.as_slice()));
-    let images = images.filter(|inputs| !inputs.is_empty());
-
-    let mut answers = None;
-    if config.auto_bits.is_some() || config.sensitivity {
-        clock.stage("float answers")?;
-        answers = Some(float_answers((&prepared, handed.as_ref()), config, engines)?);
-    }
-
-    let (mut policy, mut auto_bits) = (prepared.policy(config), None);
-    if let (Some(request), Some(answers)) = (&config.auto_bits, &answers) {
-        clock.stage("auto-bits")?;
-        let solve = |policy: &Policy| solve((&prepared, images), policy, config, engines);
-        let (chosen, with_them) = choose_bits(&policy, request, &solve, answers)?;
-        (policy, auto_bits) = (with_them, Some(chosen));
-    }
-
-    clock.stage(config.recipe.name)?;
-    let mut solved = solve((&prepared, images), &policy, config, engines)?;
-
-    let (mut training, mut against_start) = (Vec::new(), None);
-    if !config.stages.is_empty() && untrained.is_none() {
-        clock.stage("train")?;
-        let mut trained = solved.clone();
-        let found = train(&mut trained, (&prepared, images, of_use), config, engines, clock.observer());
-        if let Some(stages) = config.unless_untrainable(found, &mut untrained)? {
-            (solved, training) = (trained, stages);
-            if of_use.is_some() && config.output.is_some() {
-                against_start = Some(keep_nearer(&mut solved, (&prepared, images, of_use), &policy, config, engines)?);
-            }
-        }
-    }
-
-    let mut sensitivity = None;
-    if let Some(answers) = answers.filter(|_| config.sensitivity) {
-        clock.stage("sensitivity")?;
-        sensitivity = Some(rank(&solved, &answers, None)?);
-    }
+    let found = find(&mut prepared, config, engines, &mut clock)?;
 
     clock.stage("emit")?;
-    let mut quantized = emit(&solved.float, &solved.plan, &solved.solution)?;
+    let mut quantized = emit(&found.solved.float, &found.solved.plan, &found.solved.solution)?;
     prepared.batch.map(|batch| passes::fix_batch(&mut quantized, batch)).transpose()?;
     let written = as_written(&quantized, prepared.declared.as_ref(), loaded.aside.as_ref())?;
-    let (samples, macs) = (samples(&solved.float, config), total_macs(&solved.float));
-    let mut report = describe(config, engines, (&loaded.original, prepared), (solved, &quantized))?;
-    report.auto_bits = auto_bits.map(|chosen| AutoBits { stored: report::stored_bits(&report.layers), ..chosen });
-    report.sensitivity = sensitivity;
-    report.warnings.extend(loaded.aside.as_ref().map(report::aside_warning));
-    report.warnings.extend(report::training_warnings(&training, config.output.is_none()));
-    report.warnings.extend(made.as_ref().and_then(|made| report::images_warning(&made.report)));
-    report.warnings.extend(report::few_bits(&report.plan, !config.stages.is_empty() && untrained.is_none()));
-    report.warnings.extend(untrained.map(|reason| Warning::NotTrained { reason }));
-    report.warnings.extend(against_start.as_ref().filter(|found| !found.is_kept).map(|_| Warning::StartKept));
-    (report.training, report.against_start) = (training, against_start);
-    report.data = config.data.as_ref().zip(handed.as_ref()).map(|((path, _), handed)| Data::of(path, handed.counts));
-    report.synthesis = made.map(|made| made.report);
+    let (samples, macs) = (samples(&found.solved.float, config), total_macs(&found.solved.float));
+    let (mut report, handed) = describe(config, engines, &loaded, prepared, found, &quantized)?;
 
     let (reference, unrunnable) = reference(&loaded.original, engines)?;
     report.warnings.extend(unrunnable);
@@ -189,12 +136,13 @@ pub fn rank_layers(config: &Config, engines: &Engines, observer: &mut dyn Observ
     for warning in &prepared.warnings {
         clock.observer().note(&format!("warning: {warning}"));
     }
-    let solved = solve((&prepared, None), &prepared.policy(config), config, engines)?;
+    let work = Work::new(&prepared, config, engines);
+    let solved = work.solve(&prepared.policy(config))?;
 
     clock.stage("sensitivity")?;
     let labelled = config.evaluation.as_ref().zip(loaded.images.as_ref());
     let labelled = labelled.map(|((_, preprocess), data)| Labelled { data, preprocess });
-    let sensitivity = rank(&solved, &float_answers((&prepared, None), config, engines)?, labelled)?;
+    let sensitivity = rank(&solved, &work.float_answers(None)?, labelled)?;
     loaded.watched.check()?;
     Ok(Ranking {
         schema_version: SCHEMA_VERSION,

@@ -1,27 +1,34 @@
 //! The report of a run, before any checks.
 
 use super::Config;
-use super::prepare::Prepared;
+use super::handed_over::HandedOver;
+use super::prepare::{Loaded, Prepared};
+use super::solve::Found;
 use crate::audit::audit;
 use crate::error::Result;
 use crate::ir::Graph;
 use crate::onnx;
-use crate::report::{self, Bytes, Report, SCHEMA_VERSION, Warning};
+use crate::report::{self, Bytes, Data, Report, SCHEMA_VERSION, Warning};
 use crate::runtime::Engines;
+use crate::sensitivity::AutoBits;
 use crate::solution::Solved;
 use crate::stats::read_batch_norms;
 
-/// Returns the report of the plan and the solution, with warnings.
+/// Returns the report of the plan and the solution, with warnings, and the inputs that were handed over.
 pub(super) fn describe(
     config: &Config,
     engines: &Engines,
-    (original, prepared): (&Graph, Prepared),
-    (solved, quantized): (Solved, &Graph),
-) -> Result<Report> {
-    let warnings = warnings(engines, original, &prepared, &solved);
+    loaded: &Loaded,
+    prepared: Prepared,
+    found: Found,
+    quantized: &Graph,
+) -> Result<(Report, Option<HandedOver>)> {
+    let warnings = warnings(config, engines, loaded, &prepared, &found);
     let Prepared { batch_norms, given, input, inputs, passes, .. } = prepared;
+    let Found { solved, auto_bits, sensitivity, handed, synthesis, training, against_start, .. } = found;
     let Solved { float, plan, solution } = solved;
-    Ok(Report {
+    let layers = report::layer_costs(&float, &plan, &solution)?;
+    let report = Report {
         schema_version: SCHEMA_VERSION,
         tool: report::tool(),
         model: config.model.clone(),
@@ -35,8 +42,9 @@ pub(super) fn describe(
         batch_norms_folded: batch_norms - read_batch_norms(&float).len(),
         passes,
         ranges: report::ranges(&plan, &solution),
-        layers: report::layer_costs(&float, &plan, &solution)?,
         container: report::container(&config.policy, &plan, &solution),
+        auto_bits: auto_bits.map(|chosen| AutoBits { stored: report::stored_bits(&layers), ..chosen }),
+        layers,
         steps: solution.steps.clone(),
         audit: report::with_plan(audit(quantized, plan.target)?, &plan),
         bytes: Bytes { float: onnx::stored_bytes(&config.model)?, quantized: 0 },
@@ -44,21 +52,21 @@ pub(super) fn describe(
         input,
         inputs,
         plan,
-        auto_bits: None,
-        data: None,
-        synthesis: None,
-        training: Vec::new(),
-        against_start: None,
-        sensitivity: None,
+        data: config.data.as_ref().zip(handed.as_ref()).map(|((path, _), handed)| Data::of(path, handed.counts)),
+        synthesis,
+        training,
+        against_start,
+        sensitivity,
         verification: None,
         evaluation: None,
         judgement: None,
         seconds: Vec::new(),
-    })
+    };
+    Ok((report, handed))
 }
 
-fn warnings(engines: &Engines, original: &Graph, prepared: &Prepared, solved: &Solved) -> Vec<Warning> {
-    let Solved { float, plan, solution } = solved;
+fn warnings(config: &Config, engines: &Engines, loaded: &Loaded, prepared: &Prepared, found: &Found) -> Vec<Warning> {
+    let (Solved { float, plan, solution }, original) = (&found.solved, &loaded.original);
     let mut warnings = Vec::new();
     warnings.extend(prepared.norms.is_empty().then_some(Warning::NoStatistics));
     warnings.extend(prepared.warnings.iter().cloned());
@@ -74,5 +82,11 @@ fn warnings(engines: &Engines, original: &Graph, prepared: &Prepared, solved: &S
         let reason = engines.warning.clone().unwrap_or_else(|| "--engine tract".to_owned());
         warnings.push(Warning::SingleRuntime { reason });
     }
+    warnings.extend(loaded.aside.as_ref().map(report::aside_warning));
+    warnings.extend(report::training_warnings(&found.training, config.output.is_none()));
+    warnings.extend(found.synthesis.as_ref().and_then(report::images_warning));
+    warnings.extend(report::few_bits(plan, !config.stages.is_empty() && found.untrained.is_none()));
+    warnings.extend(found.untrained.clone().map(|reason| Warning::NotTrained { reason }));
+    warnings.extend(found.against_start.as_ref().filter(|found| !found.is_kept).map(|_| Warning::StartKept));
     warnings
 }

@@ -2,7 +2,8 @@
 
 use super::Config;
 use super::clock::Clock;
-use super::prepare::{load, prepare, synthesis};
+use super::prepare::{load, prepare};
+use super::solve::Work;
 use crate::error::Result;
 use crate::observe::Observer;
 use crate::report::SynthesisDocument;
@@ -28,7 +29,7 @@ pub fn make_inputs(
     let prepared = prepare(&loaded, config, engines)?;
 
     clock.stage("synthesise")?;
-    let made = synthesis(&prepared, config, engines, clock.observer())?;
+    let made = Work::new(&prepared, config, engines).synthesis(clock.observer())?;
     loaded.watched.check()?;
 
     let runs = (engines.main().name(), engines.device().to_string());

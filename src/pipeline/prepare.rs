@@ -4,30 +4,22 @@ use std::collections::BTreeMap;
 
 use super::Config;
 use super::check::checkers;
-use super::handed_over::HandedOver;
 use super::scale::{check_evaluation, of_pixels};
-use super::sizes::{Fixed, at_fixed_sizes, fix_sizes, solved_at_fixed_sizes, with_inputs_of};
-use crate::calibrate::CalibrationContext;
+use super::sizes::{Fixed, at_fixed_sizes, fix_sizes, with_inputs_of};
 use crate::data::Dataset;
 use crate::digest::Watched;
 use crate::error::{Error, Result};
 use crate::infer_by_running::infer_by_running;
-use crate::ir::{Graph, Tensor};
-use crate::lab::{Lab, Supply};
-use crate::observe::{Observer, Silent};
+use crate::ir::Graph;
 use crate::passes::{Aside, DeclaredShapes, FrozenAxis};
 use crate::plan::{Policy, total_macs};
-use crate::recipes;
 use crate::report::Warning;
-use crate::runtime::{Engines, refuse_states};
-use crate::sensitivity::Reference;
-use crate::solution::Solved;
+use crate::runtime::Engines;
 use crate::stats::{
     BatchNorm, InputSource, InputStatistics, KnownInput, TensorStatistics, guess_input, guessed, known_inputs,
     place_statistics, read_batch_norms, read_statistics,
 };
-use crate::synthesis::{Source, SyntheticImages, synthesise};
-use crate::train::{Claim, HeldOut, Run, RunFolder, Settings, StageReport, share_of};
+use crate::train::{Claim, RunFolder};
 use crate::verify::limits::default_samples;
 use crate::{onnx, passes, shape};
 
@@ -155,7 +147,7 @@ fn normalised(loaded: &Loaded, config: &Config, engines: &Engines) -> Result<Nor
 
 impl Prepared {
     /// Returns the float network for training: with constants where the file has chains of Shape, Gather and Concat.
-    fn at_fixed_sizes(&self) -> &Graph {
+    pub fn at_fixed_sizes(&self) -> &Graph {
         self.at_sizes.as_ref().unwrap_or(&self.float)
     }
 
@@ -164,134 +156,6 @@ impl Prepared {
         let guessed = guessed(&self.float, &self.norms, &self.inputs);
         Policy { float_activations: config.activations.float(&guessed), ..config.policy.clone() }
     }
-}
-
-/// Reads the inputs that the user handed over, if any; their statistics replace the assumed ones.
-pub(super) fn handed_over(prepared: &mut Prepared, config: &Config) -> Result<Option<HandedOver>> {
-    let Some((path, preprocess)) = &config.data else { return Ok(None) };
-    let Prepared { float, input, batch, .. } = prepared;
-    let handed = HandedOver::read(path, float, preprocess, (&*input, *batch))?;
-    if input.source.is_guess()
-        && let Some(of_data) = InputStatistics::of_data(float, &handed.seen)?
-    {
-        *input = of_data;
-    }
-    prepared.inputs = known_inputs(&prepared.float, &prepared.input);
-    for known in &mut prepared.inputs {
-        known.source = if known.source.is_guess() { InputSource::Data } else { known.source };
-        known.is_guess = false;
-    }
-    Ok(Some(handed))
-}
-
-/// Generates synthetic inputs for the network.
-pub(super) fn synthesis(
-    prepared: &Prepared,
-    config: &Config,
-    engines: &Engines,
-    observer: &mut dyn Observer,
-) -> Result<SyntheticImages> {
-    let Prepared { norms, input, .. } = prepared;
-    refuse_states(&prepared.float)?;
-    let source = Source { float: prepared.at_fixed_sizes(), norms, input, threads: engines.threads };
-    // Half of the time where stages are trained, whose batches may be too small for statistics.
-    let is_trained = !config.stages.is_empty();
-    let deadline = share_of(config.training.deadline, if is_trained { 2 } else { 1 });
-    let batch = config.training.batch.filter(|_| !is_trained);
-    let settings = Settings { deadline, batch, ..config.training.clone() };
-    synthesise(&source, &config.synthesis, &run_of(config, &settings, engines), observer)
-}
-
-/// Returns the run of the training stages.
-fn run_of<'a>(config: &'a Config, settings: &'a Settings, engines: &'a Engines) -> Run<'a> {
-    Run::new(&config.model, config.seed, settings, engines.main(), config.output.is_none())
-}
-
-/// Plans for `policy` and runs the recipe, with `images` for the network, if any.
-pub(super) fn solve(
-    (prepared, images): (&Prepared, Option<&[Tensor]>),
-    policy: &Policy,
-    config: &Config,
-    engines: &Engines,
-) -> Result<Solved> {
-    let context = context((prepared, images), config, engines);
-    let candidates = recipes::prepare(config.recipe, &prepared.float, policy, &context);
-    (config.recipe.run)(&candidates.map_err(|error| error.in_model(&config.model))?, &context)
-}
-
-/// Trains the recipe's solution, on `images` if there are any; a dry run makes no step. `observer` receives the
-/// progress.
-pub(super) fn train(
-    solved: &mut Solved,
-    (prepared, images, made): (&Prepared, Option<&[Tensor]>, Option<&SyntheticImages>),
-    config: &Config,
-    engines: &Engines,
-    observer: &mut dyn Observer,
-) -> Result<Vec<StageReport>> {
-    refuse_states(&prepared.float)?;
-    let mut lab = lab((prepared, images, made), config, engines, observer);
-    let mut fixed = solved_at_fixed_sizes(solved, prepared, engines)?;
-    let stages = recipes::train((&config.stages, &config.recipe.effort), &mut fixed, &mut lab)?;
-    solved.solution = fixed.solution;
-    Ok(stages)
-}
-
-/// Replaces the `trained` solution by the recipe's solution without images where training on images did not come closer
-/// to the float network; returns the comparison of both.
-pub(super) fn keep_nearer(
-    trained: &mut Solved,
-    (prepared, images, made): (&Prepared, Option<&[Tensor]>, Option<&SyntheticImages>),
-    policy: &Policy,
-    config: &Config,
-    engines: &Engines,
-) -> Result<HeldOut> {
-    let start = solve((prepared, None), policy, config, engines)?;
-    let mut silent = Silent;
-    let both = [&start, &*trained].map(|solved| solved_at_fixed_sizes(solved, prepared, engines));
-    let [first, second] = both;
-    let lab = lab((prepared, images, made), config, engines, &mut silent);
-    let found = recipes::against(&first?, &second?, &lab)?;
-    if !found.is_kept {
-        *trained = start;
-    }
-    Ok(found)
-}
-
-fn lab<'a>(
-    (prepared, images, made): (&'a Prepared, Option<&'a [Tensor]>, Option<&SyntheticImages>),
-    config: &'a Config,
-    engines: &'a Engines,
-    observer: &'a mut dyn Observer,
-) -> Lab<'a> {
-    let (float, context) = (prepared.at_fixed_sizes(), context((prepared, images), config, engines));
-    let planned = || made.filter(|made| made.inputs.is_empty()).map(|made| Supply::Planned(made.report.options.images));
-    let images = images.map(|images| Supply::Ready(images.to_vec())).or_else(planned);
-    let trained_generator = made.and_then(|made| made.trained_generator.clone());
-    Lab::new((float, context), (images, trained_generator), run_of(config, &config.training, engines), observer)
-}
-
-fn context<'a>(
-    (prepared, images): (&'a Prepared, Option<&'a [Tensor]>),
-    config: &Config,
-    engines: &'a Engines,
-) -> CalibrationContext<'a> {
-    let Prepared { norms, input, .. } = prepared;
-    CalibrationContext { norms, input, images, engine: engines.main(), seed: config.seed, threads: engines.threads }
-}
-
-/// Returns the outputs of the float network on held-out inputs that were handed over, else on synthetic ones.
-pub(super) fn float_answers<'a>(
-    (prepared, handed): (&Prepared, Option<&HandedOver>),
-    config: &Config,
-    engines: &'a Engines,
-) -> Result<Reference<'a>> {
-    let Prepared { float, input, .. } = prepared;
-    let samples = samples(float, config);
-    let inputs = match handed {
-        Some(handed) => handed.first_held_out(samples)?,
-        None => input.synthetic(float, samples, config.seed, engines.threads)?,
-    };
-    Reference::new(engines.main(), float, &inputs)
 }
 
 /// Returns the number of samples of the checks.
