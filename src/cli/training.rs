@@ -28,6 +28,9 @@ pub(super) struct TrainingArguments {
     /// Students that are trained against the generators; the first is the result (recipe choi2020) [default: 1]
     #[arg(long, value_name = "N", value_parser = whole(1..=16u64))]
     students: Option<u64>,
+    /// Keep the result of every training stage, even where it is farther from the float model on held-out inputs
+    #[arg(long)]
+    keep_trained: bool,
     /// Write the graphs of the training steps into a folder
     #[arg(long, value_name = "DIR")]
     save_graphs: Option<PathBuf>,
@@ -45,12 +48,12 @@ pub(super) struct TrainingArguments {
 impl TrainingArguments {
     /// Returns whether the user says anything of training.
     pub(super) fn is_given(&self) -> bool {
-        let Self { steps, batch, learning_rate, generators, students, save_graphs, run_folder, max_minutes, resume } =
-            self;
+        let Self { steps, batch, learning_rate, generators, students, keep_trained, .. } = self;
+        let Self { save_graphs, run_folder, max_minutes, resume, .. } = self;
         let folders = [save_graphs, run_folder, resume];
         let counts = [steps, generators, students].into_iter().any(Option::is_some);
         let numbers = counts || batch.is_some() || learning_rate.is_some() || max_minutes.is_some();
-        numbers || folders.into_iter().any(Option::is_some)
+        numbers || *keep_trained || folders.into_iter().any(Option::is_some)
     }
 
     /// Returns the folders that these flags have files written into.
@@ -72,8 +75,8 @@ impl TrainingArguments {
     /// # Errors
     /// [`Error::Usage`] where there is nothing to resume.
     pub(super) fn plain_settings(&self) -> Result<Settings> {
-        let Self { steps, batch, learning_rate, generators, students, save_graphs, run_folder, max_minutes, resume } =
-            self;
+        let Self { steps, batch, learning_rate, generators, students, keep_trained, .. } = self;
+        let Self { save_graphs, run_folder, max_minutes, resume, .. } = self;
         if let Some(folder) = resume.as_ref().filter(|folder| !folder.is_dir()) {
             return Err(Error::Usage(format!("--resume {}: there is no such folder", folder.display())));
         }
@@ -85,6 +88,7 @@ impl TrainingArguments {
             learning_rate: *learning_rate,
             generators: *generators,
             students: *students,
+            keeps_all: *keep_trained,
             save_graphs: save_graphs.clone(),
             folder: continued.or_else(|| run_folder.as_ref().map(|path| folder(path, false))),
             deadline: max_minutes.map(|minutes| Instant::now() + Duration::from_secs_f64(60.0 * minutes)),

@@ -167,7 +167,8 @@ impl<'a> Work<'a> {
     fn keep_nearer(&self, trained: &mut Solved, policy: &Policy) -> Result<HeldOut> {
         let start = Work { images: None, ..*self }.solve(policy)?;
         let at_sizes = |solved: &Solved| solved_at_fixed_sizes(solved, self.prepared, self.engines);
-        let found = recipes::against(&at_sizes(&start)?, &at_sizes(trained)?, &self.lab(&mut Silent))?;
+        let mut found = recipes::against(&at_sizes(&start)?, &at_sizes(trained)?, &self.lab(&mut Silent))?;
+        found.is_kept |= self.config.training.keeps_all;
         if !found.is_kept {
             *trained = start;
         }

@@ -40,7 +40,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     equalized: fast::RECIPE.equalized,
     run: fast::fast,
     stages: &[&STAGE],
-    effort: Effort { steps: 2000, ..Effort::NONE },
+    effort: Effort { steps: 1000, ..Effort::NONE },
     wants_images: false,
 };
 
@@ -53,7 +53,7 @@ pub(super) const STAGE: Stage = Stage {
 fn choi2020(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<StageReport> {
     let settings = lab.run.settings;
     let rounds = settings.steps.unwrap_or(effort.steps).div_ceil(STUDENT_STEPS);
-    let learning_rate = settings.learning_rate.unwrap_or(0.01);
+    let learning_rate = settings.learning_rate.unwrap_or(0.003);
     let rate = LearningRate::cosine(learning_rate, rounds * STUDENT_STEPS);
     let generator_rate = LearningRate::cosine(GENERATOR_RATE, rounds);
     let teacher = lab.teacher()?;

@@ -31,7 +31,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     equalized: fast::RECIPE.equalized,
     run: fast::fast,
     stages: &[&STAGE],
-    effort: Effort { steps: 2000, ..Effort::NONE },
+    effort: Effort { steps: 1000, ..Effort::NONE },
     wants_images: false,
 };
 
@@ -47,7 +47,7 @@ fn gdfq(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<StageRepo
     let student = lab.student("student", solved)?;
     let generator = lab.generator("generator", 0, true)?;
     let rounds = lab.run.settings.steps.unwrap_or(effort.steps);
-    let learning_rate = lab.run.settings.learning_rate.unwrap_or(0.01);
+    let learning_rate = lab.run.settings.learning_rate.unwrap_or(0.003);
     let rate = LearningRate::cosine(learning_rate, rounds);
 
     let make = PhaseSpec::new("generator", |scope| {

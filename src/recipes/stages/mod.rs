@@ -97,7 +97,8 @@ pub fn train((stages, effort): (&[&Stage], &Effort), solved: &mut Solved, lab: &
         if !lab.run.dry_run && !report.descents.is_empty() {
             let was = measured.take().map_or_else(|| Measured::of(&before, lab), Ok)?;
             let is = Measured::of(solved, lab)?;
-            let found = compare(&was, &is);
+            let mut found = compare(&was, &is);
+            found.is_kept |= lab.run.settings.keeps_all;
             measured = Some(if found.is_kept { is } else { was });
             if !found.is_kept {
                 *solved = before;
