@@ -120,7 +120,7 @@ fn foreign_files_are_refused_by_name_with_their_exit_code() {
     let foreign = |key: &str, text: &str| {
         safetensors::serialize(&plain, Some([(key.to_owned(), text.to_owned())].into())).unwrap()
     };
-    let newer = r#"{"about":{"format":2,"tool":"9.0.0","more":1},"sums":[]}"#;
+    let newer = r#"{"about":{"format":9,"tool":"9.0.0","more":1},"sums":[]}"#;
     let huge = [&u64::MAX.to_le_bytes()[..], &good[8..]].concat();
     let cases: [(&str, Option<Vec<u8>>, &str, u8); 8] = [
         ("no file", None, "cannot read", 3),
@@ -130,7 +130,7 @@ fn foreign_files_are_refused_by_name_with_their_exit_code() {
         ("more behind the end", Some([&good[..], b"tail"].concat()), "is no intact checkpoint", 3),
         ("weights of another tool", Some(foreign("format", "pt")), "does not say of which run", 3),
         ("half a description", Some(foreign("dfq-onnx", r#"{"about":{}}"#)), "missing field", 3),
-        ("a newer format", Some(foreign("dfq-onnx", newer)), "has format 2 of dfq-onnx 9.0.0, expected 1", 3),
+        ("a newer format", Some(foreign("dfq-onnx", newer)), "has format 9 of dfq-onnx 9.0.0, expected 2", 3),
     ];
     let mut failed = Vec::new();
     for (name, bytes, expected, code) in cases {
