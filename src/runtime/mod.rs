@@ -23,6 +23,7 @@ mod room;
 mod search;
 mod select;
 mod step_layout;
+mod timed;
 mod tract;
 mod tract_memory;
 mod tract_steps;
