@@ -1,16 +1,19 @@
-"""How time grows with the number of nodes: chains of operators, the tool's wall time beside what the runtimes take to load.
+"""How time grows with the number of nodes: chains of operators, the tool's wall time and how much of it the runtimes take.
 
     cargo build --release
     python benches/nodes.py target/release/dfq-onnx            # 1,000 to 60,000 nodes; minutes
     python benches/nodes.py target/release/dfq-onnx --nodes 1000 2000 --kinds convolutions
 
-Needs numpy, onnx and onnxruntime. `load` is the time that ONNX Runtime takes to make one session of the float chain by
-default, `tract` what `dfq-onnx bench --engine tract` takes (one load and some runs); the tool makes several sessions of the
-float model, and of the quantized one, which has up to three times its nodes. The last column is the time per node against
-that of the row before: 1 where it grows linearly.
+Needs numpy, onnx and onnxruntime, whose library the tool uses as well. `load` is the time that ONNX Runtime takes to make
+one session of the float chain by default; the tool makes several sessions of the float model, and of the quantized one,
+which has up to three times its nodes. `runtimes` is the time of a command that passes inside ONNX Runtime and tract (loads
+and runs, as the tool logs them), `ratio` the whole over it. The tool has one thread, so that nothing is counted twice.
+`own per node` is the time outside the runtimes for each node against that of the row before: 1 where it grows linearly.
 """
 
 import argparse
+import os
+import re
 import subprocess
 import tempfile
 import time
@@ -56,40 +59,49 @@ def seconds_of(work):
     return time.perf_counter() - started
 
 
+def library():
+    """Returns the library of the Python package onnxruntime."""
+    return str(next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*")))
+
+
 def seconds_of_program(command, limit):
-    """Returns how long a command takes, infinity where it is not done in `limit` seconds."""
-    def run():
-        done = subprocess.run(command, capture_output=True, timeout=limit)
-        if done.returncode not in (0, 4):
-            raise SystemExit(f"{' '.join(command)}: {done.stderr.decode()}")
+    """Returns how long a command takes, infinity where it is not done in `limit` seconds, and how long the runtimes in it."""
+    logged = {**os.environ, "DFQ_ONNX_LOG": "dfq_onnx::runtime::timed=trace", "NO_COLOR": "1"}
+    command = [*command, "--threads", "1", "--ort-lib", library()]
+    started = time.perf_counter()
     try:
-        return seconds_of(run)
+        done = subprocess.run(command, capture_output=True, timeout=limit, env=logged, text=True)
     except subprocess.TimeoutExpired:
-        return float("inf")
+        return float("inf"), float("nan")
+    taken = time.perf_counter() - started
+    if done.returncode not in (0, 4):
+        raise SystemExit(f"{' '.join(command)}: {done.stderr}")
+    return taken, sum(map(float, re.findall(r"seconds=([0-9.e-]+)", done.stderr)))
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("program")
-    arguments.add_argument("--nodes", type=int, nargs="+", default=[1000, 2000, 5000, 20000, 60000])
+    arguments.add_argument("--nodes", type=int, nargs="+", default=[1000, 5000, 20000, 60000])
     arguments.add_argument("--kinds", nargs="+", default=["relu", "convolutions"], choices=["relu", "convolutions"])
     arguments.add_argument("--limit", type=float, default=900, help="seconds of one command")
     given = arguments.parse_args()
-    print("| chain | nodes | load s | tract s | inspect s | quantize s | per node |\n|---|---|---|---|---|---|---|")
+    print("| chain | nodes | load s | command | s | runtimes s | ratio | own per node |\n|---|---|---|---|---|---|---|---|")
     for kind in given.kinds:
-        before = None
+        before = {}
         for nodes in given.nodes:
             with tempfile.TemporaryDirectory() as folder:
                 path = str(Path(folder) / "chain.onnx")
                 onnx.save(chain(nodes, kind), path)
                 load = seconds_of(lambda: onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]))
-                run = lambda *words: seconds_of_program([given.program, *words], given.limit)
-                tract = run("bench", path, "--engine", "tract", "--runs", "1")
-                inspect = run("inspect", path)
-                quantize = run("quantize", path, "--effort", "fast", "-o", str(Path(folder) / "q.onnx"))
-            growth = f"{quantize / nodes / before:.2f}" if before else ""
-            before = quantize / nodes
-            print(f"| {kind} | {nodes} | {load:.2f} | {tract:.2f} | {inspect:.2f} | {quantize:.2f} | {growth} |", flush=True)
+                quantized = str(Path(folder) / "q.onnx")
+                for name, *rest in (["inspect"], ["quantize", "--effort", "fast", "-o", quantized]):
+                    taken, inside = seconds_of_program([given.program, name, path, *rest], given.limit)
+                    own = (taken - inside) / nodes
+                    growth = f"{own / before[name]:.2f}" if name in before else ""
+                    before[name] = own
+                    figures = f"{taken:.2f} | {inside:.2f} | {taken / inside:.2f} | {growth}"
+                    print(f"| {kind} | {nodes} | {load:.2f} | {name} | {figures} |", flush=True)
 
 
 if __name__ == "__main__":

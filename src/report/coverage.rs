@@ -1,8 +1,10 @@
 //! The fusion audit as text.
 
+use std::collections::HashMap;
+
 use super::layout::{add_row, grouped, line, millions, paragraph, some_of, table};
 use crate::audit::{Audit, NodeAudit, Reason, Runs};
-use crate::plan::Plan;
+use crate::plan::{Float, Plan};
 
 /// Returns the audit as a line and a table of every node that does not run in integers, the most work first.
 pub fn render_audit(audit: &Audit) -> String {
@@ -28,8 +30,9 @@ pub fn render_audit(audit: &Audit) -> String {
 /// Returns the audit as paragraphs: the share, and one for each reason that is not the plan's own.
 pub(super) fn audit_lines(audit: &Audit, plan: &Plan) -> Vec<String> {
     let mut lines = vec![paragraph("coverage", &format!("{} on {} ({})", audit.coverage, audit.kernels, audit.basis))];
-    let planned = |node: &NodeAudit| plan.float.iter().any(|float| float.is_layer() && float.name == node.name);
-    let rest: Vec<&NodeAudit> = not_in_integers(audit).into_iter().filter(|node| !planned(node)).collect();
+    let planned = float_layers(plan);
+    let rest = not_in_integers(audit).into_iter().filter(|node| !planned.contains_key(node.name.as_str()));
+    let rest: Vec<&NodeAudit> = rest.collect();
     let kinds = grouped(rest.iter().map(|node| (node.name.as_str(), kind(node.text.as_deref().unwrap_or_default()))));
     for (kind_of_reason, names) in kinds {
         let alike = |node: &&&NodeAudit| node.text.as_deref().is_some_and(|text| kind(text) == kind_of_reason);
@@ -45,11 +48,18 @@ pub(super) fn audit_lines(audit: &Audit, plan: &Plan) -> Vec<String> {
 
 /// Returns the audit with the plan's own words where it left a layer float.
 pub fn with_plan(mut audit: Audit, plan: &Plan) -> Audit {
+    let planned = float_layers(plan);
     for node in audit.nodes.iter_mut().filter(|node| node.reason == Some(Reason::NotQuantized)) {
-        let planned = plan.float.iter().find(|float| float.is_layer() && float.name == node.name);
+        let planned = planned.get(node.name.as_str());
         node.text = planned.map(|float| float.reason.clone()).or(node.text.take());
     }
     audit
+}
+
+/// Returns the layers that the plan leaves in floating point, by name; the first of a name.
+fn float_layers(plan: &Plan) -> HashMap<&str, &Float> {
+    let layers = plan.float.iter().rev().filter(|float| float.is_layer());
+    layers.map(|float| (float.name.as_str(), float)).collect()
 }
 
 /// The nodes that are computed in floating point or nobody knows how, the most work first.

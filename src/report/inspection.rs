@@ -172,6 +172,8 @@ pub fn inspect(
 fn layers(graph: &Graph, policy: &Policy) -> Result<(Vec<Quantizable>, Vec<Float>)> {
     passes::validate(graph)?;
     let plan = plan(graph, policy)?;
+    let uses = graph.uses();
+    let maker = |output: &str| Some(&graph.nodes[uses.producer(graph.find(output)?)?]);
     let quantizable = |name: &String, op_type: &String, output: &str, weight: Option<usize>, input: Option<usize>| {
         let weight = weight.and_then(|i| graph.constant_of(graph.find(&plan.weights[i].tensor)?));
         Quantizable {
@@ -179,7 +181,7 @@ fn layers(graph: &Graph, policy: &Policy) -> Result<(Vec<Quantizable>, Vec<Float
             op_type: op_type.clone(),
             weight: weight.map_or(Vec::new(), |w| w.shape().to_vec()),
             input: input.and_then(|i| plan.activations[i].tensors.first().cloned()),
-            macs: graph.maker(output).and_then(|n| macs(graph, n)),
+            macs: maker(output).and_then(|n| macs(graph, n)),
         }
     };
     let layers = plan.layers.iter().map(|l| quantizable(&l.name, &l.op_type, &l.output, l.weight, Some(l.input)));

@@ -13,6 +13,7 @@ mod pieces;
 mod room;
 mod select;
 mod step_layout;
+mod timed;
 mod tract;
 
 use std::path::PathBuf;

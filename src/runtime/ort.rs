@@ -25,6 +25,7 @@ use super::panics::caught;
 use super::pieces::{in_pieces, piece_limits};
 use super::room::refuse_oversized;
 use super::step_layout::StepLayout;
+use super::timed::timed;
 use super::{Device, Engine, Optimisation, Session, SessionOptions, StepSession};
 use crate::digest::sha256;
 use crate::error::{Error, Result};
@@ -320,7 +321,8 @@ impl Engine for OrtEngine {
 
 /// Returns what `work` returns; a panic becomes an error.
 fn guarded<T>(work: impl FnOnce() -> ort::Result<T>) -> ort::Result<T> {
-    caught(work).unwrap_or_else(|panic| Err(ort::Error::new(format!("stopped with a panic: {panic}"))))
+    let result = timed("ONNX Runtime", || caught(work));
+    result.unwrap_or_else(|panic| Err(ort::Error::new(format!("stopped with a panic: {panic}"))))
 }
 
 fn mode(optimisation: Optimisation) -> &'static str {

@@ -17,6 +17,7 @@ use super::panics::caught;
 use super::pieces::{in_pieces, piece_limits};
 use super::room::refuse_oversized;
 use super::step_layout::{PhaseLayout, Source, StepLayout};
+use super::timed::timed;
 use super::{Device, Engine, Optimisation, Session, SessionOptions, StepSession};
 use crate::error::{Error, Result};
 use crate::ir::{Attr, DType, Graph, Shape, Tensor, Value};
@@ -237,7 +238,7 @@ fn run_plan(plan: &Arc<TypedRunnableModel>, inputs: &[Tensor]) -> Result<Vec<Ten
 
 /// Returns what `work` returns; tract answers some malformed graphs with a panic, which becomes an error here.
 pub(super) fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T> {
-    match caught(work) {
+    match timed("tract", || caught(work)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(e)) => Err(failed(format!("{e:#}"))),
         Err(panic) => Err(failed(format!("stopped with a panic: {panic}"))),

@@ -1,5 +1,7 @@
 //! What the network's input looks like: given by the user, found from the first layer's statistics, or assumed.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 
 use super::{BatchNorm, ClippedNormal, Moments};
@@ -200,6 +202,14 @@ pub fn is_network_input(graph: &Graph, id: ValueId) -> bool {
         }
 }
 
+/// Returns all values of which [`is_network_input`] holds.
+fn network_inputs(graph: &Graph) -> HashSet<ValueId> {
+    let fed = graph.fed_inputs();
+    let casts = graph.nodes.iter().filter(|n| n.is("Cast") && n.input(0).is_some_and(|id| fed.contains(&id)));
+    let ids = fed.iter().copied().chain(casts.filter_map(|n| n.output(0)));
+    ids.filter(|&id| is_network_input(graph, id)).collect()
+}
+
 /// Returns the input's statistics as the first convolution and the normalisation behind it imply them.
 ///
 /// With weight `w`, bias `b` and running moments `m`, `v` of the convolution's result: `m = Σ w·μ + b` is solved for
@@ -210,7 +220,9 @@ pub fn guess_input(graph: &Graph, norms: &[BatchNorm]) -> InputStatistics {
     if graph.fed_inputs().iter().any(bytes) {
         return InputStatistics::of_scale(InputScale::Raw, InputSource::Bytes);
     }
-    let found = graph.nodes.iter().find_map(|node| first_layer(graph, node, norms));
+    let inputs = network_inputs(graph);
+    let reads_input = |node: &&Node| node.input(0).is_some_and(|id| inputs.contains(&id));
+    let found = graph.nodes.iter().filter(reads_input).find_map(|node| first_layer(graph, node, norms));
     let Some((mean, std)) = found else { return InputStatistics::assumed() };
     let scale = nearest_scale(&mean, std);
     let mut guess = InputStatistics::of_scale(scale, InputSource::FirstLayer);
@@ -237,7 +249,7 @@ fn nearest_scale(mean: &[f64], std: f64) -> InputScale {
 }
 
 fn first_layer(graph: &Graph, node: &Node, norms: &[BatchNorm]) -> Option<(Vec<f64>, f64)> {
-    if !node.is("Conv") || node.attrs.int("group", 1) != 1 || !is_network_input(graph, node.input(0)?) {
+    if !node.is("Conv") || node.attrs.int("group", 1) != 1 {
         return None;
     }
     let output = graph.name_of(node.output(0)?);

@@ -1,6 +1,6 @@
 //! The quantized model against the float original: outputs, error per tensor, and which layer makes it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::compare::{Comparison, Top1, numbers};
 use super::granularity::granularity;
@@ -238,10 +238,10 @@ struct Upstream {
 }
 
 fn upstream(graph: &Graph, uses: &Uses, cuts: &HashMap<ValueId, usize>, start: ValueId) -> Upstream {
-    let (mut waiting, mut seen) = (vec![start], vec![false; graph.value_ids().count()]);
+    let (mut waiting, mut seen) = (vec![start], HashSet::new());
     let (mut nodes, mut quantizers) = (Vec::new(), Vec::new());
     while let Some(id) = waiting.pop() {
-        if std::mem::replace(&mut seen[id.index()], true) {
+        if !seen.insert(id) {
             continue;
         }
         match (cuts.get(&id), uses.producer(id)) {

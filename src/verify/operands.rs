@@ -1,6 +1,7 @@
 //! Layers as products of a matrix of weights and columns of inputs, both in integers, in the order of ONNX Runtime's
 //! integer kernels: kernel positions, then input channels.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::structure::Quantizer;
@@ -49,9 +50,15 @@ enum Pads {
 /// Returns the layers of `graph` whose input is one of `quantizers` and whose order of products is known.
 pub fn products(graph: &Graph, quantizers: &[Quantizer]) -> Vec<Product> {
     let uses = graph.uses();
+    let mut quantizer_of: HashMap<ValueId, usize> = HashMap::new();
+    for (i, quantizer) in quantizers.iter().enumerate().filter(|(_, quantizer)| quantizer.dtype == DType::U8) {
+        for &id in &quantizer.dequantized {
+            quantizer_of.entry(id).or_insert(i);
+        }
+    }
     let layer = |node: &Node| -> Option<Product> {
         let input = node.input(0)?;
-        let quantizer = quantizers.iter().position(|q| q.dequantized.contains(&input) && q.dtype == DType::U8)?;
+        let quantizer = *quantizer_of.get(&input)?;
         let grid = quantizers[quantizer].grid.as_ref().filter(|grid| grid.scale.len() == 1)?;
         let dequantize = &graph.nodes[uses.producer(node.input(1)?)?];
         let weight = dequantize.input(0).filter(|_| is_dequantize(dequantize)).and_then(|id| graph.constant_of(id))?;

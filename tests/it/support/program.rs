@@ -1,5 +1,6 @@
 //! Runs the program itself in a folder of its own.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -72,12 +73,16 @@ pub fn interrupted(folder: &Path, arguments: &str, may_stop: impl Fn() -> bool) 
     child.wait_with_output().unwrap()
 }
 
-/// Returns everything in `folder` and below it, relative to it.
+/// Returns everything in `folder` and below it, relative to it; folders may be removed meanwhile.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut waiting = vec![folder.to_owned()];
     while let Some(next) = waiting.pop() {
-        for entry in std::fs::read_dir(&next).unwrap() {
+        let entries = match std::fs::read_dir(&next) {
+            Err(e) if e.kind() == ErrorKind::NotFound && next != folder => continue,
+            entries => entries.unwrap(),
+        };
+        for entry in entries {
             let path = entry.unwrap().path();
             found.push(path.strip_prefix(folder).unwrap().to_owned());
             if path.is_dir() && !path.is_symlink() {
