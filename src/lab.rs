@@ -73,15 +73,26 @@ pub enum Supply {
     Planned(usize),
 }
 
+/// What a student is trained on, and by whom it was made.
+#[derive(Clone, Debug, Default)]
+pub struct LabInputs {
+    /// Images or other inputs; dead leaves alone without any.
+    pub images: Option<Supply>,
+    /// The generator that the images were synthesized by.
+    pub trained_generator: Option<TrainedGenerator>,
+}
+
 impl<'a> Lab<'a> {
-    /// Returns the training of a student of `float` on `images` (or other inputs) and dead leaves beside them, else on
+    /// Returns the training of a student of `float` on images (or other inputs) and dead leaves beside them, else on
     /// dead leaves alone. One input in eight is held out to judge the stages.
     pub fn new(
-        (float, context): (&'a Graph, CalibrationContext<'a>),
-        (images, trained_generator): (Option<Supply>, Option<TrainedGenerator>),
+        float: &'a Graph,
+        context: CalibrationContext<'a>,
+        inputs: LabInputs,
         run: Run<'a>,
         observer: &'a mut dyn Observer,
     ) -> Self {
+        let LabInputs { images, trained_generator } = inputs;
         let most = leaves(float);
         let (has_images, is_start_known) = (images.is_some(), !matches!(images, Some(Supply::Planned(_))));
         let (all, ready) = match images {

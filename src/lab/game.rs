@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use serde::Serialize;
-
 use super::Lab;
 use crate::digest::sha256;
 use crate::error::Result;
@@ -53,6 +51,8 @@ pub struct Planned {
     pub schedule: Schedule,
     /// The time at which it ends early.
     pub until: Option<Instant>,
+    /// The fingerprint of what its steps depend on besides the run, the start and the inputs.
+    pub key: String,
 }
 
 /// A game that is ready to be played, with what a report and a checkpoint need besides.
@@ -98,8 +98,7 @@ impl Lab<'_> {
         self.play_ready(ready, solved, &mut feed)
     }
 
-    /// Runs all steps of a descent that starts from `solved`. Besides the run, `solved` and the inputs, the steps
-    /// depend on `key`. A dry run makes no steps; it checks only the checkpoint of the first descent, since later ones
+    /// Runs all steps of a descent that starts from `solved`. A dry run makes no steps; it checks only the checkpoint of the first descent, since later ones
     /// start from results that it lacks.
     ///
     /// # Errors
@@ -109,12 +108,12 @@ impl Lab<'_> {
         &mut self,
         planned: &Planned,
         step: &TrainingStep,
-        (solved, key): (&Solved, &impl Serialize),
+        solved: &Solved,
         feed: &mut dyn FnMut(u64) -> Result<Vec<Tensor>>,
     ) -> Result<(Played, DescentReport)> {
-        let Planned { name, steps, batch, learning_rate, schedule, until } = planned;
+        let Planned { name, steps, batch, learning_rate, schedule, until, key } = planned;
         let game = Game::of_step(step, LearningRate::new(*learning_rate, schedule.clone()), *steps);
-        let key = fingerprint(&(steps, learning_rate, schedule, fingerprint(key)));
+        let key = fingerprint(&(steps, learning_rate, schedule, key));
         let (batch, learning_rate, until) = (*batch, *learning_rate, *until);
         let ready = Ready { name, game, batch, learning_rate, bytes: step.peak_bytes(), until, key };
         self.play_ready(ready, solved, &mut |made| feed(made.number))

@@ -10,7 +10,7 @@ use super::sizes::solved_at_fixed_sizes;
 use crate::calibrate::CalibrationContext;
 use crate::error::Result;
 use crate::ir::Tensor;
-use crate::lab::{Lab, Supply};
+use crate::lab::{Lab, LabInputs, Supply};
 use crate::observe::{Observer, Silent};
 use crate::plan::Policy;
 use crate::recipes;
@@ -192,7 +192,7 @@ impl<'a> Work<'a> {
         let images = self.images.map(|images| Supply::Ready(images.to_vec())).or(planned);
         let trained_generator = self.made.and_then(|made| made.trained_generator.clone());
         let (float, run) = (self.prepared.at_fixed_sizes(), self.run(&self.config.training));
-        Lab::new((float, self.context()), (images, trained_generator), run, observer)
+        Lab::new(float, self.context(), LabInputs { images, trained_generator }, run, observer)
     }
 
     fn run<'b>(&'b self, settings: &'b Settings) -> Run<'b> {

@@ -149,7 +149,9 @@ mod tests {
 
     #[test]
     fn phases_take_turns_and_count_their_own_steps() {
-        let cases: [(&str, Game, &[(usize, u64)]); 5] = [
+        /// Name, game, and phase and number of each of its steps.
+        type Case = (&'static str, Game, &'static [(usize, u64)]);
+        let cases: [Case; 5] = [
             ("one phase", game(&[(0, 0, 1)], 3), &[(0, 0), (0, 1), (0, 2)]),
             (
                 "warm-up of one, then one step each",

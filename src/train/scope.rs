@@ -151,11 +151,14 @@ impl<'b> Scope<'b> {
     }
 }
 
+/// Describes a phase to a scope.
+type Build<'a> = dyn for<'b> Fn(&Scope<'b>) -> Result<()> + 'a;
+
 /// A phase of a game, to be built for a batch size.
 pub struct PhaseSpec<'a> {
     /// Its name, unique in the game; empty for the only one.
     pub name: &'static str,
-    build: Box<dyn for<'b> Fn(&Scope<'b>) -> Result<()> + 'a>,
+    build: Box<Build<'a>>,
 }
 
 /// A phase that is built, and how its feeds are drawn.

@@ -14,7 +14,7 @@ use crate::runtime::{Engine, SessionOptions};
 use crate::solution::Solved;
 use crate::train::{
     Block, BlockData, BlockFeeds, Reconstruction, Schedule, SettledParts, StageReport, Student, Trained, TrainingStep,
-    fitting_batch, segment,
+    fingerprint, fitting_batch, segment,
 };
 
 const NAME: &str = "reconstruct";
@@ -54,14 +54,14 @@ pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -
                 learning_rate: lab.run.settings.learning_rate.unwrap_or(LEARNING_RATE),
                 schedule: Schedule::Cosine { steps, floor: 0.0, warmup: 0 },
                 until: lab.until(blocks.len() - number),
+                key: fingerprint(&(block, samples)),
             };
             let seed = (lab.context.seed, CHANCE ^ u64::try_from(number).unwrap_or(0));
             let masks = reconstruction.masked(batch)?;
             let feeds = |data: &BlockData| BlockFeeds::new(data, (batch, masks), steps, seed);
             let feeds = data.as_ref().map(feeds);
             let mut feed = |step| feeds.as_ref().map_or(Ok(Vec::new()), |feeds| feeds.batch(step));
-            let key = (block, samples);
-            let (played, descent) = lab.descend(&planned, &step, (solved, &key), &mut feed)?;
+            let (played, descent) = lab.descend(&planned, &step, solved, &mut feed)?;
             if descent.steps > 0 {
                 let mut trained = Trained::of(&solved.solution);
                 reconstruction.read_out(&played.state, &mut trained)?;
