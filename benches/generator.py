@@ -59,7 +59,7 @@ class Generator:
         h = F.conv2d(F.interpolate(h, scale_factor=2, mode="nearest"), parts["last"], padding=1).tanh()
         h = h[:, :, :self.about["size"][0], :self.about["size"][1]]
         h = F.batch_norm(h, None, None, None, None, True, 0, EPSILON)
-        mean, deviation = (parts[name].reshape(1, -1, 1, 1) for name in ("mean", "deviation"))
+        mean, deviation = (parts[name].reshape(1, -1, 1, 1) for name in ("mean", "std"))
         h = h * (self.channel_deviations * deviation.exp()) + (self.channel_means + self.channel_deviations * mean)
         return h.clamp(*self.about["interval"])
 

@@ -59,7 +59,7 @@ fn described(maker: &Maker, synthesis: &ImageSynthesis, feeds: &[&str]) -> Resul
     };
     let normal = |normal: &dfq_onnx::train::losses::ChannelNormal| {
         json!({
-            "tensor": normal.tensor, "mean": normal.mean, "deviation": normal.deviation, "before": normal.before,
+            "tensor": normal.tensor, "mean": normal.mean, "deviation": normal.std, "before": normal.before,
         })
     };
     let channels: Vec<(f64, f64)> = (0..teacher.spec.channels()).map(|c| input.channel(c)).collect();

@@ -153,8 +153,8 @@ fn renormalise(graph: &mut Graph, norms: &[BatchNorm]) -> HashMap<ValueId, Value
 fn standardised(graph: &mut Graph, y: ValueId, rank: usize, norm: &BatchNorm) -> ValueId {
     let mut dims = vec![1; rank];
     dims[1] = norm.beta.len();
-    let deviation: Vec<f32> = norm.deviation().into_iter().map(|d| d as f32).collect();
-    let constants = [("deviation", deviation), ("beta", norm.beta.clone())];
+    let std: Vec<f32> = norm.std().into_iter().map(|d| d as f32).collect();
+    let constants = [("deviation", std), ("beta", norm.beta.clone())];
     let [trained, beta] = constants.map(|(name, v)| graph.add_constant(name, Tensor::from_f32(&dims, &v)));
     let least = graph.add_constant("no_variance", Tensor::from_f32(&[], &[NO_VARIANCE]));
     let mean = reduce_mean(graph, y, rank);
@@ -162,8 +162,8 @@ fn standardised(graph: &mut Graph, y: ValueId, rank: usize, norm: &BatchNorm) ->
     let squares = push(graph, "Mul", &[centred, centred]);
     let variance = reduce_mean(graph, squares, rank);
     let variance = push(graph, "Max", &[variance, least]);
-    let deviation = push(graph, "Sqrt", &[variance]);
-    let standard = push(graph, "Div", &[centred, deviation]);
+    let std = push(graph, "Sqrt", &[variance]);
+    let standard = push(graph, "Div", &[centred, std]);
     let scaled = push(graph, "Mul", &[standard, trained]);
     push(graph, "Add", &[scaled, beta])
 }

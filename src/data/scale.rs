@@ -80,21 +80,21 @@ fn of_images(values: &[f32], fed: &InputStatistics) -> Option<String> {
     let (lo, hi, is_assumed) = (fed.lo, fed.hi, fed.source == InputSource::Assumed);
     let margin = if is_assumed { hi - lo } else { 0.1 * (hi - lo) };
     let beyond = values.iter().filter(|&&v| !(lo - margin..=hi + margin).contains(&f64::from(v))).count();
-    let deviation = deviation(values);
-    let is_alike = is_assumed || (1.0 / CONTRAST..=CONTRAST).contains(&(deviation / fed.contrast()));
+    let std = std(values);
+    let is_alike = is_assumed || (1.0 / CONTRAST..=CONTRAST).contains(&(std / fed.contrast()));
     if values.is_empty() || (beyond as f64 <= OUTSIDE * values.len() as f64 && is_alike) {
         return None;
     }
     let [least, most] = [f32::min, f32::max].map(|end| values.iter().copied().reduce(end).unwrap_or(0.0));
     let fed = if is_assumed { "is assumed to be fed" } else { "is fed" };
     Some(format!(
-        "holds inputs from {least:.3} to {most:.3} with a deviation of {deviation:.3}, the model {fed} {lo:.3} to {hi:.3}; give \
-         --mean, --std and --scale that pixels become inputs by, or --input-range"
+        "holds inputs from {least:.3} to {most:.3} with a standard deviation of {std:.3}, the model {fed} {lo:.3} to \
+         {hi:.3}; give --mean, --std and --scale that pixels become inputs by, or --input-range"
     ))
 }
 
 /// Returns the standard deviation of all values.
-fn deviation(values: &[f32]) -> f64 {
+fn std(values: &[f32]) -> f64 {
     let mean_of = |of: &dyn Fn(f64) -> f64| values.iter().map(|&v| of(f64::from(v))).sum::<f64>() / values.len() as f64;
     let mean = mean_of(&|v| v);
     mean_of(&|v| (v - mean) * (v - mean)).sqrt()

@@ -10,8 +10,8 @@ pub const OWN_DOMAIN: &str = "dfq-onnx";
 /// `y = x`, which gradients do not pass.
 pub const STOP_GRADIENT: &str = "StopGradient";
 
-/// `y = s · round(clip(x / s, lo, hi))` of `x` and the steps `s` (`[1]`, or one per index of `axis`). Attributes: `lo` and
-/// `hi`, one or as many as steps; `axis`, -1 for none.
+/// `y = s · round(clip(x / s, lo, hi))` of `x` and the scales `s` (`[1]`, or one per index of `axis`). Attributes: `lo` and
+/// `hi`, one or as many as scales; `axis`, -1 for none.
 pub const FAKE_QUANTIZE: &str = "FakeQuantize";
 
 /// The gradients of `x` and `s` in [`FAKE_QUANTIZE`], of `x`, `s` and the gradient of `y`; the same attributes.

@@ -53,7 +53,7 @@ fn absorb_link(
     let Some(norm) = norms.iter().find(|n| Some(&n.output) == made.as_ref()) else {
         return Ok(Err("no statistics tell its mean"));
     };
-    let c = absorbed(&norm.beta, &norm.deviation());
+    let c = absorbed(&norm.beta, &norm.std());
     if c.iter().all(|&c| c == 0.0) {
         return Ok(Err("no channel is high enough"));
     }

@@ -4,9 +4,9 @@
 const DEVIATIONS: f64 = 3.0;
 
 /// Returns `max(0, mean - 3·deviation)` per channel.
-pub fn absorbed(mean: &[f32], deviation: &[f64]) -> Vec<f64> {
+pub fn absorbed(mean: &[f32], std: &[f64]) -> Vec<f64> {
     let channel = |(&m, &d): (&f32, &f64)| (f64::from(m) - DEVIATIONS * d).max(0.0);
-    mean.iter().zip(deviation).map(channel).collect()
+    mean.iter().zip(std).map(channel).collect()
 }
 
 #[cfg(test)]

@@ -9,13 +9,13 @@ use crate::ir::{Graph, Node};
 pub struct BatchNorm {
     /// The normalised tensor's name; `mean` and `variance` describe it.
     pub input: String,
-    /// The result's name; `beta` and [`BatchNorm::deviation`] describe it. Folding keeps this tensor.
+    /// The result's name; `beta` and [`BatchNorm::std`] describe it. Folding keeps this tensor.
     pub output: String,
     /// Running mean of the input.
     pub mean: Vec<f32>,
     /// Running variance of the input (not the standard deviation).
     pub variance: Vec<f32>,
-    /// Scale; see [`BatchNorm::deviation`].
+    /// Scale; see [`BatchNorm::std`].
     pub gamma: Vec<f32>,
     /// Shift: the mean of the output.
     pub beta: Vec<f32>,
@@ -41,7 +41,7 @@ impl BatchNorm {
     /// Returns the standard deviation of the result per channel: `|gamma|·sqrt(var / (var + epsilon))`.
     ///
     /// Channels that died in training have a variance of next to nothing beside an ordinary gamma.
-    pub fn deviation(&self) -> Vec<f64> {
+    pub fn std(&self) -> Vec<f64> {
         let epsilon = f64::from(self.epsilon);
         let channel = |(&gamma, &variance): (&f32, &f32)| {
             let variance = f64::from(variance).max(0.0);

@@ -59,8 +59,8 @@ pub fn propagate(graph: &Graph, norms: &[BatchNorm], input: &Moments) -> HashMap
 }
 
 fn normalised(norm: &BatchNorm) -> Moments {
-    let deviation = norm.deviation();
-    Moments(norm.beta.iter().zip(deviation).map(|(&beta, std)| ClippedNormal::new(f64::from(beta), std)).collect())
+    let std = norm.std();
+    Moments(norm.beta.iter().zip(std).map(|(&beta, std)| ClippedNormal::new(f64::from(beta), std)).collect())
 }
 
 fn rule(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Option<Moments> {

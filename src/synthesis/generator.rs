@@ -91,7 +91,7 @@ impl Generator {
         let last = if self.widths.is_empty() { vec![width, channels] } else { vec![channels, width, 3, 3] };
         shapes.push(("last".to_owned(), last, Start::Weight(if self.widths.is_empty() { width } else { 9 * width })));
         shapes.push(("mean".to_owned(), vec![channels], Start::Value(0.0)));
-        shapes.push(("deviation".to_owned(), vec![channels], Start::Value(0.0)));
+        shapes.push(("std".to_owned(), vec![channels], Start::Value(0.0)));
         shapes
     }
 
@@ -130,9 +130,9 @@ impl Generator {
         let (ones, zeros) = (self.channelwise(builder, |_| 1.0), self.channelwise(builder, |_| 0.0));
         let h = h.batch_norm(ones, zeros, EPSILON).y;
         let mean = self.channelwise(builder, |c| self.input.channel(c).0);
-        let deviation = self.channelwise(builder, |c| self.input.channel(c).1);
+        let std = self.channelwise(builder, |c| self.input.channel(c).1);
         let (shift, stretch) = (next(), next());
-        let inputs = h.channel_affine(deviation * stretch.exp(), mean + deviation * shift);
+        let inputs = h.channel_affine(std * stretch.exp(), mean + std * shift);
         inputs.clip(self.input.lo as f32, self.input.hi as f32)
     }
 

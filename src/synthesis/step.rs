@@ -269,13 +269,13 @@ fn selected<'b>(builder: &'b Builder, x: Expr<'b>, size: [usize; 2]) -> Expr<'b>
 
 /// Returns the matrix that smooths a side by a Gaussian of standard deviation `deviation` in pixels, mirrored at the
 /// edges.
-fn gaussian(side: usize, deviation: f64) -> Tensor {
+fn gaussian(side: usize, std: f64) -> Tensor {
     let mut matrix = vec![0.0f64; side * side];
-    let reach = (4.0 * deviation).ceil().min(side.saturating_sub(1) as f64) as usize;
+    let reach = (4.0 * std).ceil().min(side.saturating_sub(1) as f64) as usize;
     for row in 0..side {
         for step in -index(reach)..=index(reach) {
             let place = mirrored(index(row) + step, side);
-            let weight = libm::exp(-0.5 * (step as f64 / deviation).powi(2));
+            let weight = libm::exp(-0.5 * (step as f64 / std).powi(2));
             matrix[row * side + usize::try_from(place).unwrap_or(0)] += weight;
         }
     }

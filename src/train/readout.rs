@@ -36,9 +36,9 @@ impl Trained {
 pub fn read_out(student: &Student, engine: &dyn Engine, [weights, scales]: &[Tensor; 2]) -> Result<Trained> {
     let session = engine.load(&readout(student)?, &SessionOptions::default());
     let made = session?.run(&[weights.clone(), scales.clone()])?;
-    let steps = student.scales.layout.tensors(&made[0])?;
+    let scales = student.scales.layout.tensors(&made[0])?;
     let grid = |index: usize, grid: &Grid| -> Result<Grid> {
-        let (name, scale) = &steps[index];
+        let (name, scale) = &scales[index];
         Ok(Grid { scale: positive(name, scale.to_f32()?)?, ..grid.clone() })
     };
     let activations = student.grids.iter().enumerate().map(|(i, g)| grid(i, g)).collect::<Result<Vec<_>>>()?;
@@ -57,9 +57,9 @@ pub fn read_out(student: &Student, engine: &dyn Engine, [weights, scales]: &[Ten
 /// # Errors
 /// [`Error::Diverged`] for a scale that is not a positive number.
 pub(super) fn positive(name: &str, scale: Vec<f32>) -> Result<Vec<f32>> {
-    match scale.iter().find(|step| !step.is_normal()) {
+    match scale.iter().find(|scale| !scale.is_normal()) {
         None => Ok(scale),
-        Some(step) => Err(Error::Diverged(format!("the step of \"{name}\" became {step}; lower the learning rate"))),
+        Some(scale) => Err(Error::Diverged(format!("the scale of \"{name}\" became {scale}; lower the learning rate"))),
     }
 }
 
@@ -67,11 +67,11 @@ pub(super) fn positive(name: &str, scale: Vec<f32>) -> Result<Vec<f32>> {
 fn readout(student: &Student) -> Result<Graph> {
     let builder = Builder::new("readout");
     let weights = builder.input("weights", DType::F32, &[student.weights.layout.len()]);
-    let scales = builder.input("scales", DType::F32, &[student.scales.layout.len()]).exp();
-    let (weights, steps) = (student.weights.layout.split(weights), student.scales.layout.split(scales));
-    let mut outputs = vec![("steps".to_owned(), scales)];
+    let trained = builder.input("scales", DType::F32, &[student.scales.layout.len()]).exp();
+    let (weights, scales) = (student.weights.layout.split(weights), student.scales.layout.split(trained));
+    let mut outputs = vec![("trained_scales".to_owned(), trained)];
     for (index, trained) in student.trained_weights().into_iter().enumerate() {
-        let made = fake_quantize(weights[trained], steps[student.grids.len() + index], &student.quantized[index].grid);
+        let made = fake_quantize(weights[trained], scales[student.grids.len() + index], &student.quantized[index].grid);
         outputs.push((format!("weight_{index}"), made));
     }
     let outputs: Vec<(&str, Expr)> = outputs.iter().map(|(name, e)| (name.as_str(), *e)).collect();

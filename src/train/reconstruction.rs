@@ -84,7 +84,7 @@ impl<'a> Reconstruction<'a> {
             coarse: Vec::new(),
         };
         let start = student.start();
-        let [values, steps] = [student.weights.layout.tensors(&start[0])?, student.scales.layout.tensors(&start[1])?];
+        let [values, scales] = [student.weights.layout.tensors(&start[0])?, student.scales.layout.tensors(&start[1])?];
         let units = student.weights.layout.tensors(&student.weights.lr_scales())?;
         for name in tensors(&made.graph) {
             match student.roles.get(&name).copied() {
@@ -93,13 +93,13 @@ impl<'a> Reconstruction<'a> {
                         made.coarse.push(name);
                     }
                     if !settled.grids.contains(&grid) && !made.grids.contains_key(&grid) {
-                        let place = made.add_scale(&steps[grid], &student.grids[grid])?;
+                        let place = made.add_scale(&scales[grid], &student.grids[grid])?;
                         made.grids.insert(grid, place);
                     }
                 }
                 Some(Role::Weight(weight, _)) if !settled.weights.contains(&weight) => {
                     let quantized = &student.quantized[weight];
-                    let scale = made.add_scale(&steps[student.grids.len() + weight], &quantized.grid)?;
+                    let scale = made.add_scale(&scales[student.grids.len() + weight], &quantized.grid)?;
                     let (lower, places) = between(quantized, &student.float_weight(weight)?);
                     let starts: Vec<f32> = places.into_iter().map(inverse_rectified_sigmoid).collect();
                     let units = vec![ROUNDING; starts.len()];
@@ -195,11 +195,11 @@ impl<'a> Reconstruction<'a> {
         inline(builder, &self.graph, inputs, &mut |name, x| match student.roles.get(name).copied() {
             None => x,
             Some(Role::Activation(grid)) => {
-                let step = match self.grids.get(&grid) {
-                    Some(&place) => parts.steps[place],
+                let scale = match self.grids.get(&grid) {
+                    Some(&place) => parts.scales[place],
                     None => constant(name, &student.grids[grid].scale, &[student.grids[grid].scale.len()]),
                 };
-                let made = fake_quantize(x, step, &student.grids[grid]);
+                let made = fake_quantize(x, scale, &student.grids[grid]);
                 let mask = self.coarse.iter().position(|other| other == name).and_then(|i| masks.get(i));
                 mask.map_or(made, |&mask| x + mask * (made - x))
             }
@@ -210,7 +210,7 @@ impl<'a> Reconstruction<'a> {
                 };
                 let lower = constant(name, &trained.lower, &quantized.shape);
                 // `lower` and the integer above it lie on the grid of their channel, so no clipping is needed.
-                (lower + parts.shares[trained.rounding]) * along(parts.steps[trained.scale], quantized)
+                (lower + parts.shares[trained.rounding]) * along(parts.scales[trained.scale], quantized)
             }
             Some(Role::Bias(bias)) => self.biases.get(&bias).map_or(x, |&place| parts.shifts[place]),
         })
@@ -227,18 +227,18 @@ impl<'a> Reconstruction<'a> {
             }
             vector.layout.tensors(&entry(state, name)?)
         };
-        let steps = vector("scales", &self.scales)?;
+        let scales = vector("scales", &self.scales)?;
         let scale = |place: usize| -> Result<Vec<f32>> {
-            let (name, logarithms) = &steps[place];
+            let (name, logarithms) = &scales[place];
             positive(name, logarithms.to_f32()?.into_iter().map(libm::expf).collect())
         };
         for (&grid, &place) in &self.grids {
             trained.activations[grid].scale = scale(place)?;
         }
         let rounding = vector("rounding", &self.rounding)?;
-        for (&weight, TrainedWeight { rounding: place, scale: steps, lower }) in &self.weights {
+        for (&weight, TrainedWeight { rounding: place, scale: scales, lower }) in &self.weights {
             let shares = rounding[*place].1.to_f32()?.into_iter().map(rectified_sigmoid);
-            trained.weights[weight] = rounded(&self.student.quantized[weight], scale(*steps)?, lower, shares);
+            trained.weights[weight] = rounded(&self.student.quantized[weight], scale(*scales)?, lower, shares);
         }
         trained.biases.extend(self.student.biases_of(&vector("shifts", &self.shifts)?)?);
         Ok(())
@@ -249,7 +249,7 @@ impl<'a> Reconstruction<'a> {
 struct Parts<'b> {
     /// The rounding of each weight, from 0 (down) to 1 (up).
     shares: Vec<Expr<'b>>,
-    steps: Vec<Expr<'b>>,
+    scales: Vec<Expr<'b>>,
     shifts: Vec<Expr<'b>>,
 }
 
@@ -262,7 +262,7 @@ impl<'b> Parts<'b> {
         let [lo, hi] = STRETCH;
         Self {
             shares: split("rounding", &|v| ((v * sharpness).sigmoid() * (hi - lo) + lo).clip(0.0, 1.0)),
-            steps: split("scales", &|v| v.exp()),
+            scales: split("scales", &|v| v.exp()),
             shifts: split("shifts", &|v| v),
         }
     }
@@ -313,12 +313,12 @@ fn rounded(
 }
 
 /// Returns the scale of a weight in a shape that broadcasts over it.
-fn along<'b>(steps: Expr<'b>, quantized: &QuantizedTensor) -> Expr<'b> {
+fn along<'b>(scales: Expr<'b>, quantized: &QuantizedTensor) -> Expr<'b> {
     let mut shape = vec![1; quantized.shape.len()];
     if let Some(axis) = quantized.grid.scheme.axis {
-        shape[axis] = steps.len();
+        shape[axis] = scales.len();
     }
-    steps.reshape(&shape)
+    scales.reshape(&shape)
 }
 
 /// Returns the names of all tensors of a graph, in the order of its nodes.

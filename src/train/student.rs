@@ -203,12 +203,12 @@ impl Student {
         (part, inputs): (&Graph, &[Expr<'b>]),
         (weights, scales): (Expr<'b>, Expr<'b>),
     ) -> Result<Inlined<'b>> {
-        let (weights, steps) = (self.weights.layout.split(weights), self.scales.layout.split(scales.exp()));
+        let (weights, scales) = (self.weights.layout.split(weights), self.scales.layout.split(scales.exp()));
         inline(builder, part, inputs, &mut |name, x| match self.roles.get(name) {
             None => x,
-            Some(&Role::Activation(grid)) => fake_quantize(x, steps[grid], &self.grids[grid]),
+            Some(&Role::Activation(grid)) => fake_quantize(x, scales[grid], &self.grids[grid]),
             Some(&Role::Weight(index, trained)) => {
-                fake_quantize(weights[trained], steps[self.grids.len() + index], &self.quantized[index].grid)
+                fake_quantize(weights[trained], scales[self.grids.len() + index], &self.quantized[index].grid)
             }
             Some(&Role::Bias(trained)) => weights[trained],
         })
@@ -250,9 +250,9 @@ fn inside(quantized: &QuantizedTensor, values: &[f32]) -> Vec<f32> {
     let layout = ChannelLayout::along(&quantized.shape, quantized.grid.scheme.axis);
     let value = |(i, &w): (usize, &f32)| {
         let channel = layout.channel(i);
-        let step = quantized.grid.scale[channel];
+        let scale = quantized.grid.scale[channel];
         let middle = (quantized.integer(i) - quantized.grid.zero_point[channel]) as f32;
-        (w / step).clamp(middle - INSIDE, middle + INSIDE) * step
+        (w / scale).clamp(middle - INSIDE, middle + INSIDE) * scale
     };
     values.iter().enumerate().map(value).collect()
 }

@@ -61,23 +61,23 @@ fn levels(call: &Lowered) -> Option<Attrs> {
 
 fn fake_quantize<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let Some(levels) = levels(call) else { return standard::fake_quantize(call) };
-    let (x, step) = (call.value(0)?, call.x(1)?);
+    let (x, scale) = (call.value(0)?, call.x(1)?);
     let in_blocks = x.is_blocked() && call.attrs().int("axis", -1) < 0;
     let given = if in_blocks { x.blocked(call.block) } else { x.plain() };
     let fact = (given.dtype(), given.shape());
     let kernel = (KERNELS, FAKE_QUANTIZE);
-    let made = call.builder.foreign(kernel, &[Some(given), Some(step)], levels, (fact.0, &fact.1));
+    let made = call.builder.foreign(kernel, &[Some(given), Some(scale)], levels, (fact.0, &fact.1));
     Ok(Some(vec![if in_blocks { Value::of_blocks(made, x.shape()[1]) } else { made.into() }]))
 }
 
 fn fake_quantize_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let Some(levels) = levels(call) else { return standard::fake_quantize_gradient(call) };
-    let (x, step, dy) = (call.value(0)?, call.x(1)?, call.value(2)?);
+    let (x, scale, dy) = (call.value(0)?, call.x(1)?, call.value(2)?);
     let in_blocks = x.is_blocked() && dy.is_blocked() && call.attrs().int("axis", -1) < 0;
     let order = |value: &Value<'b>| if in_blocks { value.blocked(call.block) } else { value.plain() };
     let (given, dy) = (order(x), order(dy));
-    let facts = [(given.dtype(), given.shape()), (step.dtype(), step.shape())];
-    let inputs = [Some(given), Some(step), Some(dy)];
+    let facts = [(given.dtype(), given.shape()), (scale.dtype(), scale.shape())];
+    let inputs = [Some(given), Some(scale), Some(dy)];
     let made = call.builder.foreign_results((KERNELS, FAKE_QUANTIZE_GRADIENT), &inputs, levels, &facts);
     let dx = if in_blocks { Value::of_blocks(made[0], x.shape()[1]) } else { made[0].into() };
     Ok(Some(vec![dx, made[1].into()]))

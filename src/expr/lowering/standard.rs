@@ -30,28 +30,28 @@ pub(super) fn stop_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
 }
 
 pub(super) fn fake_quantize<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
-    let steps = Steps::read(call)?;
-    let y = steps.clip(call.x(0)? / steps.s).round() * steps.s;
+    let quantizer = Quantizer::read(call)?;
+    let y = quantizer.clip(call.x(0)? / quantizer.scale).round() * quantizer.scale;
     Ok(Some(vec![y.into()]))
 }
 
 /// Inside of the clip the gradient passes the rounding as if it were not there; outside it stops.
 pub(super) fn fake_quantize_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
-    let steps = Steps::read(call)?;
+    let quantizer = Quantizer::read(call)?;
     let (x, dy) = (call.x(0)?, call.x(2)?);
-    let v = x / steps.s;
-    let clipped = steps.clip(v);
+    let v = x / quantizer.scale;
+    let clipped = quantizer.clip(v);
     let inside = clipped.equal(v);
     let dx = inside.choose(dy, call.builder.scalar(0.0));
     let slope = inside.choose(v.round() - v, clipped);
-    let along: Vec<usize> = (0..x.rank()).filter(|&axis| Some(axis) != steps.axis).collect();
-    let ds = (dy * slope).sum(&along, false).reshape(&call.x(1)?.shape());
-    Ok(Some(vec![dx.into(), ds.into()]))
+    let along: Vec<usize> = (0..x.rank()).filter(|&axis| Some(axis) != quantizer.axis).collect();
+    let dscale = (dy * slope).sum(&along, false).reshape(&call.x(1)?.shape());
+    Ok(Some(vec![dx.into(), dscale.into()]))
 }
 
-/// The steps and bounds of a fake-quantizer, aligned with what it quantizes.
-struct Steps<'b> {
-    s: Expr<'b>,
+/// The scales and bounds of a fake quantizer, aligned with what it quantizes.
+struct Quantizer<'b> {
+    scale: Expr<'b>,
     axis: Option<usize>,
     lo: Expr<'b>,
     hi: Expr<'b>,
@@ -59,7 +59,7 @@ struct Steps<'b> {
     is_uniform: bool,
 }
 
-impl<'b> Steps<'b> {
+impl<'b> Quantizer<'b> {
     fn read(call: &Lowered<'_, 'b>) -> Result<Self> {
         let axis = usize::try_from(call.attrs().int("axis", -1)).ok();
         let mut shape = vec![1; axis.map_or(1, |_| call.x(0).map_or(1, Expr::rank))];
@@ -74,7 +74,7 @@ impl<'b> Steps<'b> {
             true => call.builder.scalar(values[0]),
             false => call.builder.constant("levels", Tensor::from_f32(&shape, values)),
         };
-        Ok(Self { s: s.reshape(&shape), axis, lo: bound(lo), hi: bound(hi), is_uniform })
+        Ok(Self { scale: s.reshape(&shape), axis, lo: bound(lo), hi: bound(hi), is_uniform })
     }
 
     fn clip(&self, v: Expr<'b>) -> Expr<'b> {

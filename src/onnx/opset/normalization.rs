@@ -17,8 +17,8 @@ pub(super) fn batch_normalization_spatial(site: &mut Site) -> Result<()> {
     let epsilon = site.constant("epsilon", epsilon);
     let centred = site.before("centred", "Sub", [x, mean], []);
     let variance = site.before("variance", "Add", [variance, epsilon], []);
-    let deviation = site.before("deviation", "Sqrt", [variance], []);
-    let normalised = site.before("normalised", "Div", [centred, deviation], []);
+    let std = site.before("deviation", "Sqrt", [variance], []);
+    let normalised = site.before("normalised", "Div", [centred, std], []);
     let scaled = site.before("scaled", "Mul", [normalised, gamma], []);
     let node = site.node_mut();
     (node.op_type, node.attrs) = ("Add".to_owned(), Attrs::default());

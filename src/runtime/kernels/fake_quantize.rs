@@ -18,35 +18,35 @@ const IN_SINGLE: usize = 2048;
 #[derive(Clone, Copy, Debug)]
 pub struct Rounding<'a> {
     /// Steps: one, or one for each index of an axis.
-    pub steps: &'a [f32],
-    /// Elements behind one index of the axis; all of the tensor where there is one step.
+    pub scales: &'a [f32],
+    /// Elements behind one index of the axis; all of the tensor where there is one scale.
     pub inner: usize,
-    /// The levels at the ends, in steps.
+    /// The levels at the ends, in scales.
     pub levels: [f32; 2],
 }
 
 impl<'a> Rounding<'a> {
-    /// Returns the rounding of a tensor of `shape` with `steps` along `axis`, or with a single one for none.
+    /// Returns the rounding of a tensor of `shape` with `scales` along `axis`, or with a single one for none.
     ///
     /// # Errors
     /// What does not fit together.
-    pub fn new(steps: &'a [f32], levels: [f32; 2], shape: &[usize], axis: Option<usize>) -> Result<Self, String> {
+    pub fn new(scales: &'a [f32], levels: [f32; 2], shape: &[usize], axis: Option<usize>) -> Result<Self, String> {
         let (expected, inner) = match axis {
             None => (1, shape.iter().product::<usize>().max(1)),
             Some(axis) if axis < shape.len() => (shape[axis], shape[axis + 1..].iter().product::<usize>().max(1)),
             Some(axis) => return Err(format!("axis {axis} of a tensor {shape:?}")),
         };
-        if steps.len() != expected {
-            return Err(format!("expected {expected} steps for {shape:?} and axis {axis:?}, found {}", steps.len()));
+        if scales.len() != expected {
+            return Err(format!("expected {expected} scales for {shape:?} and axis {axis:?}, found {}", scales.len()));
         }
         let [lo, hi] = levels;
         if lo > hi || lo.is_nan() || hi.is_nan() {
             return Err(format!("expected lo no larger than hi, found {lo} and {hi}"));
         }
-        Ok(Self { steps, inner, levels })
+        Ok(Self { scales, inner, levels })
     }
 
-    /// Returns the number of the step and the range of every run of elements in a piece that share a step.
+    /// Returns the number of the scale and the range of every run of elements in a piece that share a scale.
     fn runs(&self, piece: usize, len: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
         let first = piece * PIECE;
         let mut at = 0;
@@ -54,12 +54,12 @@ impl<'a> Rounding<'a> {
             let row = (first + at) / self.inner;
             let run = at..len.min((row + 1) * self.inner - first);
             at = run.end;
-            (!run.is_empty()).then_some((row % self.steps.len().max(1), run))
+            (!run.is_empty()).then_some((row % self.scales.len().max(1), run))
         })
     }
 }
 
-/// Writes `step · round(clip(x / step, lo, hi))` to `y`, halves rounded to even.
+/// Writes `scale · round(clip(x / scale, lo, hi))` to `y`, halves rounded to even.
 ///
 /// # Errors
 /// Tensors of different lengths.
@@ -80,21 +80,21 @@ pub fn fake_quantize(
     Ok(())
 }
 
-/// Writes to `dx` `dy` where `lo ≤ x / step ≤ hi` and 0 elsewhere, and to `dstep` for each step the sum of `dy` times
-/// `round(v) - v` there and `lo` or `hi` elsewhere, `v = x / step` (Esser et al. 2020, equations 2 and 3).
+/// Writes to `dx` `dy` where `lo ≤ x / scale ≤ hi` and 0 elsewhere, and to `dscale` for each scale the sum of `dy` times
+/// `round(v) - v` there and `lo` or `hi` elsewhere, `v = x / scale` (Esser et al. 2020, equations 2 and 3).
 ///
 /// # Errors
 /// Tensors of different lengths.
 pub fn fake_quantize_gradient(
     (x, dy): (&[f32], &[f32]),
     rounding: &Rounding,
-    (dx, dstep): (&mut [f32], &mut [f32]),
+    (dx, dscale): (&mut [f32], &mut [f32]),
     (best, spread): (Instructions, Spread),
 ) -> Result<(), String> {
-    if x.len() != dx.len() || x.len() != dy.len() || dstep.len() != rounding.steps.len() {
-        let found = [dy.len(), dx.len(), dstep.len()];
-        let expected = [x.len(), x.len(), rounding.steps.len()];
-        return Err(format!("expected dy, dx and dstep of {expected:?} elements, found {found:?}"));
+    if x.len() != dx.len() || x.len() != dy.len() || dscale.len() != rounding.scales.len() {
+        let found = [dy.len(), dx.len(), dscale.len()];
+        let expected = [x.len(), x.len(), rounding.scales.len()];
+        return Err(format!("expected dy, dx and dscale of {expected:?} elements, found {found:?}"));
     }
     type Sums = Vec<(usize, f64)>;
     let pieces: Vec<Mutex<(&mut [f32], Sums)>> = dx.chunks_mut(PIECE).map(|dx| Mutex::new((dx, Vec::new()))).collect();
@@ -104,14 +104,14 @@ pub fn fake_quantize_gradient(
         let range = piece * PIECE..piece * PIECE + dx.len();
         dispatch(best, Backward { rounding, piece, x: &x[range.clone()], dy: &dy[range], dx, sums });
     });
-    let mut totals = vec![0.0f64; dstep.len()];
+    let mut totals = vec![0.0f64; dscale.len()];
     for piece in pieces {
         let (_, sums) = piece.into_inner().unwrap_or_else(PoisonError::into_inner);
-        sums.into_iter().for_each(|(step, sum)| totals[step] += sum);
+        sums.into_iter().for_each(|(scale, sum)| totals[scale] += sum);
     }
-    for (dstep, total) in dstep.iter_mut().zip(totals) {
+    for (dscale, total) in dscale.iter_mut().zip(totals) {
         let single = total as f32;
-        *dstep = single;
+        *dscale = single;
     }
     Ok(())
 }
@@ -135,9 +135,9 @@ impl Job for Forward<'_> {
     fn run(self) {
         let Self { rounding, piece, x, y } = self;
         for (i, range) in rounding.runs(piece, x.len()) {
-            let step = rounding.steps[i];
+            let scale = rounding.scales[i];
             for (x, y) in x[range.clone()].iter().zip(&mut y[range]) {
-                *y = clip(x / step, rounding.levels).round_ties_even() * step;
+                *y = clip(x / scale, rounding.levels).round_ties_even() * scale;
             }
         }
     }
@@ -158,7 +158,7 @@ impl Job for Backward<'_> {
         let Self { rounding, piece, x, dy, dx, sums } = self;
         for (i, range) in rounding.runs(piece, x.len()) {
             let (x, dy) = (&x[range.clone()], &dy[range.clone()]);
-            sums.push((i, gradient((x, dy), (rounding.steps[i], rounding.levels), &mut dx[range])));
+            sums.push((i, gradient((x, dy), (rounding.scales[i], rounding.levels), &mut dx[range])));
         }
     }
 }
@@ -172,25 +172,25 @@ fn gradient((x, dy): (&[f32], &[f32]), grid: (f32, [f32; 2]), dx: &mut [f32]) ->
         let mut lanes = [0.0f32; LANES];
         for ((x, dy), dx) in x.iter().zip(dy).zip(dx) {
             for i in 0..LANES {
-                let (inside, step) = slopes(x[i], grid);
+                let (inside, scale) = slopes(x[i], grid);
                 dx[i] = if inside { dy[i] } else { 0.0 };
-                lanes[i] += dy[i] * step;
+                lanes[i] += dy[i] * scale;
             }
         }
         for ((x, dy), dx) in x_rest.iter().zip(dy_rest).zip(dx_rest) {
-            let (inside, step) = slopes(*x, grid);
+            let (inside, scale) = slopes(*x, grid);
             *dx = if inside { *dy } else { 0.0 };
-            total += f64::from(dy * step);
+            total += f64::from(dy * scale);
         }
         total += lanes.into_iter().map(f64::from).sum::<f64>();
     }
     total
 }
 
-/// Returns whether the clip leaves `x` as it is, and the slope of its rounded value by the step.
+/// Returns whether the clip leaves `x` as it is, and the slope of its rounded value by the scale.
 #[inline(always)]
-fn slopes(x: f32, (step, levels): (f32, [f32; 2])) -> (bool, f32) {
-    let v = x / step;
+fn slopes(x: f32, (scale, levels): (f32, [f32; 2])) -> (bool, f32) {
+    let v = x / scale;
     let held = clip(v, levels);
     let inside = held == v;
     (inside, held.round_ties_even() - if inside { v } else { 0.0 })
@@ -208,14 +208,14 @@ mod tests {
         let shape = [5, 7, 1003];
         let x: Vec<f32> = (0..shape.iter().product()).map(number).collect();
         let dy: Vec<f32> = (0..x.len()).map(|i| number(i + 99)).collect();
-        for (axis, steps) in [(None, 1), (Some(0), 5), (Some(1), 7), (Some(2), 1003)] {
-            let steps: Vec<f32> = (0..steps).map(|i| 0.7 + i as f32 / 999.0).collect();
-            let rounding = Rounding::new(&steps, [-8.0, 7.0], &shape, axis).unwrap();
+        for (axis, scales) in [(None, 1), (Some(0), 5), (Some(1), 7), (Some(2), 1003)] {
+            let scales: Vec<f32> = (0..scales).map(|i| 0.7 + i as f32 / 999.0).collect();
+            let rounding = Rounding::new(&scales, [-8.0, 7.0], &shape, axis).unwrap();
             let run = |best: Instructions, spread: Spread| {
-                let (mut y, mut dx, mut dstep) = (vec![0.0; x.len()], vec![0.0; x.len()], vec![0.0; steps.len()]);
+                let (mut y, mut dx, mut dscale) = (vec![0.0; x.len()], vec![0.0; x.len()], vec![0.0; scales.len()]);
                 fake_quantize(&x, &rounding, &mut y, (best, spread)).unwrap();
-                fake_quantize_gradient((&x, &dy), &rounding, (&mut dx, &mut dstep), (best, spread)).unwrap();
-                [y, dx, dstep].map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+                fake_quantize_gradient((&x, &dy), &rounding, (&mut dx, &mut dscale), (best, spread)).unwrap();
+                [y, dx, dscale].map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
             };
             let expected = run(Instructions::available()[0], &in_turn);
             for best in Instructions::available() {

@@ -18,7 +18,7 @@ pub struct ChannelNormal {
     /// Mean.
     pub mean: Vec<f32>,
     /// Standard deviation.
-    pub deviation: Vec<f32>,
+    pub std: Vec<f32>,
     /// The factor from the tensor's standard deviation to that before normalization; 0 for dead channels.
     pub before: Vec<f32>,
 }
@@ -44,14 +44,14 @@ pub struct ChannelMoments<'b> {
 impl ChannelNormal {
     /// Returns the target statistics of `norm`'s output, which is the tensor that remains after folding.
     pub fn of(norm: &BatchNorm) -> Self {
-        let deviations = norm.deviation();
-        let widest = deviations.iter().copied().fold(0.0, f64::max);
+        let stds = norm.std();
+        let widest = stds.iter().copied().fold(0.0, f64::max);
         let (scale, _) = norm.affine();
-        let lives = |i: usize| deviations[i] > DEAD * widest && scale[i].is_normal();
+        let lives = |i: usize| stds[i] > DEAD * widest && scale[i].is_normal();
         Self {
             tensor: norm.output.clone(),
             mean: norm.beta.clone(),
-            deviation: deviations.iter().map(|&d| d as f32).collect(),
+            std: stds.iter().map(|&d| d as f32).collect(),
             before: (0..scale.len()).map(|i| if lives(i) { (1.0 / scale[i].abs()) as f32 } else { 0.0 }).collect(),
         }
     }
@@ -61,8 +61,8 @@ impl ChannelNormal {
         match distance {
             Distance::BeforeNormalisation => self.before.clone(),
             Distance::Deviations => {
-                let pairs = self.before.iter().zip(&self.deviation);
-                pairs.map(|(&before, &deviation)| if before > 0.0 { 1.0 / deviation } else { 0.0 }).collect()
+                let pairs = self.before.iter().zip(&self.std);
+                pairs.map(|(&before, &std)| if before > 0.0 { 1.0 / std } else { 0.0 }).collect()
             }
         }
     }
@@ -78,9 +78,9 @@ pub fn moment_distance<'b>(
     distance: Distance,
     slack: [f32; 2],
 ) -> Expr<'b> {
-    let [mean, deviation] = moments_off(found, expected, distance);
+    let [mean, std] = moments_off(found, expected, distance);
     let beyond = |off: Expr<'b>, slack: f32| if slack > 0.0 { (off.abs() - slack).relu() } else { off };
-    (beyond(mean, slack[0]).square() + beyond(deviation, slack[1]).square()).mean(&[], false)
+    (beyond(mean, slack[0]).square() + beyond(std, slack[1]).square()).mean(&[], false)
 }
 
 /// Returns the differences of mean and standard deviation of each channel, `[C]` each.
@@ -89,12 +89,12 @@ pub fn moments_off<'b>(found: ChannelMoments<'b>, expected: &ChannelNormal, dist
     let builder = found.mean.builder();
     let units = expected.units(distance);
     let scaled = |values: &[f32]| -> Vec<f32> { values.iter().zip(&units).map(|(v, u)| v * u).collect() };
-    let deviation = |d: &f32| (d * d + LEAST_VARIANCE).sqrt();
+    let std = |d: &f32| (d * d + LEAST_VARIANCE).sqrt();
     let means = constant(builder, &scaled(&expected.mean));
-    let deviations = constant(builder, &scaled(&expected.deviation).iter().map(deviation).collect::<Vec<_>>());
+    let stds = constant(builder, &scaled(&expected.std).iter().map(std).collect::<Vec<_>>());
     let units = constant(builder, &units);
     let spread = (found.variance * units.square() + LEAST_VARIANCE).sqrt();
-    [found.mean * units - means, spread - deviations]
+    [found.mean * units - means, spread - stds]
 }
 
 /// Returns the mean over channels of `KL(N(μ, σ²) ‖ N(μ̂, σ̂²)) = ((μ-μ̂)² + σ²)/2σ̂² - log σ/σ̂ - 1/2` (Choi et al.

@@ -60,7 +60,7 @@ fn attrs(case: Case) -> Attrs {
     Attrs::from([("lo", Attr::Float(lo)), ("hi", Attr::Float(hi)), ("axis", Attr::Int(axis))])
 }
 
-/// Returns Div, Clip, Round and Mul, and the expression of training, or its dx and dstep, from x, the steps, and dy.
+/// Returns Div, Clip, Round and Mul, and the expression of training, or its dx and dscale, from x, the scales, and dy.
 fn standard(case: Case, gradient: bool) -> Graph {
     let grid = grid(case);
     let builder = Builder::new(case.0);
@@ -77,7 +77,7 @@ fn standard(case: Case, gradient: bool) -> Graph {
         return builder.finish(&[("operators", operators), ("y", y)]).unwrap();
     }
     let found = gradients((y * input("dy", case.1)).sum(&[], false), &[x, steps]).unwrap();
-    builder.finish(&[("dx", found[0].unary("Identity")), ("dstep", found[1].unary("Identity"))]).unwrap()
+    builder.finish(&[("dx", found[0].unary("Identity")), ("dscale", found[1].unary("Identity"))]).unwrap()
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn gradients_of_fake_quantize_are_those_of_the_standard_operators() {
             (Ok(expected), Ok(found)) => {
                 let errors = [0, 1].map(|i| relative_rms(&found[i], &expected[i]));
                 if !(errors[0] <= DX && errors[1] <= DSTEP) {
-                    failed.push(format!("{}: dx and dstep off by {errors:?}", case.0));
+                    failed.push(format!("{}: dx and dscale off by {errors:?}", case.0));
                 }
             }
             (expected, found) => failed.push(format!("{}: {:?}, {:?}", case.0, expected.err(), found.err())),

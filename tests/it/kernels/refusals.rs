@@ -75,8 +75,8 @@ fn elementwise_operators_refuse_what_does_not_fit() {
         ("lo above hi", "FakeQuantize", vec![level("lo", 1.0), level("hi", 0.0)], vec![&[4], &[1]], "no larger"),
         ("an axis behind the last", "FakeQuantize", axis(2), vec![&[4, 4], &[4]], "axis 2"),
         ("an axis below -1", "FakeQuantize", axis(-2), vec![&[4, 4], &[4]], "axis -2"),
-        ("steps of another axis", "FakeQuantize", axis(1), vec![&[4, 5], &[4]], "5 steps"),
-        ("two steps for all", "FakeQuantizeGradient", axis(-1), vec![&[4], &[2], &[4]], "1 steps"),
+        ("scales of another axis", "FakeQuantize", axis(1), vec![&[4, 5], &[4]], "5 scales"),
+        ("two scales for all", "FakeQuantizeGradient", axis(-1), vec![&[4], &[2], &[4]], "1 scales"),
         ("another dy", "FakeQuantizeGradient", axis(-1), vec![&[4], &[1], &[5]], "elements"),
     ];
     let layout = |channels, block| vec![("channels", Attr::Int(channels)), ("block", Attr::Int(block))];

@@ -80,10 +80,10 @@ fn distance(values: &[f64], unit: impl Fn(f64, f64) -> f64, slack: [f64; 2]) -> 
     let channel = |c: usize| {
         let (gamma, variance) = (f64::from(norm.gamma[c]).abs(), f64::from(norm.variance[c]));
         let unit = unit(gamma, variance + 1e-5);
-        let deviation = gamma * (variance / (variance + 1e-5)).sqrt();
+        let std = gamma * (variance / (variance + 1e-5)).sqrt();
         let (mean, spread) = moments[c];
         let off = (unit * (mean - f64::from(norm.beta[c]))).abs();
-        let spread = ((unit * unit * spread + 1e-6).sqrt() - (unit * unit * deviation * deviation + 1e-6).sqrt()).abs();
+        let spread = ((unit * unit * spread + 1e-6).sqrt() - (unit * unit * std * std + 1e-6).sqrt()).abs();
         (off - slack[0]).max(0.0).powi(2) + (spread - slack[1]).max(0.0).powi(2)
     };
     (channel(0) + channel(1)) / 3.0
@@ -93,7 +93,7 @@ fn before(gamma: f64, variance: f64) -> f64 {
     variance.sqrt() / gamma
 }
 
-fn deviations(gamma: f64, variance: f64) -> f64 {
+fn stds(gamma: f64, variance: f64) -> f64 {
     1.0 / (gamma * ((variance - 1e-5) / variance).sqrt())
 }
 
@@ -159,7 +159,7 @@ const CASES: &[(&str, &[usize], Loss, Host)] = &[
         "moments in deviations",
         &IMAGES,
         |x| moment_distance(found(x), &ChannelNormal::of(&norm()), Distance::Deviations, [0.0; 2]),
-        |v| distance(v, deviations, [0.0; 2]),
+        |v| distance(v, stds, [0.0; 2]),
     ),
     (
         "moments with slack",
@@ -234,7 +234,7 @@ fn what_has_the_statistics_already_costs_nothing_and_a_dead_channel_never_does()
     let outputs: Vec<(&str, Expr)> = names.into_iter().zip(terms).collect();
     let graph = builder.finish(&outputs).unwrap();
     // Two values, one deviation to each side of the mean.
-    let [a, b] = [normal.deviation[0], normal.deviation[1]];
+    let [a, b] = [normal.std[0], normal.std[1]];
     for last in [0.0f32, 1e9] {
         let x = Tensor::from_f32(&[2, 3], &[a, b, last, -a, -b, -last]);
         let found = ort().load(&graph, &SessionOptions::default()).unwrap().run(&[x]).unwrap();

@@ -95,9 +95,9 @@ impl Grid {
     }
 }
 
-/// `y = FakeQuantize(x, step)`: `step · round(clip(x / step, lo, hi))`, the bits of Div, Clip, Round and Mul.
+/// `y = FakeQuantize(x, scale)`: `scale · round(clip(x / scale, lo, hi))`, the bits of Div, Clip, Round and Mul.
 ///
-/// Attributes: `lo` and `hi`, the levels at the ends in steps; `axis` (-1), that of the steps, -1 for a single one.
+/// Attributes: `lo` and `hi`, the levels at the ends in scales; `axis` (-1), that of the scales, -1 for a single one.
 struct FakeQuantize(Grid);
 
 impl Custom for FakeQuantize {
@@ -110,16 +110,16 @@ impl Custom for FakeQuantize {
     }
 
     fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
-        let (x, steps) = (input(run, 0)?, input(run, 1)?);
-        let ((shape, x), (_, steps)) = (tensor(&x)?, tensor(&steps)?);
-        let rounding = Rounding::new(steps, self.0.levels, &shape, self.0.axis).map_err(ort::Error::new)?;
+        let (x, scales) = (input(run, 0)?, input(run, 1)?);
+        let ((shape, x), (_, scales)) = (tensor(&x)?, tensor(&scales)?);
+        let rounding = Rounding::new(scales, self.0.levels, &shape, self.0.axis).map_err(ort::Error::new)?;
         let mut y = output(run, 0, &shape)?;
         let y = y.try_extract_tensor_mut::<f32>()?.1;
         spreading(run, |spread| fake_quantize(x, &rounding, y, (Instructions::best(), spread)))
     }
 }
 
-/// `dx, dstep = FakeQuantizeGradient(x, step, dy)`, with the attributes of [`FakeQuantize`]; dstep has the shape of step.
+/// `dx, dscale = FakeQuantizeGradient(x, scale, dy)`, with the attributes of [`FakeQuantize`]; dscale has the shape of scale.
 struct FakeQuantizeGradient(Grid);
 
 impl Custom for FakeQuantizeGradient {
@@ -132,13 +132,15 @@ impl Custom for FakeQuantizeGradient {
     }
 
     fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
-        let (x, steps, dy) = (input(run, 0)?, input(run, 1)?, input(run, 2)?);
-        let ((shape, x), (steps_shape, steps), (_, dy)) = (tensor(&x)?, tensor(&steps)?, tensor(&dy)?);
-        let rounding = Rounding::new(steps, self.0.levels, &shape, self.0.axis).map_err(ort::Error::new)?;
-        let (mut dx, mut dstep) = (output(run, 0, &shape)?, output(run, 1, &steps_shape)?);
+        let (x, scales, dy) = (input(run, 0)?, input(run, 1)?, input(run, 2)?);
+        let ((shape, x), (scales_shape, scales), (_, dy)) = (tensor(&x)?, tensor(&scales)?, tensor(&dy)?);
+        let rounding = Rounding::new(scales, self.0.levels, &shape, self.0.axis).map_err(ort::Error::new)?;
+        let (mut dx, mut dscale) = (output(run, 0, &shape)?, output(run, 1, &scales_shape)?);
         let dx = dx.try_extract_tensor_mut::<f32>()?.1;
-        let dstep = dstep.try_extract_tensor_mut::<f32>()?.1;
-        spreading(run, |spread| fake_quantize_gradient((x, dy), &rounding, (dx, dstep), (Instructions::best(), spread)))
+        let dscale = dscale.try_extract_tensor_mut::<f32>()?.1;
+        spreading(run, |spread| {
+            fake_quantize_gradient((x, dy), &rounding, (dx, dscale), (Instructions::best(), spread))
+        })
     }
 }
 
