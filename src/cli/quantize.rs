@@ -73,6 +73,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let (output, report) = outputs(arguments)?;
     let is_trained = arguments.auto_bits.is_some() || arguments.training.is_given() || arguments.images.is_some();
     let config = arguments.model.config(arguments.model.plan.worthwhile(is_trained))?;
+    arguments.training.refuse_unused_players(&config.stages)?;
     let config = Config {
         training: match arguments.ranges {
             Ranges::Analytic => arguments.training.settings(config.recipe)?,

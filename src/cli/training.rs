@@ -8,7 +8,7 @@ use clap::Args;
 use super::arguments::whole;
 use super::destination::Folder;
 use crate::error::{Error, Result};
-use crate::recipes::{RECIPES, Recipe};
+use crate::recipes::{RECIPES, Recipe, STAGES, Stage};
 use crate::train::{CHECKPOINT, RunFolder, STEP_GRAPH, Settings};
 
 #[derive(Args)]
@@ -93,6 +93,22 @@ impl TrainingArguments {
             folder: continued.or_else(|| run_folder.as_ref().map(|path| folder(path, false))),
             deadline: max_minutes.map(|minutes| Instant::now() + Duration::from_secs_f64(60.0 * minutes)),
         })
+    }
+
+    /// Refuses numbers of generators and students where no stage has them.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the stages that have.
+    pub(super) fn refuse_unused_players(&self, stages: &[&Stage]) -> Result<()> {
+        let flags = [("--generators", self.generators), ("--students", self.students)];
+        let given = flags.into_iter().find(|(_, number)| number.is_some());
+        match given.filter(|_| !stages.iter().any(|stage| stage.counts_players)) {
+            None => Ok(()),
+            Some((flag, _)) => {
+                let known: Vec<&str> = STAGES.iter().filter(|stage| stage.counts_players).map(|s| s.name).collect();
+                Err(Error::Usage(format!("{flag}: goes with --recipe or --stages {}", known.join(" or "))))
+            }
+        }
     }
 
     /// Returns the same for a recipe.

@@ -2,7 +2,7 @@
 
 use super::Role;
 
-/// A wish for a grid: why, and with how many bits.
+/// A request for a grid: why, and with how many bits.
 #[derive(Clone, Copy, Debug)]
 pub struct Demand {
     /// Why.
@@ -12,7 +12,7 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// Returns what remains of two wishes for one grid: the image keeps its bits; layer inputs outrank carriers, carriers
+    /// Returns the one request that two requests for the same grid become: the image keeps its bits; layer inputs outrank carriers, carriers
     /// outrank outputs; equals take the wider.
     pub fn merge(self, other: Self) -> Self {
         let rank = |d: Self| match d.role {

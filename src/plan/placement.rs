@@ -1,4 +1,4 @@
-//! From a [`Policy`] to wishes for grids: placement, bits, and which tensors share a grid.
+//! From a [`Policy`] to requests for grids: placement, bits, and which tensors share a grid.
 
 use std::collections::HashMap;
 
@@ -34,7 +34,7 @@ pub fn plan(graph: &Graph, policy: &Policy) -> Result<Plan> {
     placed(graph, policy)?.plan()
 }
 
-/// Returns the wishes of layers and residual sums.
+/// Returns the grid requests of layers and residual sums.
 ///
 /// # Errors
 /// As [`plan`].

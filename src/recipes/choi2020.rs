@@ -47,6 +47,7 @@ pub(super) const RECIPE: Recipe = Recipe {
 pub(super) const STAGE: Stage = Stage {
     name: NAME,
     summary: "students against generators that look for images on which they differ from the float network (Choi et al. 2020)",
+    counts_players: true,
     run: choi2020,
 };
 

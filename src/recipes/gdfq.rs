@@ -38,6 +38,7 @@ pub(super) const RECIPE: Recipe = Recipe {
 pub(super) const STAGE: Stage = Stage {
     name: NAME,
     summary: "weights, biases and steps on images that a generator makes for chosen classes in the meantime (Xu et al. 2020)",
+    counts_players: false,
     run: gdfq,
 };
 

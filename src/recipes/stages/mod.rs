@@ -24,6 +24,8 @@ pub struct Stage {
     pub name: &'static str,
     /// A one-line summary.
     pub summary: &'static str,
+    /// Whether the user says how many generators and students take part.
+    pub counts_players: bool,
     pub(super) run: fn(&Effort, &mut Solved, &mut Lab) -> Result<StageReport>,
 }
 
@@ -34,6 +36,7 @@ pub const STAGES: &[&Stage] = &[&RECONSTRUCT, &DISTIL, &ADVERSARIAL, &gdfq::STAG
 pub const RECONSTRUCT: Stage = Stage {
     name: "reconstruct",
     summary: "block by block, which way weights are rounded and the steps of quantizers (AdaRound, LSQ, QDrop)",
+    counts_players: false,
     run: reconstruct::reconstruct,
 };
 
@@ -41,6 +44,7 @@ pub const RECONSTRUCT: Stage = Stage {
 pub const DISTIL: Stage = Stage {
     name: "distil",
     summary: "weights, biases and steps of the whole network by the float one's answers",
+    counts_players: false,
     run: distil::distil,
 };
 
@@ -48,6 +52,7 @@ pub const DISTIL: Stage = Stage {
 pub const ADVERSARIAL: Stage = Stage {
     name: "adversarial",
     summary: "the same against a generator that looks for images on which both answer differently (Choi et al. 2020)",
+    counts_players: false,
     run: adversarial::adversarial,
 };
 

@@ -91,6 +91,7 @@ fn inputs_that_do_not_fit_are_refused() {
             &["\"distill\"", "reconstruct, distil, adversarial"],
         ),
         ("stages without training", "--effort fast --stages distil", 2, &["\"fast\" does not train"]),
+        ("players of none", "--recipe gdfq --students 2", 2, &["--students", "--recipe or --stages choi2020"]),
     ];
     let mut failed = Vec::new();
     for (name, flags, code, words) in cases {

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use dfq_onnx::Error;
 use dfq_onnx::expr::STANDARD;
-use dfq_onnx::ir::{DType, Tensor};
+use dfq_onnx::ir::{DType, Graph, Tensor};
 use dfq_onnx::observe::Silent;
+use dfq_onnx::onnx;
 use dfq_onnx::runtime::{Engine, TractEngine};
 use dfq_onnx::train::{
     BuiltPhase, Feed, Game, Learner, LearningRate, Move, Optimiser, PhaseSpec, PlayOptions, Played, TrainedVector,
@@ -14,6 +15,8 @@ use dfq_onnx::train::{
 use serde_json::Value;
 
 use super::bowl;
+use crate::support::build::Build;
+use crate::support::net::{layer, pads};
 use crate::support::ort;
 use crate::support::program::{files, interrupted, run};
 
@@ -212,6 +215,40 @@ fn recipes_with_a_generator_train_and_are_judged_and_resumed_to_the_same_bytes()
         }
         if std::fs::read(again.path().join("out.onnx")).unwrap() != bytes {
             failed.push(format!("{what}: other bytes after it was stopped"));
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// Returns a convolution of one image, or of the sum of two.
+fn convolution(has_two_inputs: bool) -> Graph {
+    let mut g = Build::at(17);
+    g.fed("x", DType::F32, "N, 3, 16, 16");
+    if has_two_inputs {
+        g.fed("z", DType::F32, "N, 3, 16, 16");
+        g.node("Add", "x z", "sum", []);
+    }
+    layer(&mut g, "Conv", if has_two_inputs { "sum" } else { "x" }, "c", &[4, 3, 3, 3], 4, pads(1));
+    g.node("Relu", "c", "r", []);
+    layer(&mut g, "Conv", "r", "y", &[4, 4, 3, 3], 4, pads(1));
+    g.outputs("y")
+}
+
+#[test]
+fn networks_that_no_generator_can_serve_are_refused_by_what_they_lack() {
+    let cases = [
+        ("neither statistics nor classes", false, "gdfq", "tells nothing that inputs could be made by"),
+        ("neither, for images of no class", false, "choi2020", "tells nothing that inputs could be made by"),
+        ("two inputs", true, "choi2020", "has several inputs, and a generator makes only one of them"),
+    ];
+    let mut failed = Vec::new();
+    for (name, has_two_inputs, recipe, expected) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        onnx::save(&convolution(has_two_inputs), &folder.path().join("model.onnx"), usize::MAX).unwrap();
+        let ran =
+            run(folder.path(), &format!("quantize model.onnx --recipe {recipe} --steps 2 --samples 2 -o out.onnx"));
+        if ran.code != Some(3) || !ran.stderr.contains(expected) || folder.path().join("out.onnx").exists() {
+            failed.push(format!("{name}: exit {:?}: {}", ran.code, ran.stderr));
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
