@@ -28,7 +28,16 @@ impl Lab<'_> {
     /// # Errors
     /// [`Error::Usage`] for a larger batch, [`Error::Unsupported`] where the model fixes it.
     pub fn check_batch(&self, batch: usize) -> Result<()> {
-        refuse_larger(batch, &self.images, self.float)
+        let [seen, all] = self.images.counts();
+        if seen + self.images.beside()[0] >= batch {
+            return Ok(());
+        }
+        if self.float.fixed_batch().is_some() {
+            let message = format!("fixes its batch at {batch}, and {all} images are too few for that; make more");
+            return Err(Error::unsupported("model", message));
+        }
+        let message = format!("{all} images are too few for steps of {batch}; make more, or give a smaller --batch");
+        Err(Error::Usage(message))
     }
 }
 
@@ -36,10 +45,9 @@ impl TrainingBatches {
     /// Returns the network's inputs in a phase, in the order of [`Graph::fed_inputs`].
     ///
     /// # Errors
-    /// As [`Lab::check_batch`]; an input of unknown shape.
+    /// An input of unknown shape.
     pub fn inputs<'b>(&self, scope: &Scope<'b>) -> Result<Vec<Expr<'b>>> {
         let batch = scope.batch();
-        refuse_larger(batch, &self.images, &self.float)?;
         let Self { images, seed, stage, .. } = self.clone();
         // Generated only after the checkpoint was found to belong to this run.
         let mut sampler: Option<BatchSampler> = None;
@@ -50,17 +58,4 @@ impl TrainingBatches {
             sampler.as_ref().map_or(Ok(Vec::new()), |sampler| sampler.batch(step))
         }))
     }
-}
-
-fn refuse_larger(batch: usize, images: &Images, float: &Graph) -> Result<()> {
-    let [seen, all] = images.counts();
-    if seen + images.beside()[0] >= batch {
-        return Ok(());
-    }
-    if float.fixed_batch().is_some() {
-        let message = format!("fixes its batch at {batch}, and {all} images are too few for that; make more");
-        return Err(Error::unsupported("model", message));
-    }
-    let message = format!("{all} images are too few for steps of {batch}; make more, or give a smaller --batch");
-    Err(Error::Usage(message))
 }

@@ -26,6 +26,8 @@ pub struct GamePlan<'a> {
     pub turns: Vec<Turn>,
     /// The number of rounds behind all warm-ups.
     pub rounds: u64,
+    /// Whether its phases draw batches of training inputs.
+    pub draws_batches: bool,
     /// Samples per step, where neither the user, the model nor the memory says otherwise.
     pub batch: usize,
     /// The learning rate to report.
@@ -80,6 +82,9 @@ impl Lab<'_> {
         };
         let usual = plan.batch.min(self.samples());
         let (mut built, batch) = fitting_batch(self.float, self.run.settings, usual, &build)?;
+        if plan.draws_batches {
+            self.check_batch(batch)?;
+        }
         for phase in phases {
             let file = if phase.name.is_empty() { (*name).to_owned() } else { format!("{name}.{}", phase.name) };
             self.save_graph(&file, || Ok(phase.built(batch, &STANDARD)?.phase.step))?;

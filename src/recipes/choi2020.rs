@@ -106,6 +106,7 @@ fn choi2020(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<Stage
         phases: vec![warm_up, make, learn],
         turns: vec![Turn::of(0, 0).after(rounds.div_ceil(WARM_UP)), Turn::of(1, 1), Turn::of(2, STUDENT_STEPS)],
         rounds,
+        draws_batches: false,
         batch: BATCH,
         learning_rate,
         stage: CHANCE,

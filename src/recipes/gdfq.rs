@@ -77,6 +77,7 @@ fn gdfq(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<StageRepo
         phases: vec![make, learn],
         turns: vec![Turn::of(0, 1).after(rounds.div_ceil(WARM_UP)), Turn::of(1, 1)],
         rounds,
+        draws_batches: false,
         batch: BATCH,
         learning_rate,
         stage: CHANCE,

@@ -68,6 +68,7 @@ impl Whole {
             phases: vec![phase],
             turns: vec![Turn::of(0, 1)],
             rounds: steps,
+            draws_batches: true,
             batch: BATCH,
             learning_rate,
             stage: self.stage,

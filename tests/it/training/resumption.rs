@@ -140,7 +140,7 @@ fn a_checkpoint_that_does_not_fit_the_step_is_refused() {
         ("no weights", without("weights"), "holds no \"weights\"", 3),
         ("no moments", without("scales.moment2"), "holds no \"scales.moment2\"", 3),
         ("no losses", without("history"), "holds no \"history\"", 3),
-        ("no schedule", silent, "holds no \"schedule\"", 3),
+        ("no schedule", silent, "holds no \"schedules\"", 3),
         ("another length", shorter, "\"weights\"", 3),
         ("another run", other, "its seed is 2, expected 1", 2),
     ];
