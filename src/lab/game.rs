@@ -16,6 +16,9 @@ use crate::train::{
 /// Separates the random numbers of the phases of a stage.
 const OF_PHASE: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// Samples per step where nothing else is said: twice the batch for half the steps measured worse.
+const BATCH: usize = 32;
+
 /// Phases that take turns, and how long.
 pub struct GamePlan<'a> {
     /// Its name and that of its checkpoint.
@@ -36,6 +39,22 @@ pub struct GamePlan<'a> {
     pub stage: u64,
     /// What its steps depend on besides the run, the start and the inputs.
     pub key: String,
+}
+
+impl Default for GamePlan<'_> {
+    fn default() -> Self {
+        Self {
+            name: "",
+            phases: Vec::new(),
+            turns: Vec::new(),
+            rounds: 0,
+            draws_batches: false,
+            batch: BATCH,
+            learning_rate: 0.0,
+            stage: 0,
+            key: String::new(),
+        }
+    }
 }
 
 /// A planned descent of a single step graph.

@@ -9,7 +9,7 @@ use super::starts::stochastic;
 use super::{Effort, Recipe, Stage, fast};
 use crate::error::Result;
 use crate::expr::Expr;
-use crate::lab::{GamePlan, Lab, QuantizedStudent, TeacherOutputs};
+use crate::lab::{GamePlan, Lab, TeacherOutputs};
 use crate::solution::Solved;
 use crate::train::losses::{batch_entropy, gaussian_divergence, instance_entropy};
 use crate::train::{LearningRate, Optimiser, PhaseSpec, StageReport, Turn};
@@ -23,7 +23,6 @@ const GENERATOR_RATE: f64 = 1e-3;
 /// Steps of the students for each of the generators, and one step of warm-up for so many rounds.
 const STUDENT_STEPS: u64 = 10;
 const WARM_UP: u64 = 2;
-const BATCH: usize = 32;
 
 /// Returns the loss `L_ψ = L_BN + L_inst - L_batch`, as far as the network has statistics and class scores.
 fn prior<'b>(seen: &TeacherOutputs<'_, 'b>) -> Expr<'b> {
@@ -37,11 +36,9 @@ pub(super) const RECIPE: Recipe = Recipe {
     name: NAME,
     summary: "trains against generators that look for images on which students and the float network differ",
     citation: "Choi et al. 2020; starts from fast, steps after Esser et al. 2020 (LSQ)",
-    equalized: fast::RECIPE.equalized,
-    run: fast::fast,
     stages: &[&STAGE],
     effort: Effort { steps: 1000, ..Effort::NONE },
-    wants_images: false,
+    ..fast::RECIPE
 };
 
 pub(super) const STAGE: Stage = Stage {
@@ -56,20 +53,19 @@ fn choi2020(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<Stage
     let rounds = settings.steps.unwrap_or(effort.steps).div_ceil(STUDENT_STEPS);
     let learning_rate = settings.learning_rate.unwrap_or(0.003);
     let rate = LearningRate::cosine(learning_rate, rounds * STUDENT_STEPS);
-    let generator_rate = LearningRate::cosine(GENERATOR_RATE, rounds);
+    let [warm_rate, generator_rate] =
+        [LearningRate::constant(GENERATOR_RATE), LearningRate::cosine(GENERATOR_RATE, rounds)];
     let teacher = lab.teacher()?;
-    let generators: Vec<_> = (0..settings.generators.unwrap_or(1))
-        .map(|k| lab.generator(&format!("generator{k}"), k, false))
-        .collect::<Result<_>>()?;
+    let generator = |k| lab.generator(&format!("generator{k}"), k, false);
+    let generators = (0..settings.generators.unwrap_or(1)).map(generator).collect::<Result<Vec<_>>>()?;
     let student = |m| lab.student(&format!("student{m}"), &stochastic(solved, lab.context.seed, m)?);
-    let students: Vec<QuantizedStudent> = (0..settings.students.unwrap_or(1)).map(student).collect::<Result<_>>()?;
+    let students = (0..settings.students.unwrap_or(1)).map(student).collect::<Result<Vec<_>>>()?;
     let share = 1.0 / students.len() as f32;
 
     let warm_up = PhaseSpec::new("warm-up", |scope| {
         for generator in &generators {
             let seen = teacher.forward(scope, generator.images(scope))?;
-            let rate = LearningRate::constant(GENERATOR_RATE);
-            scope.descend(generator, prior(&seen) * ALPHA, Optimiser::ADAM_OF_GENERATORS, rate);
+            scope.descend(generator, prior(&seen) * ALPHA, Optimiser::ADAM_OF_GENERATORS, warm_rate.clone());
         }
         Ok(())
     });
@@ -89,8 +85,8 @@ fn choi2020(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<Stage
         Ok(())
     });
     let learn = PhaseSpec::new("students", |scope| {
-        let images = generators.iter().map(|generator| generator.images(scope).detached());
-        let seen = images.map(|images| teacher.forward(scope, images)).collect::<Result<Vec<_>>>()?;
+        let seen = generators.iter().map(|generator| teacher.forward(scope, generator.images(scope).detached()));
+        let seen = seen.collect::<Result<Vec<_>>>()?;
         for student in &students {
             let mut loss = scope.builder().scalar(0.0);
             for seen in &seen {
@@ -106,11 +102,9 @@ fn choi2020(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<Stage
         phases: vec![warm_up, make, learn],
         turns: vec![Turn::of(0, 0).after(rounds.div_ceil(WARM_UP)), Turn::of(1, 1), Turn::of(2, STUDENT_STEPS)],
         rounds,
-        draws_batches: false,
-        batch: BATCH,
         learning_rate,
         stage: CHANCE,
-        key: String::new(),
+        ..GamePlan::default()
     };
     let descent = lab.train(&plan, &students[0], solved)?;
     Ok(StageReport { descents: vec![descent], ..lab.report(NAME, 0) })

@@ -20,7 +20,6 @@ const STATISTICS: f32 = 0.1;
 const GENERATOR_RATE: f64 = 1e-3;
 /// The temperature of distillation; the paper averages the divergence over classes too.
 const TEMPERATURE: f32 = 20.0;
-const BATCH: usize = 32;
 /// Steps of the generator alone, one in this many.
 const WARM_UP: u64 = 10;
 
@@ -28,11 +27,9 @@ pub(super) const RECIPE: Recipe = Recipe {
     name: NAME,
     summary: "trains on images that a generator makes for chosen classes in the meantime",
     citation: "Xu et al. 2020 (GDFQ); starts from fast, steps after Esser et al. 2020 (LSQ)",
-    equalized: fast::RECIPE.equalized,
-    run: fast::fast,
     stages: &[&STAGE],
     effort: Effort { steps: 1000, ..Effort::NONE },
-    wants_images: false,
+    ..fast::RECIPE
 };
 
 pub(super) const STAGE: Stage = Stage {
@@ -77,11 +74,9 @@ fn gdfq(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<StageRepo
         phases: vec![make, learn],
         turns: vec![Turn::of(0, 1).after(rounds.div_ceil(WARM_UP)), Turn::of(1, 1)],
         rounds,
-        draws_batches: false,
-        batch: BATCH,
         learning_rate,
         stage: CHANCE,
-        key: String::new(),
+        ..GamePlan::default()
     };
     let descent = lab.train(&plan, &student, solved)?;
     Ok(StageReport { descents: vec![descent], ..lab.report(NAME, 0) })

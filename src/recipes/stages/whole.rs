@@ -7,8 +7,6 @@ use crate::lab::{GamePlan, Lab, QuantizedStudent};
 use crate::solution::Solved;
 use crate::train::{Distillation, LearningRate, Objective, PhaseSpec, Scope, StageReport, Student, Turn};
 
-/// The default batch size: twice the batch for half the steps measured worse.
-const BATCH: usize = 32;
 /// A loss term on raw logits measured worse than the class probabilities alone, and so did lower temperatures.
 pub(super) const OBJECTIVE: Objective = Objective { temperature: 4.0, logits: 0.0, features: 1.0 };
 
@@ -69,10 +67,10 @@ impl Whole {
             turns: vec![Turn::of(0, 1)],
             rounds: steps,
             draws_batches: true,
-            batch: BATCH,
             learning_rate,
             stage: self.stage,
             key: format!("{:?}", distillation.objective),
+            ..GamePlan::default()
         };
         let descent = lab.train(&plan, &student, solved)?;
         let blocked = distillation.targets().blocked.clone();
