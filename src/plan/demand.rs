@@ -12,8 +12,8 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// Returns the one request that two requests for the same grid become: the image keeps its bits; layer inputs outrank carriers, carriers
-    /// outrank outputs; equals take the wider.
+    /// Returns the one request that two requests for the same grid become: the image keeps its bits; layer inputs outrank
+    /// carriers, carriers outrank outputs; equals take the wider.
     pub fn merge(self, other: Self) -> Self {
         let rank = |d: Self| match d.role {
             Role::Image => 3,
