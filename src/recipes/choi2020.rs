@@ -15,18 +15,21 @@ use crate::train::losses::{batch_entropy, gaussian_divergence, instance_entropy}
 use crate::train::{LearningRate, Optimiser, PhaseSpec, StageReport, Turn};
 
 const NAME: &str = "choi2020";
+const SUMMARY: &str = "trains against generators that look for images on which students and the float network differ";
 /// Separates the random numbers of this stage from those of others.
 const CHANCE: u64 = 0x6368_6f69;
 /// The weight of the prior against the distance.
 const ALPHA: f32 = 0.01;
+/// The learning rates of students, in units of their scales, and of generators.
+const LEARNING_RATE: f64 = 0.003;
 const GENERATOR_RATE: f64 = 1e-3;
 /// Steps of the students for each of the generators, and one step of warm-up for so many rounds.
 const STUDENT_STEPS: u64 = 10;
 const WARM_UP: u64 = 2;
 
-/// Returns the loss `L_ψ = L_BN + L_inst - L_batch`, as far as the network has statistics and class scores.
+/// Returns the loss `L_ψ = L_BN + L_inst - L_batch`, as far as the network has statistics (summed over channels, as in the
+/// paper) and class scores.
 fn prior<'b>(seen: &TeacherOutputs<'_, 'b>) -> Expr<'b> {
-    // The paper sums over channels.
     let statistics = seen.statistics(|found, of| gaussian_divergence(found, of) * of.mean.len() as f32);
     let logits = seen.logits().ok();
     logits.map_or(statistics, |logits| statistics + instance_entropy(logits) + batch_entropy(logits))
@@ -34,27 +37,21 @@ fn prior<'b>(seen: &TeacherOutputs<'_, 'b>) -> Expr<'b> {
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: NAME,
-    summary: "trains against generators that look for images on which students and the float network differ",
+    summary: SUMMARY,
     citation: "Choi et al. 2020; starts from fast, steps after Esser et al. 2020 (LSQ)",
     stages: &[&STAGE],
     effort: Effort { steps: 1000, ..Effort::NONE },
     ..fast::RECIPE
 };
 
-pub(super) const STAGE: Stage = Stage {
-    name: NAME,
-    summary: "students against generators that look for images on which they differ from the float network (Choi et al. 2020)",
-    counts_players: true,
-    run: choi2020,
-};
+pub(super) const STAGE: Stage = Stage { counts_players: true, ..Stage::of(NAME, SUMMARY, choi2020) };
 
 fn choi2020(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<StageReport> {
     let settings = lab.run.settings;
     let rounds = settings.steps.unwrap_or(effort.steps).div_ceil(STUDENT_STEPS);
-    let learning_rate = settings.learning_rate.unwrap_or(0.003);
+    let learning_rate = settings.learning_rate.unwrap_or(LEARNING_RATE);
     let rate = LearningRate::cosine(learning_rate, rounds * STUDENT_STEPS);
-    let [warm_rate, generator_rate] =
-        [LearningRate::constant(GENERATOR_RATE), LearningRate::cosine(GENERATOR_RATE, rounds)];
+    let (warm_rate, slowing) = (LearningRate::constant(GENERATOR_RATE), LearningRate::cosine(GENERATOR_RATE, rounds));
     let teacher = lab.teacher()?;
     let generator = |k| lab.generator(&format!("generator{k}"), k, false);
     let generators = (0..settings.generators.unwrap_or(1)).map(generator).collect::<Result<Vec<_>>>()?;
@@ -70,18 +67,16 @@ fn choi2020(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<Stage
         Ok(())
     });
     let make = PhaseSpec::new("generators", |scope| {
-        let mut watched = scope.builder().scalar(0.0);
         for generator in &generators {
             let seen = teacher.forward(scope, generator.images(scope))?;
             let mut loss = prior(&seen) * ALPHA;
-            watched = watched + loss;
+            scope.watch(loss);
             for student in &students {
                 let answers = student.forward(scope, &seen.inputs)?;
                 loss = loss - answers.adversarial_distance(&seen, 1.0)? * share;
             }
-            scope.descend(generator, loss, Optimiser::ADAM_OF_GENERATORS, generator_rate.clone());
+            scope.descend(generator, loss, Optimiser::ADAM_OF_GENERATORS, slowing.clone());
         }
-        scope.watch(watched);
         Ok(())
     });
     let learn = PhaseSpec::new("students", |scope| {

@@ -13,10 +13,13 @@ use crate::train::losses::{Distance, cross_entropy, moment_distance};
 use crate::train::{LearningRate, Optimiser, PhaseSpec, StageReport, Turn};
 
 const NAME: &str = "gdfq";
+const SUMMARY: &str = "trains on images that a generator makes for chosen classes in the meantime";
 /// Separates the random numbers of this stage from those of others.
 const CHANCE: u64 = 0x6764_6671;
 /// The weight of batch-normalization statistics in the generator's loss.
 const STATISTICS: f32 = 0.1;
+/// The learning rates of the student, in units of its scales, and of the generator.
+const LEARNING_RATE: f64 = 0.003;
 const GENERATOR_RATE: f64 = 1e-3;
 /// The temperature of distillation; the paper averages the divergence over classes too.
 const TEMPERATURE: f32 = 20.0;
@@ -25,19 +28,14 @@ const WARM_UP: u64 = 10;
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: NAME,
-    summary: "trains on images that a generator makes for chosen classes in the meantime",
+    summary: SUMMARY,
     citation: "Xu et al. 2020 (GDFQ); starts from fast, steps after Esser et al. 2020 (LSQ)",
     stages: &[&STAGE],
     effort: Effort { steps: 1000, ..Effort::NONE },
     ..fast::RECIPE
 };
 
-pub(super) const STAGE: Stage = Stage {
-    name: NAME,
-    summary: "weights, biases and steps on images that a generator makes for chosen classes in the meantime (Xu et al. 2020)",
-    counts_players: false,
-    run: gdfq,
-};
+pub(super) const STAGE: Stage = Stage::of(NAME, SUMMARY, gdfq);
 
 fn gdfq(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<StageReport> {
     let teacher = lab.teacher()?;
@@ -45,7 +43,7 @@ fn gdfq(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<StageRepo
     let student = lab.student("student", solved)?;
     let generator = lab.generator("generator", 0, true)?;
     let rounds = lab.run.settings.steps.unwrap_or(effort.steps);
-    let learning_rate = lab.run.settings.learning_rate.unwrap_or(0.003);
+    let learning_rate = lab.run.settings.learning_rate.unwrap_or(LEARNING_RATE);
     let rate = LearningRate::cosine(learning_rate, rounds);
 
     let make = PhaseSpec::new("generator", |scope| {

@@ -114,10 +114,11 @@ impl<'b> Scope<'b> {
         self.parts.borrow_mut().players.push(Descending { vectors, loss, optimiser, rate });
     }
 
-    /// Monitors `loss` in place of the sum of what is descended, which may rise where two learners play against each
-    /// other.
+    /// Monitors `loss`, or its sum with what is monitored already, in place of the sum of what is descended, which may
+    /// rise where two learners play against each other.
     pub fn watch(&self, loss: Expr<'b>) {
-        self.parts.borrow_mut().watched = Some(loss);
+        let before = self.parts.borrow().watched;
+        self.parts.borrow_mut().watched = Some(before.map_or(loss, |sum| sum + loss));
     }
 
     /// Records a term of the loss under a name.

@@ -18,6 +18,9 @@ use crate::lab::Lab;
 use crate::solution::Solved;
 use crate::train::{Block, HeldOut, StageReport, Student, blocks, targets};
 
+/// A stage's function: improves the solution that it is given.
+type Train = fn(&Effort, &mut Solved, &mut Lab) -> Result<StageReport>;
+
 /// A training stage.
 pub struct Stage {
     /// Its name on the command line and in reports.
@@ -26,7 +29,14 @@ pub struct Stage {
     pub summary: &'static str,
     /// Whether the user says how many generators and students take part.
     pub counts_players: bool,
-    pub(super) run: fn(&Effort, &mut Solved, &mut Lab) -> Result<StageReport>,
+    pub(super) run: Train,
+}
+
+impl Stage {
+    /// Returns the stage by which a recipe of its own trains.
+    pub(super) const fn of(name: &'static str, summary: &'static str, run: Train) -> Self {
+        Self { name, summary, counts_players: false, run }
+    }
 }
 
 /// Every stage, in a sensible order.
