@@ -66,7 +66,7 @@ impl Lab<'_> {
         let mut classes = None;
         if is_conditional {
             let (count, mut rng) = (teacher.classes()?, step_rng(stream.0, stream.1, u64::MAX));
-            let start: Vec<f32> = (0..count * Generator::LATENTS).map(|_| rng.sample(StandardNormal)).collect();
+            let start = normal(&mut rng, count * Generator::LATENTS);
             let mut vector = TrainedVector::default();
             vector.add("classes", &[count, Generator::LATENTS], &start, &vec![1.0; start.len()])?;
             classes = Some((count, vector));
@@ -83,16 +83,15 @@ impl ConvGenerator {
     /// Returns images of latents, and of classes where it is conditional, that are drawn anew in every step.
     pub fn images<'b>(&self, scope: &Scope<'b>) -> GeneratedImages<'b> {
         let batch = scope.batch();
-        let latents = Feed { name: self.part("latents"), dtype: DType::F32, shape: vec![batch, Generator::LATENTS] };
-        let mut z = scope.feeds(&[latents], move |rng, _| Ok(vec![normal(rng, &[batch, Generator::LATENTS])]))[0];
+        let mut z =
+            drawn(scope, &self.part("latents"), Generator::LATENTS, move |rng| normal(rng, batch * Generator::LATENTS));
         let mut labels = None;
         if let Some((classes, vector)) = &self.classes {
             let classes = *classes;
-            let feed = Feed { name: self.part("labels"), dtype: DType::F32, shape: vec![batch, classes] };
-            let drawn = scope.feeds(&[feed], move |rng, _| Ok(vec![one_hot(rng, batch, classes)]))[0];
+            let chosen = drawn(scope, &self.part("labels"), classes, move |rng| one_hot(rng, batch, classes));
             let vectors = scope.vector(&self.part("classes"), vector).reshape(&[classes, Generator::LATENTS]);
-            z = z * drawn.matmul(vectors);
-            labels = Some(drawn);
+            z = z * chosen.matmul(vectors);
+            labels = Some(chosen);
         }
         let made = self.generator.forward(scope.vector(&self.part("weights"), &self.generator.weights), z);
         GeneratedImages { pixels: self.teacher.synthesis().smoothed(made), labels }
@@ -137,17 +136,13 @@ impl LatentMixer {
     /// Returns images of latents and classes that are drawn anew in every step, flipped and shifted as in synthesis.
     pub fn images<'b>(&self, scope: &Scope<'b>) -> GeneratedImages<'b> {
         let (batch, rows) = (scope.batch(), Rc::clone(&self.latents));
-        let feed =
-            |name: &str, shape: &[usize]| Feed { name: name.to_owned(), dtype: DType::F32, shape: shape.to_vec() };
-        let draw = move |rng: &mut ChaCha8Rng, _| Ok(vec![mixed(rng, &rows, batch)]);
-        let mut z = scope.feeds(&[feed("latents", &[batch, Generator::LATENTS])], draw)[0];
+        let mut z = drawn(scope, "latents", Generator::LATENTS, move |rng| mixed(rng, &rows, batch));
         let mut labels = None;
         if let Some(vectors) = &self.classes {
             let classes = vectors.shape()[0];
-            let draw = move |rng: &mut ChaCha8Rng, _| Ok(vec![one_hot(rng, batch, classes)]);
-            let drawn = scope.feeds(&[feed("labels", &[batch, classes])], draw)[0];
-            z = z * drawn.matmul(scope.builder().constant("classes", vectors.clone()));
-            labels = Some(drawn);
+            let chosen = drawn(scope, "labels", classes, move |rng| one_hot(rng, batch, classes));
+            z = z * chosen.matmul(scope.builder().constant("classes", vectors.clone()));
+            labels = Some(chosen);
         }
         let weights = scope.vector("generator", &self.generator.weights);
         let synthesis = &self.trained.synthesis;
@@ -162,25 +157,36 @@ impl Learner for LatentMixer {
     }
 }
 
-fn normal(rng: &mut ChaCha8Rng, shape: &[usize]) -> Tensor {
-    let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.sample(StandardNormal)).collect();
-    Tensor::from_f32(shape, &values)
+/// Returns a tensor `[N, width]` whose values `draw` draws anew in every step.
+fn drawn<'b>(
+    scope: &Scope<'b>,
+    name: &str,
+    width: usize,
+    mut draw: impl FnMut(&mut ChaCha8Rng) -> Vec<f32> + 'static,
+) -> Expr<'b> {
+    let shape = vec![scope.batch(), width];
+    let feed = Feed { name: name.to_owned(), dtype: DType::F32, shape: shape.clone() };
+    scope.feeds(&[feed], move |rng, _| Ok(vec![Tensor::from_f32(&shape, &draw(rng))]))[0]
+}
+
+fn normal(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
+    (0..count).map(|_| rng.sample(StandardNormal)).collect()
 }
 
 /// Returns random classes, `[N, classes]`.
-fn one_hot(rng: &mut ChaCha8Rng, batch: usize, classes: usize) -> Tensor {
+fn one_hot(rng: &mut ChaCha8Rng, batch: usize, classes: usize) -> Vec<f32> {
     let mut ones = vec![0.0; batch * classes];
     (0..batch).for_each(|i| ones[i * classes + rng.random_range(0..classes)] = 1.0);
-    Tensor::from_f32(&[batch, classes], &ones)
+    ones
 }
 
 /// Returns latents on arcs between two of `rows`, `[N, LATENTS]`; the norm of latents stays.
-fn mixed(rng: &mut ChaCha8Rng, rows: &[f32], batch: usize) -> Tensor {
+fn mixed(rng: &mut ChaCha8Rng, rows: &[f32], batch: usize) -> Vec<f32> {
     let row = |i: usize| &rows[i * Generator::LATENTS..(i + 1) * Generator::LATENTS];
     let mut latents = Vec::with_capacity(batch * Generator::LATENTS);
     for _ in 0..batch {
         let [first, second] = match rows.len() / Generator::LATENTS {
-            1 => [row(0).to_vec(), (0..Generator::LATENTS).map(|_| rng.sample(StandardNormal)).collect()],
+            1 => [row(0).to_vec(), normal(rng, Generator::LATENTS)],
             images => {
                 let pair = index::sample(rng, images, 2);
                 [0, 1].map(|i| row(pair.index(i)).to_vec())
@@ -190,5 +196,5 @@ fn mixed(rng: &mut ChaCha8Rng, rows: &[f32], batch: usize) -> Tensor {
         let (one, other) = (libm::cosf(angle), libm::sinf(angle));
         latents.extend(first.iter().zip(&second).map(|(a, b)| one * a + other * b));
     }
-    Tensor::from_f32(&[batch, Generator::LATENTS], &latents)
+    latents
 }

@@ -2,7 +2,7 @@
 
 use super::{Optimiser, TrainedVector};
 use crate::autodiff::gradients;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::expr::{Builder, Expr, Lowering};
 use crate::ir::{DType, Graph, Tensor, ValueId};
 
@@ -34,8 +34,8 @@ pub struct Player<'a, 'b> {
     pub optimiser: Optimiser,
 }
 
-/// An entry of the state without gradient: an input, its initial value, and its value one step on, such as a moving
-/// average; none where the step only reads it.
+/// An entry of the state: an input, its initial value, and its value one step on; none where the step only reads it. Given
+/// by a caller it has no gradient, such as a moving average.
 #[derive(Clone, Debug)]
 pub struct Buffer<'b> {
     /// The input.
@@ -75,13 +75,6 @@ impl<'a, 'b> StepParts<'a, 'b> {
     }
 }
 
-/// An entry of the state while the step is built.
-struct Entry<'b> {
-    input: Expr<'b>,
-    start: Tensor,
-    next: Option<Expr<'b>>,
-}
-
 /// Returns the step in which every player minimizes its loss, with one elementwise update per vector. The graph is
 /// lowered by `lowering`.
 ///
@@ -100,7 +93,7 @@ pub fn training_step(parts: &StepParts, lowering: &Lowering) -> Result<TrainingS
     let counts: Vec<usize> = optimisers.iter().map(Optimiser::rate_count).collect();
     let rates = builder.input("rates", DType::F32, &[counts.iter().sum()]);
     let rates = if counts.len() == 1 { vec![rates] } else { rates.split(0, &counts) };
-    let mut entries: Vec<Entry> = Vec::new();
+    let mut entries: Vec<Buffer> = Vec::new();
     for ((player, found), rates) in parts.players.iter().zip(gradients_of).zip(rates) {
         for (&(input, vector), gradient) in player.vectors.iter().zip(found) {
             let (name, shape) = (input.name(), input.shape());
@@ -108,14 +101,13 @@ pub fn training_step(parts: &StepParts, lowering: &Lowering) -> Result<TrainingS
             let moments: Vec<Expr> = (0..player.optimiser.moments()).map(moment).collect();
             let mask = builder.constant("mask", vector.lr_scales());
             let (next, next_moments) = player.optimiser.update(input, gradient, &moments, rates, mask);
-            entries.push(Entry { input, start: vector.start(), next: Some(next) });
+            entries.push(Buffer { input, start: vector.start(), next: Some(next) });
             let zeros = Tensor::from_f32(&shape, &vec![0.0; input.len()]);
             let moments = moments.into_iter().zip(next_moments);
-            entries.extend(moments.map(|(input, next)| Entry { input, start: zeros.clone(), next: Some(next) }));
+            entries.extend(moments.map(|(input, next)| Buffer { input, start: zeros.clone(), next: Some(next) }));
         }
     }
-    let buffers = parts.buffers.iter().cloned();
-    entries.extend(buffers.map(|Buffer { input, start, next }| Entry { input, start, next }));
+    entries.extend(parts.buffers.iter().cloned());
     let width = 1 + parts.terms.len();
     let ring = builder.input(&named("losses"), DType::F32, &[parts.losses, width]);
     let watched = parts.watched + unless_finite(builder, &entries);
@@ -123,7 +115,7 @@ pub fn training_step(parts: &StepParts, lowering: &Lowering) -> Result<TrainingS
     let newest: Vec<Expr> = newest.into_iter().map(|one| one.reshape(&[1, 1])).collect();
     let next = ring.slice(0, 1..parts.losses).concat(&[newest[0].concat(&newest[1..], 1)], 0);
     let start = Tensor::from_f32(&[parts.losses, width], &vec![0.0; parts.losses * width]);
-    entries.push(Entry { input: ring, start, next: Some(next) });
+    entries.push(Buffer { input: ring, start, next: Some(next) });
     let updated = entries.iter().filter_map(|entry| Some((format!("{}.next", entry.input.name()), entry.next?)));
     let updated: Vec<(String, Expr)> = updated.collect();
     let outputs: Vec<(&str, Expr)> = updated.iter().map(|(name, next)| (name.as_str(), *next)).collect();
@@ -139,7 +131,7 @@ pub fn training_step(parts: &StepParts, lowering: &Lowering) -> Result<TrainingS
 
 /// Returns 0 where every next value of the state is finite, else NaN: the sum minus itself.
 #[allow(clippy::eq_op)]
-fn unless_finite<'b>(builder: &'b Builder, entries: &[Entry<'b>]) -> Expr<'b> {
+fn unless_finite<'b>(builder: &'b Builder, entries: &[Buffer<'b>]) -> Expr<'b> {
     let sums = entries.iter().filter_map(|entry| Some(entry.next?.sum(&[], false)));
     let sum = sums.fold(builder.scalar(0.0), |sum, next| sum + next);
     sum - sum
@@ -156,14 +148,5 @@ impl TrainingStep {
         let pairs = self.optimisers.iter().zip(learning_rates);
         let rates: Vec<f32> = pairs.flat_map(|(optimiser, &rate)| optimiser.rates(rate, done)).collect();
         Tensor::from_f32(&[rates.len()], &rates)
-    }
-
-    /// Returns the index of an entry of the state.
-    ///
-    /// # Errors
-    /// When there is no entry of this name.
-    pub fn place(&self, name: &str) -> Result<usize> {
-        let found = self.state.iter().position(|entry| entry.0 == name);
-        found.ok_or_else(|| Error::shape("state", format!("has no entry \"{name}\"")))
     }
 }

@@ -2,8 +2,6 @@
 //! float network, beside the images synthesized before (Choi et al. 2020). Student and generator are updated in the same
 //! step; the generator goes on from the one that images were synthesized by.
 
-use std::rc::Rc;
-
 use super::whole::{OBJECTIVE, Whole, distillation};
 use crate::error::Result;
 use crate::lab::{Lab, LatentMixer, Teacher};
@@ -20,7 +18,7 @@ const GENERATOR_RATE: f32 = 0.2;
 pub(super) fn adversarial(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<StageReport> {
     let Some(trained) = lab.trained_generator.clone() else { return Ok(lab.report(NAME, lab.samples())) };
     let distillation = distillation(solved)?;
-    let teacher = Rc::new(Teacher::new(trained.synthesis.clone()));
+    let teacher = Teacher::new(trained.synthesis.clone());
     let generator = LatentMixer::new(trained, GENERATOR_RATE)?;
     // Lower than that of distillation, since it fine-tunes a network that the other stages have trained.
     let whole = Whole { name: NAME, steps: effort.adversarial_steps, learning_rate: 0.005, stage: STAGE };

@@ -61,7 +61,7 @@ fn stepped(
     session.step(0, &[feeds, &[step.rates(&[rate], 0)]].concat()).unwrap();
     let names = step.state.iter().enumerate();
     let state: Vec<_> = names.map(|(i, (name, _))| (name.clone(), session.read(i).unwrap())).collect();
-    let losses = state[step.place(step.losses_entry()).unwrap()].1.to_f32().unwrap();
+    let losses = dfq_onnx::train::entry(&state, step.losses_entry()).unwrap().to_f32().unwrap();
     (state, [losses[losses.len() - 2], losses[losses.len() - 1]])
 }
 
