@@ -1,155 +1,240 @@
-//! What the user should know although nothing failed; each text says what to do.
+//! Conditions that the user should know of although nothing failed. Every text says what to do.
 
 use serde::Serialize;
+use thiserror::Error;
 
-/// A condition that makes the result less than it could be.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// A condition that makes the result worse than it could be.
+#[derive(Clone, Debug, Error, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Warning {
-    /// The file holds no batch-normalisation statistics.
+    /// The file has no batch-normalization statistics.
+    #[error(
+        "the file has no batch-normalization statistics (folded by the exporter, or the network has none): activation \
+         ranges come from synthetic inputs; for better ranges, export with BatchNormalization kept (PyTorch: \
+         training=TrainingMode.PRESERVE, do_constant_folding=False), or give the statistics with --bn-stats"
+    )]
     NoStatistics,
-    /// Images were made without statistics.
+    /// Images were synthesized without statistics.
+    #[error(
+        "the file has no batch-normalization statistics: images were synthesized by {} alone, which says little about the \
+         training data; export with BatchNormalization kept, or give the statistics with --bn-stats", .terms.join(", ")
+    )]
     ImagesWithoutStatistics {
-        /// The terms of the loss that they were made by.
+        /// The terms of the synthesis loss.
         terms: Vec<String>,
     },
-    /// Statistics lie behind operators that no gradient passes.
+    /// Statistics lie behind operators without gradient.
+    #[error(
+        "there is no gradient rule for {}: images were synthesized from the statistics before; those behind were not used",
+        .operators.join(", ")
+    )]
     StatisticsOutOfReach {
-        /// Those operators.
+        /// The operators.
         operators: Vec<String>,
     },
-    /// Nothing tells how images are scaled that were made.
+    /// The scale of synthesized images is assumed.
+    #[error(
+        "the scale of the input is unknown: {lo} to {hi} (normalized) is assumed; give --mean and --std, or \
+         --input-range LO:HI"
+    )]
     InputAssumed {
-        /// The interval that was taken.
+        /// The lower end of the assumed interval.
         lo: f64,
         /// Its upper end.
         hi: f64,
     },
-    /// Nothing tells what inputs are like.
+    /// The kind or range of inputs is a guess.
+    #[error("{}", input_guessed(.unknown, *.float_inputs, *.layers, .cures))]
     InputGuessed {
-        /// What is not known.
+        /// The unknown properties.
         unknown: Vec<String>,
-        /// Layers whose inputs stay float for it.
+        /// Layers whose inputs stay float because of the guess.
         float_inputs: usize,
-        /// Layers whose inputs are on grids.
+        /// Layers whose inputs are quantized.
         layers: usize,
-        /// The flags that make it sure.
+        /// The flags that replace the guess.
         cures: String,
     },
-    /// Labelled images are perhaps on another scale than the network is fed.
+    /// Labeled images may have another scale than the network's input.
+    #[error("{message}")]
     OtherScale {
-        /// How, and what to do.
+        /// The difference, and what to do.
         message: String,
     },
-    /// The model computed in other floating-point types.
+    /// The model was converted from other floating-point types.
+    #[error(
+        "the model was converted from {} to float32 for quantization: {stored} bytes of constants became {float32} \
+         before quantization; inputs and outputs keep their types, float layers compute in float32", .from.join(" and ")
+    )]
     FloatsConverted {
-        /// Those types.
+        /// The types.
         from: Vec<String>,
-        /// Bytes of the tensors in the file that were of them.
+        /// Bytes of the tensors of these types in the file.
         stored: usize,
         /// Bytes of the same tensors in float32.
         float32: usize,
     },
-    /// The original could not be run in its own types.
+    /// The original does not run in its own types.
+    #[error(
+        "{engine} cannot run the original in its own types, so it was compared in float32; compare with \
+         `dfq-onnx verify` on a device that runs it ({reason})"
+    )]
     OriginalNotRun {
         /// The engine that refused it.
         engine: String,
-        /// What it said.
+        /// The engine's message.
         reason: String,
     },
-    /// The operator set had to be raised.
+    /// The operator set was raised.
+    #[error(
+        "the operator set was raised from {from} to {to}, which the quantized types need; check that your runtime \
+         supports it"
+    )]
     OpsetRaised {
         /// The version of the file.
         from: i64,
-        /// The version that was needed.
+        /// The required version.
         to: i64,
     },
-    /// Operators are known to no engine here.
+    /// No engine here supports some operators.
+    #[error("{}", operators_not_run(.operators, .layers))]
     OperatorsNotRun {
         /// The operators.
         operators: Vec<String>,
         /// Layers behind them.
         layers: Vec<String>,
     },
-    /// An If stays, of which a branch may not have been seen.
+    /// An If stays, and some of its branches may not have run.
+    #[error(
+        "{} stays in the file: ranges behind it come from the branch taken at these sizes and on these inputs; compare \
+         inputs of every branch with `dfq-onnx verify --data`", .nodes.join(", ")
+    )]
     BranchesNotSeen {
-        /// Each If.
+        /// The If nodes.
         nodes: Vec<String>,
     },
-    /// Sizes are fixed that the file of the float model leaves open.
+    /// Axes that the float model leaves open are fixed.
+    #[error(
+        "{} is fixed in the file, since it decides which layers run (If); to keep it open, export the model without \
+         that If", .axes.join(", ")
+    )]
     AxesFrozen {
-        /// Each of them.
+        /// The axes.
         axes: Vec<String>,
     },
-    /// Layers with weights stay in floating point because no grid fits them.
+    /// Layers with weights stay float because they cannot be quantized.
+    #[error("{} layer(s) cannot be quantized and stay float: {}", .layers.len(), .layers.join("; "))]
     LayersStayFloat {
         /// Name and reason of each.
         layers: Vec<String>,
     },
-    /// Weight scales were enlarged because a bias would have overflowed int32.
+    /// Weight scales were enlarged because a bias would overflow int32.
+    #[error("{}", bias_guard(.weights))]
     BiasGuard {
-        /// Each weight, and its channels with an enlarged scale.
+        /// Each weight, and its number of channels with an enlarged scale.
         weights: Vec<(String, usize)>,
     },
-    /// No gradient passes some operators.
+    /// Operators have no gradient.
+    #[error(
+        "there is no gradient rule for {}: the network was trained up to there; layers behind keep the result without training",
+        .operators.join(", ")
+    )]
     NotDifferentiable {
-        /// Those that lie between layers and outputs.
+        /// The operators between layers and outputs.
         operators: Vec<String>,
     },
     /// The model was quantized without training.
+    #[error("the model was quantized without training, as with --effort fast: {reason}")]
     NotTrained {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// What was trained on synthetic images was no nearer to the float network than what was found without them.
+    /// Training on synthetic images did not come closer to the float network than the start without them.
+    #[error(
+        "training on synthetic images ended farther from the float network than quantization without them, which was kept \
+         instead, as with --effort fast; training on your own inputs (--data FILE) works better"
+    )]
     StartKept,
-    /// The loss diverged, and steps were taken back.
+    /// The loss diverged, and training was rolled back.
+    #[error(
+        "the loss diverged at step {}: training rolled back and continued at half the rate each time; give a lower \
+         --learning-rate", joined(.steps)
+    )]
     TrainingDiverged {
-        /// Steps that were done each time.
+        /// Steps done at each divergence.
         steps: Vec<u64>,
     },
-    /// Time was up before all steps were done.
+    /// Training ended at the deadline.
+    #[error(
+        "time was up after {done} of {planned} training steps (--max-minutes); with fewer --steps the learning rate falls \
+         to its end in time"
+    )]
     TimeIsUp {
-        /// Steps that were done.
+        /// Completed steps.
         done: u64,
-        /// Steps that were planned.
+        /// Planned steps.
         planned: u64,
     },
-    /// Time was up before images were of use.
+    /// Image synthesis ended too early.
+    #[error(
+        "time was up after {done} of {planned} steps of image synthesis (--max-minutes): the images are not used, dead \
+         leaves take their place; give more minutes or fewer --images"
+    )]
     ImagesCutShort {
-        /// Steps of generators that were done.
+        /// Completed steps of generators.
         done: u64,
-        /// Steps that were planned.
+        /// Planned steps.
         planned: u64,
     },
     /// 4-bit weights save space, not time.
+    #[error(
+        "weights of 4 bits and below are stored packed: the file is small, but ONNX Runtime's CPU kernels compute these \
+         layers in float; use --container int8 with --target ort-cpu for speed"
+    )]
     PackedWeightsAreNotFaster,
-    /// ONNX Runtime was not to be had.
+    /// ONNX Runtime is not available.
+    #[error("only tract ran: no second runtime checked the file ({reason}); `dfq-onnx doctor` tells how to get one")]
     SingleRuntime {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// A runtime has no say in the checks.
+    /// A runtime takes no part in the checks.
+    #[error(
+        "{runtime} took no part in the checks, since {reason}: the file was checked in the other runtime alone; test it \
+         where it will run"
+    )]
     RuntimeLeftOut {
         /// The runtime.
         runtime: String,
-        /// What it makes of the float model.
+        /// What it does with the float model.
         reason: String,
     },
-    /// Weights used in several ways are stored several times.
+    /// A weight is stored once per use.
+    #[error(
+        "\"{weight}\" is used in {copies} ways and stored once for each; give those layers the same bits to share it"
+    )]
     DuplicatedWeight {
         /// The initializer.
         weight: String,
-        /// How many grids it is on.
+        /// The number of copies.
         copies: usize,
     },
-    /// The runtime that the file is for is none of those that checked it.
+    /// The target runtime did not check the file.
+    #[error(
+        "the file follows the rules of {runtime}, which did not run here: only its arithmetic was checked; compare a few \
+         results there too"
+    )]
     RuntimeNotRun {
-        /// Its name.
+        /// The name of the runtime.
         runtime: &'static str,
     },
-    /// Sums of two products exceed 16 bits, which x86 processors without VNNI saturate.
+    /// Sums of two products exceed 16 bits, where x86 processors without VNNI saturate.
+    #[error(
+        "x86 processors without VNNI{} saturate sums of two 8-bit products that exceed 16 bits, which happened in {layers} \
+         layer(s): {wrong_percent:.2} % of their results would be wrong, worst in {worst} (relative error \
+         {relative_rms:.4}); use --reduce-range for such machines", if *.here { ", such as this one," } else { "" }
+    )]
     PairSaturation {
         /// Layers in which it happened on the inputs of the checks.
         layers: usize,
@@ -163,26 +248,34 @@ pub enum Warning {
         here: bool,
     },
     /// A quantized weight is stored in floating point too.
+    #[error(
+        "\"{weight}\" is stored twice, quantized and in float32, which {} read(s); where the size of the file matters, \
+         exclude the layers that quantize it (--exclude)", .readers.join(", ")
+    )]
     WeightStaysFloatToo {
         /// The initializer.
         weight: String,
         /// The nodes that read it in floating point.
         readers: Vec<String>,
     },
-    /// A recipe does not reach the bits asked for without loss.
+    /// Few bits cost accuracy without training.
+    #[error(
+        "{bits} bits without training cost accuracy; compare on labeled images with --eval, or ask for more bits \
+         (--precision w4a8, --layer-bits NAME=8)"
+    )]
     FewBits {
-        /// The fewest bits of any grid.
+        /// The fewest bits of any tensor.
         bits: u32,
     },
 }
 
 impl Warning {
-    /// Returns whether the report begins with it, since all that follows depends on it.
+    /// Returns whether the report begins with it, since all figures depend on it.
     pub fn is_first(&self) -> bool {
         matches!(self, Self::InputGuessed { .. })
     }
 
-    /// Returns whether this is about what a run came to; a dry run comes to nothing.
+    /// Returns whether this is about the results of a run; a dry run has none.
     pub fn is_of_results(&self) -> bool {
         matches!(
             self,
@@ -197,172 +290,37 @@ impl Warning {
     }
 }
 
-impl std::fmt::Display for Warning {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NoStatistics => f.write_str(
-                "the file holds no batch-normalisation statistics (folded by the exporter, or the network has none): \
-                 activation ranges come from synthetic inputs; export with BatchNormalization kept for better ones \
-                 (PyTorch: training=TrainingMode.PRESERVE, do_constant_folding=False), or hand the statistics over with \
-                 --bn-stats",
-            ),
-            Self::ImagesWithoutStatistics { terms } => write!(
-                f,
-                "the file holds no batch-normalisation statistics: images were made by {} alone, which says little of what \
-                 the network was trained on; export with BatchNormalization kept, or hand the statistics over with \
-                 --bn-stats",
-                terms.join(", ")
-            ),
-            Self::StatisticsOutOfReach { operators } => write!(
-                f,
-                "no gradient passes {}: images were made by what lies before, statistics behind were not compared",
-                operators.join(", ")
-            ),
-            Self::InputAssumed { lo, hi } => write!(
-                f,
-                "nothing in the file tells how inputs are scaled: {lo} to {hi} (normalised) is assumed; \
-                 give --mean and --std, or --input-range LO:HI"
-            ),
-            Self::InputGuessed { unknown, float_inputs, layers, cures } => {
-                let all = float_inputs + layers;
-                write!(f, "nothing in the file tells {}; figures below rest on a guess of it, ", unknown.join(", nor "))?;
-                match float_inputs {
-                    0 => f.write_str("and ranges may be wrong for it")?,
-                    _ => write!(f, "and {float_inputs} of {all} layers have float inputs for it, with quantized weights")?,
-                }
-                write!(f, "; give {cures}")
-            }
-            Self::OtherScale { message } => f.write_str(message),
-            Self::FloatsConverted { from, stored, float32 } => write!(
-                f,
-                "the model was converted from {} to float32, which grids need: {stored} bytes of constants became \
-                 {float32} before quantization; inputs and outputs keep their types, what stays float is float32",
-                from.join(" and ")
-            ),
-            Self::OriginalNotRun { engine, reason } => write!(
-                f,
-                "{engine} cannot run the original in its own types, so the comparisons are with its float32 form; \
-                 compare on a device that runs it with `dfq-onnx verify` ({reason})"
-            ),
-            Self::OpsetRaised { from, to } => write!(
-                f,
-                "the operator set was raised from {from} to {to}, which the grids asked for need; \
-                 check that your runtime knows it"
-            ),
-            Self::OperatorsNotRun { operators, layers } => {
-                write!(
-                    f,
-                    "no engine here knows {}: they were passed through, and every check stops before them; run the file \
-                     once where they are known",
-                    operators.join(", ")
-                )?;
-                match layers.is_empty() {
-                    true => Ok(()),
-                    false => write!(
-                        f,
-                        "; {} stay float, since nothing declares the types between",
-                        layers.join(", ")
-                    ),
-                }
-            }
-            Self::BranchesNotSeen { nodes } => write!(
-                f,
-                "{} stays as it is: ranges behind it were found on the branch that is taken at these sizes and on these inputs; \
-                 compare inputs of every branch with `dfq-onnx verify --data`",
-                nodes.join(", ")
-            ),
-            Self::AxesFrozen { axes } => write!(
-                f,
-                "{} is fixed in the file, since it decides which layers run (If); export the model without that choice to keep \
-                 it open",
-                axes.join(", ")
-            ),
-            Self::LayersStayFloat { layers } => {
-                write!(f, "{} layer(s) cannot be quantized and stay float: {}", layers.len(), layers.join("; "))
-            }
-            Self::BiasGuard { weights } => {
-                let channels: usize = weights.iter().map(|(_, channels)| channels).sum();
-                let names: Vec<String> = weights.iter().map(|(name, channels)| format!("{name} {channels}")).collect();
-                write!(
-                    f,
-                    "{channels} channel(s) got a coarser scale so that their bias fits int32 ({}); they are nearly dead \
-                     (tiny weights), which pruning would remove",
-                    names.join(", ")
-                )
-            }
-            Self::NotDifferentiable { operators } => write!(
-                f,
-                "no gradient passes {}: the network was trained up to there, and layers behind keep what was found \
-                 without training",
-                operators.join(", ")
-            ),
-            Self::NotTrained { reason } => {
-                write!(f, "the model was quantized without training, as by --effort fast: {reason}")
-            }
-            Self::StartKept => write!(
-                f,
-                "training on synthetic images ended farther from the float network than ranges and rounding without them, \
-                 which were taken instead, as by --effort fast; inputs of your own (--data FILE) train better"
-            ),
-            Self::TrainingDiverged { steps } => {
-                let at: Vec<String> = steps.iter().map(ToString::to_string).collect();
-                write!(
-                    f,
-                    "the loss diverged at step {}: training went back to the last sound step and on at half the rate each \
-                     time; give a lower --learning-rate",
-                    at.join(", ")
-                )
-            }
-            Self::TimeIsUp { done, planned } => write!(
-                f,
-                "time was up after {done} of {planned} steps of training (--max-minutes); --steps with a smaller number ends \
-                 in time, with a rate that falls to its end"
-            ),
-            Self::ImagesCutShort { done, planned } => write!(
-                f,
-                "time was up after {done} of {planned} steps of the generators of images (--max-minutes): images are left out, \
-                 and the rest goes by dead leaves; give more minutes, or make fewer --images"
-            ),
-            Self::PackedWeightsAreNotFaster => f.write_str(
-                "weights of 4 bits and below are stored packed: the file is small, but ONNX Runtime's CPU kernels \
-                 compute these layers in float; use --container int8 with --target ort-cpu for speed",
-            ),
-            Self::SingleRuntime { reason } => write!(
-                f,
-                "only tract ran: no second runtime checked the file ({reason}); `dfq-onnx doctor` tells how to get one"
-            ),
-            Self::RuntimeLeftOut { runtime, reason } => write!(
-                f,
-                "{runtime} took no part in the checks, since {reason}: the file was checked in the other runtime alone; try \
-                 it where it will run"
-            ),
-            Self::DuplicatedWeight { weight, copies } => write!(
-                f,
-                "\"{weight}\" is used in {copies} ways and stored once for each; give those layers the same bits to share it"
-            ),
-            Self::RuntimeNotRun { runtime } => write!(
-                f,
-                "the file keeps to the rules of {runtime}, which was not run here: what was checked is its arithmetic; \
-                 compare a few results there too"
-            ),
-            Self::PairSaturation { layers, wrong_percent, worst, relative_rms, here } => write!(
-                f,
-                "x86 processors without VNNI{} saturate sums of two 8-bit products that exceed 16 bits, which happened in \
-                 {layers} layer(s): {wrong_percent:.2} % of their results would be wrong, worst in {worst} (relative error \
-                 {relative_rms:.4}); use --reduce-range for such machines",
-                if *here { ", such as this one," } else { "" }
-            ),
-            Self::WeightStaysFloatToo { weight, readers } => write!(
-                f,
-                "\"{weight}\" is stored twice, quantized and in float32, which {} read(s); \
-                 exclude the layers that quantize it (--exclude) where the size of the file matters",
-                readers.join(", ")
-            ),
-            Self::FewBits { bits } => write!(
-                f,
-                "{bits} bits without training cost accuracy; compare on labelled images with --eval, \
-                 or ask for more bits (--precision w4a8, --layer-bits NAME=8)"
-            ),
+fn input_guessed(unknown: &[String], float_inputs: usize, layers: usize, cures: &str) -> String {
+    let unknown = unknown.join(", nor ");
+    let effect = match float_inputs {
+        0 => "and ranges may be wrong".to_owned(),
+        _ => {
+            format!("and {float_inputs} of {} layers keep float inputs, with quantized weights", float_inputs + layers)
         }
+    };
+    format!("nothing in the file tells {unknown}; the figures below rest on a guess, {effect}; give {cures}")
+}
+
+fn operators_not_run(operators: &[String], layers: &[String]) -> String {
+    let operators = operators.join(", ");
+    let text =
+        format!("no engine here supports {operators}: the checks stop before them; run the file once where they work");
+    match layers {
+        [] => text,
+        layers => format!("{text}; {} stay float, since the types in between are not declared", layers.join(", ")),
     }
+}
+
+fn bias_guard(weights: &[(String, usize)]) -> String {
+    let channels: usize = weights.iter().map(|(_, channels)| channels).sum();
+    let names: Vec<String> = weights.iter().map(|(name, channels)| format!("{name} {channels}")).collect();
+    format!(
+        "{channels} channel(s) got a coarser scale so that their bias fits int32 ({}); their weights are nearly 0, and \
+         pruning would remove them",
+        names.join(", ")
+    )
+}
+
+fn joined(steps: &[u64]) -> String {
+    steps.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
