@@ -1,4 +1,4 @@
-//! Groups of flags that several commands share, and the parsing of their values.
+//! Groups of flags shared by several commands, and parsers of their values.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -14,28 +14,28 @@ use crate::pipeline::Thresholds;
 use crate::runtime::{Device, EngineChoice, EngineRequest, Engines, LIBRARY_VARIABLE, Places, engines};
 use crate::verdict::{Judgement, Verdict};
 
-/// Which engine runs models, and where.
+/// The engine and the device that run models.
 #[derive(Args, Debug)]
 pub(super) struct EngineArguments {
-    /// Engine: auto (both; tract alone where ONNX Runtime is not available), ort or tract (that one alone)
+    /// Engine: auto (ONNX Runtime and tract, or tract alone where ONNX Runtime is not available), ort alone, or tract alone
     #[arg(long, default_value = "auto", value_parser = parse::<EngineChoice>)]
     engine: EngineChoice,
     /// Device: cpu, cuda, cuda:INDEX, tensorrt or tensorrt:INDEX
     #[arg(long, default_value = "cpu", value_parser = parse::<Device>)]
     device: Device,
-    /// Threads of one run [default: all cores]
+    /// Number of threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = whole(1..=1024u16))]
     threads: Option<u16>,
-    /// ONNX Runtime's library (libonnxruntime.so, onnxruntime.dll, libonnxruntime.dylib)
+    /// ONNX Runtime library (libonnxruntime.so, onnxruntime.dll, libonnxruntime.dylib)
     #[arg(long, value_name = "FILE")]
     ort_lib: Option<PathBuf>,
-    /// Never fetch ONNX Runtime
+    /// Do not download ONNX Runtime
     #[arg(long)]
     offline: bool,
 }
 
 impl EngineArguments {
-    /// Returns the engines that were asked for.
+    /// Returns the requested engines.
     ///
     /// # Errors
     /// When they are not available.
@@ -43,7 +43,7 @@ impl EngineArguments {
         self.start_with(self.threads.map(usize::from))
     }
 
-    /// Returns the same with one thread where the user gave no number.
+    /// Returns the requested engines, with one thread by default.
     ///
     /// # Errors
     /// As [`EngineArguments::start`].
@@ -51,7 +51,7 @@ impl EngineArguments {
         self.start_with(Some(self.threads.map_or(1, usize::from)))
     }
 
-    /// Adds the library that the user names to what is read.
+    /// Adds the ONNX Runtime library to the files that are read.
     pub(super) fn with_libraries<'a>(&self, sources: Sources<'a>) -> Sources<'a> {
         sources.and("--ort-lib", self.ort_lib.as_ref()).and(LIBRARY_VARIABLE, std::env::var_os(LIBRARY_VARIABLE))
     }
@@ -75,7 +75,7 @@ impl EngineArguments {
 /// The synthetic inputs that models are compared on.
 #[derive(Args, Debug)]
 pub(super) struct SampleArguments {
-    /// Number of inputs that models are compared on [default: 64, fewer above 31 million multiply-accumulates, 8 at least]
+    /// Number of inputs of the checks [default: 64; fewer, but at least 8, above 31 million multiply-accumulates]
     #[arg(long, value_name = "N", value_parser = whole(1..=100_000u32))]
     samples: Option<u32>,
     /// Seed of all random numbers
@@ -84,34 +84,34 @@ pub(super) struct SampleArguments {
 }
 
 impl SampleArguments {
-    /// Returns the number that was asked for.
+    /// Returns the requested number.
     ///
     /// # Errors
-    /// Where this machine cannot count so far.
+    /// Where the number does not fit into a `usize`.
     pub(super) fn samples(&self) -> anyhow::Result<Option<usize>> {
         Ok(self.samples.map(usize::try_from).transpose()?)
     }
 }
 
-/// What must be reached.
+/// Thresholds.
 #[derive(Args, Debug)]
 pub(super) struct ThresholdArguments {
-    /// Exit with 4 when top-1 agreement with the float model is below this share
+    /// Exit with code 4 if top-1 agreement with the float model is below this share
     #[arg(long, value_name = "SHARE", value_parser = share)]
     min_agreement: Option<f64>,
-    /// Exit with 4 when the SQNR of an output against the float model is below this, in dB
+    /// Exit with code 4 if the SQNR of an output against the float model is below this, in dB
     #[arg(long, value_name = "DB", allow_negative_numbers = true, value_parser = limit)]
     min_sqnr: Option<f64>,
-    /// Exit with 4 when the target computes less than this share of the multiply-accumulates in integers
+    /// Exit with code 4 if the target computes less than this share of the multiply-accumulates in integers
     #[arg(long, value_name = "SHARE", value_parser = share)]
     min_coverage: Option<f64>,
-    /// The lowest verdict that exits with 0; below it the file is written and the exit code is 4
+    /// Lowest verdict that exits with 0; below it, the file is written and the exit code is 4
     #[arg(long, value_name = "VERDICT", default_value = "doubtful")]
     accept: Verdict,
 }
 
 impl ThresholdArguments {
-    /// Says on stderr where a verdict is not accepted, and returns whether that is so.
+    /// Reports a verdict that is not accepted on stderr, and returns whether it is not.
     pub(super) fn refuses(&self, judgement: &Judgement) -> bool {
         let refuses = judgement.verdict < self.accept;
         if refuses {
@@ -121,7 +121,7 @@ impl ThresholdArguments {
         refuses
     }
 
-    /// Returns what was asked for.
+    /// Returns the thresholds.
     pub(super) fn thresholds(&self) -> Thresholds {
         let &Self { min_agreement, min_sqnr, min_coverage, .. } = self;
         Thresholds { min_agreement, min_sqnr, min_coverage }
@@ -150,7 +150,7 @@ pub(super) fn number(text: &str) -> Result<f32, String> {
     value.ok_or_else(|| "expected a number".to_owned())
 }
 
-/// Parses a limit, which must be a number that others can be compared with.
+/// Parses a finite number as a limit.
 pub(super) fn limit(text: &str) -> Result<f64, String> {
     let value = text.trim().parse::<f64>().ok().filter(|v| v.is_finite());
     value.ok_or_else(|| "expected a number".to_owned())

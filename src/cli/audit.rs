@@ -18,13 +18,13 @@ use crate::verify::Check;
 pub(super) struct Arguments {
     /// The Q/DQ model, ours or another tool's
     model: PathBuf,
-    /// Whose kernels it is judged by; onnx is judged by ONNX Runtime's CPU kernels too
+    /// Runtime whose kernels are considered; onnx means ONNX Runtime's CPU kernels
     #[arg(long, default_value = "ort-cpu")]
     target: Target,
-    /// Exit with 4 when less than this share of the multiply-accumulates runs in integers
+    /// Exit with code 4 if less than this share of the multiply-accumulates runs in integers
     #[arg(long, value_name = "SHARE", value_parser = share)]
     min_coverage: Option<f64>,
-    /// How results are printed
+    /// Output format
     #[arg(long, default_value = "table")]
     format: Format,
 }

@@ -7,37 +7,37 @@ use crate::error::{Error, Result};
 use crate::files::DraftFolder;
 use crate::onnx::files_of;
 
-/// What a command reads.
+/// The files that a command reads.
 pub(super) struct Sources<'a> {
     model: &'a Path,
-    /// Flags, and the files that they name.
+    /// Flags and their files.
     named: Vec<(&'static str, PathBuf)>,
 }
 
-/// A folder that a command writes files into, whose names end alike.
+/// A folder that a command writes files to, whose names have the same ending.
 pub(super) struct Folder<'a> {
     /// The flag that names it.
     pub flag: &'static str,
     /// The folder.
     pub path: &'a Path,
-    /// What the names end in.
+    /// The ending of the names.
     pub ending: &'static str,
 }
 
 impl<'a> Sources<'a> {
-    /// Returns what is read: the model, and the files that flags name.
+    /// Returns the sources of a command that reads the model.
     pub(super) fn new(model: &'a Path) -> Self {
         Self { model, named: Vec::new() }
     }
 
-    /// Adds the file that a flag names, if it does.
+    /// Adds the file of a flag, if given.
     #[must_use]
     pub(super) fn and(mut self, flag: &'static str, path: Option<impl Into<PathBuf>>) -> Self {
         self.named.extend(path.map(|path| (flag, path.into())));
         self
     }
 
-    /// Returns every file that is read, and why it is not to be written.
+    /// Returns every file that is read, and why it must not be overwritten.
     ///
     /// # Errors
     /// [`Error::Read`] where the model is no file.
@@ -55,7 +55,7 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// Returns where files go, symbolic links followed. What `sources` read stays as it is.
+/// Returns the resolved paths of output files, which overwrite none of `sources`.
 ///
 /// # Errors
 /// [`Error::Usage`] for a path that is read, a directory, a device or another one of `paths`, and for all that have the

@@ -9,10 +9,10 @@ use crate::runtime::{Places, doctor::examine};
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// ONNX Runtime's library to examine
+    /// ONNX Runtime library to examine
     #[arg(long, value_name = "FILE")]
     ort_lib: Option<PathBuf>,
-    /// How results are printed
+    /// Output format
     #[arg(long, default_value = "table")]
     format: Format,
 }

@@ -18,19 +18,19 @@ use crate::onnx;
 pub(super) struct Arguments {
     /// The model, float or quantized
     model: PathBuf,
-    /// Labelled images: .npz with "images" and "labels", or with an array for each input, by name, and "labels"
+    /// Labeled images: .npz with "images" and "labels", or with an array for each input, by name, and "labels"
     data: PathBuf,
     #[command(flatten)]
     input: InputArguments,
     #[command(flatten)]
     shapes: ShapeArguments,
-    /// Use the first N images only
+    /// Number of images to use, from the first [default: all]
     #[arg(long, value_name = "N", value_parser = whole(1..=1_000_000_000u32))]
     limit: Option<u32>,
-    /// Images in one run; a batch that the model fixes wins
+    /// Images per run, where the model does not fix its batch
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = whole(1..=u16::MAX))]
     batch: u16,
-    /// How results are printed
+    /// Output format
     #[arg(long, default_value = "table")]
     format: Format,
     #[command(flatten)]

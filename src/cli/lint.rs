@@ -17,10 +17,10 @@ use crate::shown::escaped;
 pub(super) struct Arguments {
     /// The Q/DQ model, ours or another tool's
     model: PathBuf,
-    /// The runtime that it is for
+    /// Target runtime
     #[arg(long, default_value = "onnx")]
     target: Target,
-    /// How results are printed
+    /// Output format
     #[arg(long, default_value = "table")]
     format: Format,
 }

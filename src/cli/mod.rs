@@ -1,4 +1,4 @@
-//! The command line: what was typed becomes a resolved configuration; results go to stdout, everything else to stderr.
+//! The command line: arguments become a configuration; results go to stdout, everything else to stderr.
 
 mod arguments;
 mod audit;
@@ -56,26 +56,25 @@ enum Command {
     Quantize(Box<quantize::Arguments>),
     /// Generate synthetic inputs from the model's own statistics, for this or any other calibrator
     Synth(Box<synth::Arguments>),
-    /// Rank layers by sensitivity: each quantized alone, and each left in float alone
+    /// Rank layers by their sensitivity to quantization: each quantized alone, and each left float alone
     Sensitivity(Box<sensitivity::Arguments>),
     /// Compare a quantized model with its float original in both runtimes
     Verify(verify::Arguments),
-    /// Report which nodes of a Q/DQ model a runtime computes in integers, and why not the others; exit code 4 below
-    /// --min-coverage
+    /// Show which nodes of a Q/DQ model a runtime computes in integers, and why not the others
     Audit(audit::Arguments),
-    /// Show a model's statistics, layers and sizes, and which layers would stay in float and why
+    /// Show statistics, layers and sizes of a model, and which layers would stay float and why
     Inspect(inspect::Arguments),
     /// Check a quantized model for patterns that a target refuses, computes wrongly or runs slowly, without running it
     Lint(lint::Arguments),
-    /// Measure top-1 accuracy on labelled images
+    /// Measure top-1 accuracy on labeled images
     Eval(eval::Arguments),
-    /// Time models side by side in ONNX Runtime or tract
+    /// Measure latency and size of models side by side
     Bench(bench::Arguments),
-    /// Show which runtimes and devices are available, what is missing and how to get it
+    /// Show available runtimes and devices, and how to get the missing ones
     Doctor(doctor::Arguments),
 }
 
-/// How results are printed.
+/// The format of results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// Tables for people.
@@ -113,7 +112,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// `--per_channel` is `--per-channel`: both spellings are in use among quantizers.
+/// Returns `--per_channel` as `--per-channel`: quantizers use both spellings.
 fn with_dashes(argument: OsString) -> OsString {
     let Some(text) = argument.to_str().filter(|text| text.starts_with("--")) else { return argument };
     match text.split_once('=') {
@@ -122,7 +121,7 @@ fn with_dashes(argument: OsString) -> OsString {
     }
 }
 
-/// A result that carries the version of its form as its first field.
+/// A result with the schema version as its first field.
 #[derive(Serialize)]
 struct Document<'a, T> {
     schema_version: u32,
@@ -135,12 +134,12 @@ fn print_document<T: Serialize>(contents: &T) -> anyhow::Result<()> {
     print(&json(&Document { schema_version: SCHEMA_VERSION, contents })?)
 }
 
-/// Prints text for people, in which names from files move no cursor.
+/// Prints text with escaped control characters.
 fn print_text(text: &str) -> anyhow::Result<()> {
     print(&escaped_lines(text))
 }
 
-/// Prints `text` to stdout; a reader that went away is no error.
+/// Prints `text` to stdout; a closed pipe is no error.
 fn print(text: &str) -> anyhow::Result<()> {
     use std::io::Write;
     match writeln!(std::io::stdout(), "{}", text.trim_end()) {
@@ -151,7 +150,7 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Says on stderr which checks do not hold, and returns whether there is one.
+/// Reports failed checks on stderr, and returns whether there are any.
 fn missed<'a>(checks: impl IntoIterator<Item = &'a Check>) -> bool {
     let mut missed = false;
     for check in checks.into_iter().filter(|check| !check.passed) {
@@ -161,7 +160,7 @@ fn missed<'a>(checks: impl IntoIterator<Item = &'a Check>) -> bool {
     missed
 }
 
-/// Prints `text` as one line to stderr; where that is gone there is nobody left to tell.
+/// Prints `text` as one line to stderr; failures are ignored.
 fn say(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{}", escaped(text));

@@ -1,4 +1,4 @@
-//! The flags that say what goes where: bits, target, granularity, single layers, recipe.
+//! The flags of the plan: bits, target, granularity, single layers, recipe.
 
 use clap::{Args, ValueEnum};
 
@@ -24,41 +24,41 @@ pub(super) struct PlanArguments {
     /// Storage type of weights of 4 bits and below: int8 runs fast, int4 is small, auto follows the target
     #[arg(long, default_value = "auto")]
     container: Container,
-    /// At most 7 bits for weights: on x86 processors without VNNI, kernels saturate at 8
+    /// Use at most 7 bits for weights, for x86 processors without VNNI, whose kernels saturate at 8
     #[arg(long)]
     reduce_range: bool,
-    /// Which activations are quantized: auto leaves those in float whose range would rest on a guess of the model's inputs
+    /// Activations to quantize: auto leaves those float whose range would rest on a guess of the model's inputs
     #[arg(long, value_enum, default_value_t = Activations::Auto)]
     pub(super) activations: Activations,
     /// Quantize the operands of residual sums at the bits of the layers that read them, instead of 8
     #[arg(long)]
     shared_shortcuts: bool,
-    /// Effort: fast does not train, balanced trains for minutes, max for a multiple of that [default: balanced
-    /// for quantize below 8 bits, without training where the model cannot be trained; fast at 8 bits and for sensitivity]
+    /// Amount of training: none with fast, minutes with balanced, several times that with max [default: balanced for quantize
+    /// below 8 bits, fast where the model cannot be trained; fast at 8 bits and for sensitivity]
     #[arg(long, value_name = "EFFORT", conflicts_with = "recipe")]
     effort: Option<Effort>,
-    /// Recipe [default: the best one within --effort]
+    /// Recipe by name [default: the best one for --effort]
     #[arg(long, value_name = "NAME")]
     recipe: Option<String>,
     /// Training stages, in order [default: those of the recipe]
     #[arg(long, value_name = "NAME[,NAME...]", value_delimiter = ',', long_help = stages())]
     stages: Vec<String>,
-    /// One scale per output channel of a weight (the default)
+    /// Use one scale per output channel of a weight (the default)
     #[arg(long, conflicts_with = "per_tensor")]
     per_channel: bool,
-    /// One scale per weight
+    /// Use one scale per weight
     #[arg(long)]
     per_tensor: bool,
-    /// Weights with zero point 0 (the default)
+    /// Use weights with zero point 0 (the default)
     #[arg(long, conflicts_with = "affine")]
     symmetric: bool,
-    /// Weights with a zero point of their own
+    /// Use weights with a zero point per scale
     #[arg(long, visible_alias = "asymmetric")]
     affine: bool,
-    /// Leave a node in float, by name or by a regular expression that matches the whole name (repeatable)
+    /// Leave a node float, by name or by a regular expression that matches the whole name (repeatable)
     #[arg(long, value_name = "NAME|REGEX", visible_alias = "nodes-to-exclude")]
     exclude: Vec<String>,
-    /// Leave all nodes of an operator in float (repeatable)
+    /// Leave all nodes of an operator float (repeatable)
     #[arg(long, value_name = "OP", visible_alias = "op-types-to-exclude")]
     exclude_op: Vec<String>,
     /// Bits of one layer: N or wXaY for weight and input, wX or aY for one of them (repeatable)
@@ -88,10 +88,10 @@ impl PlanArguments {
         })
     }
 
-    /// Returns the recipe that was named, else the best one with the effort that was, else that with `default`.
+    /// Returns the named recipe, else the best one for the effort, which is `default` if not given.
     ///
     /// # Errors
-    /// When there is none of this name.
+    /// For an unknown name.
     pub(super) fn recipe(&self, default: Effort) -> Result<&'static Recipe> {
         match (&self.recipe, self.effort.unwrap_or(default)) {
             (Some(name), _) => recipes::find(name),
@@ -101,8 +101,7 @@ impl PlanArguments {
         }
     }
 
-    /// Returns the effort that bits are worth where the user names none, and says nothing of training: at 8 bits there is
-    /// hardly anything to win back.
+    /// Returns the default effort for these bits: at 8 bits, training gains little.
     pub(super) fn worthwhile(&self, is_trained: bool) -> Effort {
         let (weight_bits, activation_bits) = self.bits();
         let asks =
@@ -111,15 +110,15 @@ impl PlanArguments {
         if is_low || is_trained || !self.stages.is_empty() { Effort::Balanced } else { Effort::Fast }
     }
 
-    /// Returns whether nobody named a recipe or an effort.
+    /// Returns whether neither a recipe nor an effort nor stages are given.
     pub(super) fn leaves_recipe_open(&self) -> bool {
         self.recipe.is_none() && self.effort.is_none() && self.stages.is_empty()
     }
 
-    /// Returns the stages of training that were named, else those of `recipe`.
+    /// Returns the named training stages, else those of `recipe`.
     ///
     /// # Errors
-    /// When there is none of a name, or the recipe does not train.
+    /// For an unknown name, or where the recipe does not train.
     pub(super) fn stages(&self, recipe: &Recipe) -> Result<Vec<&'static Stage>> {
         if self.stages.is_empty() {
             return Ok(recipe.stages.to_vec());
@@ -130,7 +129,7 @@ impl PlanArguments {
         recipes::find_stages(&self.stages)
     }
 
-    /// Returns what goes where.
+    /// Returns the quantization policy.
     pub(super) fn policy(&self) -> Policy {
         let (weight_bits, activation_bits) = self.bits();
         Policy {
@@ -146,7 +145,7 @@ impl PlanArguments {
             container: self.container,
             reduce_range: self.reduce_range,
             shared_shortcuts: self.shared_shortcuts,
-            // What is guessed is known once the model is read.
+            // Depends on the model, which is not read yet.
             float_activations: FloatActivations::None,
         }
     }
@@ -155,7 +154,7 @@ impl PlanArguments {
 /// Returns the help of `--stages`.
 fn stages() -> String {
     let rows: Vec<String> = STAGES.iter().map(|stage| format!("  {:<12} {}", stage.name, stage.summary)).collect();
-    format!("Stages of training, one after the other [default: those of the recipe]:\n{}", rows.join("\n"))
+    format!("Training stages, in order [default: those of the recipe]:\n{}", rows.join("\n"))
 }
 
 fn width(text: &str) -> Option<u32> {

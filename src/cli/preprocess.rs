@@ -7,7 +7,7 @@ use crate::data::{Layout, Pixels, Preprocess};
 use crate::error::{Error, Result};
 use crate::stats::InputStatistics;
 
-/// What the network is fed.
+/// The range or preprocessing of the input.
 #[derive(Args, Debug)]
 pub(super) struct InputArguments {
     /// Smallest and largest value of the model's input
@@ -18,7 +18,7 @@ pub(super) struct InputArguments {
 }
 
 impl InputArguments {
-    /// Returns what these flags say of the network's input; nothing where none is given.
+    /// Returns the input statistics given by these flags, if any.
     ///
     /// # Errors
     /// As [`PreprocessArguments::preprocess`].
@@ -28,12 +28,12 @@ impl InputArguments {
         Ok(self.interval().or(of_pixels))
     }
 
-    /// Returns the interval that was given.
+    /// Returns the given interval.
     pub(super) fn interval(&self) -> Option<InputStatistics> {
         self.input_range.map(|(lo, hi)| InputStatistics::of_interval(lo, hi))
     }
 
-    /// Returns how pixels become inputs.
+    /// Returns the preprocessing.
     ///
     /// # Errors
     /// As [`PreprocessArguments::preprocess`].
@@ -42,7 +42,7 @@ impl InputArguments {
     }
 }
 
-/// How pixels become inputs.
+/// The preprocessing of pixels.
 #[derive(Args, Debug)]
 pub(super) struct PreprocessArguments {
     /// Means, one or one per channel, in units after --scale; goes with --std
@@ -67,7 +67,7 @@ enum LayoutArgument {
 }
 
 impl PreprocessArguments {
-    /// Returns how pixels become inputs.
+    /// Returns the preprocessing.
     ///
     /// # Errors
     /// [`Error::Usage`] for means without deviations, and the other way round.

@@ -23,10 +23,10 @@ pub(super) struct Arguments {
     /// Output file [default: MODEL.wXaY.onnx]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Choose the bits of each weight so that the average over all weight elements is at most N, 2 to 8
+    /// Choose the bits of each weight, with at most N bits on average over all weight elements, 2 to 8
     #[arg(long, value_name = "N", conflicts_with_all = ["bits", "precision"], value_parser = average)]
     auto_bits: Option<f64>,
-    /// Widths that --auto-bits chooses from [default: 2,3,4,5,6,8]
+    /// Bits that --auto-bits chooses from [default: 2,3,4,5,6,8]
     #[arg(long, value_name = "N[,N...]", requires = "auto_bits", value_delimiter = ',',
           value_parser = whole(2..=8u32))]
     bit_candidates: Vec<u32>,
@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     sensitivity: bool,
     /// Inputs (.npz or .npy) for calibration and training, in place of synthetic ones; labels are not read. Arrays
-    /// of the names of the model's inputs are taken as they are, images by --mean, --std, --scale and --layout
+    /// named after the model's inputs are used as they are; images are preprocessed by --mean, --std, --scale and --layout
     #[arg(long, value_name = "FILE", conflicts_with = "ranges")]
     data: Option<PathBuf>,
     /// Number of synthetic images, where the recipe or --ranges uses any [default: 256, 1024 with --effort max]
@@ -47,7 +47,7 @@ pub(super) struct Arguments {
     training: TrainingArguments,
     #[command(flatten)]
     thresholds: ThresholdArguments,
-    /// Exit with 4 when top-1 on --eval drops by more than this many points
+    /// Exit with code 4 if top-1 on --eval drops by more than this many points
     #[arg(long, value_name = "POINTS", requires = "eval", allow_negative_numbers = true, value_parser = limit)]
     max_drop: Option<f64>,
     /// Keep a model that fails a check, as NAME.failed.onnx
@@ -59,7 +59,7 @@ pub(super) struct Arguments {
     /// Print the plan and write nothing
     #[arg(long, conflicts_with_all = ["min_agreement", "min_sqnr", "min_coverage", "keep_failed", "report"])]
     dry_run: bool,
-    /// How results are printed
+    /// Output format
     #[arg(long, default_value = "table")]
     format: Format,
     /// JSON report [default: OUTPUT.report.json]
@@ -101,7 +101,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     Ok(exit_code(&report, arguments))
 }
 
-/// Returns where the model and the report go, both of which can be written.
+/// Returns the paths of the model and the report, both of them writable.
 fn outputs(arguments: &Arguments) -> crate::Result<(PathBuf, PathBuf)> {
     let model = &arguments.model.model;
     let (weight_bits, activation_bits) = arguments.model.plan.bits();
@@ -123,7 +123,7 @@ fn outputs(arguments: &Arguments) -> crate::Result<(PathBuf, PathBuf)> {
     Ok((output, report))
 }
 
-/// Returns how many images are made where any are.
+/// Returns the number of images to synthesize.
 fn images(arguments: &Arguments, config: &Config) -> anyhow::Result<usize> {
     let Some(images) = arguments.images else { return Ok(config.synthesis.images) };
     if !config.recipe.wants_images && arguments.ranges == Ranges::Analytic {
@@ -141,7 +141,7 @@ fn candidates(arguments: &Arguments) -> Vec<u32> {
     }
 }
 
-/// Says on stderr which check or threshold was missed, and returns the exit code.
+/// Reports missed checks and thresholds on stderr, and returns the exit code.
 fn exit_code(report: &Report, arguments: &Arguments) -> u8 {
     let mut failed = false;
     if let Some(verification) = &report.verification {

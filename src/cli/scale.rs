@@ -8,7 +8,7 @@ use crate::ir::{Graph, ValueId};
 use crate::stats::{InputSource, InputStatistics, guess_input, read_batch_norms};
 use crate::verify::find_quantizers;
 
-/// Refuses images on another scale than `graph` is known to be fed, and warns of those that perhaps are.
+/// Refuses images of another scale than the known one of `graph`'s input, and warns where the scale may differ.
 ///
 /// # Errors
 /// Those of [`refuse_other_scale`], and of flags that contradict each other.
@@ -20,8 +20,8 @@ pub(super) fn check_scale(feeds: &Feeds, graph: &Graph, arguments: &InputArgumen
     Ok(())
 }
 
-/// Returns what `graph` is fed, and whether that is sure: what the user says, else what the first layer's statistics say,
-/// else what its input is quantized on, else what is assumed.
+/// Returns the input statistics of `graph` and whether they are certain: from the user, the first layer's statistics, the
+/// input's quantizer, or an assumption, in this order.
 fn known_scale(graph: &Graph, arguments: &InputArguments) -> (InputStatistics, bool) {
     if let Some(interval) = arguments.interval() {
         return (interval, true);
@@ -33,7 +33,7 @@ fn known_scale(graph: &Graph, arguments: &InputArguments) -> (InputStatistics, b
     }
 }
 
-/// Returns the interval that an input is quantized on.
+/// Returns the interval of an input's quantizer.
 fn input_grid(graph: &Graph) -> Option<(f64, f64)> {
     let fed = graph.fed_inputs();
     let source = |id: ValueId| {

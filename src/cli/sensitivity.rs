@@ -14,10 +14,10 @@ use crate::report::{json, render_ranking};
 pub(super) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
-    /// Print the first K rows only, and flags for their layers
+    /// Print only the first K rows, and flags for their layers
     #[arg(long, value_name = "K", value_parser = whole(1..=1_000_000_000u32))]
     top: Option<u32>,
-    /// How results are printed
+    /// Output format
     #[arg(long, default_value = "table")]
     format: Format,
     #[command(flatten)]

@@ -7,13 +7,13 @@ use crate::error::Result;
 use crate::ir::Graph;
 use crate::passes::{GivenShape, fix_shapes, set_inputs, settle_batch};
 
-/// Sizes that a model leaves open.
+/// Sizes of open axes.
 #[derive(Args, Debug)]
 pub(super) struct ShapeArguments {
-    /// Sizes of an input's axes that the model leaves open, `?` for one that stays so (repeatable)
+    /// Sizes of an input's open axes, `?` for one that stays open (repeatable)
     #[arg(long, value_name = "NAME:1x3x224x224", value_parser = input_shape)]
     input_shape: Vec<GivenShape>,
-    /// Make an input of the float model a constant of this value, as it was quantized with (repeatable)
+    /// Replace an input of the float model by a constant, as in quantize (repeatable)
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
     set_input: Vec<(String, String)>,
 }

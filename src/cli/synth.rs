@@ -38,17 +38,17 @@ pub(super) struct Arguments {
     /// Seed of all random numbers
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = whole(0..=u64::MAX))]
     seed: u64,
-    /// Print batch, memory and losses, and generate nothing
+    /// Print batch, memory and loss terms, and generate nothing
     #[arg(long)]
     dry_run: bool,
-    /// How results are printed
+    /// Output format
     #[arg(long, default_value = "table")]
     format: Format,
     #[command(flatten)]
     engine: EngineArguments,
 }
 
-/// How images are made.
+/// The options of image synthesis.
 #[derive(Args)]
 pub(super) struct ImageArguments {
     /// Number of images
@@ -57,7 +57,7 @@ pub(super) struct ImageArguments {
     /// Weight of a loss term in place of its default; 0 leaves it out (repeatable)
     #[arg(long, value_name = "NAME=WEIGHT", value_parser = weight, long_help = terms())]
     loss: Vec<(String, f64)>,
-    /// Assign a class to each image, uniformly (the default where the model has logits)
+    /// Assign a class to each image, uniformly (the default where the model has class scores)
     #[arg(long)]
     conditional: bool,
     /// Assign no classes

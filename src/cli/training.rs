@@ -13,7 +13,7 @@ use crate::train::{CHECKPOINT, RunFolder, STEP_GRAPH, Settings};
 
 #[derive(Args)]
 pub(super) struct TrainingArguments {
-    /// Training steps
+    /// Number of training steps per stage
     #[arg(long, value_name = "N", value_parser = whole(1..=1_000_000_000u64))]
     steps: Option<u64>,
     /// Samples per training step [default: 32, or as many as memory allows]
@@ -22,19 +22,19 @@ pub(super) struct TrainingArguments {
     /// Initial learning rate, in units of the weights' scales
     #[arg(long, value_name = "RATE", value_parser = rate)]
     learning_rate: Option<f64>,
-    /// Generators that are trained against the students (recipe choi2020) [default: 1]
+    /// Number of generators of the recipe choi2020 [default: 1]
     #[arg(long, value_name = "N", value_parser = whole(1..=16u64))]
     generators: Option<u64>,
-    /// Students that are trained against the generators; the first is the result (recipe choi2020) [default: 1]
+    /// Number of students of the recipe choi2020; the first is the result [default: 1]
     #[arg(long, value_name = "N", value_parser = whole(1..=16u64))]
     students: Option<u64>,
     /// Keep the result of every training stage, even where it is farther from the float model on held-out inputs
     #[arg(long)]
     keep_trained: bool,
-    /// Write the graphs of the training steps into a folder
+    /// Write the graphs of the training steps to a folder
     #[arg(long, value_name = "DIR")]
     save_graphs: Option<PathBuf>,
-    /// Folder for checkpoints
+    /// Write checkpoints to a folder
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     run_folder: Option<PathBuf>,
     /// Stop training after this many minutes; the report says how many steps were done
@@ -46,7 +46,7 @@ pub(super) struct TrainingArguments {
 }
 
 impl TrainingArguments {
-    /// Returns whether the user says anything of training.
+    /// Returns whether any of these flags is given.
     pub(super) fn is_given(&self) -> bool {
         let Self { steps, batch, learning_rate, generators, students, keep_trained, .. } = self;
         let Self { save_graphs, run_folder, max_minutes, resume, .. } = self;
@@ -56,7 +56,7 @@ impl TrainingArguments {
         numbers || *keep_trained || folders.into_iter().any(Option::is_some)
     }
 
-    /// Returns the folders that these flags have files written into.
+    /// Returns the folders that files are written to.
     pub(super) fn folders(&self) -> Vec<Folder<'_>> {
         let folders = [
             ("--run-folder", &self.run_folder, CHECKPOINT),
@@ -70,7 +70,7 @@ impl TrainingArguments {
         folders.into_iter().filter_map(named).collect()
     }
 
-    /// Returns what these flags say; the time begins now.
+    /// Returns the settings; the time limit begins now.
     ///
     /// # Errors
     /// [`Error::Usage`] where there is nothing to resume.
@@ -95,7 +95,7 @@ impl TrainingArguments {
         })
     }
 
-    /// Refuses numbers of generators and students where no stage has them.
+    /// Refuses numbers of generators and students where no stage uses them.
     ///
     /// # Errors
     /// [`Error::Usage`] naming the stages that have.
@@ -111,7 +111,7 @@ impl TrainingArguments {
         }
     }
 
-    /// Returns the same for a recipe.
+    /// Returns the settings for a recipe.
     ///
     /// # Errors
     /// [`Error::Usage`] as for [`TrainingArguments::plain_settings`], and where the recipe does not train.

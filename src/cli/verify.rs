@@ -31,8 +31,8 @@ pub(super) struct Arguments {
     original: PathBuf,
     /// The quantized Q/DQ model, ours or another tool's
     quantized: PathBuf,
-    /// Inputs (.npz or .npy) to compare on, all of them, in place of synthetic ones; labels are not read. Arrays of the names
-    /// of the model's inputs are taken as they are, images by --mean, --std, --scale and --layout
+    /// Inputs (.npz or .npy) to compare on, in place of synthetic ones; labels are not read. Arrays named after the model's
+    /// inputs are used as they are; images are preprocessed by --mean, --std, --scale and --layout
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     #[command(flatten)]
@@ -43,10 +43,10 @@ pub(super) struct Arguments {
     samples: SampleArguments,
     #[command(flatten)]
     thresholds: ThresholdArguments,
-    /// Whose kernels --min-coverage is about
+    /// Target runtime of --min-coverage
     #[arg(long, default_value = "ort-cpu", requires = "min_coverage")]
     target: Target,
-    /// How results are printed
+    /// Output format
     #[arg(long, default_value = "table")]
     format: Format,
     #[command(flatten)]
@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     arguments.shapes.set(&mut original)?;
     let engines = arguments.engine.start()?;
     let aside = passes::set_aside(&mut original, engines.main())?;
-    // An operator that the quantized model alone holds is no foreign one but a fault.
+    // An unknown operator in the quantized model alone is an error.
     if aside.is_some() {
         passes::set_aside(&mut quantized, engines.main())?;
     }
@@ -110,7 +110,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     Ok(if missed || arguments.thresholds.refuses(&judgement) { 4 } else { 0 })
 }
 
-/// The checks and what is to be thought of the quantized model.
+/// The checks and the verdict.
 #[derive(Serialize)]
 struct Judged<'a> {
     #[serde(flatten)]
@@ -133,14 +133,14 @@ fn advice(arguments: &Arguments, judgement: &Judgement, inputs: &[KnownInput], b
     Situation::new((&model, &output), bits, true, inputs).advice(judgement)
 }
 
-/// Returns what the model is fed of the file at `path`, once its scale is clear.
+/// Returns the inputs in the file at `path`, after checking their scale.
 fn feeds(path: &Path, original: &Graph, input: &InputArguments) -> crate::Result<Feeds> {
     let feeds = Dataset::read(path)?.feeds(original, &input.preprocess()?)?;
     check_scale(&feeds, original, input)?;
     Ok(feeds)
 }
 
-/// Returns how many samples were left out, and why; nothing where none were. `is_asked` is whether the user gave a number.
+/// Returns the number of samples left out and the reason, if any were. `is_asked` is whether the user gave a number.
 fn left_out(feeds: &Feeds, result: &Verification, is_asked: bool) -> Option<String> {
     let (all, used) = (feeds.samples()?, result.samples);
     let why = if is_asked { "--samples asks for no more" } else { "the model takes batches of a fixed size alone" };

@@ -62,7 +62,7 @@ fn float_layers(plan: &Plan) -> HashMap<&str, &Float> {
     layers.map(|float| (float.name.as_str(), float)).collect()
 }
 
-/// The nodes that are computed in floating point or nobody knows how, the most work first.
+/// Returns the nodes that are computed in floating point or in an unknown way, those with the most work first.
 fn not_in_integers(audit: &Audit) -> Vec<&NodeAudit> {
     let mut rest: Vec<&NodeAudit> =
         audit.nodes.iter().filter(|n| matches!(n.runs, Runs::Float | Runs::NotKnown)).collect();
@@ -70,7 +70,7 @@ fn not_in_integers(audit: &Audit) -> Vec<&NodeAudit> {
     rest
 }
 
-/// The layers whose integer kernels are no faster, by the reason.
+/// Returns the layers whose integer kernels are no faster, by reason.
 fn slow(audit: &Audit) -> impl Iterator<Item = (&str, Vec<&str>)> {
     grouped(audit.nodes.iter().filter_map(|n| Some((n.name.as_str(), n.slow.as_deref()?)))).into_iter()
 }

@@ -1,14 +1,14 @@
-//! What a model is fed, as text.
+//! The inputs of a model as text.
 
 use super::Warning;
 use crate::data::InputKind;
 use crate::plan::{Cause, Plan};
 use crate::stats::{InputScale, InputSource, InputStatistics, KnownInput};
 
-/// Returns what images or features are fed, and how that is known.
+/// Returns range, scale and source of images or features.
 pub(super) fn input(input: &InputStatistics) -> String {
     let scale = match input.scale {
-        InputScale::Normalised => "normalised",
+        InputScale::Normalised => "normalized",
         InputScale::Unit | InputScale::SignedUnit => "scaled pixels",
         InputScale::Raw => "raw pixels",
         InputScale::Custom => "an interval",
@@ -33,16 +33,16 @@ pub(super) fn inputs(known: &[KnownInput]) -> String {
 
 fn source(source: InputSource) -> &'static str {
     match source {
-        InputSource::Given => "as given",
-        InputSource::FirstLayer => "as the first layer tells",
-        InputSource::Bytes => "as bytes are",
-        InputSource::Data => "as the inputs handed over are",
-        InputSource::Graph => "as the graph tells",
-        InputSource::Assumed => "assumed, nothing in the file tells",
+        InputSource::Given => "given",
+        InputSource::FirstLayer => "from the first layer's statistics",
+        InputSource::Bytes => "bytes",
+        InputSource::Data => "from the inputs given",
+        InputSource::Graph => "from the graph",
+        InputSource::Assumed => "a guess: the file does not tell",
     }
 }
 
-/// Returns what the user should know of inputs whose range is a guess, and what follows for the `plan`.
+/// Returns the warning about inputs whose range is a guess, and its effect on `plan`.
 pub(super) fn guess(known: &[KnownInput], statistics: &InputStatistics, plan: &Plan) -> Option<Warning> {
     let guesses = || known.iter().filter(|known| known.is_guess);
     guesses().next()?;
@@ -54,11 +54,11 @@ pub(super) fn guess(known: &[KnownInput], statistics: &InputStatistics, plan: &P
     let is_ids = |kind| matches!(kind, InputKind::TokenIds { .. });
     let is_scaled = |kind| matches!(kind, InputKind::Image { .. } | InputKind::Features);
     let scaled = named(is_scaled)
-        .map(|names| format!("what values {names} takes: {} to {} is a guess", statistics.lo, statistics.hi));
-    let states = named(|kind| kind == InputKind::State).map(|names| format!("what values {names} takes"));
+        .map(|names| format!("the range of {names}: {} to {} is a guess", statistics.lo, statistics.hi));
+    let states = named(|kind| kind == InputKind::State).map(|names| format!("the range of {names}"));
     let is_setting = |kind| matches!(kind, InputKind::Setting { .. });
-    let settings = named(is_setting).map(|names| format!("what {names} is set to"));
-    let ids = named(is_ids).map(|names| format!("which ids are how frequent in {names}"));
+    let settings = named(is_setting).map(|names| format!("the value of {names}"));
+    let ids = named(is_ids).map(|names| format!("the frequency of ids in {names}"));
     let mut cures = vec!["--data FILE"];
     cures.extend(scaled.is_some().then_some("--input-range LO:HI"));
     cures.extend(named(|kind| matches!(kind, InputKind::Image { .. })).map(|_| "--mean and --std"));

@@ -1,4 +1,4 @@
-//! The layers ranked by what quantizing them costs, and how bits were chosen, as data and as text.
+//! The ranking of layers by sensitivity and the choice of bits, as data and as text.
 
 use std::path::PathBuf;
 
@@ -10,13 +10,13 @@ use super::verification::RANKED;
 use crate::sensitivity::{AutoBits, Cost, Measure, Sensitivity, Share};
 use crate::stats::InputStatistics;
 
-/// Bits by which what is stored exceeds what was chosen.
+/// The least difference in bits between stored and chosen weights that is reported.
 const WORTH_A_WORD: f64 = 0.05;
 
-/// Share of the whole cost below which what the recipe changed in floating point is not shown.
+/// The share of the whole cost below which the recipe's own floating-point changes are not shown.
 const NEGLIGIBLE: f64 = 0.001;
 
-/// Layers that flags are given for where nobody says how many.
+/// Layers that flags are given for by default.
 const FLAGGED: usize = 3;
 
 /// The report of `sensitivity`.
@@ -31,9 +31,9 @@ pub struct Ranking {
     pub model: PathBuf,
     /// The recipe's name.
     pub recipe: &'static str,
-    /// Everything random follows from it.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// What ran the graphs.
+    /// The engine.
     pub engine: String,
     /// The network's input.
     pub input: InputStatistics,
@@ -66,7 +66,7 @@ fn flag(share: &Share) -> String {
     }
 }
 
-/// Returns an argument as a shell takes it.
+/// Returns an argument quoted for a shell.
 fn quoted(argument: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:=@%+,-".contains(c);
     if argument.chars().all(is_plain) { argument.to_owned() } else { format!("'{}'", argument.replace('\'', "'\\''")) }
@@ -76,7 +76,7 @@ fn quoted(argument: &str) -> String {
 pub fn render_ranking(ranking: &Ranking) -> String {
     let flags = match ranking.flags.as_slice() {
         [] => String::new(),
-        flags => format!("\n\nflags that spare the first {}: {}", flags.len(), line(&flags.join(" "))),
+        flags => format!("\n\nflags that spare the first {} layers: {}", flags.len(), line(&flags.join(" "))),
     };
     format!(
         "{}\nrecipe {}, seed {}, engine: {}\n\n{}{flags}",
@@ -88,7 +88,7 @@ pub fn render_ranking(ranking: &Ranking) -> String {
     )
 }
 
-/// Returns the table of layers, those first that save most where they stay float.
+/// Returns the table of layers, ranked by the cost saved where they stay float.
 fn render_sensitivity(sensitivity: &Sensitivity) -> String {
     let mut header = vec!["rank", "if float", "bits", "alone", "weight", "input", "dB"];
     if sensitivity.shares.iter().any(|share| share.accuracy.is_some()) {
@@ -114,7 +114,7 @@ fn render_sensitivity(sensitivity: &Sensitivity) -> String {
     format!("{}\n\n{}", whole(sensitivity), table.trim_fmt())
 }
 
-/// Returns the layers that save the most where they stay float, for the report of a run.
+/// Returns the first layers of the ranking, for the report of a run.
 pub(super) fn summary_of(sensitivity: &Sensitivity) -> String {
     let mut table = table(&["layer"], &["rank", "if float", "bits", "alone", "dB"]);
     for share in sensitivity.shares.iter().take(RANKED) {
@@ -144,8 +144,8 @@ fn whole(sensitivity: &Sensitivity) -> String {
     };
     let samples = sensitivity.samples;
     let mut lines = vec![
-        format!("what quantization costs: {measure} ({samples} synthetic inputs; not accuracy)"),
-        "ranked by what is saved if a layer alone stays float; and each quantized alone (cost, SQNR in dB)".to_owned(),
+        format!("cost of quantization: {measure} ({samples} synthetic inputs; not accuracy)"),
+        "ranked by the cost saved where one layer stays float; \"alone\": the cost and SQNR in dB of quantizing one layer".to_owned(),
         format!("everything quantized: {}", cost(&sensitivity.quantized)),
     ];
     if sensitivity.float.cost > NEGLIGIBLE * sensitivity.quantized.cost {
@@ -162,14 +162,14 @@ fn bits(share: &Share) -> String {
 /// Returns the chosen bits, and the flags that give them again.
 pub fn render_auto_bits(auto_bits: &AutoBits) -> String {
     let text = format!(
-        "{:.4} bits on average over weight elements, at most {} asked for ({:.2} to {:.2} can be had)",
+        "{:.4} bits on average over weight elements, at most {} requested ({:.2} to {:.2} possible)",
         auto_bits.average, auto_bits.asked, auto_bits.reachable.0, auto_bits.reachable.1
     );
     let mut lines = vec![paragraph("chosen", &text)];
     if auto_bits.stored > auto_bits.average + WORTH_A_WORD {
         let text = format!(
-            "{:.2} bits on average, since a file holds integers in 4 or 8 bits; with --target onnx, --bit-candidates 4,8 \
-             chooses among what is stored",
+            "{:.2} bits on average, since a file stores integers in 4 or 8 bits; with --target onnx, --bit-candidates 4,8 \
+             chooses among these",
             auto_bits.stored
         );
         lines.push(paragraph("stored", &text));
@@ -188,7 +188,7 @@ pub fn render_auto_bits(auto_bits: &AutoBits) -> String {
         add_row(&mut table, row);
     }
     lines.push(table.trim_fmt());
-    lines.push(line(&format!("the same again, in place of --auto-bits: {}", auto_bits.flags.join(" "))));
+    lines.push(line(&format!("flags for the same bits, in place of --auto-bits: {}", auto_bits.flags.join(" "))));
     lines.join("\n")
 }
 

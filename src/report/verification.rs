@@ -18,22 +18,21 @@ pub fn render_verification(verification: &Verification) -> String {
     ];
     if !verification.blame.is_empty() {
         let table = blame(&verification.blame);
-        parts.push(format!("layers by the error that they add alone (relative RMS)\n{table}"));
+        parts.push(format!("layers by the error that each of them adds alone (relative RMS)\n{table}"));
     }
     let mut saturated: Vec<&Saturation> = verification.saturation.iter().filter(|s| s.saturated > 0).collect();
     saturated.sort_by(|a, b| b.relative_rms.total_cmp(&a.relative_rms));
     if !saturated.is_empty() {
         let table = saturation(&saturated);
-        parts.push(format!(
-            "layers that would go wrong in integer kernels of x86 without VNNI (cure: --reduce-range)\n{table}"
-        ));
+        parts
+            .push(format!("layers that saturate in integer kernels on x86 without VNNI (use --reduce-range)\n{table}"));
     }
     let notes: Vec<String> = verification.notes.iter().map(|note| paragraph("note:", note)).collect();
     parts.push(notes.join("\n"));
     parts.join("\n\n").trim_end().to_owned()
 }
 
-/// Returns a verdict in a line, and what to try next in another.
+/// Returns the verdict in one line, and the next command to try in another.
 pub fn render_judgement(judgement: &Judgement) -> String {
     let verdict = paragraph("verdict", &format!("{}: {}", judgement.verdict.word(), judgement.reason));
     format!("{verdict}\n{}", paragraph("next", &judgement.next))
