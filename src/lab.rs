@@ -2,6 +2,7 @@
 //! games between them, with seeds, deadlines, checkpoints and reports.
 
 mod batches;
+mod disagreement;
 mod game;
 mod generator;
 mod images;
@@ -9,7 +10,7 @@ mod student;
 mod teacher;
 
 pub use batches::TrainingBatches;
-pub use game::{GamePlan, Planned};
+pub use game::{GamePlan, PreparedGame};
 pub use generator::{ConvGenerator, GeneratedImages, LatentMixer};
 pub use images::Images;
 pub use student::{QuantizedStudent, StudentOutputs};
@@ -131,6 +132,16 @@ impl<'a> Lab<'a> {
     /// Returns the end of the first of `parts` remaining parts of the stage.
     pub fn until(&self, parts: usize) -> Option<Instant> {
         share_of(self.until, parts)
+    }
+
+    /// Returns the number of steps: the user's, else `usual`.
+    pub fn steps(&self, usual: u64) -> u64 {
+        self.run.settings.steps.unwrap_or(usual)
+    }
+
+    /// Returns the learning rate: the user's, else `usual`.
+    pub fn learning_rate(&self, usual: f64) -> f64 {
+        self.run.settings.learning_rate.unwrap_or(usual)
     }
 
     /// Returns the training and held-out inputs.

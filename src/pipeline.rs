@@ -18,7 +18,7 @@ pub use config::{Config, Ranges, Thresholds};
 pub use gate::{coverage_gate, lint_check};
 pub use inputs::make_inputs;
 
-use check::{Models, check, compare, foretold, judge, published_name, reference};
+use check::{Checks, foretold, published_name, reference};
 use clock::Clock;
 use describe::describe;
 use prepare::{load, prepare, samples};
@@ -73,15 +73,15 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     report.warnings.extend(unrunnable);
     // What the float model took of memory is the checks' from here on.
     onnx::release_pages();
+    let (float, quantized, handed) = (&*reference, &quantized, handed.as_ref());
+    let checks = Checks { config, engines, float, quantized, handed, samples, macs };
 
     let mut draft = None;
     if let Some(output) = &config.output {
         clock.stage("verify")?;
         let file = Draft::write(&written, output, config.external_data)?;
         report.bytes.quantized = file.saved.bytes;
-        let inputs = handed.as_ref().map(|handed| handed.first_held_out(samples)).transpose()?;
-        let models = Models { float: &reference, quantized: &quantized, written: &written };
-        let found = check(&models, &file.saved, (&report, inputs, samples), config, engines)?;
+        let found = checks.verify(&written, &file.saved, &report)?;
         report.warnings.extend(report::left_out_warnings(&found.left_out));
         report.warnings.extend(report::saturation_warnings(&report.plan, &found.saturation, lacks_vnni()));
         draft = published_name(output, &found, config.keep_failed).map(|name| (file, name));
@@ -90,7 +90,7 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
 
     if loaded.images.is_some() {
         clock.stage("evaluate")?;
-        report.evaluation = compare((&reference, &quantized), loaded.images.as_ref(), config, engines)?;
+        report.evaluation = checks.compare(loaded.images.as_ref())?;
     }
 
     if config.output.is_none() {
@@ -99,8 +99,7 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
 
     if report.verification.is_some() {
         clock.stage("judge")?;
-        let held_out = handed.as_ref().map(|handed| handed.held_out.as_slice());
-        report.judgement = Some(judge((&reference, &quantized), (&report, held_out, macs), config, engines)?);
+        report.judgement = Some(checks.judge(&report)?);
     }
 
     clock.stage("write")?;

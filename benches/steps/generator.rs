@@ -7,22 +7,23 @@ use dfq_onnx::expr::STANDARD;
 use dfq_onnx::onnx;
 use dfq_onnx::plan::Policy;
 use dfq_onnx::synthesis::{Generator, ImageSynthesis, Latents, Maker, Options, SynthesisTeacher, weights};
+use dfq_onnx::train::RandomStream;
 use serde_json::{Value, json};
 
 use crate::Result;
 use crate::prepare::quantized::prepared;
 use crate::prepare::{BATCHES, Prepared, Settings, ort, usual_batch};
 
-/// The seed, and the number of the generator.
-const SEED: (u64, u64) = (0, 0);
+/// The random numbers of the generator.
+const STREAM: RandomStream = RandomStream { seed: 0, stage: 0 };
 
 /// Returns the training step of a generator for a model, with the defaults of the stage that makes images.
 pub fn prepare(model: &Path, settings: &Settings) -> Result<Prepared> {
     let prepared = prepared(&onnx::load(model)?, &Policy::default())?;
     let teacher = SynthesisTeacher::new(&prepared.float, &prepared.norms)?;
     let batch = teacher.graph.fixed_batch().or(settings.batch).unwrap_or_else(|| usual_batch(&teacher.graph));
-    let generator = Generator::new(&teacher.spec, &prepared.input, teacher.macs, SEED)?;
-    let maker = Maker { generator, latents: Latents::new(batch, None, SEED)?, labels: None };
+    let generator = Generator::new(&teacher.spec, &prepared.input, teacher.macs, STREAM)?;
+    let maker = Maker { generator, latents: Latents::new(batch, None, STREAM)?, labels: None };
     let options = Options::default();
     let weights = weights(&options.loss, !teacher.normals.is_empty())?;
     let input = prepared.input;
@@ -35,7 +36,7 @@ pub fn prepare(model: &Path, settings: &Settings) -> Result<Prepared> {
     let names: Vec<&str> = fed[step.state.len()..].iter().map(|&id| step.graph.name_of(id)).collect();
     let mut batches = BTreeMap::new();
     for number in 0..BATCHES {
-        let feeds = synthesis.feeds((SEED.0, SEED.1, number));
+        let feeds = synthesis.feeds(STREAM, number);
         batches.extend(names.iter().map(|name| format!("{name}.{number}")).zip(feeds));
     }
     let rates = |number| (format!("rates.{number}"), step.rates(&[learning_rate], number));

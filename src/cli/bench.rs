@@ -26,22 +26,22 @@ pub(super) struct Arguments {
     /// The models; ratios are against the first
     #[arg(required = true)]
     models: Vec<PathBuf>,
-    /// Inputs (.npz or .npy) to run on, the first ones, in place of synthetic ones: an array for each input of a model, by
+    /// Inputs (.npz or .npy) to run on, in place of synthetic ones; the first ones are used. One array per input of a model, by
     /// name, or images
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     #[command(flatten)]
     shapes: ShapeArguments,
-    /// Timed runs of each model, in turn
+    /// Number of timed runs of each model
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = whole(1..=1_000_000u32))]
     runs: u32,
-    /// Samples in one run; a batch that the model fixes wins
+    /// Samples per run, where the model does not fix its batch
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = whole(1..=u16::MAX))]
     batch: u16,
-    /// How results are printed
+    /// Output format
     #[arg(long, default_value = "table")]
     format: Format,
-    /// Threads are 1 where --threads is not given
+    /// One thread by default
     #[command(flatten)]
     engine: EngineArguments,
 }
@@ -81,7 +81,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let mut subjects = Vec::with_capacity(arguments.models.len());
     let data = arguments.data.as_deref().map(Dataset::read).transpose()?;
     for model in &arguments.models {
-        subjects.push(prepare(model, engines.main(), (arguments, data.as_ref()))?);
+        subjects.push(prepare(model, engines.main(), arguments, data.as_ref())?);
     }
     for i in 0..WARM_UP + usize::try_from(arguments.runs)? {
         for subject in &mut subjects {
@@ -122,7 +122,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn prepare(model: &Path, engine: &dyn Engine, (arguments, data): (&Arguments, Option<&Dataset>)) -> Result<Subject> {
+fn prepare(model: &Path, engine: &dyn Engine, arguments: &Arguments, data: Option<&Dataset>) -> Result<Subject> {
     let mut graph = onnx::load(model)?;
     arguments.shapes.set_where_present(&mut graph)?;
     let (described, batch) = (arguments.shapes.described(&graph)?, usize::from(arguments.batch));

@@ -10,7 +10,7 @@ use super::model::GraphArguments;
 use super::{Format, print, print_text};
 use crate::error::Error;
 use crate::pipeline::checkers;
-use crate::report::{self, inspect, json, render_inspection};
+use crate::report::{self, InspectOptions, inspect, json, render_inspection};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -18,10 +18,10 @@ pub(super) struct Arguments {
     model: PathBuf,
     #[command(flatten)]
     graph: GraphArguments,
-    /// Write the statistics of every normalised tensor as JSON, for `--bn-stats` with a model that lost them
+    /// Write the batch-normalization statistics as JSON, for --bn-stats with a model that was folded
     #[arg(long, value_name = "FILE")]
     bn_stats_out: Option<PathBuf>,
-    /// How results are printed
+    /// Output format
     #[arg(long, default_value = "table")]
     format: Format,
     #[command(flatten)]
@@ -34,8 +34,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let engines = arguments.engine.start()?;
     let GraphArguments { input_shape, set_input, bn_stats } = &arguments.graph;
     let checkers = checkers(&engines);
-    let inspection =
-        inspect(&arguments.model, (input_shape, set_input), bn_stats.as_deref(), engines.main(), &checkers)?;
+    let options = InspectOptions { input_shapes: input_shape, set_inputs: set_input, statistics: bn_stats.as_deref() };
+    let inspection = inspect(&arguments.model, &options, engines.main(), &checkers)?;
     if let Some([path]) = &statistics {
         if inspection.statistics.is_empty() {
             let place = arguments.model.display().to_string();

@@ -26,20 +26,20 @@ pub(super) struct ModelArguments {
     graph: GraphArguments,
     #[command(flatten)]
     input: InputArguments,
-    /// Labelled images (.npz with "images" and "labels") to measure accuracy on; nothing else uses them
+    /// Labeled images (.npz with "images" and "labels") to measure accuracy on; nothing else uses them
     #[arg(long, value_name = "FILE")]
     eval: Option<PathBuf>,
     #[command(flatten)]
     samples: SampleArguments,
 }
 
-/// What the file leaves open.
+/// Properties that the file leaves open.
 #[derive(Args)]
 pub(super) struct GraphArguments {
-    /// Shape of an input for planning and checks, `?` for a size that stays open (repeatable); open axes stay open in the file
+    /// Shape of an input for planning and checks, `?` for an open size (repeatable); open axes stay open in the file
     #[arg(long, value_name = "NAME:1x3x224x224", value_parser = input_shape)]
     pub(super) input_shape: Vec<GivenShape>,
-    /// Make an input a constant of this value, such as sr=16000 (repeatable)
+    /// Replace an input by a constant, such as sr=16000 (repeatable)
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
     pub(super) set_input: Vec<(String, String)>,
     /// Mean and variance per channel of tensors whose BatchNormalization was folded: JSON {"TENSOR": {"mean": [..], "var": [..]}}
@@ -49,7 +49,7 @@ pub(super) struct GraphArguments {
     pub(super) bn_stats: Option<PathBuf>,
 }
 
-/// Returns what is in the files of models, and in one of inputs, now.
+/// Returns the state of the files of models and inputs, to detect changes.
 pub(super) fn watched<'a>(models: impl IntoIterator<Item = &'a PathBuf>, data: Option<&'a PathBuf>) -> Watched {
     let files = models.into_iter().flat_map(|model| files_read(model));
     Watched::new(files.chain(data.cloned()))
@@ -68,7 +68,7 @@ impl ModelArguments {
         self.graph.sources(&self.model).and("--eval", self.eval.as_ref())
     }
 
-    /// Returns how pixels become inputs.
+    /// Returns the preprocessing.
     ///
     /// # Errors
     /// As [`InputArguments::preprocess`].
@@ -76,18 +76,17 @@ impl ModelArguments {
         self.input.preprocess()
     }
 
-    /// Returns what these flags say, with the recipe of `default` where none is named, with nothing written and nothing asked
-    /// for beside.
+    /// Returns the configuration of these flags, with the recipe of `default` where none is named, without output.
     ///
     /// # Errors
-    /// When there is no recipe of the name that was typed.
+    /// For an unknown recipe.
     pub(super) fn config(&self, default: Effort) -> anyhow::Result<Config> {
         let recipe = self.plan.recipe(default)?;
         Ok(Config {
             recipe,
             trains_where_it_can: self.plan.leaves_recipe_open(),
             stages: self.plan.stages(recipe)?,
-            synthesis: synthesis::Options { images: recipe.effort.images, ..synthesis::Options::default() },
+            synthesis: synthesis::Options { images: recipe.budget.images, ..synthesis::Options::default() },
             policy: self.plan.policy(),
             activations: self.plan.activations,
             input_shapes: self.graph.input_shape.clone(),

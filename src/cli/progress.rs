@@ -1,4 +1,4 @@
-//! What a person sees of a run while it goes on, on stderr: bars on a terminal, a line now and then elsewhere; and Ctrl-C.
+//! Progress on stderr (bars on a terminal, lines elsewhere), and Ctrl-C.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -12,28 +12,29 @@ use crate::error::{Error, Result};
 use crate::observe::{Observer, Progress};
 use crate::train::LOSS;
 
-/// Time between two lines of progress where there is no terminal.
+/// The time between two lines of progress without a terminal.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// A stage that takes longer is told of when it begins.
+/// A stage that takes longer is announced.
 const LONG: Duration = Duration::from_secs(3600);
-/// The exit code of a run that was stopped.
+/// The exit code of an interrupted run.
 const STOPPED: i32 = 130;
 
-/// Tells how a run goes on.
+/// Reports the progress of a run.
 pub(super) struct Reporter {
     interrupted: Arc<AtomicBool>,
     is_terminal: bool,
     steps: Option<Steps>,
 }
 
-/// The stage of steps that is told of.
+/// The current stage.
 struct Steps {
     stage: String,
     bar: Option<ProgressBar>,
     told: Instant,
-    /// When it was first heard of, and with how many steps done.
-    began: (Instant, u64),
-    /// Whether how long it takes was weighed.
+    /// The time of the first report of progress, and the steps done by then.
+    began: Instant,
+    done_before: u64,
+    /// Whether its duration was estimated.
     is_weighed: bool,
 }
 
@@ -48,11 +49,10 @@ impl Steps {
 }
 
 impl Reporter {
-    /// Returns a reporter, and listens for Ctrl-C from now on: the first asks the run to stop where it can be taken up
-    /// again, the second stops it at once.
+    /// Returns a reporter and handles Ctrl-C: the first stops the run where it can be resumed, the second at once.
     ///
     /// # Errors
-    /// Where signals cannot be listened for.
+    /// When the signal handler cannot be set.
     pub(super) fn start() -> Result<Self> {
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&interrupted);
@@ -60,7 +60,7 @@ impl Reporter {
             if flag.swap(true, Ordering::SeqCst) {
                 std::process::exit(STOPPED);
             }
-            say("stopping where the run can be taken up again; Ctrl-C once more stops it at once");
+            say("stopping where the run can be resumed; Ctrl-C once more stops it at once");
         };
         ctrlc::set_handler(heard).map_err(|e| Error::Resources(format!("cannot listen for Ctrl-C: {e}")))?;
         Ok(Self { interrupted, is_terminal: std::io::stderr().is_terminal(), steps: None })
@@ -77,7 +77,8 @@ impl Reporter {
             bar
         });
         let now = Instant::now();
-        Steps { stage: progress.stage.to_owned(), bar, told: now, began: (now, progress.done), is_weighed: false }
+        let (stage, done_before) = (progress.stage.to_owned(), progress.done);
+        Steps { stage, bar, told: now, began: now, done_before, is_weighed: false }
     }
 
     fn end(&mut self) {
@@ -105,8 +106,8 @@ impl Observer for Reporter {
             None => self.begin(progress),
         };
         let steps = self.steps.insert(steps);
-        let left = seconds_left(progress, steps.began);
-        if let Some(left) = left.filter(|_| !steps.is_weighed && steps.began.0.elapsed() >= INTERVAL) {
+        let left = seconds_left(progress, steps.done_before, steps.began.elapsed());
+        if let Some(left) = left.filter(|_| !steps.is_weighed && steps.began.elapsed() >= INTERVAL) {
             steps.is_weighed = true;
             if left > LONG.as_secs_f64() {
                 steps.note(&takes_long(progress.stage, left));
@@ -139,7 +140,7 @@ impl Observer for Reporter {
     }
 }
 
-/// Returns the newest loss, and its terms where there are several; of a game with several losses, all of them.
+/// Returns the latest loss, with its terms where there are several; of a game with several losses, all of them.
 fn losses(progress: &Progress) -> String {
     let all: Vec<String> = progress.losses.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
     let several = progress.losses.iter().filter(|(name, _)| name.ends_with(LOSS)).count() > 1;
@@ -151,13 +152,14 @@ fn losses(progress: &Progress) -> String {
     }
 }
 
-/// Returns the seconds that are left, as far as can be told.
-fn seconds_left(progress: &Progress, (since, from): (Instant, u64)) -> Option<f64> {
-    let (done, left) = (progress.done.saturating_sub(from), progress.steps.saturating_sub(progress.done));
-    (done > 0).then(|| since.elapsed().as_secs_f64() / done as f64 * left as f64)
+/// Returns the estimated seconds left, where `elapsed` went by since there were `before` steps done; none before the
+/// next step.
+fn seconds_left(progress: &Progress, before: u64, elapsed: Duration) -> Option<f64> {
+    let (done, left) = (progress.done.saturating_sub(before), progress.steps.saturating_sub(progress.done));
+    (done > 0).then(|| elapsed.as_secs_f64() / done as f64 * left as f64)
 }
 
-/// Returns what is said of a stage that takes so many seconds.
+/// Returns the message about a stage that takes so many seconds.
 fn takes_long(stage: &str, seconds: f64) -> String {
     let hours = seconds / 3600.0;
     format!("{stage} takes {hours:.1} hours at this pace; --max-minutes N ends the run before")
@@ -169,9 +171,9 @@ mod tests {
 
     #[test]
     fn what_is_left_follows_from_the_steps_since_it_began() {
-        let hour_ago = Instant::now().checked_sub(Duration::from_secs(3600)).unwrap();
-        let left = |done, steps, from| {
-            seconds_left(&Progress { stage: "distil", done, steps, losses: &[] }, (hour_ago, from)).map(f64::round)
+        let left = |done, steps, before| {
+            let progress = Progress { stage: "distil", done, steps, losses: &[] };
+            seconds_left(&progress, before, Duration::from_secs(3600)).map(f64::round)
         };
         let cases = [
             ("a half", left(5, 10, 0), Some(3600.0)),

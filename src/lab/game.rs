@@ -1,4 +1,4 @@
-//! Plays games and descents: with the run's checkpoints, deadline and observer, and a report.
+//! Plays games with the run's checkpoints, deadline and observer, and reports them.
 
 use std::time::Instant;
 
@@ -9,8 +9,8 @@ use crate::expr::STANDARD;
 use crate::ir::Tensor;
 use crate::solution::{Solution, Solved};
 use crate::train::{
-    BuiltPhase, Checkpoints, DescentReport, Footprint, Game, History, LearningRate, Move, PhaseSpec, PlayOptions,
-    Played, Schedule, TrainingStep, Turn, fingerprint, fitting_batch, play,
+    BuiltPhase, Checkpoints, DescentReport, Footprint, Game, History, Move, PhaseSpec, PlayOptions, Played, Turn,
+    fingerprint, fitting_batch, play,
 };
 
 /// Separates the random numbers of the phases of a stage.
@@ -19,7 +19,7 @@ const OF_PHASE: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Samples per step where nothing else is said: twice the batch for half the steps measured worse.
 const BATCH: usize = 32;
 
-/// Phases that take turns, and how long.
+/// A game by the descriptions of its phases, which are built for the batch size that fits.
 pub struct GamePlan<'a> {
     /// Its name and that of its checkpoint.
     pub name: &'static str,
@@ -57,44 +57,29 @@ impl Default for GamePlan<'_> {
     }
 }
 
-/// A planned descent of a single step graph.
-#[derive(Clone, Debug)]
-pub struct Planned {
+/// A game that is ready to be played, with the settings of its report and checkpoint.
+pub struct PreparedGame<'a> {
     /// Its name and that of its checkpoint.
-    pub name: String,
-    /// The number of steps.
-    pub steps: u64,
+    pub name: &'a str,
+    /// The game.
+    pub game: Game,
     /// Samples per step.
     pub batch: usize,
-    /// The initial learning rate; see [`Student`](crate::train::Student) for its unit.
+    /// The learning rate to report.
     pub learning_rate: f64,
-    /// The learning-rate schedule.
-    pub schedule: Schedule,
-    /// The time at which it ends early.
+    /// The deadline at which it ends early.
     pub until: Option<Instant>,
-    /// The fingerprint of what its steps depend on besides the run, the start and the inputs.
+    /// The fingerprint of everything its steps depend on besides the run, the start, the inputs and the schedule.
     pub key: String,
 }
 
-/// A game that is ready to be played, with what a report and a checkpoint need besides.
-struct Ready<'a> {
-    name: &'a str,
-    game: Game,
-    batch: usize,
-    learning_rate: f64,
-    bytes: usize,
-    until: Option<Instant>,
-    /// The fingerprint of what its steps depend on besides the run, the start and the inputs.
-    key: String,
-}
-
 impl Lab<'_> {
-    /// Plays all rounds of a game that starts from `solved`, as [`Lab::descend`] makes the steps of a descent.
+    /// Builds the phases of a game that starts from `solved` and plays all its rounds.
     ///
     /// # Errors
-    /// As [`Lab::descend`], and where a phase cannot be built.
+    /// As [`Lab::play_prepared`], and where a phase cannot be built.
     pub fn play(&mut self, plan: &GamePlan, solved: &Solved) -> Result<(Played, DescentReport)> {
-        let GamePlan { name, phases, turns, rounds, learning_rate, stage, key, .. } = plan;
+        let GamePlan { name, phases, .. } = plan;
         let lowering = self.context.engine.lowering();
         let build = |batch: usize| -> Result<Vec<BuiltPhase>> {
             phases.iter().map(|phase| phase.built(batch, &lowering)).collect()
@@ -108,51 +93,38 @@ impl Lab<'_> {
             let file = if phase.name.is_empty() { (*name).to_owned() } else { format!("{name}.{}", phase.name) };
             self.save_graph(&file, || Ok(phase.built(batch, &STANDARD)?.phase.step))?;
         }
-        let bytes = built.peak_bytes();
-        let game = Game::new(built.iter().map(|built| built.phase.clone()).collect(), turns.clone(), *rounds)?;
-        let rates: Vec<String> = built.iter().map(|built| format!("{:?}", built.phase.rates)).collect();
-        let key = fingerprint(&(key, format!("{turns:?} {rounds} {rates:?}")));
-        let until = self.until(1);
-        let ready = Ready { name, game, batch, learning_rate: *learning_rate, bytes, until, key };
-        let (seed, stage) = (self.context.seed, *stage);
+        let game = built.iter().map(|built| built.phase.clone()).collect();
+        let game = Game::new(game, plan.turns.clone(), plan.rounds)?;
+        let (learning_rate, until, key) = (plan.learning_rate, self.until(1), plan.key.clone());
+        let prepared = PreparedGame { name, game, batch, learning_rate, until, key };
+        let (seed, stage) = (self.context.seed, plan.stage);
         let mut feed = |Move { phase, number }| {
             let place = u64::try_from(phase).unwrap_or(u64::MAX);
             built[phase].feeds(seed, stage ^ place.wrapping_mul(OF_PHASE), number)
         };
-        self.play_ready(ready, solved, &mut feed)
+        self.play_prepared(&prepared, solved, &mut feed)
     }
 
-    /// Runs all steps of a descent that starts from `solved`. A dry run makes no steps; it checks only the checkpoint of the first descent, since later ones
-    /// start from results that it lacks.
+    /// Plays a game that starts from `solved`; `feed` returns the feeds of a step before the learning rates. A dry run
+    /// makes no steps; it checks only the checkpoint of the first game, since later ones start from results that it
+    /// lacks.
     ///
     /// # Errors
     /// When inputs cannot be generated, a file cannot be written, a checkpoint belongs to another run, or the engine
     /// fails.
-    pub fn descend(
+    pub fn play_prepared(
         &mut self,
-        planned: &Planned,
-        step: &TrainingStep,
-        solved: &Solved,
-        feed: &mut dyn FnMut(u64) -> Result<Vec<Tensor>>,
-    ) -> Result<(Played, DescentReport)> {
-        let Planned { name, steps, batch, learning_rate, schedule, until, key } = planned;
-        let game = Game::of_step(step, LearningRate::new(*learning_rate, schedule.clone()), *steps);
-        let key = fingerprint(&(steps, learning_rate, schedule, key));
-        let (batch, learning_rate, until) = (*batch, *learning_rate, *until);
-        let ready = Ready { name, game, batch, learning_rate, bytes: step.peak_bytes(), until, key };
-        self.play_ready(ready, solved, &mut |made| feed(made.number))
-    }
-
-    fn play_ready(
-        &mut self,
-        ready: Ready,
+        prepared: &PreparedGame,
         solved: &Solved,
         feed: &mut dyn FnMut(Move) -> Result<Vec<Tensor>>,
     ) -> Result<(Played, DescentReport)> {
-        let Ready { name, game, batch, learning_rate, bytes, until, key } = ready;
+        let PreparedGame { name, game, batch, learning_rate, until, key } = prepared;
         // Computing the key hashes all weights, so skip it without a checkpoint folder.
         let checkpoints = match &self.run.settings.folder {
-            Some(_) => self.run.checkpoints(name, batch, &(self.key(solved), start_of(&game, solved), key))?,
+            Some(_) => {
+                let key = fingerprint(&(key, game.schedule()));
+                self.run.checkpoints(name, *batch, &(self.key(solved), start_of(game, solved), key))?
+            }
             None => None,
         };
         let played = if self.run.dry_run {
@@ -161,19 +133,20 @@ impl Lab<'_> {
             let histories = game.phases().iter().map(|_| History::default()).collect();
             Played { state: game.state().to_vec(), histories, resumed: 0, rollbacks: Vec::new() }
         } else {
-            let options = PlayOptions { stage: name.to_owned(), checkpoints, until };
-            play(&game, self.context.engine, &options, feed, self.observer)?
+            let options = PlayOptions { stage: (*name).to_owned(), checkpoints, until: *until };
+            play(game, self.context.engine, &options, feed, self.observer)?
         };
         let report = DescentReport {
-            name: name.to_owned(),
+            name: (*name).to_owned(),
             steps: if self.run.dry_run { 0 } else { played.steps() },
             planned_steps: game.steps(),
-            batch,
-            learning_rate,
-            step_bytes: bytes,
+            batch: *batch,
+            learning_rate: *learning_rate,
+            step_bytes: game.phases().iter().map(|phase| phase.step.peak_bytes()).sum(),
             resumed_at: played.resumed,
             rollbacks: played.rollbacks.clone(),
             losses: played.losses(),
+            disagreement: None,
         };
         Ok((played, report))
     }

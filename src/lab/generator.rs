@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::ir::{DType, Tensor};
 use crate::synthesis::{Generator, ImageSynthesis, TrainedGenerator};
-use crate::train::{Feed, Learner, Scope, TrainedVector, step_rng};
+use crate::train::{Feed, Learner, RandomStream, Scope, TrainedVector};
 
 /// Separates the initial values of generators from those of other stages.
 const STAGE: u64 = 0x6765_6e65_7261_7465;
@@ -55,17 +55,26 @@ pub struct ConvGenerator {
 }
 
 impl Lab<'_> {
+    /// Returns the generators of the run (`--generators`), which make images for no classes.
+    ///
+    /// # Errors
+    /// As [`Lab::generator`].
+    pub fn generators(&self) -> Result<Vec<ConvGenerator>> {
+        let generator = |number| self.generator(&format!("generator{number}"), number, false);
+        (0..self.run.settings.generators.unwrap_or(1)).map(generator).collect()
+    }
+
     /// Returns generator `number` of the run, for classes of the network where `is_conditional`.
     ///
     /// # Errors
     /// As [`Lab::teacher`]; a network without class scores where images are for classes.
     pub fn generator(&self, name: &str, number: u64, is_conditional: bool) -> Result<ConvGenerator> {
-        let (teacher, stream) = (self.teacher()?, (self.context.seed, STAGE ^ number));
+        let (teacher, stream) = (self.teacher()?, RandomStream::new(self.context.seed, STAGE ^ number));
         let ImageSynthesis { teacher: network, input, .. } = teacher.synthesis();
         let generator = Generator::new(&network.spec, input, network.macs, stream)?;
         let mut classes = None;
         if is_conditional {
-            let (count, mut rng) = (teacher.classes()?, step_rng(stream.0, stream.1, u64::MAX));
+            let (count, mut rng) = (teacher.classes()?, stream.at(u64::MAX));
             let start = normal(&mut rng, count * Generator::LATENTS);
             let mut vector = TrainedVector::default();
             vector.add("classes", &[count, Generator::LATENTS], &start, &vec![1.0; start.len()])?;
@@ -123,7 +132,8 @@ impl LatentMixer {
     /// When its latents cannot be read.
     pub fn new(trained: TrainedGenerator, lr_scale: f32) -> Result<Self> {
         let teacher = &trained.synthesis.teacher;
-        let mut generator = Generator::new(&teacher.spec, &trained.synthesis.input, teacher.macs, (0, 0))?;
+        let mut generator =
+            Generator::new(&teacher.spec, &trained.synthesis.input, teacher.macs, RandomStream::new(0, 0))?;
         generator.weights.begin_with(&trained.weights)?;
         generator.weights.set_lr_scale(lr_scale);
         let mut latents = trained.latents.to_f32()?;

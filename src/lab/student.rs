@@ -3,9 +3,10 @@
 use super::{GamePlan, Lab, TeacherOutputs};
 use crate::error::Result;
 use crate::expr::{Expr, Inlined};
+use crate::ir::{Graph, Tensor};
 use crate::solution::Solved;
 use crate::train::{
-    DescentReport, Distillation, Learner, Network, Scope, Student, TrainedVector, adversarial_distance, distance,
+    Distillation, Learner, Network, Played, Scope, StageReport, Student, TrainedVector, adversarial_distance, distance,
     read_out,
 };
 
@@ -32,18 +33,24 @@ impl Lab<'_> {
         Ok(QuantizedStudent::new(name, Distillation::new(self.float, student)?.student().clone()))
     }
 
-    /// Plays a game and writes its result for `student` into `solved`, unless it made no step.
+    /// Plays a game, writes its result for the first of `students` into `solved` unless it made no step, and returns
+    /// the report of the stage.
     ///
     /// # Errors
     /// As [`Lab::play`] and [`read_out`].
-    pub fn train(&mut self, plan: &GamePlan, student: &QuantizedStudent, solved: &mut Solved) -> Result<DescentReport> {
-        let (played, descent) = self.play(plan, solved)?;
-        if descent.steps > 0 {
-            let vectors = student.names().map(|name| played.tensor(&name));
-            let [weights, scales] = vectors;
-            solved.apply_trained(read_out(&student.student, self.context.engine, &[weights?, scales?])?)?;
+    pub fn train(
+        &mut self,
+        plan: &GamePlan,
+        students: &[QuantizedStudent],
+        solved: &mut Solved,
+    ) -> Result<StageReport> {
+        let (played, mut descent) = self.play(plan, solved)?;
+        if let Some(first) = students.first().filter(|_| descent.steps > 0) {
+            solved.apply_trained(read_out(&first.student, self.context.engine, &first.vectors_of(&played)?)?)?;
+            descent.disagreement = self.disagreement(students, &played)?;
         }
-        Ok(descent)
+        let samples = if plan.draws_batches { self.samples() } else { 0 };
+        Ok(StageReport { descents: vec![descent], ..self.report(plan.name, samples) })
     }
 }
 
@@ -55,6 +62,17 @@ impl QuantizedStudent {
 
     fn names(&self) -> [String; 2] {
         ["weights", "scales"].map(|part| format!("{}/{part}", self.name))
+    }
+
+    /// Returns its vectors at the end of a game: weights `[n]` and scales `[m]`.
+    pub(super) fn vectors_of(&self, played: &Played) -> Result<[Tensor; 2]> {
+        let [weights, scales] = self.names().map(|name| played.tensor(&name));
+        Ok([weights?, scales?])
+    }
+
+    /// Returns the graph of the tensor `to` of the student ([`Student::part_graph`]).
+    pub(super) fn part_graph(&self, to: &str, batch: usize) -> Result<Graph> {
+        self.student.part_graph(None, to, batch)
     }
 
     /// Returns its vectors in a phase: weights `[n]` and scales `[m]`.
@@ -69,7 +87,7 @@ impl QuantizedStudent {
     /// An operator that cannot be part of a training step, by node.
     pub fn forward<'b>(&self, scope: &Scope<'b>, inputs: &[Expr<'b>]) -> Result<StudentOutputs<'_, 'b>> {
         let [weights, scales] = self.vectors_in(scope);
-        let inlined = self.student.forward(scope.builder(), inputs, (weights, scales))?;
+        let inlined = self.student.forward(inputs, weights, scales)?;
         Ok(StudentOutputs { student: &self.student, inlined })
     }
 }
@@ -88,7 +106,7 @@ impl<'b> StudentOutputs<'_, 'b> {
     /// # Errors
     /// Where the networks have no common output.
     pub fn distance(&self, teacher: &TeacherOutputs<'_, 'b>, temperature: f32) -> Result<Expr<'b>> {
-        distance(teacher.targets(), (teacher.network(), self.network()), temperature)
+        distance(teacher.targets(), teacher.network(), self.network(), temperature)
     }
 
     /// Returns [`StudentOutputs::distance`] with gradients through the teacher too, for images on which both differ.
@@ -96,7 +114,7 @@ impl<'b> StudentOutputs<'_, 'b> {
     /// # Errors
     /// As [`StudentOutputs::distance`].
     pub fn adversarial_distance(&self, teacher: &TeacherOutputs<'_, 'b>, temperature: f32) -> Result<Expr<'b>> {
-        adversarial_distance(teacher.targets(), (teacher.network(), self.network()), temperature)
+        adversarial_distance(teacher.targets(), teacher.network(), self.network(), temperature)
     }
 
     /// Returns the logits, `[N, classes]`.

@@ -77,8 +77,8 @@ impl Teacher {
     /// An operator that cannot be part of a training step, by node.
     pub fn forward<'b>(&self, scope: &Scope<'b>, images: GeneratedImages<'b>) -> Result<TeacherOutputs<'_, 'b>> {
         let GeneratedImages { pixels, labels } = images;
-        let inlined = self.synthesis.network(scope.builder(), pixels, false)?;
         let inputs = self.synthesis.inputs(scope.builder(), pixels);
+        let inlined = self.synthesis.network(scope.builder(), &inputs, false)?;
         let losses = self.synthesis.loss_inputs(pixels, labels, &inlined);
         Ok(TeacherOutputs { teacher: self, builder: scope.builder(), inputs, inlined, losses })
     }

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::Config;
 use super::gate::{coverage_gate, lint_check};
+use super::handed_over::HandedOver;
 use super::open_axes::open_axes_check;
 use crate::data::{Dataset, evaluate};
 use crate::error::Result;
-use crate::ir::{Graph, Tensor};
+use crate::ir::Graph;
 use crate::onnx::Saved;
 use crate::passes;
 use crate::report::{self, Comparison, Report, Warning};
@@ -53,51 +54,101 @@ pub(super) fn reference<'a>(original: &'a Graph, engines: &Engines) -> Result<(C
     Ok((Cow::Owned(converted), Some(warning)))
 }
 
-/// The compared models.
-pub(super) struct Models<'a> {
+/// The float and the quantized model of a run, and the inputs that both are compared on.
+pub(super) struct Checks<'a> {
+    pub config: &'a Config,
+    pub engines: &'a Engines,
     /// The float model.
     pub float: &'a Graph,
     /// The quantized model with inputs of the planned sizes.
     pub quantized: &'a Graph,
-    /// The quantized model as written: with open axes, and with operators unsupported by the engines here.
-    pub written: &'a Graph,
+    /// Inputs that were handed over, if any.
+    pub handed: Option<&'a HandedOver>,
+    /// The number of samples of the checks.
+    pub samples: usize,
+    /// Multiply-accumulates per sample.
+    pub macs: u64,
 }
 
-/// Returns the results of all checks and thresholds for the written file, on `held_out` inputs that were handed over,
-/// else on synthetic ones.
-pub(super) fn check(
-    &Models { float: original, quantized, written }: &Models,
-    saved: &Saved,
-    (report, held_out, samples): (&Report, Option<Vec<Tensor>>, usize),
-    config: &Config,
-    engines: &Engines,
-) -> Result<Verification> {
-    let is_whole = written.nodes.len() == quantized.nodes.len();
-    let options = VerifyOptions {
-        samples,
-        seed: config.seed,
-        threads: engines.threads,
-        shipped: is_whole.then(|| saved.model.clone()),
-        min_agreement: config.thresholds.min_agreement,
-        min_sqnr: config.thresholds.min_sqnr,
-        ..VerifyOptions::default()
-    };
-    let is_synthetic = held_out.is_none();
-    let inputs = match held_out {
-        Some(inputs) => inputs,
-        None => report.input.synthetic(quantized, samples, config.seed, engines.threads)?,
-    };
-    let mut found = verify(original, quantized, &checkers(engines), Some(&inputs), &options)?;
-    found.synthetic_inputs = is_synthetic;
-    if is_whole {
-        let planned = (quantized, written);
-        found.checks.extend(open_axes_check(original, planned, &report.input, engines.main())?);
-    } else {
-        found.checks.push(shipped_check(&saved.model, written)?);
+impl Checks<'_> {
+    /// Returns the results of all checks and thresholds for the saved file, on held-out inputs that were handed over,
+    /// else on synthetic ones. `written` is the quantized model as written: with open axes, and with operators
+    /// unsupported by the engines here.
+    pub fn verify(&self, written: &Graph, saved: &Saved, report: &Report) -> Result<Verification> {
+        let Self { config, engines, float, quantized, handed, samples, .. } = *self;
+        let is_whole = written.nodes.len() == quantized.nodes.len();
+        let options = VerifyOptions {
+            samples,
+            seed: config.seed,
+            threads: engines.threads,
+            shipped: is_whole.then(|| saved.model.clone()),
+            min_agreement: config.thresholds.min_agreement,
+            min_sqnr: config.thresholds.min_sqnr,
+            ..VerifyOptions::default()
+        };
+        let inputs = match handed {
+            Some(handed) => handed.first_held_out(samples)?,
+            None => report.input.synthetic(quantized, samples, config.seed, engines.threads)?,
+        };
+        let mut found = verify(float, quantized, &checkers(engines), Some(&inputs), &options)?;
+        found.synthetic_inputs = handed.is_none();
+        if is_whole {
+            found.checks.extend(open_axes_check(float, quantized, written, &report.input, engines.main())?);
+        } else {
+            found.checks.push(shipped_check(&saved.model, written)?);
+        }
+        found.checks.push(lint_check(quantized, config.policy.target));
+        found.gates.extend(config.thresholds.min_coverage.map(|limit| coverage_gate(&report.audit, limit)));
+        Ok(found)
     }
-    found.checks.push(lint_check(quantized, config.policy.target));
-    found.gates.extend(config.thresholds.min_coverage.map(|limit| coverage_gate(&report.audit, limit)));
-    Ok(found)
+
+    /// Returns the comparison of both models' correct predictions on labeled images; none without images.
+    pub fn compare(&self, images: Option<&Dataset>) -> Result<Option<Comparison>> {
+        let Some(((data, preprocess), images)) = self.config.evaluation.as_ref().zip(images) else { return Ok(None) };
+        let engine = self.engines.main();
+        let float = evaluate(engine, self.float, images, preprocess, BATCH)?;
+        let quantized = evaluate(engine, self.quantized, images, preprocess, BATCH)?;
+        let labels = images.labels.iter().flatten();
+        let mut found = [0; 3];
+        for ((a, b), label) in float.predictions.iter().zip(&quantized.predictions).zip(labels) {
+            let counts = [a == label && b != label, b == label && a != label, a == b];
+            found.iter_mut().zip(counts).for_each(|(count, is_one)| *count += usize::from(is_one));
+        }
+        let [lost, gained, agreeing] = found;
+        Ok(Some(Comparison {
+            data: data.clone(),
+            images: float.n,
+            float_correct: float.correct,
+            quantized_correct: quantized.correct,
+            lost,
+            gained,
+            agreeing,
+        }))
+    }
+
+    /// Returns the verdict on the quantized model: by labels if there are any, else by its outputs on held-out inputs
+    /// that were handed over, else on synthetic ones.
+    pub fn judge(&self, report: &Report) -> Result<Judgement> {
+        let Self { config, engines, quantized, macs, .. } = *self;
+        let checks = report.verification.as_ref().map_or(&[][..], |found| &found.checks);
+        let is_guess = report.rests_on_a_guess();
+        let judged = verdict::after_checks(checks, || {
+            let random = (config.seed, engines.threads);
+            let inputs = match (&report.evaluation, self.handed) {
+                (Some(comparison), _) => return Ok(verdict::grade(&comparison.labels())),
+                (None, Some(handed)) => verdict::Inputs::of_data(handed.held_out.clone()),
+                (None, None) => verdict::Inputs::synthetic((quantized, macs), (&report.input, is_guess), random)?,
+            };
+            verdict::judge(self.float, &*readable(quantized, engines)?, engines.main(), &inputs)
+        })?;
+        let policy = &config.policy;
+        let path = |path: Option<&Path>| path.map_or(String::new(), |path| path.display().to_string());
+        let files = (path(Some(&config.model)), path(config.output.as_deref()));
+        let bits = policy.weight_bits.min(policy.activation_bits);
+        let is_trained = !report.training.is_empty();
+        let situation = Situation::new((&files.0, &files.1), bits, is_trained, &report.inputs);
+        Ok(Judgement { next: situation.advice(&judged), ..judged })
+    }
 }
 
 /// Returns the quantized model in the form that the main engine supports: tract has no integers below 8 bits.
@@ -106,34 +157,6 @@ pub(super) fn check(
 /// Where there is no such copy (see [`verify::shadow`]).
 pub fn readable<'a>(quantized: &'a Graph, engines: &Engines) -> Result<Cow<'a, Graph>> {
     Ok(if engines.ort.is_some() { Cow::Borrowed(quantized) } else { Cow::Owned(verify::shadow(quantized)?) })
-}
-
-/// Returns the verdict on the quantized model: by labels if there are any, else by its outputs on `held_out` inputs
-/// that were handed over, else on synthetic ones.
-pub(super) fn judge(
-    (original, quantized): (&Graph, &Graph),
-    (report, held_out, macs): (&Report, Option<&[Tensor]>, u64),
-    config: &Config,
-    engines: &Engines,
-) -> Result<Judgement> {
-    let checks = report.verification.as_ref().map_or(&[][..], |found| &found.checks);
-    let is_guess = report.rests_on_a_guess();
-    let judged = verdict::after_checks(checks, || {
-        let random = (config.seed, engines.threads);
-        let inputs = match (&report.evaluation, held_out) {
-            (Some(comparison), _) => return Ok(verdict::grade(&comparison.labels())),
-            (None, Some(tensors)) => verdict::Inputs::of_data(tensors.to_vec()),
-            (None, None) => verdict::Inputs::synthetic((quantized, macs), (&report.input, is_guess), random)?,
-        };
-        verdict::judge(original, &*readable(quantized, engines)?, engines.main(), &inputs)
-    })?;
-    let policy = &config.policy;
-    let path = |path: Option<&Path>| path.map_or(String::new(), |path| path.display().to_string());
-    let files = (path(Some(&config.model)), path(config.output.as_deref()));
-    let bits = policy.weight_bits.min(policy.activation_bits);
-    let is_trained = !report.training.is_empty();
-    let situation = Situation::new((&files.0, &files.1), bits, is_trained, &report.inputs);
-    Ok(Judgement { next: situation.advice(&judged), ..judged })
 }
 
 /// Returns the final path of a checked file; none where it failed and is not kept.
@@ -146,34 +169,4 @@ pub fn failed_name(output: &Path) -> PathBuf {
     let mut name = output.file_stem().unwrap_or_default().to_owned();
     name.push(".failed.onnx");
     output.with_file_name(name)
-}
-
-/// Returns the comparison of both models' correct predictions on labeled images; none without images.
-pub(super) fn compare(
-    (original, quantized): (&Graph, &Graph),
-    images: Option<&Dataset>,
-    config: &Config,
-    engines: &Engines,
-) -> Result<Option<Comparison>> {
-    let Some(((data, preprocess), images)) = config.evaluation.as_ref().zip(images) else { return Ok(None) };
-    let engine = engines.main();
-    let float = evaluate(engine, original, images, preprocess, BATCH)?;
-    let low = evaluate(engine, quantized, images, preprocess, BATCH)?;
-    let labels = images.labels.iter().flatten();
-    let mut found = [0; 3];
-    for ((a, b), label) in float.predictions.iter().zip(&low.predictions).zip(labels) {
-        let [lost, gained] = [a == label && b != label, b == label && a != label];
-        let counts = [lost, gained, a == b];
-        found.iter_mut().zip(counts).for_each(|(count, is_one)| *count += usize::from(is_one));
-    }
-    let [lost, gained, agreeing] = found;
-    Ok(Some(Comparison {
-        data: data.clone(),
-        images: float.n,
-        float_correct: float.correct,
-        quantized_correct: low.correct,
-        lost,
-        gained,
-        agreeing,
-    }))
 }

@@ -70,7 +70,7 @@ fn warnings(config: &Config, engines: &Engines, loaded: &Loaded, prepared: &Prep
     let mut warnings = Vec::new();
     warnings.extend(prepared.norms.is_empty().then_some(Warning::NoStatistics));
     warnings.extend(prepared.warnings.iter().cloned());
-    warnings.extend(report::warnings(plan, solution, (&prepared.inputs, &prepared.input)));
+    warnings.extend(report::warnings(plan, solution, &prepared.inputs, &prepared.input));
     warnings.extend(report::float_copies(float, plan));
     warnings.extend(report::conversion(original));
     warnings.extend(report::frozen_warning(&prepared.frozen));

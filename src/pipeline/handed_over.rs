@@ -30,7 +30,8 @@ impl HandedOver {
         path: &Path,
         graph: &Graph,
         preprocess: &Preprocess,
-        (fed, batch): (&InputStatistics, Option<usize>),
+        fed: &InputStatistics,
+        batch: Option<usize>,
     ) -> Result<Self> {
         let inputs = given_inputs(path, graph, preprocess, fed)?;
         let samples = Tensor::samples_of(&inputs);

@@ -6,7 +6,7 @@ use super::prepare::{load, prepare};
 use super::solve::Work;
 use crate::error::Result;
 use crate::observe::Observer;
-use crate::report::SynthesisDocument;
+use crate::report::{self, SCHEMA_VERSION, SynthesisDocument};
 use crate::runtime::Engines;
 use crate::synthesis::SyntheticImages;
 
@@ -32,8 +32,20 @@ pub fn make_inputs(
     let made = Work::new(&prepared, config, engines).synthesis(clock.observer())?;
     loaded.watched.check()?;
 
-    let runs = (engines.main().name(), engines.device().to_string());
-    let about = (config.model.clone(), config.seed);
-    let document = SynthesisDocument::new(about, runs, prepared.input.clone(), made.report.clone(), clock.finish());
+    let document = SynthesisDocument {
+        schema_version: SCHEMA_VERSION,
+        tool: report::tool(),
+        model: config.model.clone(),
+        output: None,
+        sheet: None,
+        curves: None,
+        seed: config.seed,
+        device: engines.device().to_string(),
+        engine: engines.main().name(),
+        warnings: report::synthesis_warnings(&made.report, &prepared.input),
+        input: prepared.input,
+        synthesis: made.report.clone(),
+        seconds: clock.finish(),
+    };
     Ok((made, document))
 }

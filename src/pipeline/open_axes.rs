@@ -21,7 +21,8 @@ const LARGEST: usize = 1 << 25;
 /// When inputs cannot be generated.
 pub(super) fn open_axes_check(
     float: &Graph,
-    (planned, written): (&Graph, &Graph),
+    planned: &Graph,
+    written: &Graph,
     input: &InputStatistics,
     engine: &dyn Engine,
 ) -> Result<Option<Check>> {

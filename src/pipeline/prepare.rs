@@ -103,7 +103,7 @@ pub(super) fn prepare(loaded: &Loaded, config: &Config, engines: &Engines) -> Re
     if guess.source == InputSource::Assumed {
         guess = guess_input(&float, &given);
     }
-    let warnings = check_evaluation(loaded, config, (&float, &guess))?.into_iter().collect();
+    let warnings = check_evaluation(loaded, config, &float, &guess)?.into_iter().collect();
     let given_input = of_pixels(loaded, config, &float)?.or_else(|| config.input.clone());
     let input = given_input.filter(|_| guess.source != InputSource::Bytes).unwrap_or(guess);
     input.check_channels(&float)?;

@@ -30,7 +30,8 @@ pub(super) fn of_pixels(loaded: &Loaded, config: &Config, float: &Graph) -> Resu
 pub(super) fn check_evaluation(
     loaded: &Loaded,
     config: &Config,
-    (float, guess): (&Graph, &InputStatistics),
+    float: &Graph,
+    guess: &InputStatistics,
 ) -> Result<Option<Warning>> {
     let Some((images, (_, preprocess))) = loaded.images.as_ref().zip(config.evaluation.as_ref()) else {
         return Ok(None);

@@ -110,7 +110,7 @@ pub(super) fn find(prepared: &mut Prepared, config: &Config, engines: &Engines, 
 fn handed_over(prepared: &mut Prepared, config: &Config) -> Result<Option<HandedOver>> {
     let Some((path, preprocess)) = &config.data else { return Ok(None) };
     let Prepared { float, input, batch, .. } = prepared;
-    let handed = HandedOver::read(path, float, preprocess, (&*input, *batch))?;
+    let handed = HandedOver::read(path, float, preprocess, input, *batch)?;
     if input.source.is_guess()
         && let Some(of_data) = InputStatistics::of_data(float, &handed.seen)?
     {
@@ -156,8 +156,8 @@ impl<'a> Work<'a> {
     fn train(&self, solved: &mut Solved, observer: &mut dyn Observer) -> Result<Vec<StageReport>> {
         refuse_states(&self.prepared.float)?;
         let mut fixed = solved_at_fixed_sizes(solved, self.prepared, self.engines)?;
-        let stages = (&self.config.stages[..], &self.config.recipe.effort);
-        let reports = recipes::train(stages, &mut fixed, &mut self.lab(observer))?;
+        let budget = &self.config.recipe.budget;
+        let reports = recipes::train(&self.config.stages, budget, &mut fixed, &mut self.lab(observer))?;
         solved.solution = fixed.solution;
         Ok(reports)
     }

@@ -43,7 +43,8 @@ pub(super) struct Analytic {
 pub(super) fn analytic(
     start: &Candidate,
     plan: &Plan,
-    (context, probes): (&CalibrationContext, &[Probe]),
+    context: &CalibrationContext,
+    probes: &[Probe],
 ) -> Result<Analytic> {
     let (float, context) = (&start.graph, start.context(context));
     let (activations, sources) = calibrate(float, plan, &context)?;
@@ -71,7 +72,7 @@ impl Analytic {
     /// Returns `start` rounded to nearest on the same activation ranges, without equalization or absorption.
     pub fn nearest(&self, start: &Candidate) -> Solved {
         let Solution { activations, sources, .. } = &self.solved.solution;
-        let solution = self.nearest.clone().solution((activations.clone(), sources.clone()), Vec::new());
+        let solution = self.nearest.clone().solution(activations.clone(), sources.clone(), Vec::new());
         start.solved(&self.solved.plan, solution)
     }
 
@@ -212,7 +213,7 @@ impl Evidence<'_> {
                 continue;
             };
             let trial = node.input(0).and_then(|id| self.probes.get(&id));
-            let trial = trial.and_then(|probes| Trial::of(node, &rows, (probes, grid)));
+            let trial = trial.and_then(|probes| Trial::of(node, &rows, probes, grid));
             let first = rounded.is_none();
             let tensor = match &rounded {
                 Some(tensor) => tensor,

@@ -5,8 +5,8 @@
 //! Differs from the paper: students start from `fast`, the others with their weights rounded up or down at random; their
 //! scales are trained (Esser et al. 2020), and Adam updates them in units of those. Batch normalization stays folded.
 
-use super::starts::stochastic;
-use super::{Effort, Recipe, Stage, fast};
+use super::starts::students;
+use super::{Recipe, Stage, TrainingBudget, fast};
 use crate::error::Result;
 use crate::expr::Expr;
 use crate::lab::{GamePlan, Lab, TeacherOutputs};
@@ -40,23 +40,18 @@ pub(super) const RECIPE: Recipe = Recipe {
     summary: SUMMARY,
     citation: "Choi et al. 2020; starts from fast, steps after Esser et al. 2020 (LSQ)",
     stages: &[&STAGE],
-    effort: Effort { steps: 1000, ..Effort::NONE },
+    budget: TrainingBudget { steps: 1000, ..TrainingBudget::NONE },
     ..fast::RECIPE
 };
 
 pub(super) const STAGE: Stage = Stage { counts_players: true, ..Stage::of(NAME, SUMMARY, choi2020) };
 
-fn choi2020(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<StageReport> {
-    let settings = lab.run.settings;
-    let rounds = settings.steps.unwrap_or(effort.steps).div_ceil(STUDENT_STEPS);
-    let learning_rate = settings.learning_rate.unwrap_or(LEARNING_RATE);
+fn choi2020(budget: &TrainingBudget, solved: &mut Solved, lab: &mut Lab) -> Result<StageReport> {
+    let rounds = lab.steps(budget.steps).div_ceil(STUDENT_STEPS);
+    let learning_rate = lab.learning_rate(LEARNING_RATE);
     let rate = LearningRate::cosine(learning_rate, rounds * STUDENT_STEPS);
     let (warm_rate, slowing) = (LearningRate::constant(GENERATOR_RATE), LearningRate::cosine(GENERATOR_RATE, rounds));
-    let teacher = lab.teacher()?;
-    let generator = |k| lab.generator(&format!("generator{k}"), k, false);
-    let generators = (0..settings.generators.unwrap_or(1)).map(generator).collect::<Result<Vec<_>>>()?;
-    let student = |m| lab.student(&format!("student{m}"), &stochastic(solved, lab.context.seed, m)?);
-    let students = (0..settings.students.unwrap_or(1)).map(student).collect::<Result<Vec<_>>>()?;
+    let (teacher, generators, students) = (lab.teacher()?, lab.generators()?, students(solved, lab)?);
     let share = 1.0 / students.len() as f32;
 
     let warm_up = PhaseSpec::new("warm-up", |scope| {
@@ -101,6 +96,5 @@ fn choi2020(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<Stage
         stage: CHANCE,
         ..GamePlan::default()
     };
-    let descent = lab.train(&plan, &students[0], solved)?;
-    Ok(StageReport { descents: vec![descent], ..lab.report(NAME, 0) })
+    lab.train(&plan, &students, solved)
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::shift::correct_bias;
 use super::weights::{Weights, channel_axis, nearest_weights, node_of, rows_of};
-use super::{Candidates, Effort, Recipe};
+use super::{Candidates, Recipe, TrainingBudget};
 use crate::calibrate::{CalibrationContext, calibrate, sample};
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
@@ -19,12 +19,12 @@ use crate::stats::{ClippedNormal, propagate};
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "dfq2019",
-    summary: "equalises layers, absorbs high biases, rounds to nearest and corrects biases by expected errors",
+    summary: "equalizes layers, absorbs high biases, rounds to nearest and corrects biases by their expected error",
     citation: "Nagel et al. 2019 (DFQ), sections 4.1 and 4.2",
     equalized: Some(Scope::All),
     run: dfq2019,
     stages: &[],
-    effort: Effort::NONE,
+    budget: TrainingBudget::NONE,
     wants_images: false,
 };
 

@@ -9,7 +9,7 @@ use super::analytic::analytic;
 use super::judge::Judge;
 use super::nearest::nearest;
 use super::probes::probes;
-use super::{Candidates, Effort, Recipe};
+use super::{Candidates, Recipe, TrainingBudget};
 use crate::calibrate::CalibrationContext;
 use crate::error::Result;
 use crate::layers::Scope;
@@ -18,11 +18,11 @@ use crate::solution::Solved;
 pub(super) const RECIPE: Recipe = Recipe {
     name: "fast",
     summary: "rounds against the covariance of each layer's synthetic inputs and corrects biases",
-    citation: "rounding after Frantar et al. 2022 (GPTQ), equalisation and bias correction after Nagel et al. 2019 (DFQ)",
+    citation: "rounding after Frantar et al. 2022 (GPTQ), equalization and bias correction after Nagel et al. 2019 (DFQ)",
     equalized: Some(Scope::SharedScales),
     run: fast,
     stages: &[],
-    effort: Effort::NONE,
+    budget: TrainingBudget::NONE,
     wants_images: false,
 };
 
@@ -40,7 +40,7 @@ enum Retreat {
 pub(super) fn fast(candidates: &Candidates, context: &CalibrationContext) -> Result<Solved> {
     let Candidates { plan, plain, .. } = candidates;
     let probes = probes(&plain.graph, context)?;
-    let mut found = analytic(candidates.preferred(), plan, (context, &probes))?;
+    let mut found = analytic(candidates.preferred(), plan, context, &probes)?;
     let (start, retreats) = match found.changes_links() {
         true => (nearest(candidates, context)?, &[Retreat::Links, Retreat::Biases, Retreat::Rounding][..]),
         false => (found.nearest(plain), &[Retreat::Biases, Retreat::Rounding][..]),
@@ -50,7 +50,7 @@ pub(super) fn fast(candidates: &Candidates, context: &CalibrationContext) -> Res
     for retreat in retreats {
         let Some(why) = judge.harm(&judge.ratios(&found.solved)?, &limit) else { break };
         found = match retreat {
-            Retreat::Links => analytic(plain, plan, (context, &probes))?.in_place_of_links(&found, &why),
+            Retreat::Links => analytic(plain, plan, context, &probes)?.in_place_of_links(&found, &why),
             Retreat::Biases => found.uncorrected(&why),
             Retreat::Rounding => found.rounded_to_nearest(&start, &why),
         };

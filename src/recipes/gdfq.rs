@@ -5,7 +5,7 @@
 //! of minima and maxima, and Adam updates it in units of its scales. The generator has as many channels as the network's
 //! size allows, and biases and first and last layers follow the plan.
 
-use super::{Effort, Recipe, Stage, fast};
+use super::{Recipe, Stage, TrainingBudget, fast};
 use crate::error::Result;
 use crate::lab::{GamePlan, Lab};
 use crate::solution::Solved;
@@ -31,19 +31,18 @@ pub(super) const RECIPE: Recipe = Recipe {
     summary: SUMMARY,
     citation: "Xu et al. 2020 (GDFQ); starts from fast, steps after Esser et al. 2020 (LSQ)",
     stages: &[&STAGE],
-    effort: Effort { steps: 1000, ..Effort::NONE },
+    budget: TrainingBudget { steps: 1000, ..TrainingBudget::NONE },
     ..fast::RECIPE
 };
 
 pub(super) const STAGE: Stage = Stage::of(NAME, SUMMARY, gdfq);
 
-fn gdfq(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<StageReport> {
+fn gdfq(budget: &TrainingBudget, solved: &mut Solved, lab: &mut Lab) -> Result<StageReport> {
     let teacher = lab.teacher()?;
     let classes = teacher.classes()? as f32;
     let student = lab.student("student", solved)?;
     let generator = lab.generator("generator", 0, true)?;
-    let rounds = lab.run.settings.steps.unwrap_or(effort.steps);
-    let learning_rate = lab.run.settings.learning_rate.unwrap_or(LEARNING_RATE);
+    let (rounds, learning_rate) = (lab.steps(budget.steps), lab.learning_rate(LEARNING_RATE));
     let rate = LearningRate::cosine(learning_rate, rounds);
 
     let make = PhaseSpec::new("generator", |scope| {
@@ -76,6 +75,5 @@ fn gdfq(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<StageRepo
         stage: CHANCE,
         ..GamePlan::default()
     };
-    let descent = lab.train(&plan, &student, solved)?;
-    Ok(StageReport { descents: vec![descent], ..lab.report(NAME, 0) })
+    lab.train(&plan, std::slice::from_ref(&student), solved)
 }

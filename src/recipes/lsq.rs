@@ -3,15 +3,15 @@
 
 use super::fast::{self, fast};
 use super::stages::DISTIL;
-use super::{Effort, Recipe, cascade};
+use super::{Recipe, TrainingBudget, cascade};
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "lsq",
-    summary: "trains weights, biases and quantizer steps until the network computes what the float one does",
+    summary: "distills weights, biases and scales from the float network on dead leaves",
     citation: "steps after Esser et al. 2020 (LSQ), distillation after Hinton et al. 2015; starts from fast",
     equalized: fast::RECIPE.equalized,
     run: fast,
     stages: &[&DISTIL],
-    effort: Effort { steps: 400, ..cascade::RECIPE.effort },
+    budget: TrainingBudget { steps: 400, ..cascade::RECIPE.budget },
     wants_images: false,
 };

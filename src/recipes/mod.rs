@@ -22,5 +22,5 @@ mod trial;
 mod weights;
 
 pub use candidates::{Candidate, Candidates, prepare};
-pub use recipe::{Effort, RECIPES, Recipe, Run, find};
+pub use recipe::{RECIPES, Recipe, Run, TrainingBudget, find};
 pub use stages::{STAGES, Stage, against, find_stages, train};

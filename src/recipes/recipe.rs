@@ -11,7 +11,7 @@ pub type Run = fn(candidates: &Candidates, context: &CalibrationContext) -> Resu
 
 /// The amount of training of a recipe.
 #[derive(Clone, Copy, Debug)]
-pub struct Effort {
+pub struct TrainingBudget {
     /// Synthetic images, if any are generated.
     pub images: usize,
     /// Steps per reconstructed block.
@@ -22,7 +22,7 @@ pub struct Effort {
     pub adversarial_steps: u64,
 }
 
-impl Effort {
+impl TrainingBudget {
     /// No training.
     pub(super) const NONE: Self = Self { images: 256, block_steps: 0, steps: 0, adversarial_steps: 0 };
 }
@@ -42,7 +42,7 @@ pub struct Recipe {
     /// The training stages, in order.
     pub stages: &'static [&'static Stage],
     /// The amount of training.
-    pub effort: Effort,
+    pub budget: TrainingBudget,
     /// Whether it calibrates on images synthesized for the network first.
     pub wants_images: bool,
 }

@@ -4,7 +4,7 @@
 //! come from batch-normalization statistics instead of uniform noise.
 
 use super::weights::{nearest_weights, rows_of, tensor_of};
-use super::{Candidates, Effort, Recipe};
+use super::{Candidates, Recipe, TrainingBudget};
 use crate::calibrate::{CalibrationContext, calibrate};
 use crate::error::Result;
 use crate::layers::{Rows, Step};
@@ -18,14 +18,14 @@ pub(super) const RECIPE: Recipe = Recipe {
     equalized: None,
     run: squant,
     stages: &[],
-    effort: Effort::NONE,
+    budget: TrainingBudget::NONE,
     wants_images: false,
 };
 
 fn squant(Candidates { plan, plain, .. }: &Candidates, context: &CalibrationContext) -> Result<Solved> {
     let float = &plain.graph;
-    let ranges = calibrate(float, plan, context)?;
-    let mut weights = nearest_weights(float, plan, &ranges.0, context.threads)?;
+    let (activations, sources) = calibrate(float, plan, context)?;
+    let mut weights = nearest_weights(float, plan, &activations, context.threads)?;
     let mut steps = Vec::new();
     for (index, tensor) in weights.tensors.iter_mut().enumerate() {
         let found = rows_of(float, plan, index)?;
@@ -35,7 +35,7 @@ fn squant(Candidates { plan, plain, .. }: &Candidates, context: &CalibrationCont
         }
         steps.push(Step::new("flip", plan.weights[index].tensor.clone(), refused));
     }
-    Ok(plain.solved(plan, weights.solution(ranges, steps)))
+    Ok(plain.solved(plan, weights.solution(activations, sources, steps)))
 }
 
 pub(super) fn flipped(rows: &Rows, nearest: &QuantizedTensor) -> QuantizedTensor {

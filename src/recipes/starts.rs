@@ -4,6 +4,7 @@ use rand::RngExt;
 
 use super::weights::constant;
 use crate::error::Result;
+use crate::lab::{Lab, QuantizedStudent};
 use crate::quant::{ChannelLayout, QuantizedTensor};
 use crate::solution::Solved;
 use crate::train::step_rng;
@@ -11,12 +12,22 @@ use crate::train::step_rng;
 /// Separates these random numbers from those of stages.
 const STAGE: u64 = 0x7374_6172_7473;
 
+/// Returns the students of the run (`--students`): the first starts as `solved`, the others from weights rounded up or
+/// down at random.
+///
+/// # Errors
+/// As [`Lab::student`].
+pub(super) fn students(solved: &Solved, lab: &Lab) -> Result<Vec<QuantizedStudent>> {
+    let student = |number| lab.student(&format!("student{number}"), &stochastic(solved, lab.context.seed, number)?);
+    (0..lab.run.settings.students.unwrap_or(1)).map(student).collect()
+}
+
 /// Returns `solved` itself for `number` 0, else with every weight rounded up or down at random: up with a probability that
 /// is its distance from the level below (Gupta et al. 2015).
 ///
 /// # Errors
 /// When the plan does not belong to the network.
-pub(super) fn stochastic(solved: &Solved, seed: u64, number: u64) -> Result<Solved> {
+fn stochastic(solved: &Solved, seed: u64, number: u64) -> Result<Solved> {
     let mut found = solved.clone();
     if number == 0 {
         return Ok(found);

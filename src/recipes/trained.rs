@@ -4,7 +4,7 @@ use super::weights::BiasFit;
 use crate::error::Result;
 use crate::quant::round_to_nearest;
 use crate::solution::{RangeSource, Solved};
-use crate::train::Trained;
+use crate::train::TrainedParameters;
 
 impl Solved {
     /// Writes trained values into the solution. Enlarges weight scales whose bias no longer fits int32 because the
@@ -12,8 +12,8 @@ impl Solved {
     ///
     /// # Errors
     /// When the values of a bias cannot be read.
-    pub fn apply_trained(&mut self, trained: Trained) -> Result<()> {
-        let Trained { activations, weights, biases } = trained;
+    pub fn apply_trained(&mut self, trained: TrainedParameters) -> Result<()> {
+        let TrainedParameters { activations, weights, biases } = trained;
         let Self { float, plan, solution } = self;
         solution.activations = activations;
         solution.weights = weights;

@@ -39,7 +39,7 @@ pub(super) enum Use {
 impl Trial {
     /// Returns the trial of `node` on `probes` of its input, clipped to the range of `grid`: saturation is no property
     /// of a weight or a bias. `None` for operators whose patches are not supported.
-    pub fn of(node: &Node, rows: &Rows, (probes, grid): (&Sample, &Grid)) -> Option<Self> {
+    pub fn of(node: &Node, rows: &Rows, probes: &Sample, grid: &Grid) -> Option<Self> {
         let (lo, hi) = grid.range(0);
         let width = rows.width();
         let group = |group: usize| {

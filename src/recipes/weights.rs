@@ -18,7 +18,7 @@ pub(super) struct Weights {
 
 impl Weights {
     /// Returns the solution with these weights and activation grids, and the biases of the float network.
-    pub fn solution(self, (activations, sources): (Vec<Grid>, Vec<RangeSource>), steps: Vec<Step>) -> Solution {
+    pub fn solution(self, activations: Vec<Grid>, sources: Vec<RangeSource>, steps: Vec<Step>) -> Solution {
         let Self { tensors: weights, enlarged } = self;
         Solution { activations, sources, weights, enlarged, biases: Biases::new(), steps }
     }

@@ -1,5 +1,7 @@
 //! Curves of losses over steps, as an SVG file.
 
+use std::ops::Range;
+
 use plotters::prelude::*;
 
 use crate::error::{Error, Result};
@@ -32,7 +34,7 @@ pub fn curves(title: &str, curves: &[Curve]) -> Result<String> {
         return Err(Error::malformed("curves of losses", "no loss is above 0, so that there is nothing to draw"));
     }
     let mut file = String::new();
-    draw(&mut file, title, &drawn, (last.max(1.0), low * 0.8, high * 1.25))
+    draw(&mut file, title, &drawn, 0.0..last.max(1.0), low * 0.8..high * 1.25)
         .map_err(|e| Error::malformed("curves of losses", e.to_string()))?;
     Ok(file)
 }
@@ -43,7 +45,8 @@ fn draw(
     file: &mut String,
     title: &str,
     lines: &[Line],
-    (last, low, high): (f64, f64, f64),
+    steps: Range<f64>,
+    losses: Range<f64>,
 ) -> std::result::Result<(), Box<dyn std::error::Error>> {
     let area = SVGBackend::with_string(file, SIZE).into_drawing_area();
     let failed = |e: &dyn std::fmt::Display| e.to_string();
@@ -53,7 +56,7 @@ fn draw(
         .margin(12)
         .x_label_area_size(32)
         .y_label_area_size(64)
-        .build_cartesian_2d(0.0..last, (low..high).log_scale())
+        .build_cartesian_2d(steps, losses.log_scale())
         .map_err(|e| failed(&e))?;
     chart.configure_mesh().x_desc("step").y_desc("loss").draw().map_err(|e| failed(&e))?;
     for (i, (name, points)) in lines.iter().enumerate() {

@@ -94,21 +94,27 @@ pub struct Quantizable {
     pub macs: Option<u64>,
 }
 
-/// Returns what the model at `path` holds and what quantizing it would do; `engine` folds constants, `checkers` are those
-/// that quantized files are checked in.
+/// The user's settings for an inspection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InspectOptions<'a> {
+    /// Input shapes to plan for.
+    pub input_shapes: &'a [passes::GivenShape],
+    /// Inputs to replace by constants, with their values as typed.
+    pub set_inputs: &'a [(String, String)],
+    /// A separate file of statistics (see [`read_statistics`]).
+    pub statistics: Option<&'a Path>,
+}
+
+/// Returns the contents of the model at `path` and the layers that would be quantized. `engine` folds constants;
+/// `checkers` are the engines that check quantized files.
 ///
 /// # Errors
 /// Models that cannot be read; those of [`read_statistics`] and [`place_statistics`].
-pub fn inspect(
-    path: &Path,
-    (input_shapes, constants): (&[passes::GivenShape], &[(String, String)]),
-    statistics: Option<&Path>,
-    engine: &dyn Engine,
-    checkers: &Engines,
-) -> Result<Inspection> {
+pub fn inspect(path: &Path, options: &InspectOptions, engine: &dyn Engine, checkers: &Engines) -> Result<Inspection> {
+    let InspectOptions { input_shapes, set_inputs, statistics } = *options;
     let given = statistics.map(read_statistics).transpose()?.unwrap_or_default();
     let mut original = onnx::load(path)?;
-    passes::set_inputs(&mut original, constants)?;
+    passes::set_inputs(&mut original, set_inputs)?;
     let of_model = |error: Error| error.in_model(path);
     passes::refuse_unloadable(&original, checkers.ort).map_err(of_model)?;
     let mut graph = original.clone();

@@ -20,14 +20,14 @@ use serde::Serialize;
 
 pub use coverage::{render_audit, with_plan};
 pub use curves::{Curve, curves};
-pub use inspection::{Inspection, inspect, render_inspection};
+pub use inspection::{InspectOptions, Inspection, inspect, render_inspection};
 pub use ranking::{Ranking, render_auto_bits, render_ranking};
 pub use sheet::sheet;
 pub use summary::{
     aside_warning, branch_warning, container, conversion, few_bits, float_copies, frozen_warning, images_warning,
     layer_costs, left_out_warnings, ranges, saturation_warnings, stored_bits, training_warnings, warnings,
 };
-pub use synthesis::{SynthesisDocument, loss_curves, render_synthesis};
+pub use synthesis::{SynthesisDocument, loss_curves, render_synthesis, synthesis_warnings};
 pub use text::render;
 pub use verification::{render_judgement, render_verification};
 pub use warning::Warning;

@@ -6,7 +6,9 @@ use crate::error::Result;
 use crate::ir::{Attr, DType, Graph, Node};
 use crate::onnx;
 use crate::passes::{Aside, FrozenAxis, is_converted};
-use crate::plan::{Activation, Cause, ContainerChoice, Plan, Policy, Weight, container_choice, macs};
+use crate::plan::{
+    Activation, Cause, ContainerChoice, Layer, Plan, Policy, Weight, WeightOnly, container_choice, macs,
+};
 use crate::quant::Grid;
 use crate::solution::Solution;
 use crate::stats::{InputStatistics, KnownInput};
@@ -32,14 +34,20 @@ pub fn ranges(plan: &Plan, solution: &Solution) -> Vec<Range> {
 pub fn layer_costs(student: &Graph, plan: &Plan, solution: &Solution) -> Result<Vec<LayerCost>> {
     let mut costs = Vec::with_capacity(plan.layers.len() + plan.weight_only.len());
     for layer in &plan.layers {
-        let input_bits = Some(plan.activations[layer.input].scheme.bits);
-        let found = (&layer.name, &layer.op_type, &layer.output, input_bits, layer.weight);
-        costs.push(layer_cost(student, plan, solution, found)?);
+        let Layer { name, op_type, output, input, weight, .. } = layer;
+        let input_bits = Some(plan.activations[*input].scheme.bits);
+        costs.push(layer_cost(
+            student,
+            plan,
+            solution,
+            &Quantized { name, op_type, output, input_bits, weight: *weight },
+        )?);
         onnx::release_pages();
     }
     for layer in &plan.weight_only {
-        let found = (&layer.name, &layer.op_type, &layer.output, None, Some(layer.weight));
-        costs.push(layer_cost(student, plan, solution, found)?);
+        let WeightOnly { name, op_type, output, weight, .. } = layer;
+        let layer = Quantized { name, op_type, output, input_bits: None, weight: Some(*weight) };
+        costs.push(layer_cost(student, plan, solution, &layer)?);
         onnx::release_pages();
     }
     Ok(costs)
@@ -53,21 +61,24 @@ pub fn stored_bits(layers: &[LayerCost]) -> f64 {
     32.0 * bytes(|b| b.quantized) / bytes(|b| b.float).max(1.0)
 }
 
-/// Name, operator, result, bits of the input and weight of a layer.
-type Found<'a> = (&'a String, &'a String, &'a String, Option<u32>, Option<usize>);
+/// A layer with a quantized input, weight or both.
+struct Quantized<'a> {
+    name: &'a str,
+    op_type: &'a str,
+    output: &'a str,
+    input_bits: Option<u32>,
+    /// The index of its weight in the plan.
+    weight: Option<usize>,
+}
 
-fn layer_cost(
-    student: &Graph,
-    plan: &Plan,
-    solution: &Solution,
-    (name, op_type, output, input_bits, index): Found,
-) -> Result<LayerCost> {
+fn layer_cost(student: &Graph, plan: &Plan, solution: &Solution, layer: &Quantized) -> Result<LayerCost> {
+    let Quantized { name, op_type, output, input_bits, weight: index } = *layer;
     let weight = index.map(|i| &solution.weights[i]);
     let float = index.and_then(|i| student.constant_of(student.find(&plan.weights[i].tensor)?));
     let bytes = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
     Ok(LayerCost {
-        name: name.clone(),
-        op_type: op_type.clone(),
+        name: name.to_owned(),
+        op_type: op_type.to_owned(),
         weight_bits: weight.map(|w| w.grid.scheme.bits),
         input_bits,
         weight_bytes: index.zip(weight).zip(float).map(|((i, w), f)| {
@@ -196,11 +207,7 @@ pub fn conversion(original: &Graph) -> Option<Warning> {
 }
 
 /// Returns what the user should know of the input, of what stays float and of what the grids cost.
-pub fn warnings(
-    plan: &Plan,
-    solution: &Solution,
-    (inputs, statistics): (&[KnownInput], &InputStatistics),
-) -> Vec<Warning> {
+pub fn warnings(plan: &Plan, solution: &Solution, inputs: &[KnownInput], statistics: &InputStatistics) -> Vec<Warning> {
     let mut warnings: Vec<Warning> = guess(inputs, statistics, plan).into_iter().collect();
     let layers = plan.float.iter().filter(|f| f.cause == Cause::Form);
     let stays: Vec<String> = layers.map(|f| format!("{} ({}): {}", f.name, f.op_type, f.reason)).collect();

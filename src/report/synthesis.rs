@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::Warning;
 use super::curves::{Curve, curves};
 use super::inputs::input;
 use super::layout::{add_row, paragraph, table};
-use super::{SCHEMA_VERSION, Warning, tool};
 use crate::error::Result;
 use crate::stats::{InputSource, InputStatistics};
 use crate::synthesis::{Answers, SynthesisReport};
@@ -20,7 +20,7 @@ const CLASSES: usize = 20;
 /// The report of `synth`.
 #[derive(Clone, Debug, Serialize)]
 pub struct SynthesisDocument {
-    /// [`SCHEMA_VERSION`].
+    /// [`SCHEMA_VERSION`](super::SCHEMA_VERSION).
     pub schema_version: u32,
     /// Name and version of this program.
     pub tool: String,
@@ -52,38 +52,8 @@ pub struct SynthesisDocument {
     pub seconds: Vec<(&'static str, f64)>,
 }
 
-impl SynthesisDocument {
-    /// Returns the report of what was made of `model` by `engine` on `device`, before anything is written.
-    pub fn new(
-        (model, seed): (PathBuf, u64),
-        (engine, device): (String, String),
-        input: InputStatistics,
-        synthesis: SynthesisReport,
-        seconds: Vec<(&'static str, f64)>,
-    ) -> Self {
-        let warnings = warnings(&synthesis, &input);
-        let (schema_version, tool) = (SCHEMA_VERSION, tool());
-        let (output, sheet, curves) = (None, None, None);
-        Self {
-            schema_version,
-            tool,
-            model,
-            output,
-            sheet,
-            curves,
-            seed,
-            device,
-            engine,
-            input,
-            synthesis,
-            warnings,
-            seconds,
-        }
-    }
-}
-
-/// Returns what the user should know of inputs that were made.
-pub fn warnings(synthesis: &SynthesisReport, input: &InputStatistics) -> Vec<Warning> {
+/// Returns the warnings about synthesized inputs.
+pub fn synthesis_warnings(synthesis: &SynthesisReport, input: &InputStatistics) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if input.source == InputSource::Assumed {
         warnings.push(Warning::InputAssumed { lo: input.lo, hi: input.hi });

@@ -14,7 +14,7 @@ use crate::layers::Step;
 use crate::plan::{ContainerChoice, Float};
 use crate::solution::RangeSource;
 use crate::synthesis::SynthesisReport;
-use crate::train::{HeldOut, OtherKind, StageReport};
+use crate::train::{Disagreement, HeldOut, OtherKind, StageReport};
 
 /// Rows of the table of layers.
 const LAYERS: usize = 40;
@@ -80,7 +80,7 @@ fn facts(report: &Report) -> String {
         [RangeSource::Statistics, RangeSource::SyntheticInputs, RangeSource::Trained].map(count);
     let observed_from = if report.data.is_some() { "the inputs given" } else { "synthetic inputs" };
     let ranges = match trained {
-        0 => format!("{told} from batch-normalisation statistics, {observed} from {observed_from}"),
+        0 => format!("{told} from batch-normalization statistics, {observed} from {observed_from}"),
         all => format!("{all} trained"),
     };
     let mut lines = vec![
@@ -91,12 +91,15 @@ fn facts(report: &Report) -> String {
     lines.extend(report.data.as_ref().map(|data| {
         let purpose = if report.training.is_empty() { "ranges" } else { "ranges and training" };
         let [seen, held_out] = [data.samples - data.held_out, data.held_out];
-        let text = format!("{seen} inputs of {} were used for {purpose}, {held_out} to judge by", data.file.display());
+        let text = format!("{seen} inputs of {} used for {purpose}, {held_out} held out", data.file.display());
         paragraph("data", &text)
     }));
     lines.extend(report.synthesis.as_ref().map(|images| paragraph("images", &images_of(images))));
     lines.extend(report.training.iter().map(|stage| paragraph(stage.stage, &stage_of(stage))));
-    let against = |found| paragraph("end", &format!("against ranges and rounding without images: {}", judged(found)));
+    let descents = report.training.iter().flat_map(|stage| &stage.descents);
+    let apart = descents.filter_map(|descent| descent.disagreement.as_ref());
+    lines.extend(apart.map(|found| paragraph("students", &disagreement(found))));
+    let against = |found| paragraph("end", &format!("compared with quantization without images: {}", judged(found)));
     lines.extend(report.against_start.as_ref().map(against));
     lines.extend(container(&report.container));
     lines.extend(steps(&report.steps));
@@ -105,19 +108,19 @@ fn facts(report: &Report) -> String {
     lines.join("\n")
 }
 
-/// What images were made for the network, and how long that was.
+/// Returns the number of synthesized images and of the steps.
 fn images_of(images: &SynthesisReport) -> String {
     let is_made = !images.generators.is_empty();
-    let ended = if is_made { cut(images.steps()) } else { "; not made".to_owned() };
+    let ended = if is_made { cut(images.steps()) } else { "; not generated".to_owned() };
     asked(images) + &ended
 }
 
-/// Says where time was up before all steps were done.
+/// Returns a note where time was up before all steps were done.
 fn cut([done, planned]: [u64; 2]) -> String {
-    if done < planned { format!("; time was up after {done} of {planned} in all") } else { String::new() }
+    if done < planned { format!("; time was up after {done} of {planned} steps in all") } else { String::new() }
 }
 
-/// How long a stage of training was and what it came to.
+/// Returns the length of a training stage and its result.
 fn stage_of(stage: &StageReport) -> String {
     let StageReport { samples, leaves, descents, held_out, .. } = stage;
     let Some(first) = descents.first() else { return "nothing to train".to_owned() };
@@ -135,7 +138,16 @@ fn stage_of(stage: &StageReport) -> String {
     format!("{text}{}; {}", cut(stage.steps()), judged(held_out))
 }
 
-/// What inputs that were held out say of training.
+/// Returns how far the students of a game disagree.
+fn disagreement(found: &Disagreement) -> String {
+    let Disagreement { students, images, top1, distance } = found;
+    let classes = top1.map_or(String::new(), |share| format!("top-1 differs on {:.1} %, ", 100.0 * share));
+    format!(
+        "{students} students on {images} held-out inputs, mean over pairs: {classes}normalized distance {distance:.4}"
+    )
+}
+
+/// Returns the measurements on held-out inputs.
 fn judged(held_out: &HeldOut) -> String {
     let HeldOut { images, distance, agreement, other_kinds, .. } = held_out;
     let agreed = agreement.map_or(String::new(), |[before, after]| {
@@ -145,10 +157,10 @@ fn judged(held_out: &HeldOut) -> String {
     let others: Vec<String> = other_kinds.iter().map(kind).collect();
     let others = match others.is_empty() {
         true => String::new(),
-        false => format!("; last features on images of other kinds, dB: {}", others.join(", ")),
+        false => format!("; SQNR of the last features on other kinds of images, dB: {}", others.join(", ")),
     };
     let kept = held_out.refused().map_or("kept".to_owned(), |reason| format!("not kept: {reason}"));
-    format!("on {images} inputs held out: distance {:.4} -> {:.4}{agreed}{others}; {kept}", distance[0], distance[1])
+    format!("on {images} held-out inputs: distance {:.4} -> {:.4}{agreed}{others}; {kept}", distance[0], distance[1])
 }
 
 fn size(report: &Report) -> String {
@@ -161,7 +173,7 @@ fn size(report: &Report) -> String {
     }
 }
 
-/// What weights of 4 bits and below are stored in; nothing where there are none.
+/// Returns the storage type of weights of 4 bits and below, if there are any.
 fn container(choice: &ContainerChoice) -> Option<String> {
     let stored = match (choice.packed, choice.unpacked) {
         (0, 0) => return None,
@@ -171,13 +183,15 @@ fn container(choice: &ContainerChoice) -> Option<String> {
     };
     let other = match choice.bytes_int4 == choice.bytes_int8 {
         true => String::new(),
-        false => format!("; all in int8 {} bytes, int4 where it can be {}", choice.bytes_int8, choice.bytes_int4),
+        false => {
+            format!("; {} bytes with int8 alone, {} with int4 where possible", choice.bytes_int8, choice.bytes_int4)
+        }
     };
     let text = format!("{stored} ({}); weights take {} bytes{other}", choice.reason, choice.bytes);
     Some(paragraph("container", &text))
 }
 
-/// One paragraph a step: at how many layers it was applied, and the reasons where it was not.
+/// Returns one paragraph per step: the number of layers that it was applied to, and the reasons why not to others.
 fn steps(steps: &[Step]) -> Vec<String> {
     let mut names: Vec<&str> = steps.iter().map(|s| s.step).collect();
     names.dedup();
@@ -193,7 +207,7 @@ fn steps(steps: &[Step]) -> Vec<String> {
     names.iter().map(line).collect()
 }
 
-/// One paragraph a reason.
+/// Returns one paragraph per reason.
 fn float(stays: &[Float]) -> Vec<String> {
     let groups = grouped(stays.iter().map(|f| (f.name.as_str(), (f.is_layer(), f.reason.as_str()))));
     if groups.is_empty() {
@@ -210,8 +224,8 @@ fn accuracy(report: &Report) -> Option<String> {
     let comparison = report.evaluation.as_ref()?;
     let [float, quantized, agreement] = comparison.percentages();
     Some(format!(
-        "accuracy (top-1) on {} labelled images of {}\n  float      {float:6.2} %  ({} right)\n  quantized  \
-         {quantized:6.2} %  ({} right)\n  both models say the same class on {agreement:.2} %",
+        "accuracy (top-1) on {} labeled images of {}\n  float      {float:6.2} %  ({} right)\n  quantized  \
+         {quantized:6.2} %  ({} right)\n  both predict the same class on {agreement:.2} %",
         comparison.images,
         comparison.data.display(),
         comparison.float_correct,

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::expr::{Builder, Expr, index};
 use crate::ir::{Attr, Tensor};
 use crate::stats::InputStatistics;
-use crate::train::{TrainedVector, step_rng};
+use crate::train::{RandomStream, TrainedVector};
 
 /// The largest side of the first feature map, unless images are so small that a quarter of their side is less.
 const FIRST_SIDE: usize = 8;
@@ -38,15 +38,15 @@ impl Generator {
     /// The number of latents per image.
     pub const LATENTS: usize = 256;
 
-    /// Returns a generator of inputs of `form` with the statistics `input`. Seed and number of `stream` determine its
-    /// initial weights, the image size and the teacher's `macs` per sample determine its size.
+    /// Returns a generator of inputs of the form `spec` with the statistics `input`. `stream` determines its initial
+    /// weights; the image size and the teacher's `macs` per sample determine its size.
     ///
     /// # Errors
     /// When it has more weights than fit in memory.
-    pub fn new(spec: &InputSpec, input: &InputStatistics, macs: u64, stream: (u64, u64)) -> Result<Self> {
+    pub fn new(spec: &InputSpec, input: &InputStatistics, macs: u64, stream: RandomStream) -> Result<Self> {
         let widths = widths(spec, macs);
         let mut made = Self { spec: spec.clone(), widths, weights: TrainedVector::default(), input: input.clone() };
-        let mut rng = step_rng(stream.0, stream.1, u64::MAX - 1);
+        let mut rng = stream.at(u64::MAX - 1);
         // PyTorch's initialization of linear layers and convolutions.
         let mut uniform = |n: usize, fan_in: usize| -> Vec<f32> {
             let bound = 1.0 / float(fan_in).sqrt();

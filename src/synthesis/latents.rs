@@ -7,7 +7,7 @@ use rand_distr::StandardNormal;
 use super::Generator;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
-use crate::train::{TrainedVector, step_rng};
+use crate::train::{RandomStream, TrainedVector};
 
 /// The most latents of a batch: one gigabyte.
 const MOST_LATENTS: usize = 1 << 28;
@@ -22,15 +22,15 @@ pub struct Latents {
 }
 
 impl Latents {
-    /// Returns random latents of `batch` images, and of `classes` where images are conditional, by seed and number.
+    /// Returns random latents of `batch` images, and of `classes` where images are conditional.
     ///
     /// # Errors
     /// [`Error::Resources`] for more latents than fit in memory.
-    pub fn new(batch: usize, classes: Option<usize>, (seed, number): (u64, u64)) -> Result<Self> {
+    pub fn new(batch: usize, classes: Option<usize>, stream: RandomStream) -> Result<Self> {
         if batch.checked_mul(Generator::LATENTS).is_none_or(|latents| latents > MOST_LATENTS) {
             return Err(Error::Resources(format!("{batch} images at a time do not fit in memory; try --batch 128")));
         }
-        let (mut vector, mut rng) = (TrainedVector::default(), step_rng(seed, number, u64::MAX));
+        let (mut vector, mut rng) = (TrainedVector::default(), stream.at(u64::MAX));
         for (name, rows) in [("latents", Some(batch)), ("classes", classes)] {
             let Some(rows) = rows else { continue };
             let start: Vec<f32> = (0..rows * Generator::LATENTS).map(|_| rng.sample(StandardNormal)).collect();

@@ -1,13 +1,11 @@
 //! The synthesis stage: trains one generator per batch of images, one after the other.
 
-use std::time::Instant;
-
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_distr::StandardNormal;
-use serde::Serialize;
 
-use super::answers::{Answers, answers};
+use super::answers::answers;
+use super::report::{GeneratorReport, SynthesisReport};
 use super::step::{ImageSynthesis, Maker, slack};
 use super::{Generator, Latents, Options, SynthesisTeacher};
 use crate::error::{Error, Result};
@@ -16,16 +14,14 @@ use crate::observe::Observer;
 use crate::runtime::SessionOptions;
 use crate::stats::{BatchNorm, InputStatistics};
 use crate::train::{
-    Checkpoints, FitOptions, LearningRate, PlayOptions, Played, Rollback, Run, Schedule, TrainingStep, descend,
-    fitting_batch, peak_bytes, share_of, step_rng,
+    FitOptions, LearningRate, PlayOptions, RandomStream, Run, TrainingStep, descend, fitting_batch, peak_bytes,
+    share_of, step_rng,
 };
 
 /// Images per generator.
 const BATCH: usize = 128;
 /// The smallest batch with usable statistics.
 const SMALLEST_BATCH: usize = 16;
-/// Images after less than one part in this many of the steps are hardly better than noise.
-const FEWEST_STEPS: u64 = 4;
 /// Separates the random numbers of this stage from those of others.
 const STAGE: u64 = 0x7379_6e74_6865_7369;
 
@@ -69,56 +65,6 @@ pub struct TrainedGenerator {
     pub classes: Option<usize>,
 }
 
-/// The report of image synthesis.
-#[derive(Clone, Debug, Serialize)]
-pub struct SynthesisReport {
-    /// The options.
-    pub options: Options,
-    /// Images per generator.
-    pub batch: usize,
-    /// The loss terms and their weights.
-    pub weights: Vec<(&'static str, f64)>,
-    /// The number of normalized tensors whose statistics were compared.
-    pub layers: usize,
-    /// Multiply-accumulates per image of the teacher and of a generator.
-    pub macs: [u64; 2],
-    /// Bytes of the tensors of a step.
-    pub step_bytes: usize,
-    /// Operators without gradient.
-    pub blocked: Vec<String>,
-    /// The training of each generator.
-    pub generators: Vec<Trained>,
-    /// The teacher's predictions on the images.
-    pub answers: Option<Answers>,
-}
-
-impl SynthesisReport {
-    /// Returns the completed and the planned steps of all generators.
-    pub fn steps(&self) -> [u64; 2] {
-        let done = self.generators.iter().map(|generator| generator.steps).sum();
-        [done, self.generators.iter().map(|_| self.options.steps).sum()]
-    }
-
-    /// Returns whether images are better than the noise that generators start from.
-    pub fn is_of_use(&self) -> bool {
-        let [done, planned] = self.steps();
-        done >= planned / FEWEST_STEPS
-    }
-}
-
-/// The training of one generator.
-#[derive(Clone, Debug, Serialize)]
-pub struct Trained {
-    /// Completed steps.
-    pub steps: u64,
-    /// The step at which a checkpoint was resumed, 0 for uninterrupted training.
-    pub resumed_at: u64,
-    /// Rollbacks after the loss diverged.
-    pub rollbacks: Vec<Rollback>,
-    /// The loss of every step and its terms, by name.
-    pub losses: Vec<(String, Vec<f32>)>,
-}
-
 /// Generates the images of `options` for the network of `source` and reports progress to `observer`.
 ///
 /// # Errors
@@ -130,26 +76,16 @@ pub fn synthesise(
     run: &Run,
     observer: &mut dyn Observer,
 ) -> Result<SyntheticImages> {
-    let mut batches = Batches::new(source, options, run.seed)?;
+    let mut batches = Batches::new(source, options, run)?;
     let usual = BATCH.min(options.images.max(SMALLEST_BATCH));
     let lowering = run.engine.lowering();
     let build = |batch: usize| -> Result<TrainingStep> {
         let others = other_inputs(source, &batches.synthesis.teacher, batch, run.seed)?;
         let synthesis = ImageSynthesis { others, ..batches.synthesis.clone() };
-        synthesis.step(&batches.maker(batch, 0)?, &lowering)
+        synthesis.step(&batches.maker(batch, batches.stream(0))?, &lowering)
     };
     let (step, batch) = fitting_batch(&batches.synthesis.teacher.graph, run.settings, usual, &build)?;
-    let mut report = SynthesisReport {
-        options: options.clone(),
-        batch,
-        weights: batches.synthesis.weights.clone(),
-        layers: batches.synthesis.teacher.normals.len(),
-        macs: [batches.synthesis.teacher.macs, batches.generator(0)?.macs()],
-        step_bytes: peak_bytes(&step.graph),
-        blocked: batches.synthesis.teacher.blocked.clone(),
-        generators: Vec::new(),
-        answers: None,
-    };
+    let mut report = batches.report(batch, &step)?;
     let count = options.images.div_ceil(batch.max(1));
     let spec = &batches.synthesis.teacher.spec;
     let key = (options, &report.weights, source.input, source.norms, (spec.name.as_str(), spec.shape(1)));
@@ -172,13 +108,15 @@ pub fn synthesise(
     }
     let (mut images, mut last) = (Vec::with_capacity(count), None);
     for (number, checkpoints) in checkpoints.into_iter().enumerate() {
-        let title = format!("synthesis {} of {count}", number + 1);
-        let one = (number as u64, batch, first.take());
-        let until = share_of(run.settings.deadline, count - number);
-        let (made, state, trained) = batches.train(one, (&title, checkpoints, until), (options, run), observer)?;
-        images.push(made);
-        last = Some(state);
-        report.generators.push(trained);
+        let stage = format!("synthesis {} of {count}", number + 1);
+        let play = PlayOptions { stage, checkpoints, until: share_of(run.settings.deadline, count - number) };
+        let stream = batches.stream(number as u64);
+        let maker = batches.maker(batch, stream)?;
+        let step = first.take().map_or_else(|| batches.synthesis.step(&maker, &lowering), Ok)?;
+        let made = batches.train(&maker, &step, stream, play, observer)?;
+        images.push(made.images);
+        last = Some(made.state);
+        report.generators.push(made.report);
     }
     let spec = &batches.synthesis.teacher.spec;
     let images = spec.as_pixels(Tensor::joined(&images.iter().collect::<Vec<_>>())?.rows(0..options.images)?)?;
@@ -197,55 +135,82 @@ pub fn synthesise(
 struct Batches<'a> {
     synthesis: ImageSynthesis,
     source: &'a Source<'a>,
+    options: &'a Options,
+    run: &'a Run<'a>,
     /// The number of classes, for class-conditional images.
     classes: Option<usize>,
-    seed: u64,
+}
+
+/// The result of a batch.
+struct Batch {
+    /// `[N, C, H, W]`, or `[N, C]` for vectors.
+    images: Tensor,
+    /// The weights and latents of the generator.
+    state: [Tensor; 2],
+    report: GeneratorReport,
 }
 
 impl<'a> Batches<'a> {
-    fn new(source: &'a Source<'a>, options: &Options, seed: u64) -> Result<Self> {
+    fn new(source: &'a Source<'a>, options: &'a Options, run: &'a Run<'a>) -> Result<Self> {
         let synthesis = ImageSynthesis::new(source, options)?;
         let classes = synthesis.teacher.logits.as_ref().map(|logits| logits.1);
         let classes = classes.filter(|_| options.conditional != Some(false));
         if options.conditional == Some(true) && classes.is_none() {
             return Err(Error::Usage("--conditional: the model has no logits to choose classes of".to_owned()));
         }
-        Ok(Self { synthesis, source, classes, seed })
+        Ok(Self { synthesis, source, options, run, classes })
     }
 
-    fn generator(&self, number: u64) -> Result<Generator> {
+    /// Returns the report before any training.
+    fn report(&self, batch: usize, step: &TrainingStep) -> Result<SynthesisReport> {
+        let ImageSynthesis { teacher, weights, .. } = &self.synthesis;
+        Ok(SynthesisReport {
+            options: self.options.clone(),
+            batch,
+            weights: weights.clone(),
+            layers: teacher.normals.len(),
+            macs: [teacher.macs, self.generator(self.stream(0))?.macs()],
+            step_bytes: peak_bytes(&step.graph),
+            blocked: teacher.blocked.clone(),
+            generators: Vec::new(),
+            answers: None,
+        })
+    }
+
+    /// Returns the random numbers of a batch.
+    fn stream(&self, number: u64) -> RandomStream {
+        RandomStream::new(self.run.seed, STAGE ^ number)
+    }
+
+    fn generator(&self, stream: RandomStream) -> Result<Generator> {
         let SynthesisTeacher { spec, macs, .. } = &self.synthesis.teacher;
-        Generator::new(spec, self.source.input, *macs, (self.seed, STAGE ^ number))
+        Generator::new(spec, self.source.input, *macs, stream)
     }
 
-    fn maker(&self, batch: usize, number: u64) -> Result<Maker> {
-        let latents = Latents::new(batch, self.classes, (self.seed, STAGE ^ number))?;
-        let labels = chosen(batch, self.classes, self.seed, number);
-        Ok(Maker { generator: self.generator(number)?, latents, labels })
+    fn maker(&self, batch: usize, stream: RandomStream) -> Result<Maker> {
+        let latents = Latents::new(batch, self.classes, stream)?;
+        let labels = chosen(batch, self.classes, stream);
+        Ok(Maker { generator: self.generator(stream)?, latents, labels })
     }
 
-    /// Trains the generator of a batch by `step`, which is built if there is none; returns the final images
-    /// `[N, C, H, W]`, the weights and latents, and the training report.
+    /// Trains the generator and the latents of `maker` by `step`.
     fn train(
         &self,
-        (number, batch, step): (u64, usize, Option<TrainingStep>),
-        (title, checkpoints, until): (&str, Option<Checkpoints>, Option<Instant>),
-        (options, run): (&Options, &Run),
+        maker: &Maker,
+        step: &TrainingStep,
+        stream: RandomStream,
+        play: PlayOptions,
         observer: &mut dyn Observer,
-    ) -> Result<(Tensor, [Tensor; 2], Trained)> {
-        let (maker, lowering) = (self.maker(batch, number)?, run.engine.lowering());
-        let step = step.map_or_else(|| self.synthesis.step(&maker, &lowering), Ok)?;
-        let rate =
-            LearningRate::new(options.learning_rate, Schedule::Cosine { steps: options.steps, floor: 0.0, warmup: 0 });
-        let play = PlayOptions { stage: title.to_owned(), checkpoints, until };
-        let course = FitOptions { steps: options.steps, rate, play };
-        let mut feed = |step| Ok(self.synthesis.feeds((run.seed, STAGE ^ number, step)));
-        let played = descend(&step, run.engine, course, &mut feed, observer)?;
-        let readout = self.synthesis.readout(&maker, &lowering)?;
+    ) -> Result<Batch> {
+        let (Options { steps, learning_rate, .. }, engine) = (self.options, self.run.engine);
+        let options = FitOptions { steps: *steps, rate: LearningRate::cosine(*learning_rate, *steps), play };
+        let mut feed = |step| Ok(self.synthesis.feeds(stream, step));
+        let played = descend(step, engine, options, &mut feed, observer)?;
+        let readout = self.synthesis.readout(maker, &engine.lowering())?;
         let state = [played.tensor("weights")?, played.tensor("latents")?];
-        let made = run.engine.load(&readout, &SessionOptions::default())?.run(&state)?;
+        let made = engine.load(&readout, &SessionOptions::default())?.run(&state)?;
         let images = made.into_iter().next().ok_or_else(|| Error::shape("readout", "makes no image"))?;
-        Ok((images, state, Trained::of(played)))
+        Ok(Batch { images, state, report: GeneratorReport::of(played) })
     }
 }
 
@@ -293,23 +258,16 @@ fn slacks(synthesis: &ImageSynthesis, batch: usize, run: &Run) -> Result<Vec<[f3
     slacks.collect()
 }
 
-impl Trained {
-    fn of(played: Played) -> Self {
-        let (steps, losses) = (played.steps(), played.losses());
-        Self { steps, resumed_at: played.resumed, rollbacks: played.rollbacks, losses }
-    }
-}
-
 /// The name of a generator's checkpoint.
 fn name(number: usize) -> String {
     format!("synthesis-{number}")
 }
 
 /// Returns one-hot labels for a batch, `[N, classes]`, with class counts that differ by at most one.
-fn chosen(batch: usize, classes: Option<usize>, seed: u64, number: u64) -> Option<Tensor> {
+fn chosen(batch: usize, classes: Option<usize>, stream: RandomStream) -> Option<Tensor> {
     let classes = classes?;
     let mut drawn: Vec<usize> = (0..batch).map(|i| i % classes).collect();
-    drawn.shuffle(&mut step_rng(seed, STAGE ^ number, u64::MAX - 2));
+    drawn.shuffle(&mut stream.at(u64::MAX - 2));
     let mut ones = vec![0.0; batch * classes];
     drawn.iter().enumerate().for_each(|(i, class)| ones[i * classes + class] = 1.0);
     Some(Tensor::from_f32(&[batch, classes], &ones))

@@ -14,7 +14,7 @@ use crate::ir::{DType, Graph, Tensor};
 use crate::stats::InputStatistics;
 use crate::train::losses::{ChannelMoments, Distance, moments_off};
 use crate::train::{
-    Feed, Optimiser, Player, Scope, StepParts, TrainingStep, mirrored, random_flip_shift, shifted, step_rng,
+    Feed, Optimiser, Player, RandomStream, Scope, StepParts, TrainingStep, mirrored, random_flip_shift, shifted,
     training_step,
 };
 
@@ -89,8 +89,8 @@ impl ImageSynthesis {
     pub fn step(&self, maker: &Maker, lowering: &Lowering) -> Result<TrainingStep> {
         let builder = Builder::new("synthesis_step");
         let Made { weights, latents, labels, images } = self.made(&builder, maker);
-        let seen = self.shifted(&builder, images);
-        let inlined = self.network(&builder, seen, self.swing)?;
+        let inputs = self.inputs(&builder, self.shifted(&builder, images));
+        let inlined = self.network(&builder, &inputs, self.swing)?;
         let (sum, terms) = loss(&self.loss_inputs(images, labels, &inlined), &self.weights)?;
         let vectors = [(weights, &maker.generator.weights), (latents, &maker.latents.vector)];
         let player = Player { loss: sum, vectors: &vectors, optimiser: Optimiser::ADAM };
@@ -115,7 +115,7 @@ impl ImageSynthesis {
     pub fn off(&self, batch: usize) -> Result<Graph> {
         let builder = Builder::new("statistics");
         let images = builder.input("images", DType::F32, &self.teacher.spec.shape(batch));
-        let inlined = self.network(&builder, images, false)?;
+        let inlined = self.network(&builder, &self.inputs(&builder, images), false)?;
         let mut outputs = Vec::new();
         for (found, expected, _) in self.moments(&inlined) {
             let off = moments_off(found, expected, Distance::BeforeNormalisation);
@@ -125,10 +125,10 @@ impl ImageSynthesis {
         builder.finish(&outputs)
     }
 
-    /// Returns the feeds of `step` of generator `number` before the learning rates, in the order of
+    /// Returns the feeds of `step` of the generator with this `stream`, before the learning rates, in the order of
     /// [`ImageSynthesis::step`].
-    pub fn feeds(&self, (seed, number, step): (u64, u64, u64)) -> Vec<Tensor> {
-        let mut rng = step_rng(seed, number, step);
+    pub fn feeds(&self, stream: RandomStream, step: u64) -> Vec<Tensor> {
+        let mut rng = stream.at(step);
         let mut feeds = self.moves(&mut rng);
         if self.swing {
             let swings = self.teacher.swings.iter().flat_map(|swing| swing.size);
@@ -194,16 +194,13 @@ impl ImageSynthesis {
         graph.fed_inputs().into_iter().map(input).collect()
     }
 
-    /// Returns the network's forward pass on images.
+    /// Returns the network's forward pass on its [`ImageSynthesis::inputs`].
     ///
     /// # Errors
     /// As [`inline`].
-    pub fn network<'b>(&self, builder: &'b Builder, images: Expr<'b>, swing: bool) -> Result<Inlined<'b>> {
+    pub fn network<'b>(&self, builder: &'b Builder, inputs: &[Expr<'b>], swing: bool) -> Result<Inlined<'b>> {
         let SynthesisTeacher { graph, swings, .. } = &self.teacher;
-        inline(builder, graph, &self.inputs(builder, images), &mut |name, x| match swings
-            .iter()
-            .find(|s| s.tensor == name)
-        {
+        inline(builder, graph, inputs, &mut |name, x| match swings.iter().find(|s| s.tensor == name) {
             Some(place) if swing => selected(builder, x, place.size),
             _ => x,
         })

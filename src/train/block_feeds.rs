@@ -4,7 +4,7 @@ use rand::Rng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 
-use super::step_rng::step_rng;
+use super::RandomStream;
 use crate::error::Result;
 use crate::ir::Tensor;
 
@@ -36,14 +36,14 @@ pub struct BlockFeeds {
     batch: usize,
     masks: Vec<Vec<usize>>,
     steps: u64,
-    key: (u64, u64),
+    stream: RandomStream,
 }
 
 impl BlockFeeds {
     /// Returns the feeds of `steps` steps on `batch` samples of `data`. `masks` are the shapes of the block's low-bit
-    /// activations, `key` is the run's seed and the block.
-    pub fn new(data: &BlockData, (batch, masks): (usize, Vec<Vec<usize>>), steps: u64, key: (u64, u64)) -> Self {
-        Self { data: data.clone(), batch, masks, steps, key }
+    /// activations.
+    pub fn new(data: &BlockData, batch: usize, masks: Vec<Vec<usize>>, steps: u64, stream: RandomStream) -> Self {
+        Self { data: data.clone(), batch, masks, steps, stream }
     }
 
     /// Returns the feeds of `step` before the learning rates: samples drawn without replacement, each element taken
@@ -53,7 +53,7 @@ impl BlockFeeds {
     /// # Errors
     /// When the data are not floats.
     pub fn batch(&self, step: u64) -> Result<Vec<Tensor>> {
-        let mut rng = step_rng(self.key.0, self.key.1, step);
+        let mut rng = self.stream.at(step);
         let BlockData { quantized, float, target } = &self.data;
         let picked = index::sample(&mut rng, target.shape()[0], self.batch).into_vec();
         let [quantized, float, target] = [quantized, float, target].map(|tensor| tensor.picked(&picked));
@@ -98,7 +98,7 @@ mod tests {
     fn feeds() -> BlockFeeds {
         let tensor = |value: f32| Tensor::from_f32(&[6, 2, 50], &vec![value; 600]);
         let data = BlockData { quantized: tensor(1.0), float: tensor(2.0), target: tensor(3.0) };
-        BlockFeeds::new(&data, (4, vec![vec![4, 100]]), 100, (7, 1))
+        BlockFeeds::new(&data, 4, vec![vec![4, 100]], 100, RandomStream::new(7, 1))
     }
 
     #[test]

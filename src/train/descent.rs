@@ -1,38 +1,16 @@
-//! The training loop: whose turn it is, learning rates, losses, checkpoints, and rollback when a loss diverges.
+//! The training loop: steps, readings of losses, checkpoints, and rollback when a loss diverges.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{About, Checkpoint, Game, History, Identity, LearningRate, Move, Phase, Plateau, TrainingStep};
+use super::snapshot::{Snapshot, read, state_of};
+use super::{Checkpoint, Game, History, Identity, LearningRate, Move, TrainingStep};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor};
 use crate::observe::{Observer, Progress};
-use crate::runtime::{Engine, SessionOptions, StepSession};
-
-/// The name of the loss history in a checkpoint.
-const HISTORY: &str = "history";
-/// The name of the schedules' state in a checkpoint.
-const SCHEDULES: &str = "schedules";
-/// The name of the largest losses in a checkpoint.
-const LARGEST: &str = "largest losses";
-/// The name of the rollbacks in a checkpoint.
-const ROLLBACKS: &str = "rollbacks";
-/// The name of the note that marks a game stopped by its deadline; when resumed, it ends there too.
-const TIME_IS_UP: &str = "time is up";
-
-/// A loss that exceeds its largest value so far by this factor does not recover by itself: noise between windows of
-/// steps stays below 3, and an adversary's loss rises by less.
-const EXPLOSION: f32 = 10.0;
-/// Losses below this are rounding noise, and their growth is not meaningful.
-const ROUNDING: f32 = 1e-5;
-/// The number of rollbacks before a game fails.
-const MOST_ROLLBACKS: usize = 3;
-/// The factor on the learning rate at each rollback.
-const SLOWER: f64 = 0.5;
+use crate::runtime::{Engine, SessionOptions};
 
 /// How a game is played.
 #[derive(Clone, Debug, Default)]
@@ -188,12 +166,12 @@ pub fn play(
     while kept.done() < steps && !kept.is_up {
         let made = game.at(done);
         let mut feeds = feed(made)?;
-        feeds.push(kept.rates(game, made));
+        feeds.push(kept.rates(made));
         session.step(made.phase, &feeds)?;
         done += 1;
         if observer.is_interrupted() {
             session.go_back()?;
-            return Err(interrupted(stage, &kept, (game, session.as_ref()), checkpoints.as_ref())?);
+            return Err(kept.interrupted(stage, session.as_ref(), checkpoints.as_ref())?);
         }
         kept.is_up = is_up();
         if !done.is_multiple_of(window) && done < steps && !kept.is_up {
@@ -201,8 +179,8 @@ pub fn play(
             continue;
         }
         let found = read(game, session.as_ref(), kept.done()..done)?;
-        if let Some(reason) = kept.divergence(game, &found) {
-            observer.note(&kept.go_back((stage, done), reason)?);
+        if let Some(reason) = kept.divergence(&found) {
+            observer.note(&kept.go_back(stage, done, reason)?);
             session.go_back()?;
             done = kept.done();
             continue;
@@ -212,201 +190,14 @@ pub fn play(
         observer.progress(&Progress { stage, done, steps, losses: &kept.last() });
         let is_due = |c: &&Checkpoints| written.is_none_or(|last| last.elapsed() >= c.interval) || done == steps;
         if let Some(checkpoints) = checkpoints.as_ref().filter(is_due) {
-            kept.write((game, session.as_ref()), checkpoints)?;
+            kept.write(session.as_ref(), checkpoints)?;
             written = Some(Instant::now());
         }
     }
     if let Some(checkpoints) = checkpoints.as_ref().filter(|_| kept.is_up) {
-        kept.write((game, session.as_ref()), checkpoints)?;
+        kept.write(session.as_ref(), checkpoints)?;
     }
     let state = state_of(game, session.as_ref())?;
     let Snapshot { histories, rollbacks, .. } = kept;
     Ok(Played { state, histories, resumed, rollbacks })
-}
-
-/// Returns a copy of the whole state.
-fn state_of(game: &Game, session: &dyn StepSession) -> Result<Vec<(String, Tensor)>> {
-    let entries = game.state().iter().enumerate();
-    entries.map(|(index, (name, _))| Ok((name.clone(), session.read(index)?))).collect()
-}
-
-fn interrupted(
-    stage: &str,
-    kept: &Snapshot,
-    trained: (&Game, &dyn StepSession),
-    checkpoints: Option<&Checkpoints>,
-) -> Result<Error> {
-    let Some(checkpoints) = checkpoints else {
-        let text = format!("{stage} stopped at step {}; nothing is kept without --run-folder", kept.done());
-        return Ok(Error::Interrupted(text));
-    };
-    let folder = checkpoints.path.parent().unwrap_or(&checkpoints.path).display();
-    if kept.done() == 0 {
-        let text = format!("{stage} stopped before there was anything to keep; --resume {folder} begins it anew");
-        return Ok(Error::Interrupted(text));
-    }
-    kept.write(trained, checkpoints)?;
-    Ok(Error::Interrupted(format!("{stage} stopped at step {}; go on with --resume {folder}", kept.done())))
-}
-
-/// The losses of a phase since the last reading; a state that is not finite shows in them too.
-struct Reading {
-    losses: Vec<f32>,
-    /// The loss and its terms.
-    width: usize,
-}
-
-/// Returns the losses of each phase in the steps `range` of the game.
-fn read(game: &Game, session: &dyn StepSession, range: Range<u64>) -> Result<Vec<Reading>> {
-    let mut counts = vec![0usize; game.phases().len()];
-    range.for_each(|done| counts[game.at(done).phase] += 1);
-    let phases = game.phases().iter().zip(counts);
-    let of_phase = |(phase, count): (&Phase, usize)| {
-        let width = 1 + phase.step.terms.len();
-        if count == 0 {
-            return Ok(Reading { losses: Vec::new(), width });
-        }
-        let name = phase.step.losses_entry();
-        let place = game.state().iter().position(|entry| entry.0 == name);
-        let place = place.ok_or_else(|| Error::shape("state", format!("has no entry \"{name}\"")))?;
-        let ring = session.read(place)?.to_f32()?;
-        let count = count.saturating_mul(width).min(ring.len());
-        Ok(Reading { losses: ring[ring.len() - count..].to_vec(), width })
-    };
-    phases.map(of_phase).collect()
-}
-
-impl Reading {
-    fn mean(&self) -> f32 {
-        let losses = self.losses.iter().step_by(self.width);
-        losses.sum::<f32>() / (self.losses.len() / self.width).max(1) as f32
-    }
-}
-
-/// The rollback point, beside the state that the session keeps.
-#[derive(Clone, Debug)]
-struct Snapshot {
-    /// Those of each phase.
-    histories: Vec<History>,
-    /// Those of each phase and player.
-    rates: Vec<Vec<LearningRate>>,
-    /// The largest mean loss of each phase between two readings.
-    largest: Vec<f32>,
-    rollbacks: Vec<Rollback>,
-    /// Whether the deadline passed before all steps were done.
-    is_up: bool,
-}
-
-impl Snapshot {
-    fn at_start(game: &Game) -> Self {
-        Self {
-            histories: game.phases().iter().map(|phase| History::new(&phase.name, &phase.step.terms)).collect(),
-            rates: game.phases().iter().map(|phase| phase.rates.clone()).collect(),
-            largest: vec![0.0; game.phases().len()],
-            rollbacks: Vec::new(),
-            is_up: false,
-        }
-    }
-
-    fn done(&self) -> u64 {
-        self.histories.iter().map(History::steps).sum()
-    }
-
-    /// Returns the latest losses of all phases.
-    fn last(&self) -> Vec<(&str, f32)> {
-        self.histories.iter().filter(|history| history.steps() > 0).flat_map(History::last).collect()
-    }
-
-    /// Returns the feed of the learning rates in the step `made`, reduced by every rollback.
-    fn rates(&self, game: &Game, Move { phase, number }: Move) -> Tensor {
-        let reduced = |rate: &LearningRate| self.rollbacks.iter().fold(rate.at(number), |rate, _| rate * SLOWER);
-        let rates: Vec<f64> = self.rates[phase].iter().map(reduced).collect();
-        game.phases()[phase].step.rates(&rates, number)
-    }
-
-    /// Returns the reason why a loss diverged, if one did.
-    fn divergence(&self, game: &Game, found: &[Reading]) -> Option<String> {
-        (0..found.len()).filter(|&phase| !found[phase].losses.is_empty()).find_map(|phase| {
-            let Reading { losses, width } = &found[phase];
-            let name = &game.phases()[phase].name;
-            let of = if name.is_empty() { String::new() } else { format!(" of the phase {name}") };
-            if let Some(place) = losses.iter().position(|loss| !loss.is_finite()) {
-                let step = self.histories[phase].steps() + (place / width) as u64;
-                return Some(format!("the loss or what is trained became {} in step {step}{of}", losses[place]));
-            }
-            let (before, mean) = (self.largest[phase], found[phase].mean());
-            (before > 0.0 && mean > EXPLOSION * before.max(ROUNDING))
-                .then(|| format!("the loss{of} rose to {mean:.3}, from {before:.3} at most"))
-        })
-    }
-
-    fn keep(&mut self, found: &[Reading]) {
-        for (phase, reading) in found.iter().enumerate().filter(|(_, reading)| !reading.losses.is_empty()) {
-            let mean = reading.mean();
-            self.rates[phase].iter_mut().for_each(|rate| rate.observe_loss(mean));
-            self.largest[phase] = self.largest[phase].max(mean.abs());
-            self.histories[phase].extend(&reading.losses);
-        }
-    }
-
-    /// Records a rollback and returns the message for the user.
-    fn go_back(&mut self, (stage, at): (&str, u64), reason: String) -> Result<String> {
-        if self.rollbacks.len() == MOST_ROLLBACKS {
-            let message = format!("{reason}, after {MOST_ROLLBACKS} times of going back; lower the learning rate");
-            return Err(Error::Diverged(message));
-        }
-        let text = format!("{stage}: {reason}; back to step {}, at half the learning rate", self.done());
-        self.rollbacks.push(Rollback { at, to: self.done(), reason });
-        Ok(text)
-    }
-
-    fn write(&self, (game, session): (&Game, &dyn StepSession), checkpoints: &Checkpoints) -> Result<()> {
-        let mut about = About::new(checkpoints.run.clone(), self.done());
-        let states: Vec<Vec<Plateau>> =
-            self.rates.iter().map(|rates| rates.iter().map(LearningRate::state).collect()).collect();
-        about.notes.insert(SCHEDULES.to_owned(), json(&states)?);
-        about.notes.insert(LARGEST.to_owned(), json(&self.largest)?);
-        about.notes.insert(ROLLBACKS.to_owned(), json(&self.rollbacks)?);
-        if self.is_up {
-            about.notes.insert(TIME_IS_UP.to_owned(), json(&self.is_up)?);
-        }
-        let histories = game.phases().iter().zip(&self.histories);
-        let histories = histories.map(|(phase, history)| (history_of(phase), history.to_tensor()));
-        let mut tensors: BTreeMap<String, Tensor> = histories.collect();
-        tensors.extend(state_of(game, session)?);
-        Checkpoint { tensors, about }.write(&checkpoints.path)
-    }
-
-    /// Returns the snapshot and the state of a checkpoint.
-    fn restored(game: &Game, found: Checkpoint) -> Result<(Self, Vec<(String, Tensor)>)> {
-        let mut kept = Self::at_start(game);
-        let Checkpoint { mut tensors, about } = found;
-        let missing = |what: &str| Error::malformed("checkpoint", format!("holds no \"{what}\"; start anew"));
-        let mut take = |name: &str| tensors.remove(name).ok_or_else(|| missing(name));
-        let state = game.state().iter().map(|(name, _)| Ok((name.clone(), take(name)?))).collect::<Result<_>>()?;
-        let of_phase = |(phase, history): (&Phase, History)| history.with(&take(&history_of(phase))?);
-        kept.histories = game.phases().iter().zip(kept.histories).map(of_phase).collect::<Result<_>>()?;
-        let note = |name: &str| about.notes.get(name).ok_or_else(|| missing(name));
-        let schedules: Vec<Vec<Plateau>> = serde_json::from_str(note(SCHEDULES)?).map_err(|_| missing(SCHEDULES))?;
-        let resumed = |(rates, states): (Vec<LearningRate>, Vec<Plateau>)| -> Vec<LearningRate> {
-            rates.into_iter().zip(states).map(|(rate, state)| rate.resumed(state)).collect()
-        };
-        kept.rates = kept.rates.into_iter().zip(schedules).map(resumed).collect();
-        kept.largest = serde_json::from_str(note(LARGEST)?).map_err(|_| missing(LARGEST))?;
-        kept.rollbacks = serde_json::from_str(note(ROLLBACKS)?).map_err(|_| missing(ROLLBACKS))?;
-        kept.is_up = about.notes.contains_key(TIME_IS_UP);
-        if kept.rates.len() != game.phases().len() || kept.largest.len() != game.phases().len() {
-            return Err(missing(SCHEDULES));
-        }
-        Ok((kept, state))
-    }
-}
-
-/// The name of a phase's losses in a checkpoint.
-fn history_of(phase: &Phase) -> String {
-    if phase.name.is_empty() { HISTORY.to_owned() } else { format!("{}/{HISTORY}", phase.name) }
-}
-
-fn json(plain: &impl Serialize) -> Result<String> {
-    serde_json::to_string(plain).map_err(|e| Error::malformed("checkpoint", e.to_string()))
 }

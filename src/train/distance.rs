@@ -44,10 +44,11 @@ impl<'b> Network<'_, 'b> {
 /// When one of the networks does not compute a target; [`Error::Unsupported`] without targets.
 pub fn distance<'b>(
     targets: &[Target],
-    networks: (Network<'_, 'b>, Network<'_, 'b>),
+    teacher: Network<'_, 'b>,
+    student: Network<'_, 'b>,
     temperature: f32,
 ) -> Result<Expr<'b>> {
-    summed(targets, networks, temperature, Expr::stop_gradient)
+    summed(targets, teacher, student, temperature, Expr::stop_gradient)
 }
 
 /// Returns [`distance`] with gradients through the teacher's outputs too, for any target: used to find inputs on which
@@ -57,15 +58,17 @@ pub fn distance<'b>(
 /// As [`distance`].
 pub fn adversarial_distance<'b>(
     targets: &[Target],
-    networks: (Network<'_, 'b>, Network<'_, 'b>),
+    teacher: Network<'_, 'b>,
+    student: Network<'_, 'b>,
     temperature: f32,
 ) -> Result<Expr<'b>> {
-    summed(targets, networks, temperature, |teacher| teacher)
+    summed(targets, teacher, student, temperature, |answer| answer)
 }
 
 fn summed<'b>(
     targets: &[Target],
-    (teacher, student): (Network<'_, 'b>, Network<'_, 'b>),
+    teacher: Network<'_, 'b>,
+    student: Network<'_, 'b>,
     temperature: f32,
     answer: fn(Expr<'b>) -> Expr<'b>,
 ) -> Result<Expr<'b>> {

@@ -170,17 +170,15 @@ impl Distillation {
     pub fn compared<'b>(&self, inputs: &[Expr<'b>], [weights, scales]: [Expr<'b>; 2]) -> Result<Compared<'b>> {
         let builder = weights.builder();
         let teacher = inline(builder, &self.teacher, inputs, &mut |_, tensor| tensor)?;
-        let student = self.student.forward(builder, inputs, (weights, scales))?;
-        let networks = (
-            Network { graph: &self.teacher, inlined: &teacher },
-            Network { graph: self.student.graph(), inlined: &student },
-        );
+        let student = self.student.forward(inputs, weights, scales)?;
+        let teacher = Network { graph: &self.teacher, inlined: &teacher };
+        let student = Network { graph: self.student.graph(), inlined: &student };
         let Objective { temperature, logits: of_logits, features: of_features } = self.objective;
-        let answers = distance(&self.targets.tensors, networks, temperature)?;
+        let answers = distance(&self.targets.tensors, teacher, student, temperature)?;
         let logits = self.targets.tensors.iter().filter(|target| target.is_logits);
-        let logits = logits.map(|target| Ok([networks.0.logits(target)?, networks.1.logits(target)?]));
+        let logits = logits.map(|target| Ok([teacher.logits(target)?, student.logits(target)?]));
         let logits: Vec<[Expr<'b>; 2]> = logits.collect::<Result<_>>()?;
-        let of_both = |name: &String| Some([networks.0.tensor(name).ok()?, networks.1.tensor(name).ok()?]);
+        let of_both = |name: &String| Some([teacher.tensor(name).ok()?, student.tensor(name).ok()?]);
         let last_features = self.last_features().iter().filter_map(of_both).collect();
         let (mut loss, mut terms) = (answers, vec![("answers", answers)]);
         let squares =
@@ -190,7 +188,7 @@ impl Distillation {
             terms.push(("logits", squares));
         }
         if of_features > 0.0 && !self.features.is_empty() {
-            let one = |name: &String| Ok(relative_mse(networks.0.tensor(name)?, networks.1.tensor(name)?));
+            let one = |name: &String| Ok(relative_mse(teacher.tensor(name)?, student.tensor(name)?));
             let each = self.features.iter().map(one).collect::<Result<Vec<_>>>()?;
             let share = 1.0 / each.len() as f32;
             if let Some(sum) = each.into_iter().reduce(|sum, next| sum + next) {

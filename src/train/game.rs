@@ -101,6 +101,12 @@ impl Game {
         self.warm_up().saturating_add(self.rounds.saturating_mul(self.round()))
     }
 
+    /// Returns the turns, rounds and learning rates as text, for fingerprints.
+    pub fn schedule(&self) -> String {
+        let rates: Vec<String> = self.phases.iter().map(|phase| format!("{:?}", phase.rates)).collect();
+        format!("{:?} {} {rates:?}", self.turns, self.rounds)
+    }
+
     fn warm_up(&self) -> u64 {
         self.turns.iter().map(|turn| turn.warm_up).sum()
     }

@@ -50,6 +50,22 @@ pub struct DescentReport {
     pub rollbacks: Vec<Rollback>,
     /// The loss of every step and its terms, by name.
     pub losses: Vec<(String, Vec<f32>)>,
+    /// The disagreement of several students at the end; none for one student, and in a dry run.
+    pub disagreement: Option<Disagreement>,
+}
+
+/// The disagreement of the students of a game on held-out inputs: means over pairs of students.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Disagreement {
+    /// The number of students.
+    pub students: usize,
+    /// The number of inputs.
+    pub images: usize,
+    /// The fraction of inputs on which two students predict different classes; none without logits.
+    pub top1: Option<f64>,
+    /// The distance of two students' outputs relative to the mean of their norms, `2 ‖a - b‖ / (‖a‖ + ‖b‖)`, averaged
+    /// over inputs: 0 for equal outputs, 2 at most.
+    pub distance: f64,
 }
 
 /// A student on held-out inputs, before and after a stage. None of the figures is accuracy.

@@ -11,7 +11,7 @@ use crate::solution::{Biases, Solution};
 
 /// The result of training.
 #[derive(Clone, Debug)]
-pub struct Trained {
+pub struct TrainedParameters {
     /// The grids of the plan's activations.
     pub activations: Vec<Grid>,
     /// The plan's weights.
@@ -20,7 +20,7 @@ pub struct Trained {
     pub biases: Biases,
 }
 
-impl Trained {
+impl TrainedParameters {
     /// Returns the values of `solution`, before any training.
     pub fn of(solution: &Solution) -> Self {
         let Solution { activations, weights, .. } = solution;
@@ -33,7 +33,7 @@ impl Trained {
 ///
 /// # Errors
 /// When the engine fails, or [`Error::Runtime`] naming a scale that is not a positive number.
-pub fn read_out(student: &Student, engine: &dyn Engine, [weights, scales]: &[Tensor; 2]) -> Result<Trained> {
+pub fn read_out(student: &Student, engine: &dyn Engine, [weights, scales]: &[Tensor; 2]) -> Result<TrainedParameters> {
     let session = engine.load(&readout(student)?, &SessionOptions::default());
     let made = session?.run(&[weights.clone(), scales.clone()])?;
     let scales = student.scales.layout.tensors(&made[0])?;
@@ -49,7 +49,7 @@ pub fn read_out(student: &Student, engine: &dyn Engine, [weights, scales]: &[Ten
     };
     let quantized = student.quantized.iter().enumerate().map(weight).collect::<Result<_>>()?;
     let biases = student.biases_of(&student.weights.layout.tensors(weights)?)?;
-    Ok(Trained { activations, weights: quantized, biases })
+    Ok(TrainedParameters { activations, weights: quantized, biases })
 }
 
 /// Returns the trained `scale` of a tensor.

@@ -8,7 +8,8 @@ use super::losses::{channel_normalized_mse, rounding_regularizer, small};
 use super::readout::positive;
 use super::student::Role;
 use super::{
-    Optimiser, Player, StepParts, Student, Trained, TrainedVector, TrainingStep, entry, fake_quantize, training_step,
+    Optimiser, Player, StepParts, Student, TrainedParameters, TrainedVector, TrainingStep, entry, fake_quantize,
+    training_step,
 };
 use crate::error::{Error, Result};
 use crate::expr::{Builder, Expr, Inlined, Lowering, inline};
@@ -93,13 +94,15 @@ impl<'a> Reconstruction<'a> {
                         made.coarse.push(name);
                     }
                     if !settled.grids.contains(&grid) && !made.grids.contains_key(&grid) {
-                        let place = made.add_scale(&scales[grid], &student.grids[grid])?;
+                        let (name, start) = &scales[grid];
+                        let place = made.add_scale(name, start, &student.grids[grid])?;
                         made.grids.insert(grid, place);
                     }
                 }
                 Some(Role::Weight(weight, _)) if !settled.weights.contains(&weight) => {
                     let quantized = &student.quantized[weight];
-                    let scale = made.add_scale(&scales[student.grids.len() + weight], &quantized.grid)?;
+                    let (scale, start) = &scales[student.grids.len() + weight];
+                    let scale = made.add_scale(scale, start, &quantized.grid)?;
                     let (lower, places) = between(quantized, &student.float_weight(weight)?);
                     let starts: Vec<f32> = places.into_iter().map(inverse_rectified_sigmoid).collect();
                     let units = vec![ROUNDING; starts.len()];
@@ -118,7 +121,7 @@ impl<'a> Reconstruction<'a> {
         Ok(made)
     }
 
-    fn add_scale(&mut self, (name, start): &(String, Tensor), grid: &Grid) -> Result<usize> {
+    fn add_scale(&mut self, name: &str, start: &Tensor, grid: &Grid) -> Result<usize> {
         let start = start.to_f32()?;
         let units: Vec<f32> = (0..start.len()).map(|channel| 1.0 / grid.farthest(channel)).collect();
         self.scales.add(name, &[start.len()], &start, &units)
@@ -172,7 +175,7 @@ impl<'a> Reconstruction<'a> {
             vectors.map(|(name, v)| (builder.input(name, DType::F32, &[v.layout.len()]), v)).collect();
         let [exponent, weight, sharpness] = [0, 1, 2].map(|i| annealing.slice(0, i..i + 1).reshape(&[]));
         let parts = Parts::of(&vectors, sharpness);
-        let inlined = self.forward(&builder, &inputs, (&parts, &masks))?;
+        let inlined = self.forward(&builder, &inputs, &parts, &masks)?;
         let distance = channel_normalized_mse(inlined.outputs[0].cast(DType::F32), y);
         let open =
             parts.shares.iter().map(|&share| rounding_regularizer(share, exponent)).reduce(|sum, next| sum + next);
@@ -187,7 +190,8 @@ impl<'a> Reconstruction<'a> {
         &self,
         builder: &'b Builder,
         inputs: &[Expr<'b>],
-        (parts, masks): (&Parts<'b>, &[Expr<'b>]),
+        parts: &Parts<'b>,
+        masks: &[Expr<'b>],
     ) -> Result<Inlined<'b>> {
         let student = self.student;
         let constant =
@@ -220,7 +224,7 @@ impl<'a> Reconstruction<'a> {
     ///
     /// # Errors
     /// [`Error::Diverged`] naming a scale that is not a positive number.
-    pub fn read_out(&self, state: &[(String, Tensor)], trained: &mut Trained) -> Result<()> {
+    pub fn read_out(&self, state: &[(String, Tensor)], trained: &mut TrainedParameters) -> Result<()> {
         let vector = |name: &str, vector: &TrainedVector| -> Result<Vec<(String, Tensor)>> {
             if vector.layout.is_empty() {
                 return Ok(Vec::new());

@@ -15,6 +15,27 @@ pub fn step_rng(seed: u64, stage: u64, step: u64) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(key)
 }
 
+/// The random numbers of a stage: one stream per step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RandomStream {
+    /// The seed of the run.
+    pub seed: u64,
+    /// Separates the stage from others of the same seed.
+    pub stage: u64,
+}
+
+impl RandomStream {
+    /// Returns the stream of a stage.
+    pub fn new(seed: u64, stage: u64) -> Self {
+        Self { seed, stage }
+    }
+
+    /// Returns the random generator of `step` ([`step_rng`]).
+    pub fn at(self, step: u64) -> ChaCha8Rng {
+        step_rng(self.seed, self.stage, step)
+    }
+}
+
 /// Images are shifted by up to one part in this many of their sides.
 pub const SHIFT: usize = 8;
 

@@ -166,13 +166,8 @@ impl Student {
     ///
     /// # Errors
     /// As [`inline`].
-    pub fn forward<'b>(
-        &self,
-        builder: &'b Builder,
-        inputs: &[Expr<'b>],
-        (weights, scales): (Expr<'b>, Expr<'b>),
-    ) -> Result<Inlined<'b>> {
-        self.forward_part(builder, (&self.graph, inputs), (weights, scales))
+    pub fn forward<'b>(&self, inputs: &[Expr<'b>], weights: Expr<'b>, scales: Expr<'b>) -> Result<Inlined<'b>> {
+        self.forward_part(&self.graph, inputs, weights, scales)
     }
 
     /// Returns the graph of the student between the tensors `from` (the inputs, if none) and `to`: inputs `weights`,
@@ -193,16 +188,18 @@ impl Student {
         let [weights, scales] = [("weights", &self.weights), ("scales", &self.scales)]
             .map(|(name, vector)| builder.input(name, DType::F32, &[vector.layout.len()]));
         let inputs = inputs_on(&builder, &part, batch)?;
-        let made = self.forward_part(&builder, (&part, &inputs), (weights, scales))?;
+        let made = self.forward_part(&part, &inputs, weights, scales)?;
         builder.finish(&[("y", made.outputs[0].cast(DType::F32))])
     }
 
     fn forward_part<'b>(
         &self,
-        builder: &'b Builder,
-        (part, inputs): (&Graph, &[Expr<'b>]),
-        (weights, scales): (Expr<'b>, Expr<'b>),
+        part: &Graph,
+        inputs: &[Expr<'b>],
+        weights: Expr<'b>,
+        scales: Expr<'b>,
     ) -> Result<Inlined<'b>> {
+        let builder = weights.builder();
         let (weights, scales) = (self.weights.layout.split(weights), self.scales.layout.split(scales.exp()));
         inline(builder, part, inputs, &mut |name, x| match self.roles.get(name) {
             None => x,

@@ -5,7 +5,7 @@
 use super::whole::{OBJECTIVE, Whole, distillation};
 use crate::error::Result;
 use crate::lab::{Lab, LatentMixer, Teacher};
-use crate::recipes::Effort;
+use crate::recipes::TrainingBudget;
 use crate::solution::Solved;
 use crate::train::{Optimiser, StageReport};
 
@@ -15,13 +15,13 @@ const STAGE: u64 = 0x7269_7661_6c73;
 /// The generator's learning rate relative to the student's.
 const GENERATOR_RATE: f32 = 0.2;
 
-pub(super) fn adversarial(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<StageReport> {
+pub(super) fn adversarial(budget: &TrainingBudget, solved: &mut Solved, lab: &mut Lab) -> Result<StageReport> {
     let Some(trained) = lab.trained_generator.clone() else { return Ok(lab.report(NAME, lab.samples())) };
     let distillation = distillation(solved)?;
     let teacher = Teacher::new(trained.synthesis.clone());
     let generator = LatentMixer::new(trained, GENERATOR_RATE)?;
     // Lower than that of distillation, since it fine-tunes a network that the other stages have trained.
-    let whole = Whole { name: NAME, steps: effort.adversarial_steps, learning_rate: 0.005, stage: STAGE };
+    let whole = Whole { name: NAME, steps: budget.adversarial_steps, learning_rate: 0.005, stage: STAGE };
     whole.train(&distillation, solved, lab, |phase| {
         let (scope, student) = (phase.scope, phase.student);
         let stored = distillation.compared(&phase.inputs, student.vectors_in(scope))?;

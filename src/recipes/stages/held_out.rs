@@ -80,7 +80,7 @@ impl Measured {
         }
         let agreement = (counted > 0).then(|| agreed as f32 / counted as f32);
         let images = batch * usize::try_from(rounds).unwrap_or(0);
-        let features = features(session.as_mut(), &start, (1 + logits..outputs, batch), lab)?;
+        let features = features(session.as_mut(), &start, 1 + logits..outputs, batch, lab)?;
         Ok(Self { images, distance, agreement, features })
     }
 }
@@ -90,7 +90,8 @@ impl Measured {
 fn features(
     session: &mut dyn Session,
     start: &[Tensor],
-    (places, batch): (Range<usize>, usize),
+    places: Range<usize>,
+    batch: usize,
     lab: &Lab,
 ) -> Result<Vec<(&'static str, f64)>> {
     let (teacher, pairs) = (&lab.context, places.len() / 2);

@@ -11,7 +11,7 @@ mod whole;
 
 use held_out::{Measured, compare};
 
-use super::{Effort, choi2020, gdfq};
+use super::{TrainingBudget, choi2020, gdfq};
 use crate::error::{Error, Result};
 use crate::ir::Graph;
 use crate::lab::Lab;
@@ -19,7 +19,7 @@ use crate::solution::Solved;
 use crate::train::{Block, HeldOut, StageReport, Student, blocks, targets};
 
 /// A stage's function: improves the solution that it is given.
-type Train = fn(&Effort, &mut Solved, &mut Lab) -> Result<StageReport>;
+type Train = fn(&TrainingBudget, &mut Solved, &mut Lab) -> Result<StageReport>;
 
 /// A training stage.
 pub struct Stage {
@@ -27,7 +27,7 @@ pub struct Stage {
     pub name: &'static str,
     /// A one-line summary.
     pub summary: &'static str,
-    /// Whether the user says how many generators and students take part.
+    /// Whether `--generators` and `--students` apply.
     pub counts_players: bool,
     pub(super) run: Train,
 }
@@ -45,7 +45,7 @@ pub const STAGES: &[&Stage] = &[&RECONSTRUCT, &DISTIL, &ADVERSARIAL, &gdfq::STAG
 /// [`reconstruct`].
 pub const RECONSTRUCT: Stage = Stage {
     name: "reconstruct",
-    summary: "block by block, which way weights are rounded and the steps of quantizers (AdaRound, LSQ, QDrop)",
+    summary: "trains the rounding of weights and the scales of quantizers, block by block (AdaRound, LSQ, QDrop)",
     counts_players: false,
     run: reconstruct::reconstruct,
 };
@@ -53,7 +53,7 @@ pub const RECONSTRUCT: Stage = Stage {
 /// [`distil`].
 pub const DISTIL: Stage = Stage {
     name: "distil",
-    summary: "weights, biases and steps of the whole network by the float one's answers",
+    summary: "distills weights, biases and scales of the whole network from the float network",
     counts_players: false,
     run: distil::distil,
 };
@@ -61,7 +61,7 @@ pub const DISTIL: Stage = Stage {
 /// [`adversarial`].
 pub const ADVERSARIAL: Stage = Stage {
     name: "adversarial",
-    summary: "the same against a generator that looks for images on which both answer differently (Choi et al. 2020)",
+    summary: "distills on images of a generator that maximizes the distance of both networks (Choi et al. 2020)",
     counts_players: false,
     run: adversarial::adversarial,
 };
@@ -101,14 +101,19 @@ pub fn against(start: &Solved, trained: &Solved, lab: &Lab) -> Result<HeldOut> {
 ///
 /// # Errors
 /// When a stage fails.
-pub fn train((stages, effort): (&[&Stage], &Effort), solved: &mut Solved, lab: &mut Lab) -> Result<Vec<StageReport>> {
+pub fn train(
+    stages: &[&Stage],
+    budget: &TrainingBudget,
+    solved: &mut Solved,
+    lab: &mut Lab,
+) -> Result<Vec<StageReport>> {
     let mut reports = Vec::with_capacity(stages.len());
     // The measurements of the student that the next stage starts from.
     let mut measured = None;
     for (number, stage) in stages.iter().enumerate() {
         let before = solved.clone();
         lab.begin(stages.len() - number);
-        let mut report = (stage.run)(effort, solved, lab)?;
+        let mut report = (stage.run)(budget, solved, lab)?;
         if !lab.run.dry_run && !report.descents.is_empty() {
             let was = measured.take().map_or_else(|| Measured::of(&before, lab), Ok)?;
             let is = Measured::of(solved, lab)?;

@@ -8,13 +8,13 @@ use super::blocks_of;
 use crate::error::Result;
 use crate::expr::STANDARD;
 use crate::ir::{Graph, Tensor};
-use crate::lab::{Images, Lab, Planned};
-use crate::recipes::Effort;
-use crate::runtime::{Engine, SessionOptions};
+use crate::lab::{Lab, PreparedGame};
+use crate::recipes::TrainingBudget;
+use crate::runtime::Engine;
 use crate::solution::Solved;
 use crate::train::{
-    Block, BlockData, BlockFeeds, Reconstruction, Schedule, SettledParts, StageReport, Student, Trained, TrainingStep,
-    fingerprint, fitting_batch, segment,
+    Block, BlockData, BlockFeeds, Game, LearningRate, Move, RandomStream, Reconstruction, SettledParts, StageReport,
+    Student, TrainedParameters, TrainingStep, chunk_of, fingerprint, fitting_batch, run_in_chunks, segment,
 };
 
 const NAME: &str = "reconstruct";
@@ -23,12 +23,10 @@ const BATCH: usize = 32;
 const LEARNING_RATE: f64 = 0.01;
 /// The most bytes for the data of a block.
 const DATA_BYTES: usize = 1 << 30;
-/// Samples per run when the data of a block are computed.
-const CHUNK: usize = 32;
 /// Separates the random numbers of this stage from those of others.
 const CHANCE: u64 = 0x7265_636f_6e73_7472;
 
-pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -> Result<StageReport> {
+pub(super) fn reconstruct(budget: &TrainingBudget, solved: &mut Solved, lab: &mut Lab) -> Result<StageReport> {
     let float = solved.float.clone();
     let mut student = student_of(solved)?;
     let blocks = blocks_of(&float, &student);
@@ -37,7 +35,7 @@ pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -
     let mut report = lab.report(NAME, samples);
     let mut streams = None;
     if let Some(first) = blocks.first().filter(|_| !lab.run.dry_run) {
-        streams = Some(Streams::at(&first.input, (&float, &student), (&lab.images(), samples), lab)?);
+        streams = Some(Streams::at(&first.input, &float, &student, samples, lab)?);
     }
     let mut settled = SettledParts::default();
     for (number, block) in blocks.iter().enumerate() {
@@ -45,25 +43,26 @@ pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -
         settled = reconstruction.settles(&settled);
         let data = streams.as_ref().map(|s| s.data(block, &float, lab.context.engine)).transpose()?;
         if reconstruction.layers() > 0 {
-            let steps = lab.run.settings.steps.unwrap_or(effort.block_steps);
+            let steps = lab.steps(budget.block_steps);
             let (step, batch) = step_of(&reconstruction, number, lab)?;
-            let planned = Planned {
-                name: format!("{NAME}-{}", number + 1),
+            let learning_rate = lab.learning_rate(LEARNING_RATE);
+            let name = name_of(number);
+            let prepared = PreparedGame {
+                name: &name,
+                game: Game::of_step(&step, LearningRate::cosine(learning_rate, steps), steps),
                 batch,
-                steps,
-                learning_rate: lab.run.settings.learning_rate.unwrap_or(LEARNING_RATE),
-                schedule: Schedule::Cosine { steps, floor: 0.0, warmup: 0 },
+                learning_rate,
                 until: lab.until(blocks.len() - number),
                 key: fingerprint(&(block, samples)),
             };
-            let seed = (lab.context.seed, CHANCE ^ u64::try_from(number).unwrap_or(0));
+            let stream = RandomStream::new(lab.context.seed, CHANCE ^ u64::try_from(number).unwrap_or(0));
             let masks = reconstruction.masked(batch)?;
-            let feeds = |data: &BlockData| BlockFeeds::new(data, (batch, masks), steps, seed);
+            let feeds = |data: &BlockData| BlockFeeds::new(data, batch, masks, steps, stream);
             let feeds = data.as_ref().map(feeds);
-            let mut feed = |step| feeds.as_ref().map_or(Ok(Vec::new()), |feeds| feeds.batch(step));
-            let (played, descent) = lab.descend(&planned, &step, solved, &mut feed)?;
+            let mut feed = |made: Move| feeds.as_ref().map_or(Ok(Vec::new()), |feeds| feeds.batch(made.number));
+            let (played, descent) = lab.play_prepared(&prepared, solved, &mut feed)?;
             if descent.steps > 0 {
-                let mut trained = Trained::of(&solved.solution);
+                let mut trained = TrainedParameters::of(&solved.solution);
                 reconstruction.read_out(&played.state, &mut trained)?;
                 solved.apply_trained(trained)?;
                 student = student_of(solved)?;
@@ -77,6 +76,11 @@ pub(super) fn reconstruct(effort: &Effort, solved: &mut Solved, lab: &mut Lab) -
     Ok(report)
 }
 
+/// Returns the name of the game of a block.
+fn name_of(number: usize) -> String {
+    format!("{NAME}-{}", number + 1)
+}
+
 fn student_of(solved: &Solved) -> Result<Student> {
     Student::new(&solved.float, &solved.plan, &solved.solution)
 }
@@ -87,7 +91,7 @@ fn step_of(reconstruction: &Reconstruction, number: usize, lab: &Lab) -> Result<
     let usual = BATCH.min(lab.samples());
     let (step, batch) = fitting_batch(reconstruction.graph(), lab.run.settings, usual, &build)?;
     lab.check_batch(batch)?;
-    lab.save_graph(&format!("{NAME}-{}", number + 1), || reconstruction.step(batch, &STANDARD))?;
+    lab.save_graph(&name_of(number), || reconstruction.step(batch, &STANDARD))?;
     Ok((step, batch))
 }
 
@@ -107,15 +111,10 @@ struct Streams {
 }
 
 impl Streams {
-    /// Returns the tensor `input` on the images, in both networks.
-    fn at(
-        input: &str,
-        (float, student): (&Graph, &Student),
-        (images, samples): (&Images, usize),
-        lab: &Lab,
-    ) -> Result<Self> {
+    /// Returns the tensor `input` on the first `samples` training inputs, in both networks.
+    fn at(input: &str, float: &Graph, student: &Student, samples: usize, lab: &Lab) -> Result<Self> {
         let engine = lab.context.engine;
-        let images = images.seen()?.iter().map(|tensor| tensor.rows(0..samples)).collect::<Result<Vec<_>>>()?;
+        let images = lab.images().seen()?.iter().map(|tensor| tensor.rows(0..samples)).collect::<Result<Vec<_>>>()?;
         let fed = float.fed_inputs();
         if let Some(place) = fed.iter().position(|&id| float.name_of(id) == input) {
             return Ok(Self { float: images[place].clone(), quantized: images[place].clone() });
@@ -126,15 +125,15 @@ impl Streams {
         let [weights, scales] = student.start();
         let quantized = student.part_graph(None, input, chunk)?;
         Ok(Self {
-            float: in_chunks(engine, &before, (&[], &images), chunk)?,
-            quantized: in_chunks(engine, &quantized, (&[weights, scales], &images), chunk)?,
+            float: run_in_chunks(engine, &before, &[], &images, chunk)?,
+            quantized: run_in_chunks(engine, &quantized, &[weights, scales], &images, chunk)?,
         })
     }
 
     /// Returns the training data of a block.
     fn data(&self, block: &Block, float: &Graph, engine: &dyn Engine) -> Result<BlockData> {
         let (part, x) = (segment(float, block)?, std::slice::from_ref(&self.float));
-        let target = in_chunks(engine, &part, (&[], x), chunk_of(&part, self.float.shape()[0]))?;
+        let target = run_in_chunks(engine, &part, &[], x, chunk_of(&part, self.float.shape()[0]))?;
         Ok(BlockData { quantized: self.quantized.clone(), float: self.float.clone(), target })
     }
 
@@ -144,32 +143,8 @@ impl Streams {
         let [weights, scales] = student.start();
         let graph = student.part_graph(Some(&block.input), &block.output, chunk)?;
         let x = std::slice::from_ref(&self.quantized);
-        self.quantized = in_chunks(engine, &graph, (&[weights, scales], x), chunk)?;
+        self.quantized = run_in_chunks(engine, &graph, &[weights, scales], x, chunk)?;
         self.float = target;
         Ok(())
     }
-}
-
-fn chunk_of(graph: &Graph, samples: usize) -> usize {
-    graph.fixed_batch().unwrap_or(CHUNK).min(samples).max(1)
-}
-
-/// Returns the single output of `graph` on all samples of `inputs`, `chunk` at a time, after the `fixed` inputs.
-fn in_chunks(
-    engine: &dyn Engine,
-    graph: &Graph,
-    (fixed, inputs): (&[Tensor], &[Tensor]),
-    chunk: usize,
-) -> Result<Tensor> {
-    let samples = Tensor::samples_of(inputs);
-    let mut session = engine.load(graph, &SessionOptions::default())?;
-    let mut parts = Vec::new();
-    for start in (0..samples).step_by(chunk) {
-        // The last chunk overlaps the one before where the sample count is no multiple of `chunk`.
-        let first = start.min(samples - chunk);
-        let rows = inputs.iter().map(|tensor| tensor.rows(first..first + chunk)).collect::<Result<Vec<_>>>()?;
-        let made = session.run(&[fixed, &rows].concat())?;
-        parts.push(made[0].rows(start - first..chunk)?);
-    }
-    Tensor::joined(&parts.iter().collect::<Vec<_>>())
 }

@@ -51,9 +51,7 @@ impl Whole {
         lab: &mut Lab,
         build: impl for<'a, 'b> Fn(WholePhase<'a, 'b>) -> Result<()>,
     ) -> Result<StageReport> {
-        let settings = lab.run.settings;
-        let steps = settings.steps.unwrap_or(self.steps);
-        let learning_rate = settings.learning_rate.unwrap_or(self.learning_rate);
+        let (steps, learning_rate) = (lab.steps(self.steps), lab.learning_rate(self.learning_rate));
         let rate = LearningRate::cosine(learning_rate, steps);
         let (student, batches) =
             (QuantizedStudent::new("student", distillation.student().clone()), lab.batches(self.stage));
@@ -72,9 +70,7 @@ impl Whole {
             key: format!("{:?}", distillation.objective),
             ..GamePlan::default()
         };
-        let descent = lab.train(&plan, &student, solved)?;
         let blocked = distillation.targets().blocked.clone();
-        let report = lab.report(self.name, lab.samples());
-        Ok(StageReport { blocked, descents: vec![descent], ..report })
+        Ok(StageReport { blocked, ..lab.train(&plan, std::slice::from_ref(&student), solved)? })
     }
 }

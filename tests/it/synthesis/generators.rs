@@ -5,6 +5,7 @@ use dfq_onnx::ir::{DType, Graph, Tensor};
 use dfq_onnx::runtime::{Engine, SessionOptions, TractEngine};
 use dfq_onnx::stats::{BatchNorm, InputStatistics};
 use dfq_onnx::synthesis::{Generator, ImageSynthesis, InputSpec, Latents, Maker, SynthesisTeacher};
+use dfq_onnx::train::RandomStream;
 
 use crate::support::build::Build;
 use crate::support::net::{layer, pads};
@@ -35,8 +36,8 @@ fn inputs_have_the_shape_and_the_statistics_of_what_the_network_is_fed() {
     for (name, shape, input, expected) in cases {
         let spec = InputSpec::of(&network(shape, DType::F32)).unwrap();
         for classes in [None, Some(5)] {
-            let generator = Generator::new(&spec, &input, 40_000_000, (3, 0)).unwrap();
-            let latents = Latents::new(BATCH, classes, (3, 0)).unwrap();
+            let generator = Generator::new(&spec, &input, 40_000_000, RandomStream::new(3, 0)).unwrap();
+            let latents = Latents::new(BATCH, classes, RandomStream::new(3, 0)).unwrap();
             let builder = Builder::new("generator");
             let vectors = [("weights", &generator.weights), ("latents", &latents.vector)]
                 .map(|(name, vector)| builder.input(name, DType::F32, &[vector.layout.len()]));
@@ -80,11 +81,11 @@ fn inputs_have_the_shape_and_the_statistics_of_what_the_network_is_fed() {
 fn a_generator_is_sized_by_the_network_and_follows_from_seed_and_number() {
     let spec = InputSpec::of(&network("N, 3, 32, 32", DType::F32)).unwrap();
     let input = InputStatistics::assumed();
-    let of = |macs, seed, number| Generator::new(&spec, &input, macs, (seed, number)).unwrap();
+    let of = |macs, seed, number| Generator::new(&spec, &input, macs, RandomStream::new(seed, number)).unwrap();
     let (small, large) = (of(1_000_000, 0, 0).macs(), of(400_000_000, 0, 0).macs());
     assert!(small < large && large <= 200_000_000, "{small} {large}");
     assert!(of(40_000_000, 0, 0).macs() <= 20_000_000);
-    let latents = |seed, number| Latents::new(BATCH, None, (seed, number)).unwrap().vector.start();
+    let latents = |seed, number| Latents::new(BATCH, None, RandomStream::new(seed, number)).unwrap().vector.start();
     let start = |seed, number| [of(1, seed, number).weights.start(), latents(seed, number)];
     assert_eq!(start(1, 2), start(1, 2));
     let [weights, latents] = start(1, 2);
@@ -130,8 +131,8 @@ fn what_is_fed_in_a_step_is_drawn_anew_and_the_same_again() {
     assert_eq!(swings, [[16, 16]], "only the convolution with strides sees its input shifted");
     let mut seen = std::collections::BTreeSet::new();
     for step in 0..40 {
-        let feeds = synthesis.feeds((1, 0, step));
-        assert_eq!(feeds, synthesis.feeds((1, 0, step)));
+        let feeds = synthesis.feeds(RandomStream::new(1, 0), step);
+        assert_eq!(feeds, synthesis.feeds(RandomStream::new(1, 0), step));
         assert_eq!(feeds.len(), 4);
         for places in &feeds {
             let places = places.to_i64().unwrap();
@@ -141,8 +142,8 @@ fn what_is_fed_in_a_step_is_drawn_anew_and_the_same_again() {
         seen.insert(feeds[2].to_i64().unwrap()[8]);
     }
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), [7, 8, 9]);
-    assert_ne!(synthesis.feeds((1, 0, 3)), synthesis.feeds((2, 0, 3)));
-    assert_ne!(synthesis.feeds((1, 0, 3)), synthesis.feeds((1, 1, 3)));
+    assert_ne!(synthesis.feeds(RandomStream::new(1, 0), 3), synthesis.feeds(RandomStream::new(2, 0), 3));
+    assert_ne!(synthesis.feeds(RandomStream::new(1, 0), 3), synthesis.feeds(RandomStream::new(1, 1), 3));
 }
 
 #[test]
@@ -158,8 +159,10 @@ fn every_term_can_be_descended_in_both_lowerings() {
         others: Vec::new(),
         input: InputStatistics::assumed(),
     };
-    let generator = Generator::new(&synthesis.teacher.spec, &synthesis.input, synthesis.teacher.macs, (0, 0)).unwrap();
-    let maker = Maker { generator, latents: Latents::new(BATCH, None, (0, 0)).unwrap(), labels: None };
+    let generator =
+        Generator::new(&synthesis.teacher.spec, &synthesis.input, synthesis.teacher.macs, RandomStream::new(0, 0))
+            .unwrap();
+    let maker = Maker { generator, latents: Latents::new(BATCH, None, RandomStream::new(0, 0)).unwrap(), labels: None };
     for name in ["bn", "bn-relative", "bn-kl", "bn-slack", "tv", "input"] {
         synthesis.weights = vec![(name, 1.0)];
         let mut ends = Vec::new();
@@ -167,7 +170,7 @@ fn every_term_can_be_descended_in_both_lowerings() {
             let step = synthesis.step(&maker, &lowering).unwrap();
             let mut session = ort().load_steps(&[&step.graph], &step.state, &SessionOptions::default()).unwrap();
             for number in 0..3 {
-                let mut feeds = synthesis.feeds((0, 0, number));
+                let mut feeds = synthesis.feeds(RandomStream::new(0, 0), number);
                 feeds.push(step.rates(&[0.01], number));
                 session.step(0, &feeds).unwrap();
             }

@@ -82,11 +82,11 @@ pub(super) fn cases() -> Vec<Case> {
 fn forward(student: &Student, inputs: &[Tensor]) -> dfq_onnx::Result<Graph> {
     let builder = Builder::new("student");
     let [weights, scales] = student.start();
-    let vectors =
-        (builder.input("weights", DType::F32, weights.shape()), builder.input("scales", DType::F32, scales.shape()));
+    let [weights, scales] =
+        [("weights", weights), ("scales", scales)].map(|(name, start)| builder.input(name, DType::F32, start.shape()));
     let fed: Vec<Expr> = inputs.iter().map(|t| builder.input("fed", t.dtype(), t.shape())).collect();
     let made: Vec<Expr> =
-        student.forward(&builder, &fed, vectors)?.outputs.into_iter().map(|y| y.unary("Identity")).collect();
+        student.forward(&fed, weights, scales)?.outputs.into_iter().map(|y| y.unary("Identity")).collect();
     let names: Vec<String> = (0..made.len()).map(|i| format!("output{i}")).collect();
     let named: Vec<(&str, Expr)> = names.iter().map(String::as_str).zip(made).collect();
     builder.finish(&named)

@@ -198,6 +198,12 @@ fn recipes_with_a_generator_train_and_are_judged_and_resumed_to_the_same_bytes()
         if !is_kept || stage["held_out"]["distance"][0].as_f64().is_none_or(|distance| distance <= 0.0) {
             failed.push(format!("{what}: {}", stage["held_out"]));
         }
+        let apart = &descent["disagreement"];
+        let (share, distance) = (apart["top1"].as_f64().unwrap_or(-1.0), apart["distance"].as_f64().unwrap_or(-1.0));
+        let is_measured = (0.0..=1.0).contains(&share) && distance > 0.0 && distance < 2.0 && apart["students"] == 2;
+        if is_measured != flags.contains("--students 2") || is_measured == apart.is_null() {
+            failed.push(format!("{what}: {apart}"));
+        }
         for (phase, _) in phases {
             let graph = format!("{recipe}.{phase}.step.onnx");
             if !files(&folder.path().join("graphs")).iter().any(|path| path.ends_with(&graph)) {

@@ -109,11 +109,11 @@ fn an_adversarial_distance_moves_what_the_teacher_answers_whatever_that_holds() 
         let (t, s) = (builder.input("t", DType::F32, &[2, 3, 4, 4]), builder.input("s", DType::F32, &[2, 3, 4, 4]));
         let [teacher, student] = [t, s].map(|x| inline(&builder, &graph, &[x], &mut |_, e| e).unwrap());
         let [teacher, student] = [&teacher, &student].map(|inlined| Network { graph: &graph, inlined });
-        let (targets, networks) = (std::slice::from_ref(&target), (teacher, student));
+        let targets = std::slice::from_ref(&target);
         let loss = if is_adversarial {
-            adversarial_distance(targets, networks, 2.0)
+            adversarial_distance(targets, teacher, student, 2.0)
         } else {
-            distance(targets, networks, 2.0)
+            distance(targets, teacher, student, 2.0)
         };
         let slopes = gradients(loss.unwrap(), &[t, s]).unwrap();
         let step = builder.finish(&[("dt", slopes[0]), ("ds", slopes[1])]).unwrap();
@@ -214,8 +214,7 @@ fn distance_graph(graph: &Graph, targets: &[Target], temperature: f32) -> dfq_on
     let teacher = inline(&builder, graph, &[x], &mut |_, e| e)?;
     let student = inline(&builder, graph, &[x], &mut |name, e| if name == "c_w" { e * 2.0 } else { e })?;
     let [teacher, student] = [&teacher, &student].map(|inlined| Network { graph, inlined });
-    let mut outputs: Vec<(String, Expr)> =
-        vec![("loss".to_owned(), distance(targets, (teacher, student), temperature)?)];
+    let mut outputs: Vec<(String, Expr)> = vec![("loss".to_owned(), distance(targets, teacher, student, temperature)?)];
     for (i, target) in targets.iter().enumerate() {
         for (kind, network) in [("teacher", teacher), ("student", student)] {
             outputs.push((format!("{kind}{i}"), network.tensor(&target.tensor)?.unary("Identity")));

@@ -8,7 +8,7 @@ use dfq_onnx::plan::Policy;
 use dfq_onnx::runtime::{Engine, SessionOptions, TractEngine};
 use dfq_onnx::solution::Solved;
 use dfq_onnx::train::losses::{channel_normalized_mse, rounding_regularizer};
-use dfq_onnx::train::{Block, Reconstruction, SettledParts, Student, Trained, TrainingStep, blocks, targets};
+use dfq_onnx::train::{Block, Reconstruction, SettledParts, Student, TrainedParameters, TrainingStep, blocks, targets};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -108,7 +108,7 @@ fn blocks_whose_weights_are_settled_compute_what_the_student_computes_that_is_re
                         (name.clone(), Tensor::from_f32(start.shape(), &values))
                     })
                     .collect();
-                let mut trained = Trained::of(&solved.solution);
+                let mut trained = TrainedParameters::of(&solved.solution);
                 reconstruction.read_out(&state, &mut trained).unwrap();
                 let mut after = solved.clone();
                 after.apply_trained(trained).unwrap();
@@ -129,7 +129,7 @@ fn blocks_whose_weights_are_settled_compute_what_the_student_computes_that_is_re
                     failed.push(format!("{model}, block {number}, {}: {quantized}, {open}, {float}", engine.name()));
                 }
                 if engine.name() == ort().name() {
-                    let mut trained = Trained::of(&solved.solution);
+                    let mut trained = TrainedParameters::of(&solved.solution);
                     reconstruction.read_out(&step.state, &mut trained).unwrap();
                     for (found, expected) in trained.weights.iter().zip(&solved.solution.weights) {
                         let far = |&i: &usize| (found.integer(i) - expected.integer(i)).abs() > 1;
@@ -140,7 +140,7 @@ fn blocks_whose_weights_are_settled_compute_what_the_student_computes_that_is_re
                     }
                 }
             }
-            let mut trained = Trained::of(&solved.solution);
+            let mut trained = TrainedParameters::of(&solved.solution);
             let step = reconstruction.step(BATCH, &ort().lowering()).unwrap();
             reconstruction.read_out(&step.state, &mut trained).unwrap();
             solved.apply_trained(trained).unwrap();
