@@ -1,5 +1,5 @@
-//! What recipes train with: the float network as teacher, students and generators; training and held-out inputs; and
-//! games between them, with seeds, deadlines, checkpoints and reports.
+//! The tools of training recipes: the float network as teacher, students and generators; training and held-out inputs;
+//! and games between them, with seeds, deadlines, checkpoints and reports.
 
 mod batches;
 mod disagreement;
@@ -74,12 +74,12 @@ pub enum Supply {
     Planned(usize),
 }
 
-/// What a student is trained on, and by whom it was made.
+/// The training images of a student, and the generator that made them.
 #[derive(Clone, Debug, Default)]
 pub struct LabInputs {
     /// Images or other inputs; dead leaves alone without any.
     pub images: Option<Supply>,
-    /// The generator that the images were synthesized by.
+    /// The generator that synthesized the images.
     pub trained_generator: Option<TrainedGenerator>,
 }
 

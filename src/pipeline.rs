@@ -38,14 +38,13 @@ use crate::report::{self, Ranking, Report, SCHEMA_VERSION};
 use crate::runtime::{Engines, machine::lacks_vnni};
 use crate::sensitivity::{Labelled, rank};
 
-/// Runs the pipeline; `observer` hears how it goes on.
+/// Runs the pipeline and reports progress to `observer`.
 ///
-/// The report says what was checked; whether the checks hold is in [`Report::verification`]. A model that fails a hard
-/// check is not written ([`Report::output`] is none).
+/// [`Report::verification`] has the results of the checks. A model that fails a hard check is not written
+/// ([`Report::output`] is none).
 ///
 /// # Errors
-/// Models that cannot be read or quantized, engines that fail, files that cannot be written; the model is not in its place
-/// then.
+/// Models that cannot be read or quantized, engines that fail, files that cannot be written; no model is written then.
 pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer) -> Result<Report> {
     let mut clock = Clock::new(observer);
 
@@ -71,7 +70,7 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
 
     let (reference, unrunnable) = reference(&loaded.original, engines)?;
     report.warnings.extend(unrunnable);
-    // What the float model took of memory is the checks' from here on.
+    // The checks need the memory of the float model from here on.
     onnx::release_pages();
     let (float, quantized, handed) = (&*reference, &quantized, handed.as_ref());
     let checks = Checks { config, engines, float, quantized, handed, samples, macs };
@@ -110,15 +109,14 @@ pub fn quantize(config: &Config, engines: &Engines, observer: &mut dyn Observer)
     Ok(report)
 }
 
-/// Puts model and report in their places, once both are on the disk.
+/// Publishes model and report, once both are on disk.
 fn publish(report: &Report, draft: Option<(Draft, PathBuf)>, config: &Config) -> Result<()> {
     let report = config.report.as_ref().map(|path| report::stage(report, path)).transpose()?;
     draft.map(|(draft, name)| draft.publish(&name)).transpose()?;
     report.map_or(Ok(()), Staged::publish)
 }
 
-/// Ranks the layers of the model by what quantizing them costs; writes nothing. `observer` hears how
-/// it goes on.
+/// Ranks the layers of the model by their sensitivity to quantization and reports progress to `observer`; writes nothing.
 ///
 /// # Errors
 /// As [`quantize`].

@@ -116,7 +116,7 @@ impl ThresholdArguments {
         let refuses = judgement.verdict < self.accept;
         if refuses {
             let word = judgement.verdict.word();
-            super::say(&format!("missed: the verdict is {word}: {}; --accept {word} takes it", judgement.reason));
+            super::say(&format!("missed: the verdict is {word}: {}; --accept {word} accepts it", judgement.reason));
         }
         refuses
     }

@@ -92,7 +92,7 @@ impl Folder<'_> {
     fn refuse<'p>(&self, paths: impl Iterator<Item = &'p PathBuf>) -> Result<()> {
         let Self { flag, path: folder, ending } = self;
         if folder.exists() && !folder.is_dir() {
-            return Err(Error::Usage(format!("{flag} {} is no folder; name a folder", folder.display())));
+            return Err(Error::Usage(format!("{flag} {} is not a folder; name a folder", folder.display())));
         }
         let folder = real(folder);
         let has_ending = |path: &PathBuf| path.to_string_lossy().ends_with(ending);

@@ -79,7 +79,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         Format::Table => {
             let top5 = result.correct_top5.map_or(String::new(), |n| format!(", {n} in the top 5"));
             print_text(&format!(
-                "{}: {:.2} % top-1 ({} of {} right{top5}) in {}",
+                "{}: {:.2} % top-1 ({} of {} correct{top5}) in {}",
                 result.model.display(),
                 result.top1_percent,
                 result.correct,

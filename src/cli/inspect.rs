@@ -39,7 +39,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     if let Some([path]) = &statistics {
         if inspection.statistics.is_empty() {
             let place = arguments.model.display().to_string();
-            return Err(Error::unsupported(place, "holds no statistics that could be written").into());
+            return Err(Error::unsupported(place, "has no statistics to write").into());
         }
         report::stage(&inspection.statistics, path)?.publish()?;
     }

@@ -32,7 +32,7 @@ pub(super) fn load_pair(original: &Path, quantized: &Path) -> Result<(Graph, Gra
         (true, false) => Err(Error::Usage(format!("{first} is quantized and {second} is not; {asked}"))),
         (false, false) => Err(not_quantized(quantized)),
         (true, true) => {
-            say(&format!("warning: {first} is quantized itself: errors are against it, not against a float model"));
+            say(&format!("warning: {first} is quantized: errors are relative to it, not to a float model"));
             Ok(graphs)
         }
         (false, true) => Ok(graphs),

@@ -175,7 +175,7 @@ fn terms() -> String {
     };
     let rows: Vec<String> = TERMS.iter().map(row).collect();
     format!(
-        "Weight of a term of the loss in place of its default; 0 leaves it out (repeatable). Terms, with their weights \
+        "Weight of a loss term in place of its default; 0 removes the term (repeatable). Terms, with their weights \
          where the model has statistics of batch normalisation and where it has none:\n{}",
         rows.join("\n")
     )

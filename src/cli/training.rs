@@ -106,7 +106,7 @@ impl TrainingArguments {
             None => Ok(()),
             Some((flag, _)) => {
                 let known: Vec<&str> = STAGES.iter().filter(|stage| stage.counts_players).map(|s| s.name).collect();
-                Err(Error::Usage(format!("{flag}: goes with --recipe or --stages {}", known.join(" or "))))
+                Err(Error::Usage(format!("{flag} applies only to --recipe or --stages {}", known.join(" or "))))
             }
         }
     }

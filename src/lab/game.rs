@@ -31,7 +31,7 @@ pub struct GamePlan<'a> {
     pub rounds: u64,
     /// Whether its phases draw batches of training inputs.
     pub draws_batches: bool,
-    /// Samples per step, where neither the user, the model nor the memory says otherwise.
+    /// Samples per step, where neither the user nor the model nor the memory determines them.
     pub batch: usize,
     /// The learning rate to report.
     pub learning_rate: f64,

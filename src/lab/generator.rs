@@ -1,4 +1,4 @@
-//! Generators of images: fresh ones that map random latents and classes to images, and one that goes on from image
+//! Generators of images: untrained ones that map random latents and classes to images, and one that was trained by image
 //! synthesis.
 
 use std::rc::Rc;
@@ -23,17 +23,17 @@ const STAGE: u64 = 0x6765_6e65_7261_7465;
 pub struct GeneratedImages<'b> {
     /// Pixels `[N, C, H, W]` in units of the network's input, or vectors `[N, C]`.
     pub pixels: Expr<'b>,
-    /// One-hot classes `[N, classes]` that they were made for; none without classes.
+    /// The assigned classes, one-hot `[N, classes]`; none for unconditional images.
     pub labels: Option<Expr<'b>>,
 }
 
 impl<'b> GeneratedImages<'b> {
-    /// Returns the classes that they were made for.
+    /// Returns the assigned classes.
     ///
     /// # Errors
-    /// [`Error::Plan`] for images that were made for none.
+    /// [`Error::Plan`] for unconditional images.
     pub fn labels(&self) -> Result<Expr<'b>> {
-        self.labels.ok_or_else(|| Error::Plan("the generator makes images for no classes".to_owned()))
+        self.labels.ok_or_else(|| Error::Plan("the generator is not class-conditional".to_owned()))
     }
 
     /// Returns the same images without gradient.
@@ -43,8 +43,8 @@ impl<'b> GeneratedImages<'b> {
     }
 }
 
-/// A generator that starts untrained and maps random latents to images; multiplied by a trained vector for each class
-/// where images are made for classes (Xu et al. 2020, GDFQ).
+/// A generator that starts untrained and maps random latents to images. Latents of class-conditional images are multiplied
+/// by a trained vector per class (Xu et al. 2020, GDFQ).
 #[derive(Debug)]
 pub struct ConvGenerator {
     name: String,
@@ -55,7 +55,7 @@ pub struct ConvGenerator {
 }
 
 impl Lab<'_> {
-    /// Returns the generators of the run (`--generators`), which make images for no classes.
+    /// Returns the generators of the run (`--generators`), which are not class-conditional.
     ///
     /// # Errors
     /// As [`Lab::generator`].
@@ -64,10 +64,10 @@ impl Lab<'_> {
         (0..self.run.settings.generators.unwrap_or(1)).map(generator).collect()
     }
 
-    /// Returns generator `number` of the run, for classes of the network where `is_conditional`.
+    /// Returns generator `number` of the run; class-conditional where `is_conditional`.
     ///
     /// # Errors
-    /// As [`Lab::teacher`]; a network without class scores where images are for classes.
+    /// As [`Lab::teacher`]; a network without class scores where it is class-conditional.
     pub fn generator(&self, name: &str, number: u64, is_conditional: bool) -> Result<ConvGenerator> {
         let (teacher, stream) = (self.teacher()?, RandomStream::new(self.context.seed, STAGE ^ number));
         let ImageSynthesis { teacher: network, input, .. } = teacher.synthesis();
@@ -89,7 +89,7 @@ impl ConvGenerator {
         format!("{}/{part}", self.name)
     }
 
-    /// Returns images of latents, and of classes where it is conditional, that are drawn anew in every step.
+    /// Returns images of latents, and of classes where it is class-conditional, that are drawn anew in every step.
     pub fn images<'b>(&self, scope: &Scope<'b>) -> GeneratedImages<'b> {
         let batch = scope.batch();
         let mut z =
@@ -114,8 +114,8 @@ impl Learner for ConvGenerator {
     }
 }
 
-/// A generator that goes on from image synthesis, of interpolated latents of two synthesized images (of one image and
-/// noise, where there is only one). Its class vectors stay as they are.
+/// A generator that image synthesis trained, fed with interpolated latents of two synthesized images (of one image and
+/// noise, where there is only one). Its class vectors are fixed.
 #[derive(Debug)]
 pub struct LatentMixer {
     generator: Generator,

@@ -17,7 +17,7 @@ pub struct QuantizedStudent {
     student: Student,
 }
 
-/// What a student computes of a batch of images.
+/// The forward pass of a student on a batch.
 pub struct StudentOutputs<'a, 'b> {
     student: &'a Student,
     inlined: Inlined<'b>,
@@ -81,7 +81,7 @@ impl QuantizedStudent {
         [scope.vector(&weights, &self.student.weights), scope.vector(&scales, &self.student.scales)]
     }
 
-    /// Returns what the student computes of the network's inputs.
+    /// Returns the student's forward pass.
     ///
     /// # Errors
     /// An operator that cannot be part of a training step, by node.

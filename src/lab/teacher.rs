@@ -1,4 +1,4 @@
-//! The float network as teacher: what it computes of images, and how far those are from what it was trained on.
+//! The float network as teacher: its outputs on images, and the distance of their statistics to those of its training.
 
 use std::rc::Rc;
 
@@ -16,7 +16,7 @@ pub struct Teacher {
     targets: Vec<Target>,
 }
 
-/// What the teacher computes of a batch of images.
+/// The forward pass of the teacher on a batch of images.
 pub struct TeacherOutputs<'a, 'b> {
     /// The network's inputs that hold the images, in the order of [`Graph::fed_inputs`](crate::ir::Graph::fed_inputs).
     pub inputs: Vec<Expr<'b>>,
@@ -30,7 +30,7 @@ impl Lab<'_> {
     /// Returns the float network as teacher of images that a generator makes.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for networks with several inputs, and those that tell nothing of what they were trained on.
+    /// [`Error::Unsupported`] for networks with several inputs, and those without statistics and class scores.
     pub fn teacher(&self) -> Result<Rc<Teacher>> {
         if let Some(known) = self.teacher.get() {
             return Ok(Rc::clone(known));
@@ -52,7 +52,7 @@ impl Teacher {
         Self { synthesis, targets }
     }
 
-    /// Returns the synthesis that its inputs are made by.
+    /// Returns the image synthesis of the network.
     pub fn synthesis(&self) -> &ImageSynthesis {
         &self.synthesis
     }
@@ -71,7 +71,7 @@ impl Teacher {
         logits.map(|(_, classes)| *classes).ok_or_else(without_logits)
     }
 
-    /// Returns what the network computes of images.
+    /// Returns the forward pass on images.
     ///
     /// # Errors
     /// An operator that cannot be part of a training step, by node.
@@ -107,7 +107,7 @@ impl<'b> TeacherOutputs<'_, 'b> {
         Ok(crate::synthesis::loss(&self.losses, &self.teacher.synthesis.weights)?.0)
     }
 
-    /// Returns what is compared with a student.
+    /// Returns the network that is compared with a student.
     pub(super) fn network(&self) -> Network<'_, 'b> {
         Network { graph: &self.teacher.synthesis.teacher.graph, inlined: &self.inlined }
     }

@@ -29,7 +29,7 @@ pub fn checkers(engines: &Engines) -> verify::Engines<'_> {
     }
 }
 
-/// Returns the runtimes that the checks will leave out, to warn before training.
+/// Returns the runtimes that will take no part in the checks, to warn before training.
 pub(super) fn foretold(original: &Graph, input: &InputStatistics, config: &Config, engines: &Engines) -> Vec<LeftOut> {
     let mut fixed = original.clone();
     let inputs = passes::fix_shapes(&mut fixed, &config.input_shapes).and_then(|_| input.synthetic(&fixed, 1, 0, 1));
@@ -164,7 +164,7 @@ pub(super) fn published_name(output: &Path, found: &Verification, keep_failed: b
     if found.passed() { Some(output.to_owned()) } else { keep_failed.then(|| failed_name(output)) }
 }
 
-/// Returns where a model for `output` goes that fails a hard check and is kept.
+/// Returns the path of a model that fails a hard check and is kept, in place of `output`.
 pub fn failed_name(output: &Path) -> PathBuf {
     let mut name = output.file_stem().unwrap_or_default().to_owned();
     name.push(".failed.onnx");

@@ -66,13 +66,13 @@ pub struct Config {
     pub external_data: bool,
 }
 
-/// What ranges of activations come from.
+/// The source of activation ranges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Ranges {
-    /// What the file tells of activations, else dead leaves.
+    /// Statistics in the file, else dead leaves.
     #[default]
     Analytic,
-    /// Inputs that are made for the network first.
+    /// Inputs synthesized for the network first.
     Synthetic,
 }
 

@@ -1,5 +1,4 @@
-//! Checks of what stands in a file, beside those of what comes out of it: how much of it runs in integers, and whether
-//! it keeps to its target's rules.
+//! Static checks of a file: the share that is computed in integers, and the rules of its target.
 
 use crate::audit::Audit;
 use crate::ir::Graph;
@@ -7,8 +6,7 @@ use crate::lint::{Severity, lint};
 use crate::plan::Target;
 use crate::verify::Check;
 
-/// Returns whether the share computed in integers reaches the user's `limit`, 0 to 1; a graph without layers reaches
-/// none.
+/// Returns the check that the share computed in integers reaches `limit`, 0 to 1; a graph without layers fails it.
 pub fn coverage_gate(audit: &Audit, limit: f64) -> Check {
     let measured = audit.share;
     let share = |value: f64| format!("{:.1} %", 100.0 * value);
@@ -25,7 +23,7 @@ pub fn coverage_gate(audit: &Audit, limit: f64) -> Check {
     }
 }
 
-/// Returns whether `quantized` breaks no rule of `target` whose breach makes the runtime refuse the file or compute
+/// Returns the check that `quantized` breaks no rule of `target` that would make the runtime refuse the file or compute
 /// something else.
 pub fn lint_check(quantized: &Graph, target: Target) -> Check {
     let mut errors = lint(quantized, target);

@@ -1,5 +1,5 @@
-//! From the prepared float network to grids and integers: inputs that are handed over or synthesized, bits that are
-//! chosen, the recipe, its training, and what of that is kept.
+//! From the prepared float network to grids and integers: given or synthesized inputs, the choice of bits, the recipe, its
+//! training, and whether its result is kept.
 
 use super::Config;
 use super::clock::Clock;
@@ -21,41 +21,41 @@ use crate::stats::{InputSource, InputStatistics, known_inputs};
 use crate::synthesis::{Source, SynthesisReport, SyntheticImages, synthesise};
 use crate::train::{HeldOut, Run, Settings, StageReport, share_of};
 
-/// The solution, and how it was found.
+/// The solution and the reports of its stages.
 pub(super) struct Found {
     pub solved: Solved,
-    /// The bits that were chosen for each weight, where they were.
+    /// The chosen bits of each weight, if requested.
     pub auto_bits: Option<AutoBits>,
-    /// The ranking of layers, where it was asked for.
+    /// The ranking of layers, if requested.
     pub sensitivity: Option<Sensitivity>,
-    /// The inputs that were handed over.
+    /// The inputs that were handed over, if any.
     pub handed: Option<HandedOver>,
-    /// The report of images that were made for the network.
+    /// The report of image synthesis, if any.
     pub synthesis: Option<SynthesisReport>,
     /// The report of each training stage.
     pub training: Vec<StageReport>,
-    /// The comparison of what was trained on such images with the recipe's solution without them.
+    /// The comparison of the result trained on synthesized images with the recipe's solution without them.
     pub against_start: Option<HeldOut>,
-    /// Why nothing was trained, where it was to be.
+    /// The reason why nothing was trained, where training was intended.
     pub untrained: Option<String>,
 }
 
-/// What a recipe works on.
+/// The inputs of a recipe.
 #[derive(Clone, Copy)]
 pub(super) struct Work<'a> {
     pub prepared: &'a Prepared,
     pub config: &'a Config,
     pub engines: &'a Engines,
-    /// Inputs that were handed over, or made for the network.
+    /// Inputs that were handed over or synthesized.
     pub images: Option<&'a [Tensor]>,
-    /// Images that were made for the network, where they are of use.
+    /// Synthesized images, where they had enough steps.
     pub made: Option<&'a SyntheticImages>,
 }
 
 /// Finds grids and integers for the prepared network.
 ///
 /// # Errors
-/// When files cannot be read, the network cannot be quantized or trained as asked for, or an engine fails.
+/// When files cannot be read, the network cannot be quantized or trained as requested, or an engine fails.
 pub(super) fn find(prepared: &mut Prepared, config: &Config, engines: &Engines, clock: &mut Clock) -> Result<Found> {
     let handed = handed_over(prepared, config)?;
     let prepared = &*prepared;

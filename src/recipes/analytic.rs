@@ -20,10 +20,10 @@ use crate::quant::{Grid, QuantizedTensor};
 use crate::solution::{Biases, Solution, Solved};
 
 /// Why a rounding was rejected, or a bias not corrected.
-const ROUNDING_HARMS: &str = "it does harm on inputs that it did not go by, rounded to nearest";
-const CORRECTION_HARMS: &str = "it does harm on inputs that it did not go by";
+const ROUNDING_HARMS: &str = "it increases the error on held-out inputs; rounded to nearest";
+const CORRECTION_HARMS: &str = "it increases the error on held-out inputs";
 /// Why a bias correction is partial.
-const WITHIN: &str = "without what saturates: inputs leave the range that was found for them";
+const WITHIN: &str = "without saturated values: inputs exceed their range";
 
 /// The most probe samples per layer.
 const LARGEST: usize = 64;

@@ -59,7 +59,7 @@ impl<'a> Judge<'a> {
         let by_kind: Vec<f64> = lost.iter().map(|outputs| mean(outputs)).collect();
         let average = mean(&by_kind);
         if average > HARMLESS[0] {
-            return Some(format!("{average:.1} dB below rounding to nearest on inputs that it did not go by"));
+            return Some(format!("{average:.1} dB below rounding to nearest on held-out inputs"));
         }
         let kinds = self.probes.iter().zip(by_kind.iter().zip(&lost));
         kinds.into_iter().find_map(|(probe, (&of_kind, outputs))| {

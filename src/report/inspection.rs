@@ -47,14 +47,14 @@ pub struct Inspection {
     pub batch_norms: Vec<BatchNorm>,
     /// How many of them fold into a layer.
     pub batch_norms_folded: usize,
-    /// Tensors whose statistics came in a file of their own.
+    /// Tensors with statistics from a separate file.
     pub statistics_given: usize,
     /// The statistics of tensors of the folded graph, in the form that [`read_statistics`] reads.
     #[serde(skip)]
     pub statistics: BTreeMap<String, TensorStatistics>,
     /// What follows where there are none.
     pub without_statistics: Option<String>,
-    /// What the statistics tell of the network's input.
+    /// The input statistics, as far as the file's statistics determine them.
     pub input: InputStatistics,
     /// What is known of each input, and how surely.
     pub known_inputs: Vec<KnownInput>,
@@ -88,7 +88,7 @@ pub struct Quantizable {
     pub op_type: String,
     /// The dimensions of its weight; empty where both operands are activations.
     pub weight: Vec<usize>,
-    /// The first of the tensors whose grid its input would be on; none where the weight alone would be quantized.
+    /// The first tensor on the grid of its input; none where only the weight would be quantized.
     pub input: Option<String>,
     /// Multiply-accumulates of one sample, where shapes are known.
     pub macs: Option<u64>,
@@ -232,7 +232,7 @@ pub fn render_inspection(inspection: &Inspection) -> String {
         paragraph("outputs", &ports(&i.outputs)),
         paragraph("operators", &counts(&i.operators)),
         paragraph("normalised", &counts(&i.normalised)),
-        paragraph("parameters", &format!("{parameters:.3} M, {} MMAC a sample", millions(Some(i.macs)))),
+        paragraph("parameters", &format!("{parameters:.3} M, {} MMAC per sample", millions(Some(i.macs)))),
         paragraph("ranges", &inputs(&i.known_inputs)),
     ];
     match &i.without_statistics {

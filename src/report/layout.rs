@@ -4,13 +4,13 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use crate::shown::escaped;
 
-/// Columns of a terminal that text is made for.
+/// The width of a terminal in columns.
 const WIDTH: usize = 100;
 /// Columns that the label of a paragraph takes.
 const LABEL: usize = 11;
 /// Names that are written out where a list of them stands in a line.
 const WRITTEN_OUT: usize = 4;
-/// Characters of a name in a table of several; of longer ones the end tells more than the beginning.
+/// The most characters of a name in a table; longer names are cut at the beginning.
 const NAME: usize = 42;
 
 /// Returns an empty table with columns of text, then columns of numbers.
@@ -29,7 +29,7 @@ pub(super) fn add_row(table: &mut Table, cells: impl IntoIterator<Item = String>
     table.add_row(cells.into_iter().map(|cell| escaped(&cell).into_owned()));
 }
 
-/// Returns a line of its own, in which names from files make no others.
+/// Returns a single line, with control characters in names escaped.
 pub(super) fn line(text: &str) -> String {
     escaped(text).into_owned()
 }
@@ -66,7 +66,7 @@ pub(super) fn end_of(name: &str) -> String {
     }
 }
 
-/// Groups names by what is said of them, in the order of their first.
+/// Groups names by their text, in the order of their first names.
 pub(super) fn grouped<'a, K: PartialEq>(pairs: impl IntoIterator<Item = (&'a str, K)>) -> Vec<(K, Vec<&'a str>)> {
     let mut groups: Vec<(K, Vec<&str>)> = Vec::new();
     for (name, why) in pairs {
@@ -83,7 +83,7 @@ pub(super) fn millions(macs: Option<u64>) -> String {
     macs.map_or_else(dash, |n| format!("{:.2}", n as f64 / 1e6))
 }
 
-/// Returns what stands where there is nothing to say.
+/// Returns the text of an empty cell.
 pub(super) fn dash() -> String {
     "-".to_owned()
 }

@@ -1,4 +1,4 @@
-//! What a run did, as data with a schema version, and as tables for people.
+//! Reports: data with a schema version, and tables.
 
 mod coverage;
 mod curves;
@@ -45,7 +45,7 @@ use crate::train::{HeldOut, StageReport};
 use crate::verdict::{Judgement, Labels};
 use crate::verify::Verification;
 
-/// The version of the JSON's form; raised when a field changes its meaning or goes away.
+/// The version of the JSON schema; raised when a field changes its meaning or is removed.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Returns name and version of this program.
@@ -56,12 +56,12 @@ pub fn tool() -> String {
 /// Returns a document as JSON.
 ///
 /// # Errors
-/// [`Error::Malformed`] for maps whose keys are no text.
+/// [`Error::Malformed`] for maps with keys other than text.
 pub fn json(document: &impl Serialize) -> Result<String> {
     serde_json::to_string_pretty(document).map_err(|e| Error::malformed("report", e.to_string()))
 }
 
-/// Writes a document as JSON beside the file at `path`, whose place it takes once it is published.
+/// Writes a document as JSON to a temporary file, which replaces the file at `path` once it is published.
 ///
 /// # Errors
 /// [`Error::Write`].
@@ -83,7 +83,7 @@ pub struct Data {
 }
 
 impl Data {
-    /// Returns what is to be said of a file of so many samples, of which so many are held out.
+    /// Returns the data of a file: the numbers of its samples and of held-out ones.
     pub fn of(file: &Path, [samples, held_out]: [usize; 2]) -> Self {
         Self { file: file.to_owned(), samples, held_out }
     }
@@ -114,7 +114,7 @@ pub struct Report {
     pub passes: Vec<(&'static str, usize)>,
     /// BatchNormalization nodes with statistics, and how many of them were folded.
     pub batch_norms: usize,
-    /// Tensors whose statistics came in a file of their own; they are not counted as BatchNormalization.
+    /// Tensors with statistics from a separate file; they are not counted as BatchNormalization.
     pub statistics_given: usize,
     /// See [`Report::batch_norms`].
     pub batch_norms_folded: usize,
@@ -128,19 +128,19 @@ pub struct Report {
     pub ranges: Vec<Range>,
     /// One entry per quantized layer of the plan.
     pub layers: Vec<LayerCost>,
-    /// What weights are stored in, and what the other container would take.
+    /// The storage type of weights, and the size with the other type.
     pub container: ContainerChoice,
-    /// What the recipe did to single layers beside rounding, and what it could not do and why.
+    /// The steps of the recipe at single layers besides rounding, and the rejected ones with reasons.
     pub steps: Vec<Step>,
     /// What runs in integers, and why the rest does not.
     pub audit: Audit,
     /// What the user handed over, which ranges were found and training was done on.
     pub data: Option<Data>,
-    /// How inputs were made for the network, where ranges or training wanted them.
+    /// The synthesis of images, where ranges or training used any.
     pub synthesis: Option<SynthesisReport>,
     /// What was trained, stage by stage.
     pub training: Vec<StageReport>,
-    /// What was trained on synthetic images, against what the recipe finds without them.
+    /// The comparison of the result trained on synthetic images with the recipe's solution without them.
     pub against_start: Option<HeldOut>,
     /// How bits were chosen, where that was asked for.
     pub auto_bits: Option<AutoBits>,
@@ -150,7 +150,7 @@ pub struct Report {
     pub bytes: Bytes,
     /// The checks.
     pub verification: Option<Verification>,
-    /// Accuracy on the user's labelled images, where given.
+    /// Accuracy on the user's labeled images, if given.
     pub evaluation: Option<Comparison>,
     /// What is to be thought of the quantized model; none in a dry run.
     #[serde(flatten)]
@@ -162,7 +162,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Returns whether what an input takes is a guess, on which all that was found without labels rests.
+    /// Returns whether the kind or range of an input is a guess.
     pub fn rests_on_a_guess(&self) -> bool {
         !self.plan.weights.is_empty() && self.inputs.iter().any(|known| known.is_guess)
     }
@@ -227,12 +227,12 @@ pub struct Comparison {
     pub lost: usize,
     /// How many the quantized model alone gets right.
     pub gained: usize,
-    /// On how many both say the same class.
+    /// The number of images on which both predict the same class.
     pub agreeing: usize,
 }
 
 impl Comparison {
-    /// Returns what a verdict goes by.
+    /// Returns the counts that a verdict rests on.
     pub fn labels(&self) -> Labels {
         Labels { images: self.images, lost: self.lost, gained: self.gained }
     }

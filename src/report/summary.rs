@@ -53,7 +53,7 @@ pub fn layer_costs(student: &Graph, plan: &Plan, solution: &Solution) -> Result<
     Ok(costs)
 }
 
-/// Returns how many bits the file takes for an element of a weight, on average.
+/// Returns the average number of bits per weight element in the file.
 pub fn stored_bits(layers: &[LayerCost]) -> f64 {
     let bytes =
         |of: fn(&Bytes) -> u64| layers.iter().filter_map(|l| l.weight_bytes.as_ref()).map(of).sum::<u64>() as f64;
@@ -93,7 +93,7 @@ fn layer_cost(student: &Graph, plan: &Plan, solution: &Solution, layer: &Quantiz
     })
 }
 
-/// Returns what weights are stored in, why, and what the other container would take.
+/// Returns the storage type of weights with the reason, and the size with the other type.
 pub fn container(policy: &Policy, plan: &Plan, solution: &Solution) -> ContainerChoice {
     let elements: Vec<usize> = solution.weights.iter().map(|w| w.bytes.len()).collect();
     let packs = policy.target.choices().packs;
@@ -108,7 +108,7 @@ pub fn container(policy: &Policy, plan: &Plan, solution: &Solution) -> Container
     container_choice(policy, &plan.weights, &elements, &packable)
 }
 
-/// Returns what the user should know of training.
+/// Returns the warnings about training.
 pub fn training_warnings(stages: &[StageReport], is_dry: bool) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut operators: Vec<String> = Vec::new();
@@ -132,26 +132,26 @@ pub fn training_warnings(stages: &[StageReport], is_dry: bool) -> Vec<Warning> {
     warnings
 }
 
-/// Returns a warning of few bits where nothing is trained.
+/// Returns the warning about few bits without training.
 pub fn few_bits(plan: &Plan, is_trained: bool) -> Option<Warning> {
     let bits = plan.fewest_bits();
     (bits <= 4 && !is_trained).then_some(Warning::FewBits { bits })
 }
 
-/// Returns what the user should know of images that time did not suffice for.
+/// Returns the warning about images whose synthesis ended too early.
 pub fn images_warning(images: &SynthesisReport) -> Option<Warning> {
     let [done, planned] = images.steps();
     (!images.is_of_use()).then_some(Warning::ImagesCutShort { done, planned })
 }
 
-/// Returns what the user should know of runtimes that had no say in the checks.
+/// Returns the warnings about runtimes that took no part in the checks.
 pub fn left_out_warnings(left_out: &[LeftOut]) -> Vec<Warning> {
     let one = |l: &LeftOut| Warning::RuntimeLeftOut { runtime: l.engine.clone(), reason: l.reason.clone() };
     left_out.iter().map(one).collect()
 }
 
-/// Returns what the user should know of sums that x86 processors without VNNI saturate, where the checks saw results go wrong
-/// by it; `lacks_vnni` is whether this machine is one.
+/// Returns the warning about sums that saturate on x86 processors without VNNI, where that made results wrong in the
+/// checks; `lacks_vnni` is whether this machine is one.
 pub fn saturation_warnings(plan: &Plan, saturation: &[Saturation], lacks_vnni: bool) -> Option<Warning> {
     let choices = plan.target.choices();
     let found = || saturation.iter().filter(|s| s.wrong_results > 0);
@@ -185,7 +185,7 @@ pub fn float_copies(student: &Graph, plan: &Plan) -> Vec<Warning> {
     weights.into_iter().filter_map(warning).collect()
 }
 
-/// Returns what the user should know of a model that was not in float32; nothing where it was.
+/// Returns the warning about a model that is not in float32.
 pub fn conversion(original: &Graph) -> Option<Warning> {
     let values = original.value_ids().map(|id| original.value(id));
     let mut types: Vec<DType> = values.filter_map(|v| v.dtype).filter(|&dtype| is_converted(dtype)).collect();
@@ -206,7 +206,7 @@ pub fn conversion(original: &Graph) -> Option<Warning> {
     (!from.is_empty()).then_some(Warning::FloatsConverted { from, stored, float32 })
 }
 
-/// Returns what the user should know of the input, of what stays float and of what the grids cost.
+/// Returns the warnings about guessed inputs, float layers, and the cost of grids.
 pub fn warnings(plan: &Plan, solution: &Solution, inputs: &[KnownInput], statistics: &InputStatistics) -> Vec<Warning> {
     let mut warnings: Vec<Warning> = guess(inputs, statistics, plan).into_iter().collect();
     let layers = plan.float.iter().filter(|f| f.cause == Cause::Form);

@@ -1,4 +1,4 @@
-//! What `synth` made, as data and as text.
+//! The report of `synth`, as data and as text.
 
 use std::path::PathBuf;
 
@@ -103,7 +103,7 @@ pub fn render_synthesis(document: &SynthesisDocument) -> String {
         paragraph(
             "images",
             &format!(
-                "{}, learning rate {}; {:.1} million multiply-accumulates an image, the network {:.1}; about {} MB a step",
+                "{}, learning rate {}; {:.1} million multiply-accumulates per image, the network {:.1}; about {} MB per step",
                 asked(synthesis),
                 synthesis.options.learning_rate,
                 millions(generator),
@@ -121,7 +121,7 @@ pub fn render_synthesis(document: &SynthesisDocument) -> String {
     parts.join("\n\n").trim_end().to_owned() + "\n"
 }
 
-/// Says how many images were asked for, and of how many steps.
+/// Returns the requested numbers of images and steps.
 pub(super) fn asked(synthesis: &SynthesisReport) -> String {
     let SynthesisReport { options, batch, .. } = synthesis;
     format!("{} by generators of {batch} each, {} steps", options.images, options.steps)
@@ -148,7 +148,7 @@ fn losses(synthesis: &SynthesisReport) -> String {
     table.trim_fmt()
 }
 
-/// Returns what the teacher says of the images.
+/// Returns the teacher's predictions on the images.
 fn answers(answers: &Answers) -> String {
     let most = answers.histogram.iter().copied().max().unwrap_or(0).max(1);
     let seen = answers.histogram.iter().filter(|&&n| n > 0).count();
@@ -157,7 +157,7 @@ fn answers(answers: &Answers) -> String {
     let mut lines = vec![paragraph(
         "teacher",
         &format!(
-            "finds {seen} of {} classes, with a mean confidence of {:.3}{spread}",
+            "predicts {seen} of {} classes, with a mean confidence of {:.3}{spread}",
             answers.histogram.len(),
             answers.confidence
         ),

@@ -19,8 +19,7 @@ use crate::train::{Disagreement, HeldOut, OtherKind, StageReport};
 /// Rows of the table of layers.
 const LAYERS: usize = 40;
 
-/// Returns the report as text: layers, what was decided, checks, the worst layers, accuracy where labels were given,
-/// warnings.
+/// Returns the report as text: layers, decisions, checks, the worst layers, accuracy on labeled images if given, warnings.
 pub fn render(report: &Report) -> String {
     let output = report.output.as_ref().map_or("(nothing written)".to_owned(), |path| path.display().to_string());
     let warnings = |is_first: bool| -> Vec<String> {
@@ -132,7 +131,7 @@ fn stage_of(stage: &StageReport) -> String {
     let (steps, batch, rate) = (first.planned_steps, first.batch, first.learning_rate);
     let bytes = descents.iter().map(|descent| descent.step_bytes).max().unwrap_or(0).div_ceil(1_000_000);
     let text = format!(
-        "{steps} steps of {batch} out of {samples} inputs{leaves}{blocks}, learning rate {rate}, about {bytes} MB a step"
+        "{steps} steps of {batch} out of {samples} inputs{leaves}{blocks}, learning rate {rate}, about {bytes} MB per step"
     );
     let Some(held_out) = held_out else { return format!("{text}; not run") };
     format!("{text}{}; {}", cut(stage.steps()), judged(held_out))

@@ -28,7 +28,7 @@ impl InputSpec {
     pub fn of(graph: &Graph) -> Result<Self> {
         let described = |id: &ValueId| is_network_input(graph, *id);
         let Some(id) = graph.fed_inputs().into_iter().find(described) else {
-            return Err(Error::unsupported("model", "takes no image and no vector of numbers that could be made up"));
+            return Err(Error::unsupported("model", "has no image or vector input to synthesize"));
         };
         let value = graph.value(id);
         let (name, shape) = (value.name().to_owned(), input_shape(graph, id, 1)?);

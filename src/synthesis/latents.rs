@@ -1,4 +1,4 @@
-//! The trained latents of a batch, and a vector per class by which those of conditional images are multiplied (Xu et al.
+//! The trained latents of a batch, and a vector per class that multiplies those of class-conditional images (Xu et al.
 //! 2020, GDFQ).
 
 use rand::RngExt;

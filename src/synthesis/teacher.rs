@@ -71,7 +71,7 @@ impl SynthesisTeacher {
                 blocked.first().map_or("it has no statistics of batch normalisation and no logits".to_owned(), |op| {
                     format!("no gradient passes {op}")
                 });
-            let message = format!("tells nothing that inputs could be made by: {why}; give statistics with --bn-stats");
+            let message = format!("has nothing to synthesize inputs from: {why}; give statistics with --bn-stats");
             return Err(Error::unsupported("model", message));
         }
         let names = normals.iter().map(|normal| normal.tensor.as_str());

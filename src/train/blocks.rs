@@ -71,7 +71,7 @@ pub(super) fn inputs_on<'b>(builder: &'b Builder, graph: &Graph, batch: usize) -
     Ok(feeds.iter().map(|feed| builder.input(&feed.name, feed.dtype, &feed.shape)).collect())
 }
 
-/// Returns what `graph` is fed for `batch` samples, in the order of [`Graph::fed_inputs`].
+/// Returns the inputs of `graph` for `batch` samples, in the order of [`Graph::fed_inputs`].
 ///
 /// # Errors
 /// An input of unknown shape.

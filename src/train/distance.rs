@@ -81,9 +81,6 @@ fn summed<'b>(
     };
     let each = targets.iter().map(one).collect::<Result<Vec<_>>>()?;
     each.into_iter().reduce(|sum, next| sum + next).ok_or_else(|| {
-        Error::unsupported(
-            "model",
-            "has no output of floating-point numbers to train for; use a recipe without training",
-        )
+        Error::unsupported("model", "has no floating-point output to train on; use a recipe without training")
     })
 }

@@ -14,11 +14,11 @@ const LOCK: &str = ".lock";
 pub struct RunFolder {
     /// The folder.
     pub path: PathBuf,
-    /// Whether to go on from what it holds.
+    /// Whether to resume from its checkpoints.
     pub resume: bool,
 }
 
-/// A folder that this run alone uses until it is dropped. What was made for it goes then, where nothing lies in it.
+/// Exclusive use of a folder until it is dropped; a folder that it created is removed then if it is empty.
 #[derive(Debug)]
 pub struct Claim {
     lock: Option<Lock>,
@@ -69,8 +69,8 @@ impl RunFolder {
         let checkpoint = files.filter(|path| path.extension().is_some_and(|extension| extension == CHECKPOINT)).min();
         checkpoint.map_or(Ok(()), |file| {
             let (file, folder) = (file.display(), self.path.display());
-            let advice = format!("--resume {folder} goes on with it, or name another folder");
-            Err(Error::Usage(format!("{file} holds a run already; {advice}")))
+            let advice = format!("continue it with --resume {folder}, or name another folder");
+            Err(Error::Usage(format!("{file} is of an earlier run; {advice}")))
         })
     }
 }

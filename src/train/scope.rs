@@ -1,4 +1,4 @@
-//! A phase under construction: what it reads of the state, what it is fed, and who descends which loss.
+//! A phase under construction: its state, its feeds, and the loss of each learner.
 
 use std::cell::RefCell;
 
@@ -56,7 +56,7 @@ struct Descending<'b> {
 }
 
 impl<'b> Scope<'b> {
-    /// Returns what the graph is built with.
+    /// Returns the builder of the graph.
     pub fn builder(&self) -> &'b Builder {
         self.builder
     }
@@ -86,7 +86,7 @@ impl<'b> Scope<'b> {
         })
     }
 
-    /// Sets what a buffer is after the step.
+    /// Sets the value of a buffer after the step.
     pub fn set(&self, buffer: Expr<'b>, next: Expr<'b>) {
         let mut parts = self.parts.borrow_mut();
         if let Some((_, found)) = parts.buffers.iter_mut().find(|(_, found)| found.input.id() == buffer.id()) {
@@ -104,7 +104,7 @@ impl<'b> Scope<'b> {
         feeds.iter().map(|feed| self.builder.input(&feed.name, feed.dtype, &feed.shape)).collect()
     }
 
-    /// Lets `learner` descend `loss`, a scalar.
+    /// Trains `learner` to minimize `loss`, a scalar.
     pub fn descend(&self, learner: &dyn Learner, loss: Expr<'b>, optimiser: Optimiser, rate: LearningRate) {
         let vectors = learner.vectors();
         vectors.iter().for_each(|(name, vector)| {
@@ -114,8 +114,8 @@ impl<'b> Scope<'b> {
         self.parts.borrow_mut().players.push(Descending { vectors, loss, optimiser, rate });
     }
 
-    /// Monitors `loss`, or its sum with what is monitored already, in place of the sum of what is descended, which may
-    /// rise where two learners play against each other.
+    /// Monitors `loss`, added to earlier ones, in place of the sum of the minimized losses, which may rise where two
+    /// learners are adversaries.
     pub fn watch(&self, loss: Expr<'b>) {
         let before = self.parts.borrow().watched;
         self.parts.borrow_mut().watched = Some(before.map_or(loss, |sum| sum + loss));
@@ -191,7 +191,7 @@ impl BuiltPhase {
     /// Returns the feeds of step `number` of this phase before the learning rates, for a seed and a stage.
     ///
     /// # Errors
-    /// When inputs cannot be made.
+    /// When inputs cannot be generated.
     pub fn feeds(&mut self, seed: u64, stage: u64, number: u64) -> Result<Vec<Tensor>> {
         let mut rng = step_rng(seed, stage, number);
         let mut feeds = Vec::new();

@@ -23,7 +23,7 @@ pub struct Settings {
     pub generators: Option<u64>,
     /// Students of an adversarial recipe.
     pub students: Option<u64>,
-    /// Whether the result of every stage is kept, whatever held-out inputs say.
+    /// Whether the result of every stage is kept, regardless of held-out inputs.
     pub keeps_all: bool,
     /// The folder for step graphs.
     pub save_graphs: Option<PathBuf>,

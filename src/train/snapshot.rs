@@ -111,7 +111,7 @@ impl<'a> Snapshot<'a> {
             let of = if name.is_empty() { String::new() } else { format!(" of the phase {name}") };
             if let Some(place) = losses.iter().position(|loss| !loss.is_finite()) {
                 let step = self.histories[phase].steps() + (place / width) as u64;
-                return Some(format!("the loss or what is trained became {} in step {step}{of}", losses[place]));
+                return Some(format!("the loss or a trained value became {} in step {step}{of}", losses[place]));
             }
             let (before, mean) = (self.largest[phase], found[phase].mean());
             (before > 0.0 && mean > EXPLOSION * before.max(ROUNDING))
@@ -135,7 +135,7 @@ impl<'a> Snapshot<'a> {
     /// [`Error::Diverged`] after too many rollbacks.
     pub fn go_back(&mut self, stage: &str, at: u64, reason: String) -> Result<String> {
         if self.rollbacks.len() == MOST_ROLLBACKS {
-            let message = format!("{reason}, after {MOST_ROLLBACKS} times of going back; lower the learning rate");
+            let message = format!("{reason}, after {MOST_ROLLBACKS} rollbacks; lower the learning rate");
             return Err(Error::Diverged(message));
         }
         let text = format!("{stage}: {reason}; back to step {}, at half the learning rate", self.done());
@@ -154,16 +154,16 @@ impl<'a> Snapshot<'a> {
         checkpoints: Option<&Checkpoints>,
     ) -> Result<Error> {
         let Some(checkpoints) = checkpoints else {
-            let text = format!("{stage} stopped at step {}; nothing is kept without --run-folder", self.done());
+            let text = format!("{stage} stopped at step {}; without --run-folder there is no checkpoint", self.done());
             return Ok(Error::Interrupted(text));
         };
         let folder = checkpoints.path.parent().unwrap_or(&checkpoints.path).display();
         if self.done() == 0 {
-            let text = format!("{stage} stopped before there was anything to keep; --resume {folder} begins it anew");
+            let text = format!("{stage} stopped before the first checkpoint; --resume {folder} starts it again");
             return Ok(Error::Interrupted(text));
         }
         self.write(session, checkpoints)?;
-        Ok(Error::Interrupted(format!("{stage} stopped at step {}; go on with --resume {folder}", self.done())))
+        Ok(Error::Interrupted(format!("{stage} stopped at step {}; continue with --resume {folder}", self.done())))
     }
 
     /// Writes the checkpoint with the state of `session`.

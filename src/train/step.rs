@@ -52,7 +52,7 @@ pub struct StepParts<'a, 'b> {
     /// What the names of moments and losses in the state begin with, followed by a slash: the name of the phase, where
     /// several share a state; empty for none.
     pub prefix: &'a str,
-    /// Who is trained.
+    /// The trained players.
     pub players: &'a [Player<'a, 'b>],
     /// Entries of the state without gradient.
     pub buffers: &'a [Buffer<'b>],
@@ -66,7 +66,7 @@ pub struct StepParts<'a, 'b> {
 }
 
 impl<'a, 'b> StepParts<'a, 'b> {
-    /// The number of steps whose losses the state keeps, where nothing else is asked for.
+    /// The default number of steps whose losses the state keeps.
     pub const LOSSES: usize = 20;
 
     /// Returns the parts of the only phase of a game, without buffers.

@@ -1,6 +1,6 @@
 //! Adversarial training of the whole network: on images of a generator that maximizes the student's distance to the
 //! float network, beside the images synthesized before (Choi et al. 2020). Student and generator are updated in the same
-//! step; the generator goes on from the one that images were synthesized by.
+//! step; the generator starts as the one of image synthesis.
 
 use super::whole::{OBJECTIVE, Whole, distillation};
 use crate::error::Result;

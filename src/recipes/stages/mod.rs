@@ -18,7 +18,7 @@ use crate::lab::Lab;
 use crate::solution::Solved;
 use crate::train::{Block, HeldOut, StageReport, Student, blocks, targets};
 
-/// A stage's function: improves the solution that it is given.
+/// A stage's function: improves the given solution.
 type Train = fn(&TrainingBudget, &mut Solved, &mut Lab) -> Result<StageReport>;
 
 /// A training stage.
@@ -33,7 +33,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Returns the stage by which a recipe of its own trains.
+    /// Returns the stage of a recipe.
     pub(super) const fn of(name: &'static str, summary: &'static str, run: Train) -> Self {
         Self { name, summary, counts_players: false, run }
     }

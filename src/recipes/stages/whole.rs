@@ -22,7 +22,7 @@ pub(super) struct Whole {
     pub stage: u64,
 }
 
-/// The phase of such a stage.
+/// The phase of a stage that trains the whole network.
 pub(super) struct WholePhase<'a, 'b> {
     pub scope: &'a Scope<'b>,
     /// The network's inputs: a batch of training inputs.

@@ -118,7 +118,7 @@ fn a_state_that_is_not_finite_is_known_by_the_losses_alone() {
         let step = bowl::step_by(engine, START, Optimiser::ADAM);
         let ended = descend(&step, engine, course, &mut feed, &mut ear).unwrap();
         assert_eq!(ended.rollbacks.iter().map(|r| (r.at, r.to)).collect::<Vec<_>>(), [(4, 0)], "{}", engine.name());
-        assert!(ended.rollbacks[0].reason.contains("the loss or what is trained became"), "{:?}", ended.rollbacks);
+        assert!(ended.rollbacks[0].reason.contains("the loss or a trained value became"), "{:?}", ended.rollbacks);
         assert!(ended.state.iter().all(|(_, t)| t.to_f32().unwrap().iter().all(|v| v.is_finite())));
     }
 }
@@ -131,7 +131,7 @@ fn a_rate_that_is_too_high_at_an_eighth_of_it_ends_the_descent_with_a_sound_chec
         let path = checkpoints.path.clone();
         let error = run(engine, course(8.0 * TOO_HIGH, Some(checkpoints)), None, &mut Silent).unwrap_err();
         assert_eq!(error.exit_code(), 3);
-        for words in ["the loss rose to", "after 3 times of going back", "lower the learning rate"] {
+        for words in ["the loss rose to", "after 3 rollbacks", "lower the learning rate"] {
             assert!(error.to_string().contains(words), "{error}");
         }
         let kept = Checkpoint::read(&path).unwrap();

@@ -243,8 +243,8 @@ fn convolution(has_two_inputs: bool) -> Graph {
 #[test]
 fn networks_that_no_generator_can_serve_are_refused_by_what_they_lack() {
     let cases = [
-        ("neither statistics nor classes", false, "gdfq", "tells nothing that inputs could be made by"),
-        ("neither, for images of no class", false, "choi2020", "tells nothing that inputs could be made by"),
+        ("neither statistics nor classes", false, "gdfq", "has nothing to synthesize inputs from"),
+        ("neither, for images of no class", false, "choi2020", "has nothing to synthesize inputs from"),
         ("two inputs", true, "choi2020", "has several inputs, and a generator makes only one of them"),
     ];
     let mut failed = Vec::new();

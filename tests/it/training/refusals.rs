@@ -203,7 +203,7 @@ fn what_cannot_be_trained_or_written_is_refused_with_advice() {
             3,
             &["\"block/pad\" (Pad)", "mode is wrap", "use a recipe that does not train"],
         ),
-        ("nothing to compare", train("sizes", ""), 3, &["no output of floating-point numbers", "without training"]),
+        ("nothing to compare", train("sizes", ""), 3, &["no floating-point output", "without training"]),
         ("a run below a file", train("model", "--run-folder file/run"), 5, &["cannot write", "file/run"]),
         ("graphs below a file", train("model", "--save-graphs file/graphs"), 5, &["cannot write", "file/graphs"]),
         #[cfg(target_os = "linux")]
