@@ -18,8 +18,8 @@
 //! # Ok::<(), dfq_onnx::Error>(())
 //! ```
 //!
-//! [`pipeline`] lists the stages, [`report`] holds the results of a run. The other modules are public for the program, its
-//! tests and benches only and change without notice.
+//! [`pipeline`] lists the stages, [`report`] holds the results of a run. The other modules are public for the program,
+//! its tests and benches only and change without notice.
 
 #[doc(hidden)]
 pub mod audit;

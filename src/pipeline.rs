@@ -116,7 +116,8 @@ fn publish(report: &Report, draft: Option<(Draft, PathBuf)>, config: &Config) ->
     report.map_or(Ok(()), Staged::publish)
 }
 
-/// Ranks the layers of the model by their sensitivity to quantization and reports progress to `observer`; writes nothing.
+/// Ranks the layers of the model by their sensitivity to quantization and reports progress to `observer`; writes
+/// nothing.
 ///
 /// # Errors
 /// As [`quantize`].

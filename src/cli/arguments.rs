@@ -17,7 +17,7 @@ use crate::verdict::{Judgement, Verdict};
 /// The engine and the device that run models.
 #[derive(Args, Debug)]
 pub(super) struct EngineArguments {
-    /// Engine: auto (ONNX Runtime and tract, or tract alone where ONNX Runtime is not available), ort alone, or tract alone
+    /// Engine: ort, tract, or auto: both, or tract alone where ONNX Runtime is not available
     #[arg(long, default_value = "auto", value_parser = parse::<EngineChoice>)]
     engine: EngineChoice,
     /// Device: cpu, cuda, cuda:INDEX, tensorrt or tensorrt:INDEX

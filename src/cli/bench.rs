@@ -26,8 +26,8 @@ pub(super) struct Arguments {
     /// The models; ratios are against the first
     #[arg(required = true)]
     models: Vec<PathBuf>,
-    /// Inputs (.npz or .npy) to run on, in place of synthetic ones; the first ones are used. One array per input of a model, by
-    /// name, or images
+    /// Inputs (.npz or .npy) to run on, in place of synthetic ones; the first ones are used. One array per input of a
+    /// model, by name, or images
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     #[command(flatten)]

@@ -33,8 +33,8 @@ pub(super) struct PlanArguments {
     /// Quantize the operands of residual sums at the bits of the layers that read them, instead of 8
     #[arg(long)]
     shared_shortcuts: bool,
-    /// Amount of training: none with fast, minutes with balanced, several times that with max [default: balanced for quantize
-    /// below 8 bits, fast where the model cannot be trained; fast at 8 bits and for sensitivity]
+    /// Amount of training: none with fast, minutes with balanced, several times that with max [default: balanced for
+    /// quantize below 8 bits, fast where the model cannot be trained; fast at 8 bits and for sensitivity]
     #[arg(long, value_name = "EFFORT", conflicts_with = "recipe")]
     effort: Option<Effort>,
     /// Recipe by name [default: the best one for --effort]

@@ -34,7 +34,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     sensitivity: bool,
     /// Inputs (.npz or .npy) for calibration and training, in place of synthetic ones; labels are not read. Arrays
-    /// named after the model's inputs are used as they are; images are preprocessed by --mean, --std, --scale and --layout
+    /// named after the model's inputs are used as they are; images are preprocessed by --mean, --std, --scale and
+    /// --layout
     #[arg(long, value_name = "FILE", conflicts_with = "ranges")]
     data: Option<PathBuf>,
     /// Number of synthetic images, where the recipe or --ranges uses any [default: 256, 1024 with --effort max]

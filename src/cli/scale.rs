@@ -20,8 +20,8 @@ pub(super) fn check_scale(feeds: &Feeds, graph: &Graph, arguments: &InputArgumen
     Ok(())
 }
 
-/// Returns the input statistics of `graph` and whether they are certain: from the user, the first layer's statistics, the
-/// input's quantizer, or an assumption, in this order.
+/// Returns the input statistics of `graph` and whether they are certain: from the user, the first layer's statistics,
+/// the input's quantizer, or an assumption, in this order.
 fn known_scale(graph: &Graph, arguments: &InputArguments) -> (InputStatistics, bool) {
     if let Some(interval) = arguments.interval() {
         return (interval, true);

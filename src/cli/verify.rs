@@ -31,8 +31,8 @@ pub(super) struct Arguments {
     original: PathBuf,
     /// The quantized Q/DQ model, ours or another tool's
     quantized: PathBuf,
-    /// Inputs (.npz or .npy) to compare on, in place of synthetic ones; labels are not read. Arrays named after the model's
-    /// inputs are used as they are; images are preprocessed by --mean, --std, --scale and --layout
+    /// Inputs (.npz or .npy) to compare on, in place of synthetic ones; labels are not read. Arrays named after the
+    /// model's inputs are used as they are; images are preprocessed by --mean, --std, --scale and --layout
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     #[command(flatten)]

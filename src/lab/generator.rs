@@ -1,5 +1,5 @@
-//! Generators of images: untrained ones that map random latents and classes to images, and one that was trained by image
-//! synthesis.
+//! Generators of images: untrained ones that map random latents and classes to images, and one that was trained by
+//! image synthesis.
 
 use std::rc::Rc;
 
@@ -43,8 +43,8 @@ impl<'b> GeneratedImages<'b> {
     }
 }
 
-/// A generator that starts untrained and maps random latents to images. Latents of class-conditional images are multiplied
-/// by a trained vector per class (Xu et al. 2020, GDFQ).
+/// A generator that starts untrained and maps random latents to images. Latents of class-conditional images are
+/// multiplied by a trained vector per class (Xu et al. 2020, GDFQ).
 #[derive(Debug)]
 pub struct ConvGenerator {
     name: String,

@@ -1,5 +1,5 @@
-//! From the prepared float network to grids and integers: given or synthesized inputs, the choice of bits, the recipe, its
-//! training, and whether its result is kept.
+//! From the prepared float network to grids and integers: given or synthesized inputs, the choice of bits, the recipe,
+//! its training, and whether its result is kept.
 
 use super::Config;
 use super::clock::Clock;

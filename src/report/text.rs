@@ -19,7 +19,7 @@ use crate::train::{Disagreement, HeldOut, OtherKind, StageReport};
 /// Rows of the table of layers.
 const LAYERS: usize = 40;
 
-/// Returns the report as text: layers, decisions, checks, the worst layers, accuracy on labeled images if given, warnings.
+/// Returns the report as text: layers, decisions, checks, the worst layers, accuracy if measured, warnings.
 pub fn render(report: &Report) -> String {
     let output = report.output.as_ref().map_or("(nothing written)".to_owned(), |path| path.display().to_string());
     let warnings = |is_first: bool| -> Vec<String> {
