@@ -1,9 +1,9 @@
-//! Adversarial distillation: several generators look for images on which students and the float network differ, and that
-//! are like those which it was trained on; all students learn from all of them (Choi et al. 2020). The first student is
-//! the result.
+//! Adversarial distillation (Choi et al. 2020): generators maximize the distance between the students and the float
+//! network while matching its batch-normalization statistics; all students learn from all generators. The first student
+//! is the result.
 //!
 //! Differs from the paper: students start from `fast`, the others with their weights rounded up or down at random; their
-//! scales are trained (Esser et al. 2020), and Adam updates them in units of those. Batch normalization stays folded.
+//! scales are trained (Esser et al. 2020), and Adam updates weights in units of scales. Batch normalization stays folded.
 
 use super::starts::students;
 use super::{Recipe, Stage, TrainingBudget, fast};
@@ -15,7 +15,7 @@ use crate::train::losses::{batch_entropy, gaussian_divergence, instance_entropy}
 use crate::train::{LearningRate, Optimiser, PhaseSpec, StageReport, Turn};
 
 const NAME: &str = "choi2020";
-const SUMMARY: &str = "trains against generators that look for images on which students and the float network differ";
+const SUMMARY: &str = "distills on images of generators that maximize the distance between students and float network";
 /// Separates the random numbers of this stage from those of others.
 const CHANCE: u64 = 0x6368_6f69;
 /// The weight of the prior against the distance.
@@ -23,7 +23,7 @@ const ALPHA: f32 = 0.01;
 /// The learning rates of students, in units of their scales, and of generators.
 const LEARNING_RATE: f64 = 0.003;
 const GENERATOR_RATE: f64 = 1e-3;
-/// Steps of the students for each of the generators, and one step of warm-up for so many rounds.
+/// Steps of the students per step of the generators, and rounds per warm-up step.
 const STUDENT_STEPS: u64 = 10;
 const WARM_UP: u64 = 2;
 

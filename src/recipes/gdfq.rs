@@ -1,5 +1,6 @@
-//! A generator and the student in turns: the generator learns images that the float network assigns to chosen classes and
-//! whose statistics are those of its batch normalization; the student learns from them (Xu et al. 2020, GDFQ).
+//! Trains a class-conditional generator and the student in turns (Xu et al. 2020, GDFQ). The generator learns images that
+//! the float network assigns to the given classes and that match its batch-normalization statistics; the student is
+//! distilled on them.
 //!
 //! Differs from the paper: the student starts from `fast`, its scales are trained (Esser et al. 2020) in place of ranges
 //! of minima and maxima, and Adam updates it in units of its scales. The generator has as many channels as the network's
@@ -13,7 +14,7 @@ use crate::train::losses::{Distance, cross_entropy, moment_distance};
 use crate::train::{LearningRate, Optimiser, PhaseSpec, StageReport, Turn};
 
 const NAME: &str = "gdfq";
-const SUMMARY: &str = "trains on images that a generator makes for chosen classes in the meantime";
+const SUMMARY: &str = "distills on images of a class-conditional generator that is trained in turns with the student";
 /// Separates the random numbers of this stage from those of others.
 const CHANCE: u64 = 0x6764_6671;
 /// The weight of batch-normalization statistics in the generator's loss.
@@ -23,7 +24,7 @@ const LEARNING_RATE: f64 = 0.003;
 const GENERATOR_RATE: f64 = 1e-3;
 /// The temperature of distillation; the paper averages the divergence over classes too.
 const TEMPERATURE: f32 = 20.0;
-/// Steps of the generator alone, one in this many.
+/// One warm-up step of the generator for this many rounds.
 const WARM_UP: u64 = 10;
 
 pub(super) const RECIPE: Recipe = Recipe {

@@ -27,8 +27,8 @@ impl Footprint for Vec<BuiltPhase> {
     }
 }
 
-/// Returns the step (or phases) that `build` returns for a batch size, and that batch size: the one fixed by the user or the model,
-/// else `usual`, or the largest that fits into a third of the machine's memory.
+/// Returns the step (or phases) that `build` returns for a batch size, and that batch size: the one fixed by the user or
+/// the model, else `usual`, or the largest that fits into a third of the machine's memory.
 ///
 /// # Errors
 /// [`Error::Usage`] when the model fixes a batch size other than the user's; [`Error::Resources`] when it does not fit.
