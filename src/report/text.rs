@@ -127,12 +127,14 @@ fn stage_of(stage: &StageReport) -> String {
         1 => String::new(),
         blocks => format!(" in each of {blocks} blocks"),
     };
-    let leaves = if *leaves > 0 { format!(" and {leaves} dead leaves") } else { String::new() };
+    let inputs = match (samples, leaves) {
+        (0, 0) => " generated images".to_owned(),
+        (_, 0) => format!(" out of {samples} inputs"),
+        _ => format!(" out of {samples} inputs and {leaves} dead leaves"),
+    };
     let (steps, batch, rate) = (first.planned_steps, first.batch, first.learning_rate);
     let bytes = descents.iter().map(|descent| descent.step_bytes).max().unwrap_or(0).div_ceil(1_000_000);
-    let text = format!(
-        "{steps} steps of {batch} out of {samples} inputs{leaves}{blocks}, learning rate {rate}, about {bytes} MB per step"
-    );
+    let text = format!("{steps} steps of {batch}{inputs}{blocks}, learning rate {rate}, about {bytes} MB per step");
     let Some(held_out) = held_out else { return format!("{text}; not run") };
     format!("{text}{}; {}", cut(stage.steps()), judged(held_out))
 }
