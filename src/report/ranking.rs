@@ -145,7 +145,7 @@ fn whole(sensitivity: &Sensitivity) -> String {
     let samples = sensitivity.samples;
     let mut lines = vec![
         format!("cost of quantization: {measure} ({samples} synthetic inputs; not accuracy)"),
-        "ranked by the cost saved where one layer stays float; \"alone\": the cost and SQNR in dB of quantizing one layer".to_owned(),
+        "ranked by the cost saved if one layer stays float; alone: one layer quantized (cost, SQNR in dB)".to_owned(),
         format!("everything quantized: {}", cost(&sensitivity.quantized)),
     ];
     if sensitivity.float.cost > NEGLIGIBLE * sensitivity.quantized.cost {

@@ -166,8 +166,8 @@ fn inspect_eval_and_doctor_say_what_they_are_for() {
     let folder = tempfile::tempdir().unwrap();
     let cases = [
         (format!("inspect {DIGITS}"), &["input float32 [N, 1, 32, 32]", "9 BatchNormalization", "/conv1/Conv"][..]),
-        (format!("eval {DIGITS} {IMAGES}"), &["100.00 % top-1 (500 of 500 right"]),
-        (format!("eval {DIGITS} {IMAGES} --limit 7 --engine tract"), &["(7 of 7 right", "tract"]),
+        (format!("eval {DIGITS} {IMAGES}"), &["100.00 % top-1 (500 of 500 correct"]),
+        (format!("eval {DIGITS} {IMAGES} --limit 7 --engine tract"), &["(7 of 7 correct", "tract"]),
         ("doctor".to_owned(), &["ONNX Runtime", "tract", "cache"]),
         ("--version".to_owned(), &[env!("CARGO_PKG_VERSION")]),
         ("quantize --help".to_owned(), &["--min-agreement", "--dry-run"]),

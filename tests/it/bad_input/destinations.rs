@@ -152,8 +152,8 @@ fn folders_that_files_are_written_into_hold_no_input_and_no_other_output() {
         refused("synth model.onnx --bn-stats run/distil.safetensors --resume run", &["where --resume writes"]),
         refused("quantize graphs/distil.step.onnx -o out.onnx --save-graphs graphs", &["where --save-graphs writes"]),
         refused("quantize model.onnx --eval graphs/distil.step.onnx --save-graphs graphs", &["--save-graphs"]),
-        refused("quantize model.onnx --save-graphs t.npz", &["--save-graphs t.npz is no folder"]),
-        refused("quantize model.onnx --run-folder t.npz", &["--run-folder t.npz is no folder"]),
+        refused("quantize model.onnx --save-graphs t.npz", &["--save-graphs t.npz is not a folder"]),
+        refused("quantize model.onnx --run-folder t.npz", &["--run-folder t.npz is not a folder"]),
     ]);
 }
 

@@ -98,7 +98,7 @@ fn what_is_left_out_says_why() {
     let fast = quantized_from(&made, &Policy::default(), "fast", 1).unwrap();
     let told = |step: &dfq_onnx::layers::Step| {
         step.step == "bias"
-            && (step.refused.is_some() || step.note.as_ref().is_some_and(|note| note.contains("saturates")))
+            && (step.refused.is_some() || step.note.as_ref().is_some_and(|note| note.contains("saturated")))
     };
     assert!(fast.solution.steps.iter().any(told), "{:?}", fast.solution.steps);
 }

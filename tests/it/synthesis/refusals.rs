@@ -58,7 +58,7 @@ fn what_cannot_be_made_is_refused_with_what_to_do() {
         ("a weight that is none", format!("{digits} --loss tv=-1"), 2, &["expected NAME=WEIGHT"]),
         ("no term at all", format!("{digits} --loss bn=0 --loss one-hot=0"), 2, &["no term of the loss is left"]),
         ("nothing to resume", format!("{digits} --resume nowhere"), 2, &["no such folder"]),
-        ("a folder that is none", format!("{digits} --run-folder file"), 2, &["file is no folder"]),
+        ("a folder that is none", format!("{digits} --run-folder file"), 2, &["file is not a folder"]),
         ("the model as output", "own.onnx -o own.onnx".into(), 2, &["is the model itself"]),
         ("an unwritable place", format!("{digits} -o nowhere/out.npz"), 5, &["nowhere"]),
         ("a batch beyond memory", format!("{digits} --batch 100000000"), 5, &["try --batch"]),
