@@ -137,7 +137,7 @@ fn a_dry_run_trains_nothing_writes_nothing_and_says_what_a_step_takes() {
     let table = run(folder.path(), &format!("{model} {flags}"));
     assert_eq!((table.code, &table.left), (Some(0), &Vec::new()), "{}", table.stderr);
     let told = table.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
-    for text in ["12 steps of 8 out of 896 inputs", "MB a step; not run"] {
+    for text in ["12 steps of 8 out of 896 inputs", "MB per step; not run"] {
         assert!(told.contains(text), "{told}");
     }
     let of = |flags: &str| run(folder.path(), &format!("{model} {flags} --format json")).json();
