@@ -4,7 +4,7 @@
 use super::instructions::Kind;
 use super::lanes::Lanes;
 use super::pieces::{Patch, Piece, Pieces, add_up, covered, patches, signed, signed_range};
-use super::{Convolution, Instructions, Spread};
+use super::{Convolution, Execution, Instructions};
 
 /// Blocked tensors, in which every group of channels fills whole blocks.
 pub(super) struct Blocked<'a> {
@@ -51,13 +51,13 @@ impl Blocked<'_> {
 }
 
 /// Writes the gradient, `[O, C/group, kh, kw]`.
-pub(super) fn dense(b: &Blocked, best: Instructions, dw: &mut [f32], scratch: &mut Vec<f32>, spread: Spread) {
+pub(super) fn dense(b: &Blocked, dw: &mut [f32], scratch: &mut Vec<f32>, execution: Execution) {
     b.check();
     let window = &b.convolution.window;
     let blocks = window.group * b.out_blocks;
     let pieces = Pieces { patches: patches(b.convolution), blocks, sums: b.sums() };
-    let taps = taps(b, most_taps(best));
-    add_up(&pieces, scratch, spread, &|sums| piece(b, &taps, best, sums));
+    let taps = taps(b, most_taps(execution.instructions));
+    add_up(&pieces, scratch, execution.spread, &|piece| add(b, &taps, execution.instructions, piece));
     for (block, sums) in scratch.chunks(b.sums()).take(blocks).enumerate() {
         let first = block / b.out_blocks * (window.filters / window.group) + block % b.out_blocks * b.block;
         let row = window.channels / window.group * window.kernel[0] * window.kernel[1];
@@ -128,11 +128,12 @@ fn runs(n: usize, most: usize) -> Vec<(usize, usize)> {
 }
 
 #[allow(unsafe_code)]
-fn piece(b: &Blocked, taps: &[Taps], best: Instructions, (patches, block, sums): Piece) {
+fn add(b: &Blocked, taps: &[Taps], instructions: Instructions, piece: Piece) {
+    let Piece { patches, block, sums } = piece;
     let job = Job { b, taps, patches, block };
     // SAFETY: `Instructions` are there by construction, and `dense` checked the lengths of both tensors; vectors are as
     // long as a block.
-    match (best.0, b.block) {
+    match (instructions.0, b.block) {
         #[cfg(target_arch = "x86_64")]
         (Kind::Avx512, 16) => unsafe { avx512(&job, sums) },
         #[cfg(target_arch = "x86_64")]

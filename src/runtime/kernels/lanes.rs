@@ -32,9 +32,9 @@ pub(super) trait InLanes {
 }
 
 /// Does a piece of `job` on blocks of 8 or 16 channels, whose tensors were checked to be as long as their shapes say.
-pub(super) fn in_lanes(job: &impl InLanes, best: Instructions, (block, piece): (usize, Piece)) {
+pub(super) fn in_lanes(job: &impl InLanes, instructions: Instructions, block: usize, piece: Piece) {
     // SAFETY: `Instructions` are there by construction, vectors are as long as a block, and lengths were checked.
-    match (best.0, block) {
+    match (instructions.0, block) {
         #[cfg(target_arch = "x86_64")]
         (Kind::Avx512, 16) => unsafe { avx512(job, piece) },
         #[cfg(target_arch = "x86_64")]

@@ -18,8 +18,14 @@ pub(super) struct Patch {
     pub columns: Range<usize>,
 }
 
-/// One piece of work: patches, the number of a block of filters, and the sums of it to add to.
-pub(super) type Piece<'a> = (&'a [Patch], usize, &'a mut [f32]);
+/// One piece of work.
+pub(super) struct Piece<'a> {
+    pub patches: &'a [Patch],
+    /// The index of a block of filters.
+    pub block: usize,
+    /// The sums of this block, to be added to.
+    pub sums: &'a mut [f32],
+}
 
 /// A gradient in the making: sums for each of so many blocks of filters.
 pub(super) struct Pieces {
@@ -60,7 +66,7 @@ pub(super) fn add_up(pieces: &Pieces, scratch: &mut Vec<f32>, spread: Spread, wo
         let (part, block) = (piece / blocks, piece % blocks);
         let patches = &patches[part * patches.len() / parts..(part + 1) * patches.len() / parts];
         let mut sums = chunks[piece].lock().unwrap_or_else(PoisonError::into_inner);
-        work((patches, block, &mut sums));
+        work(Piece { patches, block, sums: &mut sums });
     });
     let (first, others) = scratch.split_at_mut(all);
     let chunks: Vec<Mutex<&mut [f32]>> = first.chunks_mut(*sums).map(Mutex::new).collect();

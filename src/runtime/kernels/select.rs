@@ -24,7 +24,7 @@ impl Selection {
     ///
     /// # Errors
     /// Indices outside of the image; what does not fit together.
-    pub fn new(shape: &[usize], (rows, columns): (&[i64], &[i64]), block: usize) -> Result<Self, String> {
+    pub fn new(shape: &[usize], rows: &[i64], columns: &[i64], block: usize) -> Result<Self, String> {
         let &[n, channels, height, width] = shape else {
             return Err(format!("expected 4 axes, found the shape {shape:?}"));
         };
@@ -71,7 +71,7 @@ pub fn select(x: &[f32], selection: &Selection, y: &mut [f32], spread: Spread) -
         8 => chosen::<8>,
         _ => chosen::<1>,
     };
-    in_planes((y, y_len), spread, &|plane, y| work(selection, &x[plane * x_len..][..x_len], y));
+    in_planes(y, y_len, spread, &|plane, y| work(selection, &x[plane * x_len..][..x_len], y));
     Ok(())
 }
 
@@ -87,12 +87,12 @@ pub fn select_gradient(dy: &[f32], selection: &Selection, dx: &mut [f32], spread
         8 => returned::<8>,
         _ => returned::<1>,
     };
-    in_planes((dx, dx_len), spread, &|plane, dx| work(selection, &dy[plane * dy_len..][..dy_len], dx));
+    in_planes(dx, dx_len, spread, &|plane, dx| work(selection, &dy[plane * dy_len..][..dy_len], dx));
     Ok(())
 }
 
 /// Does `work` on every plane of `len` elements and its number.
-fn in_planes((to, len): (&mut [f32], usize), spread: Spread, work: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+fn in_planes(to: &mut [f32], len: usize, spread: Spread, work: &(dyn Fn(usize, &mut [f32]) + Sync)) {
     if to.is_empty() {
         return;
     }
