@@ -1,4 +1,4 @@
-//! Reading: regular files alone, and no more of them than can be meant.
+//! Reads regular files, up to a limit.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// Returns the file at `path`, opened for reading.
 ///
 /// # Errors
-/// [`Error::Read`] for what is no regular file: pipes would be waited for, and devices may never end.
+/// [`Error::Read`] for anything but a regular file: pipes may block, and devices may never end.
 pub fn open(path: &Path) -> Result<File> {
     // Before opening, which waits for a writer where the path is a pipe.
     let kind = std::fs::metadata(path).map_err(Error::read(path))?.file_type();
@@ -20,10 +20,10 @@ pub fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(Error::read(path))
 }
 
-/// Returns the contents of the file at `path`, which may have `most` bytes.
+/// Returns the contents of the file at `path`, at most `most` bytes.
 ///
 /// # Errors
-/// As [`open`]; [`Error::Malformed`] for a longer file, of which nothing is kept.
+/// As [`open`]; [`Error::Malformed`] for a longer file.
 pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let mut contents = Vec::new();
     open(path)?.take(most.saturating_add(1)).read_to_end(&mut contents).map_err(Error::read(path))?;
