@@ -1,4 +1,4 @@
-//! Integer kernels of ONNX Runtime that were measured to be no faster than its float ones.
+//! Integer kernels of ONNX Runtime that measured no faster than its float kernels.
 
 use super::view::View;
 use crate::ir::{DType, Node};

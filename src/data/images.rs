@@ -1,4 +1,4 @@
-//! Arrays of images to float NCHW batches, normalised as the model was trained.
+//! Arrays of images, converted to float NCHW batches and normalized.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use super::preprocess::{Layout, Pixels, Preprocess};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Dim, Shape, Tensor};
 
-/// Names under which images are looked for, in this order.
+/// Names of image arrays, in order of preference.
 const IMAGE_NAMES: &[&str] = &["images", "image", "x", "x_test", "data", "inputs", "input"];
 
 /// Images.
@@ -52,7 +52,7 @@ impl Images {
         self.tensor.shape().first().copied().unwrap_or(0)
     }
 
-    /// Returns what pixels these are.
+    /// Returns the kind of these pixels.
     ///
     /// # Errors
     /// When the values cannot be read.

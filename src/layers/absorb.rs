@@ -7,7 +7,7 @@
 use super::bias::{read_bias, subtract_from_bias};
 use super::link::{Link, links};
 use super::rows::Rows;
-use super::step::Step;
+use super::step::LayerStep;
 use crate::error::Result;
 use crate::ir::Graph;
 use crate::plan::Plan;
@@ -21,7 +21,7 @@ const EXACT: &str = "exact for 99.87 % of their values if these are normally dis
 ///
 /// # Errors
 /// When weights or biases cannot be read.
-pub fn absorb(graph: &mut Graph, plan: &Plan, norms: &mut [BatchNorm]) -> Result<Vec<Step>> {
+pub fn absorb(graph: &mut Graph, plan: &Plan, norms: &mut [BatchNorm]) -> Result<Vec<LayerStep>> {
     let mut steps = Vec::new();
     for (layer, found) in links(graph, plan)? {
         let absorbed = match found {
@@ -29,7 +29,7 @@ pub fn absorb(graph: &mut Graph, plan: &Plan, norms: &mut [BatchNorm]) -> Result
             Err(reason) => Err(reason),
         };
         let note = absorbed.as_ref().ok().map(|channels| format!("{channels} channel(s), {EXACT}"));
-        steps.push(Step { note, ..Step::new("absorb", layer, absorbed.err()) });
+        steps.push(LayerStep { note, ..LayerStep::new("absorb", layer, absorbed.err()) });
     }
     Ok(steps)
 }

@@ -7,7 +7,7 @@ use super::link::Link;
 use super::link::links;
 use super::rows::Rows;
 use super::scale::scale_channels;
-use super::step::Step;
+use super::step::LayerStep;
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
 use crate::plan::Plan;
@@ -37,8 +37,9 @@ pub fn equalise(
     graph: &mut Graph,
     plan: &Plan,
     norms: &mut [BatchNorm],
-    (scope, moments): (Scope, &HashMap<ValueId, Moments>),
-) -> Result<Vec<Step>> {
+    scope: Scope,
+    moments: &HashMap<ValueId, Moments>,
+) -> Result<Vec<LayerStep>> {
     let mut steps = Vec::new();
     let mut linked: Vec<Link> = Vec::new();
     for (layer, found) in links(graph, plan)? {
@@ -46,7 +47,7 @@ pub fn equalise(
             true => Ok(link),
             false => Err("each channel of both weights has its own scale".to_owned()),
         });
-        steps.push(Step::new("equalise", layer, found.as_ref().err().cloned()));
+        steps.push(LayerStep::new("equalise", layer, found.as_ref().err().cloned()));
         linked.extend(found.ok());
     }
     let mut ranges: HashMap<usize, Ranges> = HashMap::new();

@@ -15,4 +15,4 @@ pub use equalise::{Scope, equalise};
 pub use link::{Found, Link, links};
 pub use rows::Rows;
 pub use scale::scale_channels;
-pub use step::Step;
+pub use step::LayerStep;

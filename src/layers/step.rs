@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// One step of a recipe at one layer: applied, or not and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Step {
+pub struct LayerStep {
     /// The step, such as `equalise`.
     pub step: &'static str,
     /// The layer.
@@ -16,7 +16,7 @@ pub struct Step {
     pub note: Option<String>,
 }
 
-impl Step {
+impl LayerStep {
     /// Returns a step that was applied where `refused` is none.
     pub fn new(step: &'static str, layer: String, refused: Option<String>) -> Self {
         Self { step, layer, refused, note: None }

@@ -124,7 +124,7 @@ impl<'e> Reader<'e> {
         for attribute in &proto.attribute {
             let value = match &attribute.g {
                 Some(graph) if attribute.r#type() == AttributeType::Graph => {
-                    Attr::from(self.body(&place, graph, (&mut inputs, listed))?)
+                    Attr::from(self.body(&place, graph, &mut inputs, listed)?)
                 }
                 _ => self.attribute(&place, attribute)?,
             };
@@ -150,7 +150,8 @@ impl<'e> Reader<'e> {
         &mut self,
         place: &str,
         proto: &GraphProto,
-        (inputs, listed): (&mut Vec<Option<ValueId>>, usize),
+        inputs: &mut Vec<Option<ValueId>>,
+        listed: usize,
     ) -> Result<Body> {
         let mut empty = Graph::default();
         (empty.name, empty.ir_version) = (proto.name().to_owned(), self.graph.ir_version);

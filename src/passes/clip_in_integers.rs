@@ -12,6 +12,7 @@
 
 use crate::error::Result;
 use crate::ir::{DType, Graph, Node, Tensor, Uses, ValueId};
+use crate::stats::clip_bounds;
 
 /// Returns the number of nodes moved or removed.
 ///
@@ -112,12 +113,7 @@ fn limits(graph: &Graph, node: &Node) -> Option<(f32, f32)> {
         let caps = graph.constant_of(node.input(1)?)?.to_f32().ok()?;
         return Some((f32::NEG_INFINITY, caps.into_iter().reduce(f32::min)?));
     }
-    let limit = |input: usize, attribute: &str, none: f32| match node.input(input) {
-        Some(id) => scalar(graph, id),
-        None => Some(node.attrs.float(attribute, none)),
-    };
-    let limits = (limit(1, "min", f32::NEG_INFINITY)?, limit(2, "max", f32::INFINITY)?);
-    node.is("Clip").then_some(limits)
+    clip_bounds(graph, node).map(|[lo, hi]| (lo, hi))
 }
 
 /// The smallest and the largest integer that leave a quantizer and the integer Clip that alone reads it.

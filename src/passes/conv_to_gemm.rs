@@ -8,6 +8,7 @@
 
 use crate::error::Result;
 use crate::ir::{Attr, Dim, Graph, Node, Tensor, Uses};
+use crate::shape::is_padded;
 
 /// Rewrites what can be rewritten and returns how many layers were.
 ///
@@ -38,8 +39,7 @@ fn head(graph: &Graph, uses: &Uses, index: usize) -> Option<(usize, Tensor)> {
     let [outputs, inputs, kernel @ ..] = weight.shape() else { return None };
     let covered = graph.value(x).shape.as_ref()?.get(2..)?.iter().map(Dim::known).eq(kernel.iter().map(|&k| Some(k)));
     let all = |name: &str, wanted: i64| conv.ints(name).is_none_or(|values| values.iter().all(|&v| v == wanted));
-    let unpadded = matches!(conv.attrs.string("auto_pad"), None | Some("NOTSET" | "VALID")) && all("pads", 0);
-    if !covered || !unpadded || !all("dilations", 1) || conv.attrs.int("group", 1) != 1 {
+    if !covered || is_padded(conv) || !all("dilations", 1) || conv.attrs.int("group", 1) != 1 {
         return None;
     }
     let reader = uses.only_consumer(y)?;

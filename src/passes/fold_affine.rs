@@ -24,8 +24,8 @@ pub fn fold_affine(graph: &mut Graph) -> Result<usize> {
     let mut is_folded = vec![false; graph.nodes.len()];
     for index in 0..graph.nodes.len() {
         let folded = match batch_norm_of(graph, &graph.nodes[index]) {
-            Some(norm) => fold_into_norm(graph, (&uses, &mut readers), index, &norm)?,
-            None => fold_into_layer(graph, (&uses, &mut readers), index)?,
+            Some(norm) => fold_into_norm(graph, &uses, &mut readers, index, &norm)?,
+            None => fold_into_layer(graph, &uses, &mut readers, index)?,
         };
         folded.into_iter().for_each(|node| is_folded[node] = true);
     }
@@ -35,14 +35,14 @@ pub fn fold_affine(graph: &mut Graph) -> Result<usize> {
 }
 
 /// Returns the nodes that are not needed any more.
-fn fold_into_layer(graph: &mut Graph, (uses, readers): (&Uses, &mut Readers), index: usize) -> Result<Vec<usize>> {
+fn fold_into_layer(graph: &mut Graph, uses: &Uses, readers: &mut Readers, index: usize) -> Result<Vec<usize>> {
     let node = &graph.nodes[index];
     let weight_rank = node.input(1).and_then(|id| graph.constant_of(id)).map(|weight| weight.shape().len());
     let Some(constants) = LayerConstants::read(graph, index)? else { return Ok(Vec::new()) };
     let Some(layout) = Layout::of(graph, node, constants.outputs(), weight_rank) else { return Ok(Vec::new()) };
     let Some(chain) = Chain::behind(graph, uses, index, &layout) else { return Ok(Vec::new()) };
     if !constants.takes_bias() {
-        return fold_scale((graph, readers), index, constants, chain);
+        return fold_scale(graph, readers, index, constants, chain);
     }
     let Some(folded) = constants.scale_outputs(&chain.map.scale, &chain.map.shift) else { return Ok(Vec::new()) };
     folded.write(graph, readers, index)?;
@@ -52,7 +52,8 @@ fn fold_into_layer(graph: &mut Graph, (uses, readers): (&Uses, &mut Readers), in
 
 /// Folds into a MatMul without a place for a bias; what is added is left to the last node of the chain.
 fn fold_scale(
-    (graph, readers): (&mut Graph, &mut Readers),
+    graph: &mut Graph,
+    readers: &mut Readers,
     index: usize,
     constants: LayerConstants,
     chain: Chain,
@@ -79,7 +80,8 @@ fn fold_scale(
 /// Returns the nodes that are not needed any more.
 fn fold_into_norm(
     graph: &mut Graph,
-    (uses, readers): (&Uses, &mut Readers),
+    uses: &Uses,
+    readers: &mut Readers,
     index: usize,
     norm: &BatchNorm,
 ) -> Result<Vec<usize>> {
@@ -95,7 +97,8 @@ fn fold_into_norm(
         let Some(old) = graph.nodes[index].input(slot) else { continue };
         let Some(dtype) = graph.constant_of(old).map(Tensor::dtype) else { continue };
         let name = graph.name_of(old).to_owned();
-        replace_input((graph, readers), (index, slot), &name, Tensor::from_floats(dtype, &[channels], &values)?);
+        let new = graph.add_constant(&name, Tensor::from_floats(dtype, &[channels], &values)?);
+        replace_input(graph, readers, index, slot, new);
     }
     bypass(graph, index, &nodes);
     Ok(nodes)

@@ -3,6 +3,7 @@
 use super::readers::Readers;
 use crate::error::Result;
 use crate::ir::{Attrs, Graph, Node, Tensor, ValueId};
+use crate::shape::is_padded;
 
 /// The constants of a Conv, ConvTranspose, Gemm or MatMul.
 pub(super) struct LayerConstants {
@@ -94,7 +95,7 @@ impl LayerConstants {
             bias,
             bias_name: bias_id.map(|id| graph.name_of(id).to_owned()),
             channels,
-            padded: is_padded(node),
+            padded: is_padded(node) || node.is("ConvTranspose"),
             takes_bias: !node.is("MatMul") || weight.shape().len() == 2 && node.input(0).is_some_and(is_matrix),
         }))
     }
@@ -164,13 +165,13 @@ impl LayerConstants {
         let dtype = self.weight.dtype();
         let name = graph.name_of(self.weight_id).to_owned();
         if let Some(values) = self.scaled {
-            let weight = Tensor::from_floats(dtype, self.weight.shape(), &values)?;
-            replace_input((graph, readers), (index, 1), &name, weight);
+            let weight = graph.add_constant(&name, Tensor::from_floats(dtype, self.weight.shape(), &values)?);
+            replace_input(graph, readers, index, 1, weight);
         }
         let Some(bias) = self.bias else { return Ok(()) };
-        let bias = Tensor::from_floats(dtype, &[bias.len()], &bias)?;
         let bias_name = self.bias_name.unwrap_or_else(|| format!("{name}_bias"));
-        replace_input((graph, readers), (index, 2), &bias_name, bias);
+        let bias = graph.add_constant(&bias_name, Tensor::from_floats(dtype, &[bias.len()], &bias)?);
+        replace_input(graph, readers, index, 2, bias);
         let node = &mut graph.nodes[index];
         if node.is("MatMul") {
             (node.op_type, node.attrs) = ("Gemm".to_owned(), Attrs::default());
@@ -187,14 +188,9 @@ impl LayerConstants {
     }
 }
 
-/// Puts a constant into an input, by node and place, under the name of the old one where that has no other reader.
-pub(super) fn replace_input(
-    (graph, readers): (&mut Graph, &mut Readers),
-    (node, slot): (usize, usize),
-    name: &str,
-    tensor: Tensor,
-) {
-    let new = graph.add_constant(name, tensor);
+/// Replaces input `slot` of node `node` with the constant `new`, which takes over the name of the old input where nothing
+/// else reads that.
+pub(super) fn replace_input(graph: &mut Graph, readers: &mut Readers, node: usize, slot: usize, new: ValueId) {
     readers.add(new);
     let inputs = &mut graph.nodes[node].inputs;
     inputs.resize(inputs.len().max(slot + 1), None);
@@ -203,12 +199,6 @@ pub(super) fn replace_input(
     if readers.is_unread(old) {
         graph.swap_names(old, new);
     }
-}
-
-fn is_padded(node: &Node) -> bool {
-    let auto_pad = node.attrs.string("auto_pad").unwrap_or("NOTSET");
-    let explicit = node.ints("pads").is_some_and(|pads| pads.iter().any(|&pad| pad != 0));
-    explicit || !matches!(auto_pad, "NOTSET" | "VALID") || node.is("ConvTranspose")
 }
 
 /// Returns the nearest float32; `None` beyond its range.

@@ -119,11 +119,13 @@ pub(super) fn judge(
     let checks = report.verification.as_ref().map_or(&[][..], |found| &found.checks);
     let is_guess = report.rests_on_a_guess();
     let judged = verdict::after_checks(checks, || {
-        let random = (config.seed, engines.threads);
         let inputs = match (&report.evaluation, held_out) {
             (Some(comparison), _) => return Ok(verdict::grade(&comparison.labels())),
             (None, Some(tensors)) => verdict::Inputs::of_data(tensors.to_vec()),
-            (None, None) => verdict::Inputs::synthetic((quantized, macs), (&report.input, is_guess), random)?,
+            (None, None) => verdict::Inputs {
+                is_guess,
+                ..verdict::Inputs::synthetic(quantized, macs, &report.input, config.seed, engines.threads)?
+            },
         };
         verdict::judge(original, &*readable(quantized, engines)?, engines.main(), &inputs)
     })?;
@@ -132,7 +134,8 @@ pub(super) fn judge(
     let files = (path(Some(&config.model)), path(config.output.as_deref()));
     let bits = policy.weight_bits.min(policy.activation_bits);
     let is_trained = !report.training.is_empty();
-    let situation = Situation::new((&files.0, &files.1), bits, is_trained, &report.inputs);
+    let (model, output) = (files.0.as_str(), files.1.as_str());
+    let situation = Situation { model, output, bits, is_trained, ..Situation::of_inputs(&report.inputs) };
     Ok(Judgement { next: situation.advice(&judged), ..judged })
 }
 

@@ -81,7 +81,7 @@ impl Planner<'_> {
 
     /// Lets the grid of an activation reach as far as one more root does, which `maker` makes.
     fn bound(&self, activation: &mut Activation, maker: Option<&Node>, root: ValueId) {
-        let reach = self.policy.float_activations.reach(self.graph, (maker, root), activation.scheme.bits);
+        let reach = self.policy.float_activations.reach(self.graph, maker, root, activation.scheme.bits);
         let hull = |[a, b]: [f32; 2], [c, d]: [f32; 2]| [a.min(c), b.max(d)];
         activation.reach = match (activation.reach, reach) {
             (Some(a), Some(b)) => Some(hull(a, b)),

@@ -55,7 +55,7 @@ impl FloatActivations {
 
     /// Returns the interval that the grid of the tensor `id`, which `maker` makes, reaches at least: where the operator tends
     /// to both ends of one, or how values lie in it is a guess.
-    pub(super) fn reach(&self, graph: &Graph, (maker, id): (Option<&Node>, ValueId), bits: u32) -> Option<[f32; 2]> {
+    pub(super) fn reach(&self, graph: &Graph, maker: Option<&Node>, id: ValueId, bits: u32) -> Option<[f32; 2]> {
         maker.and_then(|node| output_bounds(graph, node, bits)).or_else(|| match self {
             Self::Guessed(guessed) => guessed.within.get(graph.name_of(id)).copied(),
             Self::None | Self::All => None,

@@ -156,10 +156,10 @@ impl OrtEngine {
     pub(super) fn session(&self, graph: &Graph, options: &SessionOptions, purpose: Purpose) -> ort::Result<OrtSession> {
         let is_precise = self.device == Device::Cpu && lacks_vnni();
         let graph = &*with_open_sizes(graph);
-        match self.session_of(graph, options, (purpose, is_precise)) {
+        match self.session_of(graph, options, purpose, is_precise) {
             Err(_) if is_precise => self
-                .session_of(&unshared(graph), options, (purpose, true))
-                .or_else(|_| self.session_of(graph, options, (purpose, false))),
+                .session_of(&unshared(graph), options, purpose, true)
+                .or_else(|_| self.session_of(graph, options, purpose, false)),
             made => made,
         }
     }
@@ -168,7 +168,8 @@ impl OrtEngine {
         &self,
         graph: &Graph,
         options: &SessionOptions,
-        (purpose, is_precise): (Purpose, bool),
+        purpose: Purpose,
+        is_precise: bool,
     ) -> ort::Result<OrtSession> {
         // A written model refers to weights that were handed over, which no file holds.
         let min_bytes = if options.optimised_model.is_some() { usize::MAX } else { HANDED_OVER };

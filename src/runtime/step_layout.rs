@@ -47,7 +47,7 @@ impl Slot {
 
 /// Where an input of a step comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum StepInput {
     /// The entry of the state at this place.
     State(usize),
     /// The feed at this place.
@@ -58,7 +58,7 @@ pub(super) enum Source {
 #[derive(Debug)]
 pub(super) struct PhaseLayout {
     /// Where each input comes from.
-    pub inputs: Vec<Source>,
+    pub inputs: Vec<StepInput>,
     /// What is fed.
     pub feeds: Vec<Slot>,
     /// The place in the state that each output updates.
@@ -84,7 +84,7 @@ impl StepLayout {
             layout.phases.push(phase);
         }
         for (place, entry) in layout.state.iter().enumerate() {
-            let reads = |phase: &PhaseLayout| phase.inputs.contains(&Source::State(place));
+            let reads = |phase: &PhaseLayout| phase.inputs.contains(&StepInput::State(place));
             if !layout.phases.iter().any(|phase| reads(phase) || phase.updates.contains(&place)) {
                 let names: Vec<&str> = graphs.iter().map(|graph| graph.name.as_str()).collect();
                 let message = format!("is neither read nor updated by any of the step graphs ({})", names.join(", "));
@@ -100,9 +100,9 @@ impl StepLayout {
             let slot = Slot::of_input(graph, id)?;
             if let Some(place) = self.place(&slot.name) {
                 slot.check(&state[place].1)?;
-                phase.inputs.push(Source::State(place));
+                phase.inputs.push(StepInput::State(place));
             } else {
-                phase.inputs.push(Source::Feed(phase.feeds.len()));
+                phase.inputs.push(StepInput::Feed(phase.feeds.len()));
                 phase.feeds.push(slot);
             }
         }

@@ -16,7 +16,7 @@ use super::device_failure::{device_failure, lacking_kernel};
 use super::panics::caught;
 use super::pieces::{in_pieces, piece_limits};
 use super::room::refuse_oversized;
-use super::step_layout::{PhaseLayout, Source, StepLayout};
+use super::step_layout::{PhaseLayout, StepInput, StepLayout};
 use super::timed::timed;
 use super::{Device, Engine, Optimisation, Session, SessionOptions, StepSession};
 use crate::error::{Error, Result};
@@ -82,9 +82,9 @@ impl Engine for TractEngine {
     ) -> Result<Box<dyn StepSession>> {
         let layout = StepLayout::new(graphs, state)?;
         let plan = |(graph, phase): (&&Graph, &PhaseLayout)| {
-            let slot = |source: &Source| match *source {
-                Source::State(place) => &layout.state[place],
-                Source::Feed(place) => &phase.feeds[place],
+            let slot = |source: &StepInput| match *source {
+                StepInput::State(place) => &layout.state[place],
+                StepInput::Feed(place) => &phase.feeds[place],
             };
             let slots = phase.inputs.iter().map(slot);
             let facts: Facts = slots.map(|slot| (slot.dtype, slot.shape.clone())).collect();

@@ -84,7 +84,7 @@ pub fn choose_bits(
     let fixed: u64 = weights.iter().filter(|w| w.allotted.fixed).map(Weight::size).sum();
     let free: Vec<usize> = (0..weights.len()).filter(|&i| !weights[i].allotted.fixed).collect();
     let (elements, reachable) = reachable(&weights, &widths);
-    let out_of_reach = |weights: &[Weight]| out_of_reach(request.average, weights, reachable, policy);
+    let out_of_reach = |weights: &[Weight]| out_of_reach(request.average, weights, reachable.0, reachable.1, policy);
     if request.average < reachable.0 {
         return Err(out_of_reach(&weights));
     }
@@ -137,7 +137,7 @@ fn reachable(weights: &[Weight], widths: &[u32]) -> (u64, (f64, f64)) {
     (elements, (ratio(total(widths.first()), elements), ratio(total(widths.last()), elements)))
 }
 
-fn out_of_reach(average: f64, weights: &[Weight], (lowest, highest): (f64, f64), policy: &Policy) -> Error {
+fn out_of_reach(average: f64, weights: &[Weight], lowest: f64, highest: f64, policy: &Policy) -> Error {
     let mut fixed: Vec<&Allotted> = weights.iter().map(|w| &w.allotted).filter(|w| w.fixed).collect();
     fixed.sort_by_key(|w| std::cmp::Reverse(w.elements * u64::from(w.bits)));
     let name = |w: &&Allotted| format!("{} ({} elements of {} bits)", w.layers.join(", "), w.elements, w.bits);

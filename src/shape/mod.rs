@@ -7,11 +7,13 @@ mod dims;
 mod fact;
 mod footprint;
 mod rules;
+mod window;
 
 pub use call::{Axes, Call};
 pub use fact::{CONTENTS_MAX, Contents, Fact, Item};
 pub use footprint::{Demand, Footprint, footprint};
 pub use rules::{RULES, Rule, constant_value};
+pub use window::{ConvWindow, is_padded};
 
 use crate::error::Result;
 use crate::ir::{Dim, Graph, Node, Shape, ValueId};

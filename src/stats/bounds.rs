@@ -33,14 +33,15 @@ pub fn output_limits(node: &Node) -> [Option<f32>; 2] {
     }
 }
 
-/// Returns the constant bounds of a Clip, where it has both.
+/// Returns the bounds of a Clip of floats, infinite where it has none; `None` for other operators and for bounds computed at
+/// run time.
 pub fn clip_bounds(graph: &Graph, node: &Node) -> Option<[f32; 2]> {
-    let bound = |i: usize, name: &str| match node.input(i) {
-        Some(id) => graph.constant_of(id)?.to_f32().ok()?.first().copied(),
-        None => node.attrs.get(name).map(|_| node.attrs.float(name, 0.0)),
+    let bound = |i: usize, name: &str, open: f32| match node.input(i) {
+        Some(id) => graph.constant_of(id).filter(|t| t.len() == 1)?.to_f32().ok()?.first().copied(),
+        None => Some(node.attrs.float(name, open)),
     };
-    let bounds = if node.is("Clip") { [bound(1, "min")?, bound(2, "max")?] } else { return None };
-    bounds.iter().all(|bound| bound.is_finite()).then_some(bounds)
+    let bounds = [bound(1, "min", f32::NEG_INFINITY)?, bound(2, "max", f32::INFINITY)?];
+    node.is("Clip").then_some(bounds)
 }
 
 /// Returns how many results of a Softmax share 1.

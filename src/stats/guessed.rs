@@ -100,7 +100,8 @@ impl Walk<'_> {
         if inputs.iter().all(|&input| input == Known::Surely) || is(SHAPES) {
             return Known::Surely;
         }
-        let bounds = output_bounds(self.graph, node, u8::BITS).or_else(|| clip_bounds(self.graph, node));
+        let clipped = || clip_bounds(self.graph, node).filter(|bounds| bounds.iter().all(|bound| bound.is_finite()));
+        let bounds = output_bounds(self.graph, node, u8::BITS).or_else(clipped);
         if let Some(bounds) = bounds.or_else(|| self.table_bounds(node)) {
             return Known::Within(bounds);
         }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde::Serialize;
 
 use super::{BatchNorm, ClippedNormal, Moments};
-use crate::data::{InputKind, image_channels, input_kind, synthetic_inputs};
+use crate::data::{InputKind, InputMoments, image_channels, input_kind, synthetic_inputs};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Node, Tensor, ValueId};
 
@@ -174,7 +174,8 @@ impl InputStatistics {
     pub fn synthetic(&self, graph: &Graph, samples: usize, seed: u64, threads: usize) -> Result<Vec<Tensor>> {
         self.check_channels(graph)?;
         let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
-        let inputs = synthetic_inputs(graph, samples, (&narrow(&self.mean), &narrow(&self.std)), seed, threads)?;
+        let (mean, std) = (narrow(&self.mean), narrow(&self.std));
+        let inputs = synthetic_inputs(graph, samples, InputMoments { mean: &mean, std: &std }, seed, threads)?;
         let fed = graph.fed_inputs();
         let described = |id: ValueId| is_network_input(graph, id);
         inputs.into_iter().zip(fed).map(|(t, id)| if described(id) { self.clamp(t) } else { Ok(t) }).collect()

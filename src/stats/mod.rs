@@ -13,7 +13,7 @@ mod of_data;
 mod side_file;
 
 pub use batch_norm::{BatchNorm, batch_norm_of, read_batch_norms};
-pub use bounds::{output_bounds, output_limits};
+pub use bounds::{clip_bounds, output_bounds, output_limits};
 pub use clipped_normal::ClippedNormal;
 pub use guessed::{Guessed, guessed};
 pub use input::{InputScale, InputSource, InputStatistics, guess_input, is_network_input};

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::bounds::clip_bounds;
 use super::channels::{concat, padded, rearranged};
 use super::{BatchNorm, ClippedNormal, is_network_input};
 use crate::ir::{Dim, Graph, Node, ValueId};
@@ -84,17 +85,8 @@ fn rule(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Option
     }
 }
 
-fn scalar(graph: &Graph, id: Option<ValueId>) -> Option<f64> {
-    let values = graph.constant_of(id?)?.to_f32().ok()?;
-    values.first().map(|&v| f64::from(v))
-}
-
 fn clip(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
-    let bound = |i: usize, name: &str, open: f64| match node.input(i) {
-        Some(id) => scalar(graph, Some(id)),
-        None => Some(node.attrs.get(name).map_or(open, |_| f64::from(node.attrs.float(name, 0.0)))),
-    };
-    let (lo, hi) = (bound(1, "min", f64::NEG_INFINITY)?, bound(2, "max", f64::INFINITY)?);
+    let [lo, hi] = clip_bounds(graph, node)?.map(f64::from);
     Some(x.map(|c| c.clip(lo, hi)))
 }
 

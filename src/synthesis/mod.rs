@@ -18,7 +18,7 @@ pub use generator::Generator;
 pub use input_spec::InputSpec;
 pub use latents::Latents;
 pub use options::Options;
-pub use stage::{Source, SynthesisReport, SyntheticImages, Trained, TrainedGenerator, synthesise};
+pub use stage::{SynthesisContext, SynthesisReport, SyntheticImages, Trained, TrainedGenerator, synthesise};
 pub use step::{ImageSynthesis, Maker};
 pub use teacher::{Swing, SynthesisTeacher};
 pub use terms::{Compared, LossInputs, TERMS, Term, Weights, loss, weights};

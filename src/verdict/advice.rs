@@ -1,6 +1,6 @@
 //! What to try after a verdict.
 
-use super::{Judgement, Source, Verdict};
+use super::{Judgement, Verdict, VerdictSource};
 use crate::data::InputKind;
 use crate::stats::KnownInput;
 
@@ -21,24 +21,22 @@ pub struct Situation<'a> {
     pub is_scale_unknown: bool,
 }
 
-impl<'a> Situation<'a> {
-    /// Returns the situation of two files, with what is known of the `inputs` of the network.
-    pub fn new((model, output): (&'a str, &'a str), bits: u32, is_trained: bool, inputs: &[KnownInput]) -> Self {
+impl Situation<'_> {
+    /// Returns what the `inputs` of a network say, the other fields empty.
+    pub fn of_inputs(inputs: &[KnownInput]) -> Self {
         let is_scale = |input: &KnownInput| matches!(input.kind, InputKind::Image { .. } | InputKind::Features);
         let is_guess = inputs.iter().any(|input| input.is_guess);
         let is_scale_unknown = inputs.iter().any(|input| input.is_guess && is_scale(input));
-        Self { model, output, bits, is_trained, is_guess, is_scale_unknown }
+        Self { is_guess, is_scale_unknown, ..Self::default() }
     }
-}
 
-impl Situation<'_> {
     /// Returns the command to try after `judgement`, and why.
     pub fn advice(&self, judgement: &Judgement) -> String {
         let Self { model, output, bits, is_trained, is_guess, is_scale_unknown } = *self;
-        let labels_tell = judgement.source == Source::Labels;
+        let labels_tell = judgement.source == VerdictSource::Labels;
         match judgement.verdict {
             Verdict::Good => format!("dfq-onnx bench {model} {output} shows what it gains"),
-            _ if judgement.source == Source::Checks => "--keep-failed keeps the file to look into".to_owned(),
+            _ if judgement.source == VerdictSource::Checks => "--keep-failed keeps the file to look into".to_owned(),
             Verdict::Doubtful if is_guess && !is_scale_unknown && !labels_tell => {
                 "a few real inputs (--data FILE) make it sure".to_owned()
             }
@@ -73,7 +71,7 @@ mod tests {
     #[test]
     fn advice_follows_from_what_was_not_tried_yet() {
         let broken = grade(&Labels { images: 1000, lost: 300, gained: 0 });
-        let doubtful = Judgement { verdict: Verdict::Doubtful, source: Source::Synthetic, ..broken.clone() };
+        let doubtful = Judgement { verdict: Verdict::Doubtful, source: VerdictSource::Synthetic, ..broken.clone() };
         let low = Situation { model: "m.onnx", output: "q.onnx", bits: 4, ..Situation::default() };
         let trained = Situation { is_trained: true, ..low };
         let cases = [

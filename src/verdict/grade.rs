@@ -1,6 +1,6 @@
 //! Thresholds: from figures to a verdict.
 
-use super::{Inputs, Judgement, Response, Source, Verdict};
+use super::{Inputs, Judgement, Response, Verdict, VerdictSource};
 
 /// A figure in dB: `broken` below the first, `good` from the second on.
 struct Limits {
@@ -64,7 +64,7 @@ pub fn grade(labels: &Labels) -> Judgement {
     };
     Judgement {
         verdict,
-        source: Source::Labels,
+        source: VerdictSource::Labels,
         samples: labels.images,
         reason: format!(
             "top-1 drops by {drop:.2} points on {} labelled inputs (95 % confidence: {lowest:.2} to {highest:.2})",
@@ -82,11 +82,11 @@ pub(super) fn by_responses(outputs: Vec<Response>, samples: usize, inputs: &Inpu
     let worst =
         outputs.iter().filter_map(graded).min_by(|(a, x), (b, y)| a.cmp(b).then(figure(x).total_cmp(&figure(y))));
     let kind = match inputs.source {
-        Source::Data => "inputs of the data given",
+        VerdictSource::Data => "inputs of the data given",
         _ if inputs.is_guess => "synthetic inputs whose kind or range is a guess",
         _ => "synthetic inputs",
     };
-    let is_few = inputs.source == Source::Data && samples < FEWEST;
+    let is_few = inputs.source == VerdictSource::Data && samples < FEWEST;
     let (verdict, reason) = match worst {
         Some((Verdict::Good, response)) if is_few => {
             (Verdict::Doubtful, format!("{} on {samples} {kind}, too few to be sure", in_words(&response)))
@@ -105,14 +105,14 @@ fn of_output(response: &Response, inputs: &Inputs) -> Option<Verdict> {
     let figure = response.centered_sqnr_db?;
     let limits = match (inputs.source, response.is_scores) {
         _ if inputs.is_guess => GUESSED,
-        (Source::Data, true) => DATA,
+        (VerdictSource::Data, true) => DATA,
         (_, true) => SYNTHETIC,
         (_, false) => OTHER_OUTPUTS,
     };
     let is_close = match (response.is_scores, inputs.source) {
         // Boxes in pixels hardly vary beside their anchors, and small errors of theirs are no ruin.
         (false, _) => response.sqnr_db.is_some_and(|plain| plain >= CLOSE),
-        (true, Source::Data) => response.agreement.is_some_and(|agreement| agreement >= AGREEING),
+        (true, VerdictSource::Data) => response.agreement.is_some_and(|agreement| agreement >= AGREEING),
         (true, _) => false,
     };
     Some(match () {
@@ -167,7 +167,7 @@ mod tests {
             let inputs = Inputs { tensors: Vec::new(), source, is_guess };
             by_responses(outputs.to_vec(), 64, &inputs).verdict
         };
-        let (synthetic, data) = (Source::Synthetic, Source::Data);
+        let (synthetic, data) = (VerdictSource::Synthetic, VerdictSource::Data);
         let cases = [
             ("scores", of(&[response(Some(9.0), true)], synthetic, false), Verdict::Good),
             ("scores on data", of(&[response(Some(9.0), true)], data, false), Verdict::Doubtful),

@@ -54,7 +54,7 @@ impl Verdict {
 /// What a verdict rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum VerdictSource {
     /// Labelled inputs.
     Labels,
     /// Inputs of the user's without labels.
@@ -72,7 +72,7 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// What it rests on.
     #[serde(rename = "verdict_source")]
-    pub source: Source,
+    pub source: VerdictSource,
     /// Inputs that it rests on.
     #[serde(rename = "verdict_samples")]
     pub samples: usize,
@@ -94,8 +94,8 @@ pub struct Judgement {
 pub struct Inputs {
     /// One tensor for each input of the model, samples first.
     pub tensors: Vec<Tensor>,
-    /// Where they come from: [`Source::Data`] or [`Source::Synthetic`].
-    pub source: Source,
+    /// Where they come from: [`VerdictSource::Data`] or [`VerdictSource::Synthetic`].
+    pub source: VerdictSource,
     /// Whether what the network is fed is a guess, so that synthetic inputs may be none that it knows.
     pub is_guess: bool,
 }
@@ -103,23 +103,21 @@ pub struct Inputs {
 impl Inputs {
     /// Returns inputs of the user's.
     pub fn of_data(tensors: Vec<Tensor>) -> Self {
-        Self { tensors, source: Source::Data, is_guess: false }
+        Self { tensors, source: VerdictSource::Data, is_guess: false }
     }
 
-    /// Returns synthetic inputs of strong contrast for `graph`, which takes `macs` multiply-accumulates a sample.
+    /// Returns synthetic inputs of strong contrast for `graph`, which takes `macs` multiply-accumulates a sample;
+    /// `is_guess` is left to the caller.
     ///
     /// # Errors
     /// When an input's shape is not known.
-    pub fn synthetic(
-        (graph, macs): (&Graph, u64),
-        (input, is_guess): (&InputStatistics, bool),
-        (seed, threads): (u64, usize),
-    ) -> Result<Self> {
+    pub fn synthetic(graph: &Graph, macs: u64, input: &InputStatistics, seed: u64, threads: usize) -> Result<Self> {
         let vivid = input.of_strong_contrast();
         let largest = graph.fed_inputs().into_iter().map(|id| graph.value(id).sample_len()).max().unwrap_or(1);
         let affordable = usize::try_from(MACS / macs.max(1)).unwrap_or(usize::MAX);
         let samples = affordable.clamp(*SAMPLES.start(), *SAMPLES.end()).min((VALUES / largest.max(1)).max(1));
-        Ok(Self { tensors: vivid.synthetic(graph, samples, seed, threads)?, source: Source::Synthetic, is_guess })
+        let tensors = vivid.synthetic(graph, samples, seed, threads)?;
+        Ok(Self { tensors, source: VerdictSource::Synthetic, is_guess: false })
     }
 }
 
@@ -142,7 +140,7 @@ pub fn after_checks(checks: &[Check], judge: impl FnOnce() -> Result<Judgement>)
     let Some(failed) = checks.iter().find(|check| !check.passed) else { return judge() };
     Ok(Judgement {
         verdict: Verdict::Broken,
-        source: Source::Checks,
+        source: VerdictSource::Checks,
         samples: 0,
         reason: format!("{} ({}): {}", failed.name, failed.engine, failed.message),
         drop: None,

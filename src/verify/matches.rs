@@ -20,7 +20,7 @@ pub struct Matches {
 
 /// Returns for each of `own` values of a graph the place of the same one among `others` of another graph: by name, else
 /// by order where there are as many.
-fn paired((graph, own): (&Graph, &[ValueId]), (other, others): (&Graph, &[ValueId])) -> Vec<(usize, usize)> {
+fn paired(graph: &Graph, own: &[ValueId], other: &Graph, others: &[ValueId]) -> Vec<(usize, usize)> {
     let place = |name: &str| others.iter().position(|&id| other.name_of(id) == name);
     let by_name = |(i, id): (usize, &ValueId)| {
         let found = place(graph.name_of(*id));
@@ -31,7 +31,7 @@ fn paired((graph, own): (&Graph, &[ValueId]), (other, others): (&Graph, &[ValueI
 
 /// Returns `batch`, which is in the order of `quantized`'s inputs, in that of `original`'s.
 pub fn own_inputs(original: &Graph, quantized: &Graph, batch: &[Tensor]) -> Vec<Tensor> {
-    let places = paired((original, &original.fed_inputs()), (quantized, &quantized.fed_inputs()));
+    let places = paired(original, &original.fed_inputs(), quantized, &quantized.fed_inputs());
     places.into_iter().map(|(_, place)| batch[place].clone()).collect()
 }
 
@@ -43,7 +43,7 @@ impl Matches {
 
     /// Returns them, matched by name, and inputs and outputs by their order else.
     pub fn new(original: &Graph, quantized: &Graph, quantizers: &[Quantizer]) -> Self {
-        let paired = |own: &[ValueId], others: &[ValueId]| paired((original, own), (quantized, others));
+        let paired = |own: &[ValueId], others: &[ValueId]| paired(original, own, quantized, others);
         let uses = original.uses();
         let own_inputs = original.fed_inputs();
         let exists = |id: &ValueId| uses.producer(*id).is_some() || own_inputs.contains(id);

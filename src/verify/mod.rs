@@ -27,21 +27,21 @@ mod voters;
 
 use std::path::{Path, PathBuf};
 
-pub use against::{Against, Evidence, against_float};
+pub use against::{Against, QuantizedRun, against_float};
 pub(crate) use compare::numbers;
 pub use compare::{Comparison, EQUAL_DB, Top1};
 pub use decode::{Decoded, compare_initializers, decode_shipped};
-pub use grid::Grid;
+pub use grid::QdqGrid;
 pub use integers::{Observed, observe};
 pub use modes::Engines;
 pub use result::{Check, IntegerAgreement, LeftOut, OutputAgreement, TensorError, Verification};
 pub use saturation::Saturation;
 pub use shadow::{shadow, widen_initializers};
 pub use structure::{QuantizedWeight, Quantizer, Structure, find_quantizers};
-pub use tap::{CutGraph, Source, cut, tap};
+pub use tap::{CutGraph, TapLocation, cut, tap};
 pub use voters::left_out;
 
-use crate::data::synthetic_inputs;
+use crate::data::{InputMoments, synthetic_inputs};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor};
 use crate::runtime::{rows_of_a_run, rows_of_run};
@@ -114,7 +114,7 @@ pub fn verify(
         Some(_) => Vec::new(),
         None => {
             let VerifyOptions { mean, std, seed, threads, .. } = options;
-            synthetic_inputs(quantized, samples, (mean, std), *seed, *threads)?
+            synthetic_inputs(quantized, samples, InputMoments { mean, std }, *seed, *threads)?
         }
     };
     let batches = split(quantized, inputs.unwrap_or(&made), samples, options.batch.max(1))?;
@@ -149,8 +149,8 @@ pub fn verify(
         result.integers = pieces.agreements;
         result.notes.extend(pieces.notes);
         result.saturation = saturation::saturation(graph, quantizers, reference, &observed)?;
-        let evidence = Evidence { graph, quantizers, batches: &batches, outputs: &outputs, observed: &observed };
-        let against = against_float(original, &evidence, reference)?;
+        let run = QuantizedRun { graph, quantizers, batches: &batches, outputs: &outputs, observed: &observed };
+        let against = against_float(original, &run, reference)?;
         result.outputs = against.outputs;
         result.blame = against.blame;
         result.notes.extend(against.notes);

@@ -144,8 +144,8 @@ pub fn end_to_end<'a>(graph: &Graph, modes: &[Mode<'a>], batches: &[Vec<Tensor>]
             true => (found.outputs, reference) = (ran.outputs, ran.compared),
             false => {
                 let both = reference.iter().zip(&ran.compared).zip(batches.iter().map(|b| samples_of(b)));
-                let both: Vec<Compared> = both.map(|((a, b), samples)| (a.as_slice(), b.as_slice(), samples)).collect();
-                found.checks.extend(compare(&both, (graph, limit), mode));
+                let pairs = both.map(|((reference, found), samples)| BatchPair { reference, found, samples });
+                found.checks.extend(compare(&pairs.collect::<Vec<_>>(), graph, limit, mode));
             }
         }
         found.ran.push(*mode);
@@ -191,15 +191,19 @@ fn run_all(graph: &Graph, mode: &Mode, batches: &[Vec<Tensor>]) -> Result<Ran> {
     Ok(ran)
 }
 
-/// One batch: the reference's tensors, those of another mode, and the number of samples.
-type Compared<'a> = (&'a [Tensor], &'a [Tensor], usize);
+/// The tensors of one batch in the reference and in another mode.
+struct BatchPair<'a> {
+    reference: &'a [Tensor],
+    found: &'a [Tensor],
+    samples: usize,
+}
 
-fn compare(batches: &[Compared], (graph, limit): (&Graph, f64), mode: &Mode) -> Vec<Check> {
+fn compare(batches: &[BatchPair], graph: &Graph, limit: f64, mode: &Mode) -> Vec<Check> {
     let mut checks = Vec::new();
     let smallest = granularity(graph);
     for (i, (output, _)) in compared_tensors(graph).into_iter().enumerate() {
         let (mut comparison, mut top1) = (PerSample::default(), Top1::default());
-        for &(reference, found, samples) in batches {
+        for &BatchPair { reference, found, samples } in batches {
             comparison.add(&reference[i], &found[i], samples);
             if may_hold_scores(graph, output) {
                 top1.add(&reference[i], &found[i]);

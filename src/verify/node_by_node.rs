@@ -54,7 +54,7 @@ pub fn node_by_node(
     let pieces = Pieces { graph, quantizers, observed, float };
     let mut reals = Reals::new(graph, quantizers, reference, observed);
     for mode in others {
-        let made = Made::by(mode, quantized, (quantizers, &settled), observed);
+        let made = Made::by(mode, quantized, quantizers, &settled, observed);
         let compared = made.and_then(|made| Ok((made.agreements(&pieces, &mut reals, [reference, mode])?, made)));
         let (agreements, made) = match compared {
             Ok(compared) => compared,
@@ -76,6 +76,7 @@ pub fn node_by_node(
 
 /// What a mode makes of the given integers, batch by batch.
 struct Made {
+    mode: String,
     integers: Vec<Vec<Tensor>>,
     outputs: Vec<Vec<Tensor>>,
 }
@@ -84,7 +85,8 @@ impl Made {
     fn by(
         mode: &Mode,
         quantized: &Graph,
-        (quantizers, settled): (&[Quantizer], &[(ValueId, DType)]),
+        quantizers: &[Quantizer],
+        settled: &[(ValueId, DType)],
         observed: &[Observed],
     ) -> Result<Self> {
         let cut = cut(&*mode.readable(quantized)?, quantizers);
@@ -95,6 +97,7 @@ impl Made {
         let pick =
             |(fed, run): (&Vec<Tensor>, &Vec<Tensor>)| sources.iter().map(|s| s.pick(fed, run).clone()).collect();
         Ok(Self {
+            mode: mode.name(),
             outputs: fed.iter().zip(&runs).map(pick).collect(),
             integers: runs.iter().map(|run| cut.results.iter().map(|&at| run[at].clone()).collect()).collect(),
         })
@@ -115,7 +118,7 @@ impl Made {
             true => kernel_error(graph, &uses, &quantizers[i]),
             false => KernelError::default(),
         };
-        let of = |i: usize, error| self.agreement(i, pieces, reals, (&mode.name(), error));
+        let of = |i: usize, error| self.agreement(i, pieces, reals, error);
         let mut agreements = (0..quantizers.len()).map(|i| of(i, kernel(i))).collect::<Result<Vec<_>>>()?;
         let open: Vec<usize> = (0..quantizers.len()).filter(|&i| agreements[i].unexplained() > 0).collect();
         for (i, noise) in pieces.noise(&open, [reference, mode]) {
@@ -126,18 +129,13 @@ impl Made {
     }
 
     /// Returns how the integers of one quantizer agree, of which a kernel may be off by `error`.
-    fn agreement(
-        &self,
-        index: usize,
-        pieces: &Pieces,
-        reals: &Reals,
-        (name, error): (&str, KernelError),
-    ) -> Result<IntegerAgreement> {
+    fn agreement(&self, index: usize, pieces: &Pieces, reals: &Reals, error: KernelError) -> Result<IntegerAgreement> {
         let quantizer = &pieces.quantizers[index];
-        let mut agreement = IntegerAgreement::of(pieces.graph.name_of(quantizer.input), name);
+        let mut agreement = IntegerAgreement::of(pieces.graph.name_of(quantizer.input), &self.mode);
         for (batch, (o, made)) in pieces.observed.iter().zip(&self.integers).enumerate() {
             let real = reals.of(index, batch).unwrap_or_default();
-            add(&mut agreement, quantizer, (&o.integers[index], &made[index]), (real, error))?;
+            let batch = QuantizedBatch { expected: &o.integers[index], found: &made[index], real };
+            add(&mut agreement, quantizer, &batch, error)?;
         }
         Ok(agreement)
     }
@@ -172,13 +170,24 @@ impl Pieces<'_> {
     }
 }
 
+/// The results of one quantizer on one batch.
+struct QuantizedBatch<'a> {
+    /// The integers of the reference.
+    expected: &'a Tensor,
+    /// The integers of another mode.
+    found: &'a Tensor,
+    /// The values before rounding; empty where they are unknown.
+    real: &'a [f32],
+}
+
 /// Adds one batch; integers of different shapes are all counted as differing.
 fn add(
     agreement: &mut IntegerAgreement,
     quantizer: &Quantizer,
-    (expected, found): (&Tensor, &Tensor),
-    (real, error): (&[f32], KernelError),
+    batch: &QuantizedBatch,
+    error: KernelError,
 ) -> Result<()> {
+    let QuantizedBatch { expected, found, real } = *batch;
     agreement.count += expected.len();
     if expected == found {
         return Ok(());

@@ -25,12 +25,12 @@ pub struct Product {
 
 enum Form {
     Rows,
-    Window(Window),
+    Window(ProductWindow),
 }
 
 /// A convolution over two axes.
 #[derive(Clone)]
-struct Window {
+struct ProductWindow {
     group: usize,
     channels_per_group: usize,
     kernel: [usize; 2],
@@ -84,7 +84,7 @@ fn rows(node: &Node, weight: &Tensor) -> Option<(Vec<Vec<i8>>, Form)> {
     let integers: Vec<i8> = weight.to_i64().ok()?.into_iter().map(i8::try_from).collect::<Result<_, _>>().ok()?;
     match (node.op_type.as_str(), weight.shape()) {
         ("Conv", &[outputs, channels, height, width]) => {
-            let window = Window::of(node, channels, [height, width]).filter(|_| channels > 1)?;
+            let window = ProductWindow::of(node, channels, [height, width]).filter(|_| channels > 1)?;
             let positions = height * width;
             let row = |o: usize| {
                 let at = |k: usize| integers[(o * channels + k % channels) * positions + k / channels];
@@ -153,7 +153,7 @@ pub struct Columns<'a> {
 
 enum Reads<'a> {
     Rows { k: usize },
-    Window { window: &'a Window, place: Place, padding: u8 },
+    Window { window: &'a ProductWindow, place: Place, padding: u8 },
 }
 
 /// Where a window lies on an input.
@@ -198,7 +198,7 @@ impl Columns<'_> {
     }
 }
 
-impl Window {
+impl ProductWindow {
     fn of(node: &Node, channels_per_group: usize, kernel: [usize; 2]) -> Option<Self> {
         let sizes = |name: &str| -> Option<[usize; 2]> {
             let Some(values) = node.ints(name) else { return Some([1, 1]) };

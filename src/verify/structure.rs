@@ -1,6 +1,6 @@
 //! Where a Q/DQ model quantizes: activation quantizers and stored weights. Makes no assumption on who wrote the model.
 
-use super::grid::{Grid, bits_for_levels};
+use super::grid::{QdqGrid, bits_for_levels};
 use crate::ir::{DType, Graph, Node, Uses, ValueId, is_dequantize, is_quantize, quantized_type};
 
 /// An activation quantizer: QuantizeLinear, then an integer Clip where there is one.
@@ -15,7 +15,7 @@ pub struct Quantizer {
     /// The type of the integers.
     pub dtype: DType,
     /// Scales and range; none where they are computed at run time.
-    pub grid: Option<Grid>,
+    pub grid: Option<QdqGrid>,
 }
 
 /// An initializer of integers that a DequantizeLinear reads.
@@ -43,14 +43,14 @@ impl Structure {
     pub fn lowest_bits(&self) -> u32 {
         let activations = self.quantizers.iter().filter_map(|q| {
             let (low, high) = q.dtype.int_range()?;
-            Some(q.grid.as_ref().map_or(bits_for_levels(high - low + 1), Grid::bits))
+            Some(q.grid.as_ref().map_or(bits_for_levels(high - low + 1), QdqGrid::bits))
         });
         activations.chain(self.weights.iter().filter_map(|w| w.bits)).min().unwrap_or(8)
     }
 
     /// Returns whether an activation is signed with zero point 0.
     pub fn is_symmetric(&self) -> bool {
-        let symmetric = |grid: &Grid| grid.low < 0 && grid.zero_point.iter().all(|&zero| zero == 0);
+        let symmetric = |grid: &QdqGrid| grid.low < 0 && grid.zero_point.iter().all(|&zero| zero == 0);
         self.quantizers.iter().filter_map(|q| q.grid.as_ref()).any(symmetric)
     }
 }
@@ -78,7 +78,7 @@ pub fn find_quantizers(graph: &Graph) -> Structure {
 
 fn quantizer(graph: &Graph, uses: &Uses, node: &Node, input: ValueId, output: ValueId) -> Quantizer {
     let dtype = quantized_type(graph, node);
-    let mut grid = Grid::of(graph, node, dtype);
+    let mut grid = QdqGrid::of(graph, node, dtype);
     let mut integers = output;
     let clip = uses.only_consumer(output).map(|i| &graph.nodes[i]).filter(|next| next.is("Clip"));
     if let Some(clip) = clip

@@ -8,14 +8,14 @@ use crate::shape;
 
 /// Where the contents of a tapped tensor are after a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum TapLocation {
     /// It is this one of the fed inputs.
     Input(usize),
     /// It is this one of the outputs.
     Output(usize),
 }
 
-impl Source {
+impl TapLocation {
     /// Returns the tensor among the inputs and outputs of a run.
     pub fn pick<'a>(&self, inputs: &'a [Tensor], outputs: &'a [Tensor]) -> &'a Tensor {
         match *self {
@@ -26,13 +26,13 @@ impl Source {
 }
 
 /// Returns `graph` with `taps` among its outputs, and where each of them is found. Existing outputs keep their places.
-pub fn tap(graph: &Graph, taps: &[(ValueId, DType)]) -> (Graph, Vec<Source>) {
+pub fn tap(graph: &Graph, taps: &[(ValueId, DType)]) -> (Graph, Vec<TapLocation>) {
     let mut exposed = Exposed::of(graph.clone());
     let inputs = first_places(&graph.fed_inputs());
     let mut sources = Vec::with_capacity(taps.len());
     for &(id, dtype) in taps {
         let input = inputs.get(&id).copied();
-        sources.push(input.map_or_else(|| Source::Output(exposed.expose(id, dtype)), Source::Input));
+        sources.push(input.map_or_else(|| TapLocation::Output(exposed.expose(id, dtype)), TapLocation::Input));
     }
     (exposed.graph, sources)
 }

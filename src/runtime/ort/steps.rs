@@ -10,7 +10,7 @@ use super::capture::Capture;
 use super::value::{allocate, copy, from_tensor, put};
 use crate::error::Result;
 use crate::ir::Tensor;
-use crate::runtime::step_layout::{PhaseLayout, Slot, Source, StepLayout};
+use crate::runtime::step_layout::{PhaseLayout, Slot, StepInput, StepLayout};
 use crate::runtime::{Device, StepSession};
 
 pub(super) struct OrtSteps {
@@ -87,8 +87,8 @@ impl OrtSteps {
     fn binding(&mut self, phase: usize) -> ort::Result<(usize, bool)> {
         let PhaseLayout { inputs, updates, .. } = &self.layout.phases[phase];
         let read = inputs.iter().filter_map(|source| match source {
-            Source::State(place) => Some(place),
-            Source::Feed(_) => None,
+            StepInput::State(place) => Some(place),
+            StepInput::Feed(_) => None,
         });
         let sides: Vec<usize> = read.chain(updates).map(|&place| self.sides[place]).collect();
         if let Some(found) = self.bindings[phase].iter().position(|binding| binding.sides == sides) {
@@ -105,8 +105,8 @@ impl OrtSteps {
     fn bind_inputs(&mut self, phase: usize, at: usize) -> ort::Result<()> {
         for (name, source) in self.loaded[phase].inputs.iter().zip(&self.layout.phases[phase].inputs) {
             let value = match *source {
-                Source::State(place) => &self.buffers[self.sides[place]][place],
-                Source::Feed(place) => &self.feeds[phase][place],
+                StepInput::State(place) => &self.buffers[self.sides[place]][place],
+                StepInput::Feed(place) => &self.feeds[phase][place],
             };
             self.bindings[phase][at].binding.bind_input(name, value)?;
         }

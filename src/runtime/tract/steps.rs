@@ -8,7 +8,7 @@ use super::{datum_type, failed, from_tract, guarded, to_tract};
 use crate::error::Result;
 use crate::ir::Tensor;
 use crate::runtime::StepSession;
-use crate::runtime::step_layout::{Source, StepLayout};
+use crate::runtime::step_layout::{StepInput, StepLayout};
 
 pub(super) struct TractSteps {
     /// One for each phase.
@@ -51,9 +51,9 @@ impl StepSession for TractSteps {
     fn step(&mut self, phase: usize, feeds: &[Tensor]) -> Result<()> {
         let layout = self.layout.phase_at(phase)?;
         layout.check_feeds(feeds)?;
-        let input = |source: &Source| match *source {
-            Source::State(place) => Ok(self.state[place].clone()),
-            Source::Feed(place) => Ok(to_tract(&feeds[place])?.into_tvalue()),
+        let input = |source: &StepInput| match *source {
+            StepInput::State(place) => Ok(self.state[place].clone()),
+            StepInput::Feed(place) => Ok(to_tract(&feeds[place])?.into_tvalue()),
         };
         let inputs = layout.inputs.iter().map(input).collect::<Result<TVec<TValue>>>()?;
         let next = guarded(|| self.plans[phase].run(inputs))?;

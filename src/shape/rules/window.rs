@@ -5,7 +5,7 @@ use crate::ir::{Dim, Shape};
 use crate::shape::{Call, dims};
 
 /// Kernel, strides, dilations and padding of one call.
-pub struct Window<'c> {
+pub struct SlidingWindow<'c> {
     call: &'c Call<'c>,
     kernel: Shape,
     strides: Vec<usize>,
@@ -24,7 +24,7 @@ pub fn sizes(call: &Call, name: &str, values: &[i64]) -> Result<Vec<usize>> {
     values.iter().map(one).collect()
 }
 
-impl<'c> Window<'c> {
+impl<'c> SlidingWindow<'c> {
     /// Returns the window that the attributes describe.
     pub fn read(call: &'c Call<'c>, kernel: &[Dim]) -> Result<Self> {
         let rank = kernel.len();

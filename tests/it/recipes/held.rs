@@ -96,7 +96,7 @@ fn what_is_left_out_says_why() {
     let made = prepared(&model("digits_mobilenet", true), &Policy::default()).unwrap();
     let made = Prepared { input: InputStatistics::of_interval(-10.0, 20.0), ..made };
     let fast = quantized_from(&made, &Policy::default(), "fast", 1).unwrap();
-    let told = |step: &dfq_onnx::layers::Step| {
+    let told = |step: &dfq_onnx::layers::LayerStep| {
         step.step == "bias"
             && (step.refused.is_some() || step.note.as_ref().is_some_and(|note| note.contains("saturates")))
     };

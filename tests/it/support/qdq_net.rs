@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use dfq_onnx::data::synthetic_inputs;
+use dfq_onnx::data::{InputMoments, synthetic_inputs};
 use dfq_onnx::ir::{Attr, Attrs, DType, Dim, Graph, Node, Tensor, ValueId};
 use dfq_onnx::runtime::{Engine, SessionOptions, TractEngine};
 use dfq_onnx::verify::tap;
@@ -101,9 +101,9 @@ fn node(graph: &mut Graph, name: &str, op: &str, inputs: &[ValueId], attrs: Attr
 fn ranges(graph: &Graph, names: &[&'static str]) -> HashMap<&'static str, (f32, f32)> {
     let ids: Vec<_> = names.iter().map(|name| (graph.find(name).unwrap(), DType::F32)).collect();
     let (tapped, sources) = tap(graph, &ids);
-    let inputs = synthetic_inputs(graph, 64, (&[0.0], &[1.0]), 99, 1).unwrap();
+    let inputs = synthetic_inputs(graph, 64, InputMoments::STANDARD, 99, 1).unwrap();
     let outputs = TractEngine.load(&tapped, &SessionOptions::default()).unwrap().run(&inputs).unwrap();
-    let range = |(name, source): (&&'static str, &dfq_onnx::verify::Source)| {
+    let range = |(name, source): (&&'static str, &dfq_onnx::verify::TapLocation)| {
         let values = source.pick(&inputs, &outputs).to_f32().unwrap();
         (*name, values.iter().fold((0f32, 0f32), |(lo, hi), &v| (lo.min(v), hi.max(v))))
     };
