@@ -1,5 +1,6 @@
 //! Milliseconds of the weight gradient of convolutions on one thread, best of several: `cargo bench --bench
-//! conv_gradient [-- RUNS [PYTHON]]`. With the path of a Python that has PyTorch the same shapes run there too, in turn.
+//! conv_gradient [-- RUNS [PYTHON]]`. With the path of a Python that has PyTorch the same shapes run there too, in
+//! turn.
 
 #![allow(missing_docs)]
 

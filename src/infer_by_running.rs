@@ -7,8 +7,8 @@ use crate::runtime::{Engine, Optimisation, SessionOptions};
 use crate::shape;
 use crate::stats::InputStatistics;
 
-/// Infers the element types and ranks that no rule gives from two runs on synthetic `input`s by `engine`, and returns the
-/// number of values inferred so.
+/// Infers the element types and ranks that no rule gives from two runs on synthetic `input`s by `engine`, and returns
+/// the number of values inferred so.
 ///
 /// A size that is the same in both runs is a number. Where the batch is open, the second run takes more samples, and a
 /// size that equals their number is the batch. Sizes that depend on data stay unknown, and so does everything if inputs

@@ -1,5 +1,5 @@
-//! Fusion audit: predicts which nodes of a Q/DQ graph, ours or another tool's, a runtime computes in integers, and gives
-//! the reason for each node that it does not. Nothing is run.
+//! Fusion audit: predicts which nodes of a Q/DQ graph, ours or another tool's, a runtime computes in integers, and
+//! gives the reason for each node that it does not. Nothing is run.
 
 mod coverage;
 mod kernels;
@@ -83,8 +83,8 @@ pub fn audit_for(graph: &Graph, kernels: Kernels) -> Result<Audit> {
     Ok(Audit { kernels, basis: kernels.basis(), share: coverage.share(), coverage, nodes })
 }
 
-/// Returns the nodes of `graph` that the runtime of `target` does not compute in integers, with the reasons. The shapes of
-/// `graph` must be inferred.
+/// Returns the nodes of `graph` that the runtime of `target` does not compute in integers, with the reasons. The shapes
+/// of `graph` must be inferred.
 pub fn float_nodes(graph: &Graph, target: Target) -> Vec<(&Node, Reason)> {
     let (view, kernels) = (View::new(graph), Kernels::of(target));
     let computing = graph.nodes.iter().filter(|node| view.computes(node));

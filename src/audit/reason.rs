@@ -89,7 +89,7 @@ pub enum Reason {
         /// What it is.
         what: String,
     },
-    /// There is no integer kernel for this operator.
+    /// There is not an integer kernel for this operator.
     NoIntegerKernel {
         /// The operator.
         op: String,

@@ -125,8 +125,8 @@ impl<'a> View<'a> {
         Err(Reason::FloatResult { tensor: self.name(id) })
     }
 
-    /// Returns the tensor that a kernel's quantizer must read: the result, or that of the Relu or Clip which alone reads
-    /// it and which the quantizer makes redundant.
+    /// Returns the tensor that a kernel's quantizer must read: the result, or that of the Relu or Clip which alone
+    /// reads it and which the quantizer makes redundant.
     ///
     /// # Errors
     /// Where the Relu or Clip must stay.

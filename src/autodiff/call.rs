@@ -8,8 +8,8 @@ use crate::shape::ConvWindow;
 /// The gradient of each input, in order; `None` where there is none.
 pub type Gradients<'b> = Result<Vec<Option<Expr<'b>>>>;
 
-/// A gradient rule: returns the gradient of each input, in order. Where an input was broadcast, its gradient may have the
-/// shape of the output.
+/// A gradient rule: returns the gradient of each input, in order. Where an input was broadcast, its gradient may have
+/// the shape of the output.
 pub type Rule = for<'b> fn(&BackwardCall<'_, 'b>) -> Gradients<'b>;
 
 /// One operator call in the backward pass.

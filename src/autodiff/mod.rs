@@ -1,7 +1,7 @@
 //! Reverse-mode differentiation of a graph that is being built: gradients are expressions of the same graph.
 //!
-//! Each operator has one small function in [`RULES`]. Gradients of broadcast inputs are summed here, once for all rules.
-//! An operator without a rule is an error, never a zero gradient.
+//! Each operator has one small function in [`RULES`]. Gradients of broadcast inputs are summed here, once for all
+//! rules. An operator without a rule is an error, never a zero gradient.
 
 mod call;
 mod reach;
@@ -59,8 +59,8 @@ fn rule_of(node: &Node) -> Option<Rule> {
         .filter(|_| node.domain == OWN_DOMAIN || node.is(&node.op_type))
 }
 
-/// Returns in order the nodes that depend on `wrt`, and for each value whether it does. Nothing depends on `wrt` through
-/// StopGradient, Shape or Size.
+/// Returns in order the nodes that depend on `wrt`, and for each value whether it does. Nothing depends on `wrt`
+/// through StopGradient, Shape or Size.
 fn path(graph: &Graph, wrt: &[Expr]) -> (Vec<Node>, Vec<bool>) {
     let mut varies = vec![false; graph.value_ids().count()];
     wrt.iter().for_each(|e| varies[e.id().index()] = true);

@@ -20,8 +20,8 @@ pub(super) fn check_scale(feeds: &Feeds, graph: &Graph, arguments: &InputArgumen
     Ok(())
 }
 
-/// Returns what `graph` is fed, and whether that is sure: what the user says, else what the first layer's statistics say,
-/// else what its input is quantized on, else what is assumed.
+/// Returns what `graph` is fed, and whether that is sure: what the user says, else what the first layer's statistics
+/// say, else what its input is quantized on, else what is assumed.
 fn known_scale(graph: &Graph, arguments: &InputArguments) -> (InputStatistics, bool) {
     if let Some(interval) = arguments.interval() {
         return (interval, true);

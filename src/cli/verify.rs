@@ -31,8 +31,8 @@ pub(super) struct Arguments {
     original: PathBuf,
     /// The quantized Q/DQ model, ours or another tool's
     quantized: PathBuf,
-    /// Inputs (.npz or .npy) to compare on, all of them, in place of synthetic ones; labels are not read. Arrays of the names
-    /// of the model's inputs are taken as they are, images by --mean, --std, --scale and --layout
+    /// Inputs (.npz or .npy) to compare on, all of them, in place of synthetic ones; labels are not read. Arrays of the
+    /// names of the model's inputs are taken as they are, images by --mean, --std, --scale and --layout
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     #[command(flatten)]
@@ -144,7 +144,8 @@ fn feeds(path: &Path, original: &Graph, input: &InputArguments) -> crate::Result
     Ok(feeds)
 }
 
-/// Returns how many samples were left out, and why; nothing where none were. `is_asked` is whether the user gave a number.
+/// Returns how many samples were left out, and why; nothing where none were. `is_asked` is whether the user gave a
+/// number.
 fn left_out(feeds: &Feeds, result: &Verification, is_asked: bool) -> Option<String> {
     let (all, used) = (feeds.samples()?, result.samples);
     let why = if is_asked { "--samples asks for no more" } else { "the model takes batches of a fixed size alone" };

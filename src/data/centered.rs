@@ -35,8 +35,8 @@ impl CenteredNoise {
         }
     }
 
-    /// Returns the ratio in dB, 300 where both are equal and -300 where a value is not a number; none where the reference
-    /// does not vary, or nothing was added.
+    /// Returns the ratio in dB, 300 where both are equal and -300 where a value is not a number; none where the
+    /// reference does not vary, or nothing was added.
     pub fn sqnr_db(&self) -> Option<f64> {
         let n = self.samples as f64;
         let squares = self.squares();

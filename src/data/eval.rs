@@ -44,8 +44,9 @@ pub(crate) fn argmax(scores: &[f32]) -> usize {
     scores.iter().enumerate().fold(0, |best, (i, v)| if *v > scores[best] { i } else { best })
 }
 
-/// Returns the number of samples of `data` that `graph` classifies correctly, run in batches of `batch` (a fixed
-/// batch of the model takes precedence). The class scores are the first output of shape `[n, classes]` or `[n, classes, 1, 1]`.
+/// Returns the number of samples of `data` that `graph` classifies correctly, run in batches of `batch` (a fixed batch
+/// of the model takes precedence). The class scores are the first output of shape `[n, classes]` or `[n, classes, 1,
+/// 1]`.
 ///
 /// # Errors
 /// Without labels or class scores, with labels beyond the classes, or when inputs do not fit or the engine fails.

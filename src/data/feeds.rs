@@ -13,8 +13,8 @@ const JUDGED: usize = 256;
 
 /// The inputs of a model, sample by sample.
 ///
-/// An array with the name of an input is used unchanged, except that bytes for a float input are pixels. For the only input
-/// of a model, images may have another name. A [`Preprocess`] turns pixels into inputs.
+/// An array with the name of an input is used unchanged, except that bytes for a float input are pixels. For the only
+/// input of a model, images may have another name. A [`Preprocess`] turns pixels into inputs.
 #[derive(Clone, Debug)]
 pub struct Feeds {
     place: String,
@@ -29,7 +29,8 @@ enum Feed {
 }
 
 impl Feeds {
-    /// Returns the inputs of `graph` among `arrays`. With `rows` `(all, used)`, arrays of `all` rows are cut to the first `used`.
+    /// Returns the inputs of `graph` among `arrays`. With `rows` `(all, used)`, arrays of `all` rows are cut to the
+    /// first `used`.
     ///
     /// # Errors
     /// When an input has no array, or an array does not fit its input.
@@ -96,7 +97,8 @@ impl Feeds {
     /// Returns the inputs of a range of samples, in the order of [`Graph::fed_inputs`].
     ///
     /// # Errors
-    /// When images do not fit the model, mean and deviation do not fit their channels, or the range exceeds the samples.
+    /// When images do not fit the model, mean and deviation do not fit their channels, or the range exceeds the
+    /// samples.
     pub fn batch(&self, range: Range<usize>) -> Result<Vec<Tensor>> {
         let one = |feed: &Feed| match feed {
             Feed::Array(tensor) => tensor.rows(range.clone()),

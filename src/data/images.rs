@@ -21,7 +21,8 @@ pub(super) struct Images {
 }
 
 impl Images {
-    /// Returns the array of `arrays` that is called `images`, `x`, `data` or the like, else the only one of rank 3 or more.
+    /// Returns the array of `arrays` that is called `images`, `x`, `data` or the like, else the only one of rank 3 or
+    /// more.
     ///
     /// # Errors
     /// When images are not found.

@@ -1,5 +1,5 @@
-//! The kind of a model's input (image, token ids, mask, recurrent state, features), from its use in the graph, its type,
-//! shape and name.
+//! The kind of a model's input (image, token ids, mask, recurrent state, features), from its use in the graph, its
+//! type, shape and name.
 
 use serde::{Serialize, Serializer};
 
@@ -115,7 +115,8 @@ fn shape_of(graph: &Graph, id: ValueId) -> &[Dim] {
     graph.value(id).shape.as_deref().unwrap_or_default()
 }
 
-/// Returns every node that reads `start`, directly or through operators that pass values on, with the value that it reads.
+/// Returns every node that reads `start`, directly or through operators that pass values on, with the value that it
+/// reads.
 fn readers(graph: &Graph, start: ValueId) -> Vec<(&Node, ValueId)> {
     let (mut waiting, mut seen, mut found) = (vec![start], vec![start], Vec::new());
     while let Some(id) = waiting.pop() {
@@ -175,8 +176,8 @@ fn counted(tensor: &Tensor) -> Option<usize> {
     is_count.then_some(values.len())
 }
 
-/// Returns whether an input is the state of a recurrent operator, or one of several inputs whose shape and name match an
-/// output (`h` and `hn`, `state_in` and `state_out`, `past.0` and `present.0`).
+/// Returns whether an input is the state of a recurrent operator, or one of several inputs whose shape and name match
+/// an output (`h` and `hn`, `state_in` and `state_out`, `past.0` and `present.0`).
 fn is_state(graph: &Graph, id: ValueId) -> bool {
     let (operators, slots) = RECURRENT;
     let is_slot = |(node, read): (&Node, ValueId)| {

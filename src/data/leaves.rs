@@ -1,4 +1,4 @@
-//! Dead leaves: discs and rectangles of random size and colour that cover one another, which gives images the sharp
+//! Dead leaves: discs and rectangles of random size and color that cover one another, which gives images the sharp
 //! edges and flat areas of photographs (Lee, Mumford and Huang 2001, "Occlusion Models for Natural Images").
 
 use rand_chacha::ChaCha8Rng;

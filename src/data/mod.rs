@@ -1,5 +1,5 @@
-//! Inputs for evaluation and verification: arrays from files, batches of images, the user's own inputs, synthetic inputs,
-//! and top-1 accuracy. Image synthesis from BatchNorm statistics is in `synthesis`.
+//! Inputs for evaluation and verification: arrays from files, batches of images, the user's own inputs, synthetic
+//! inputs, and top-1 accuracy. Image synthesis from BatchNorm statistics is in `synthesis`.
 
 mod centered;
 mod dataset;

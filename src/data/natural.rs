@@ -1,5 +1,5 @@
-//! Random images with the statistics of photographs that matter to a first layer: correlated colors, a similar spectrum, and
-//! soft edges between areas that occlude one another.
+//! Random images with the statistics of photographs that matter to a first layer: correlated colors, a similar
+//! spectrum, and soft edges between areas that occlude one another.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -29,7 +29,7 @@ impl InputMoments<'static> {
     pub const STANDARD: Self = Self { mean: &[0.0], std: &[1.0] };
 }
 
-/// Returns images of `shape` `[n, c, h, w]`: leaves of one colour each over a smooth pattern and with a smooth texture,
+/// Returns images of `shape` `[n, c, h, w]`: leaves of one color each over a smooth pattern and with a smooth texture,
 /// with random contrast and brightness per image.
 ///
 /// `shape` must have rank 4. `moments` hold over many images; a single image differs from them.

@@ -23,8 +23,8 @@ pub type Array = (String, Tensor);
 /// Bytes that identify the format of a file.
 const TOLD_BY: u64 = 4096;
 
-/// The names, types and shapes of the arrays of a file, in order. Contents are read on request, so unused arrays are not
-/// unpacked.
+/// The names, types and shapes of the arrays of a file, in order. Contents are read on request, so unused arrays are
+/// not unpacked.
 #[derive(Clone, Debug)]
 pub struct Arrays {
     path: PathBuf,
@@ -102,8 +102,8 @@ impl Arrays {
     /// Returns the contents of an array.
     ///
     /// # Errors
-    /// When the member is damaged, larger than this machine's memory, or has an element type that ONNX lacks; names file and
-    /// member.
+    /// When the member is damaged, larger than this machine's memory, or has an element type that ONNX lacks; names
+    /// file and member.
     pub fn tensor(&self, member: &Member) -> Result<Tensor> {
         if let Some(tensor) = member.contents.get() {
             return Ok(tensor.clone());

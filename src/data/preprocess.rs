@@ -48,8 +48,8 @@ impl Default for Pixels {
 }
 
 impl Pixels {
-    /// Returns the scale of `values` of type `dtype`: 0 to 255 for bytes and values up to 255, 0 to 1 for values up to 1, and
-    /// their own range for all others.
+    /// Returns the scale of `values` of type `dtype`: 0 to 255 for bytes and values up to 255, 0 to 1 for values up to
+    /// 1, and their own range for all others.
     pub fn of(dtype: DType, values: &[f32]) -> Self {
         let end = |of: fn(f32, f32) -> f32| values.iter().copied().reduce(of).unwrap_or(0.0);
         let (least, most) = (end(f32::min), end(f32::max));

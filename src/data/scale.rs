@@ -12,9 +12,9 @@ const CONTRAST: f64 = 3.0;
 /// The share of the input interval below 0 above which images must have negative values.
 const BELOW: f64 = 0.1;
 
-/// Returns how the images among `inputs` of the file `place` differ in scale from the input statistics `fed`, with advice;
-/// `None` where they agree. Values may exceed the interval by a tenth of its length, or by its whole length where `fed` is
-/// assumed.
+/// Returns how the images among `inputs` of the file `place` differ in scale from the input statistics `fed`, with
+/// advice; `None` where they agree. Values may exceed the interval by a tenth of its length, or by its whole length
+/// where `fed` is assumed.
 ///
 /// # Errors
 /// For values that are not finite.
@@ -31,8 +31,8 @@ pub fn mismatch(place: &str, inputs: &[Tensor], fed: &InputStatistics) -> Result
     Ok(None)
 }
 
-/// Returns a warning where evaluation images may be on another scale than the input statistics `fed`; `None` where they agree,
-/// or where `fed` is assumed and the user gave a `preprocess`. `is_sure` says whether `fed` is certain.
+/// Returns a warning where evaluation images may be on another scale than the input statistics `fed`; `None` where they
+/// agree, or where `fed` is assumed and the user gave a `preprocess`. `is_sure` says whether `fed` is certain.
 ///
 /// # Errors
 /// [`Error::Usage`] for another scale where `fed` is certain; as [`mismatch`].

@@ -4,7 +4,7 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-/// Weight of each neighbour in a row or column when a plane is softened.
+/// Weight of each neighbor in a row or column when a plane is softened.
 const BLUR: f32 = 0.15;
 
 /// Returns one `h` x `w` pattern of mean 0 and variance 1: noise at halving resolutions, upsampled and added up, each
@@ -19,8 +19,8 @@ pub(super) fn pattern(h: usize, w: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     sum
 }
 
-/// Softens the edges of an `h` x `w` plane: every pixel becomes the mean of itself and its neighbours, by (0.15, 0.7, 0.15)
-/// along its row and then along its column. At the border, the pixel itself replaces the missing neighbor.
+/// Softens the edges of an `h` x `w` plane: every pixel becomes the mean of itself and its neighbors, by (0.15, 0.7,
+/// 0.15) along its row and then along its column. At the border, the pixel itself replaces the missing neighbor.
 pub(super) fn soften(plane: &mut [f32], h: usize, w: usize) {
     if plane.is_empty() {
         return;

@@ -21,8 +21,8 @@ const STATES: f32 = 0.5;
 /// Returns `samples` samples for each fed input of the graph, batch axis first.
 ///
 /// Images: [`natural_images`] (bytes from 0 to 255). Token ids: any rows of their table. Sizes: height and width of the
-/// images. Settings: the value they are compared with. Masks: ones, from some place on zeros. Recurrent states: zeros, or
-/// noise between -1 and 1. Features: normal noise, with `moments` where the model takes no images.
+/// images. Settings: the value they are compared with. Masks: ones, from some place on zeros. Recurrent states: zeros,
+/// or noise between -1 and 1. Features: normal noise, with `moments` where the model takes no images.
 ///
 /// # Errors
 /// When an input's shape is not known beyond its first axis, or its type is none of these.

@@ -127,8 +127,8 @@ impl Builder {
         self.call_at(&place, own::own(op_type, attrs), &inputs, outputs)
     }
 
-    /// Returns the results of an operator of another domain, of the types and shapes in `facts`; its inputs and outputs are
-    /// still empty.
+    /// Returns the results of an operator of another domain, of the types and shapes in `facts`; its inputs and outputs
+    /// are still empty.
     pub(super) fn foreign<'b>(&'b self, node: Node, inputs: &[Option<Expr<'b>>], facts: Vec<Fact>) -> Vec<Expr<'b>> {
         let mut state = self.state.borrow_mut();
         state.graph.import(&node.domain, 1);
@@ -163,8 +163,8 @@ impl Builder {
         results.into_iter().map(|id| Expr { builder: self, id }).collect()
     }
 
-    /// Adds a node of a model as [`Builder::call_at`]. A shape that cannot be inferred or does not fit is an unsupported model,
-    /// not a mistake of the caller.
+    /// Adds a node of a model as [`Builder::call_at`]. A shape that cannot be inferred or does not fit is an
+    /// unsupported model, not a mistake of the caller.
     pub(super) fn call_of_model<'b>(
         &'b self,
         place: &str,
@@ -182,8 +182,8 @@ impl Builder {
         results
     }
 
-    /// Returns result `i` of the operator that produces `made`, adding it if it was omitted. [`Builder::finish`] removes it
-    /// again if nothing reads it.
+    /// Returns result `i` of the operator that produces `made`, adding it if it was omitted. [`Builder::finish`]
+    /// removes it again if nothing reads it.
     ///
     /// # Panics
     /// When no operator produces `made`.

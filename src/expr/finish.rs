@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::ir::{Graph, ValueId};
 
 impl Builder {
-    /// Returns the graph that computes `outputs` under the given names, in standard operators. All inputs stay, in the order of
-    /// their creation.
+    /// Returns the graph that computes `outputs` under the given names, in standard operators. All inputs stay, in the
+    /// order of their creation.
     ///
     /// # Errors
     /// The first mistake; two outputs of one name; an output that is an input or a constant (insert an Identity).

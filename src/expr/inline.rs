@@ -17,14 +17,14 @@ pub struct Inlined<'b> {
 
 /// Returns the expressions of `graph` on `inputs` (in the order of [`Graph::fed_inputs`]).
 ///
-/// `tap` receives every input, every weight and every node result with its name, once each and in the order of the nodes. It
-/// returns the expression that readers use: the same one, or a replacement such as a trained weight or a fake-quantized
-/// tensor.
+/// `tap` receives every input, every weight and every node result with its name, once each and in the order of the
+/// nodes. It returns the expression that readers use: the same one, or a replacement such as a trained weight or a
+/// fake-quantized tensor.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for an operator set other than [`OPSET`] (raise it with [`crate::onnx::upgrade`]) and for
-/// operators of other domains; [`Error::Shape`] when `inputs` do not fit. Nodes of the model whose shapes are not fixed, or
-/// do not fit each other at this batch, are reported by [`Builder::finish`] as [`Error::Unsupported`].
+/// operators of other domains; [`Error::Shape`] when `inputs` do not fit. Nodes of the model whose shapes are not
+/// fixed, or do not fit each other at this batch, are reported by [`Builder::finish`] as [`Error::Unsupported`].
 pub fn inline<'b>(
     builder: &'b Builder,
     graph: &Graph,

@@ -1,6 +1,6 @@
-//! Expressions that build graphs: an [`Expr`] is a handle into a graph under construction, with operators and methods, so
-//! that a loss or a gradient rule reads as its formula. All shapes are static, and every operator runs in ONNX Runtime and
-//! in tract.
+//! Expressions that build graphs: an [`Expr`] is a handle into a graph under construction, with operators and methods,
+//! so that a loss or a gradient rule reads as its formula. All shapes are static, and every operator runs in ONNX
+//! Runtime and in tract.
 
 mod builder;
 mod elementwise;

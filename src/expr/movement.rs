@@ -46,8 +46,8 @@ impl<'b> Expr<'b> {
         self.builder.apply("Slice", &[self, one(range.start), one(range.end), one(axis)], [])
     }
 
-    /// Returns the tensor padded with zeros before and after each axis; negative widths crop (by Slice: not every engine
-    /// accepts negative pads).
+    /// Returns the tensor padded with zeros before and after each axis; negative widths crop (by Slice: not every
+    /// engine accepts negative pads).
     #[track_caller]
     pub fn pad(self, before: &[i64], behind: &[i64]) -> Self {
         let shape = self.shape();
@@ -86,8 +86,8 @@ impl<'b> Expr<'b> {
         self.builder.apply("Gather", &[self, indices], [("axis", Attr::Int(index(axis)))])
     }
 
-    /// Returns the pixels of `[N, C, H, W]` at the crossings of rows and columns: a crop, a reflection, a shift. Both are int64
-    /// lists of indices into the axis, not negative.
+    /// Returns the pixels of `[N, C, H, W]` at the crossings of rows and columns: a crop, a reflection, a shift. Both
+    /// are int64 lists of indices into the axis, not negative.
     #[track_caller]
     pub fn select(self, rows: Self, columns: Self) -> Self {
         self.builder.own(SELECT, &[self, rows, columns], [], 1)[0]

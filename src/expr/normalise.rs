@@ -28,8 +28,8 @@ impl<'b> Expr<'b> {
         self.builder.own(CHANNEL_AFFINE, &[self, a, b], [], 1)[0]
     }
 
-    /// Returns this batch `[N, C, …]` after BatchNormalization in training mode; `scale` and `bias` are `[C]`. Running averages
-    /// are left to the caller.
+    /// Returns this batch `[N, C, …]` after BatchNormalization in training mode; `scale` and `bias` are `[C]`. Running
+    /// averages are left to the caller.
     #[track_caller]
     pub fn batch_norm(self, scale: Self, bias: Self, epsilon: f32) -> BatchNormalised<'b> {
         let shape = self.shape();

@@ -10,15 +10,15 @@ pub const OWN_DOMAIN: &str = "dfq-onnx";
 /// `y = x` without a gradient.
 pub const STOP_GRADIENT: &str = "StopGradient";
 
-/// `y = s · round(clip(x / s, lo, hi))` of `x` and the scales `s` (`[1]`, or one per index of `axis`). Attributes: `lo` and
-/// `hi`, one or as many as scales; `axis`, -1 for none.
+/// `y = s · round(clip(x / s, lo, hi))` of `x` and the scales `s` (`[1]`, or one per index of `axis`). Attributes: `lo`
+/// and `hi`, one or as many as scales; `axis`, -1 for none.
 pub const FAKE_QUANTIZE: &str = "FakeQuantize";
 
 /// The gradients of `x` and `s` in [`FAKE_QUANTIZE`], of `x`, `s` and the gradient of `y`; the same attributes.
 pub const FAKE_QUANTIZE_GRADIENT: &str = "FakeQuantizeGradient";
 
-/// The gradient `[M, C/group, kernel_shape…]` of a convolution's weight, from its input `[N, C, …]` and the gradient of its
-/// output `[N, M, …]`. Attributes: those of Conv, with `pads` cut to the part that windows reach, at least 0.
+/// The gradient `[M, C/group, kernel_shape…]` of a convolution's weight, from its input `[N, C, …]` and the gradient of
+/// its output `[N, M, …]`. Attributes: those of Conv, with `pads` cut to the part that windows reach, at least 0.
 pub const CONV_WEIGHT_GRADIENT: &str = "ConvWeightGradient";
 
 /// The mean and the biased variance `[C]` of each channel of `x: [N, C, …]`.
@@ -33,8 +33,8 @@ pub const CHANNEL_AFFINE_GRADIENT: &str = "ChannelAffineGradient";
 /// `y[n, c, i, j] = x[n, c, rows[i], columns[j]]`, the indices int64 from 0 to the size of the axis, exclusive.
 pub const SELECT: &str = "Select";
 
-/// The gradient of `x` in [`SELECT`], of the gradient of `y`, the rows and the columns. Attributes: `height` and `width`
-/// of x.
+/// The gradient of `x` in [`SELECT`], of the gradient of `y`, the rows and the columns. Attributes: `height` and
+/// `width` of x.
 pub const SELECT_GRADIENT: &str = "SelectGradient";
 
 /// Returns a node of our own domain, its inputs and outputs still empty.

@@ -1,6 +1,7 @@
 //! Draft folders: a file is written to a folder beside its destination until it is complete.
 //!
-//! A killed process leaves its folder behind. The next process that writes there removes the folder once its lock is free.
+//! A killed process leaves its folder behind. The next process that writes there removes the folder once its lock is
+//! free.
 
 use std::io;
 use std::path::{Path, PathBuf};

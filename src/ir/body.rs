@@ -4,8 +4,8 @@ use super::{Graph, Node, ValueId};
 
 /// A graph that a node runs.
 ///
-/// Every outer value that the body reads is an input of the node (after those that the file lists) and an input of the body
-/// (after its formal inputs), so both graphs are self-contained and each use is visible.
+/// Every outer value that the body reads is an input of the node (after those that the file lists) and an input of the
+/// body (after its formal inputs), so both graphs are self-contained and each use is visible.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Body {
     /// The graph.

@@ -156,8 +156,8 @@ impl Graph {
         }
     }
 
-    /// Returns the fixed batch: the smallest known first axis of the inputs (that of a recurrent state, say, is not a batch); 1
-    /// if some inputs have an open first axis and others a fixed one.
+    /// Returns the fixed batch: the smallest known first axis of the inputs (that of a recurrent state, say, is not a
+    /// batch); 1 if some inputs have an open first axis and others a fixed one.
     pub fn fixed_batch(&self) -> Option<usize> {
         let fed = self.fed_inputs();
         let firsts = || fed.iter().filter_map(|id| self.values[id.0].shape.as_ref()?.first());

@@ -2,8 +2,8 @@
 
 use super::{Graph, ValueId};
 
-/// Returns the peak bytes of the values of `graph`, by the size `bytes` of each. Constants, inputs and outputs live for the
-/// whole run, other results from their producer to their last reader. `usize::MAX` on overflow.
+/// Returns the peak bytes of the values of `graph`, by the size `bytes` of each. Constants, inputs and outputs live for
+/// the whole run, other results from their producer to their last reader. `usize::MAX` on overflow.
 pub fn peak_bytes(graph: &Graph, bytes: impl Fn(ValueId) -> usize) -> usize {
     let mut last_reader = vec![0; graph.value_ids().count()];
     for (place, node) in graph.nodes.iter().enumerate() {

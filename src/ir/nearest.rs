@@ -3,8 +3,8 @@
 /// The most names suggested.
 const OFFERED: usize = 3;
 
-/// Returns the names of `known` nearest to `typed`, quoted for a message: first those that contain it, then those with the
-/// smallest edit distance.
+/// Returns the names of `known` nearest to `typed`, quoted for a message: first those that contain it, then those with
+/// the smallest edit distance.
 pub fn nearest_names<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let lower = typed.to_lowercase();
     let mut names: Vec<&str> = known.into_iter().filter(|name| !name.is_empty()).collect();

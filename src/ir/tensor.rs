@@ -186,7 +186,7 @@ impl Tensor {
     /// Returns the values of a floating-point tensor as `f32`.
     ///
     /// # Errors
-    /// When the type is no floating-point type of 16 to 64 bits.
+    /// When the type is not a floating-point type of 16 to 64 bits.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         let bytes = &self.data[..];
         Ok(match self.dtype {

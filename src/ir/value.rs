@@ -77,7 +77,8 @@ impl Value {
         self.shape.as_ref()?.iter().map(Dim::known).collect()
     }
 
-    /// Returns the elements of one sample (all axes but the first): 0 where the rank is unknown; unknown sizes count as 1.
+    /// Returns the elements of one sample (all axes but the first): 0 where the rank is unknown; unknown sizes count as
+    /// 1.
     pub fn sample_len(&self) -> usize {
         self.shape
             .as_ref()

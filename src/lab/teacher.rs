@@ -30,7 +30,8 @@ impl Lab<'_> {
     /// Returns the float network as teacher of images that a generator makes.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for networks with several inputs, and those that tell nothing of what they were trained on.
+    /// [`Error::Unsupported`] for networks with several inputs, and those that tell nothing of what they were trained
+    /// on.
     pub fn teacher(&self) -> Result<Rc<Teacher>> {
         if let Some(known) = self.teacher.get() {
             return Ok(Rc::clone(known));

@@ -1,5 +1,5 @@
-//! High-bias absorption (Nagel et al. 2019, section 4.1.3): what a rectified channel practically always exceeds moves
-//! from the bias of a layer into the bias of the next.
+//! High-bias absorption (Nagel et al. 2019, section 4.1.3): moves the part of a bias that a rectified channel
+//! practically always exceeds into the bias of the next layer.
 //!
 //! `relu(x) = relu(x - c) + c` for `x > c`, with `c = max(0, mean - 3·deviation)` (99.87 % of a normal distribution).
 //! Refused behind zero padding, where the `c` that is taken away is not there to be added, and below caps.
@@ -14,10 +14,10 @@ use crate::plan::Plan;
 use crate::quant::absorbed;
 use crate::stats::BatchNorm;
 
-/// How much of a channel's distribution is above what it loses.
+/// Standard deviations between a channel's mean and the absorbed bias.
 const EXACT: &str = "exact for 99.87 % of their values if these are normally distributed";
 
-/// Absorbs high biases, adjusts `norms`, and returns what was done to each planned layer.
+/// Absorbs high biases, adjusts `norms`, and returns the step of each planned layer.
 ///
 /// # Errors
 /// When weights or biases cannot be read.
@@ -34,7 +34,7 @@ pub fn absorb(graph: &mut Graph, plan: &Plan, norms: &mut [BatchNorm]) -> Result
     Ok(steps)
 }
 
-/// Returns how many channels lost something, or why none did.
+/// Returns the number of changed channels, or the reason for none.
 fn absorb_link(
     graph: &mut Graph,
     norms: &mut [BatchNorm],

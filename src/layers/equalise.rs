@@ -1,4 +1,4 @@
-//! Cross-layer equalisation over every link of a network (Nagel et al. 2019, section 4.1), iterated until it settles;
+//! Cross-layer equalization over every link of a network (Nagel et al. 2019, section 4.1), iterated until it settles;
 //! a chain of links (a depthwise triple) settles on the common solution of all its pairs.
 
 use std::collections::HashMap;
@@ -17,19 +17,19 @@ use crate::stats::{BatchNorm, Moments};
 /// Sweeps over all links at most, and the factor below which one is no change.
 const SWEEPS: usize = 50;
 const SETTLED: f64 = 1e-4;
-/// Standard deviations within which a channel practically stays.
+/// Standard deviations that practically bound a channel.
 const DEVIATIONS: f64 = 6.0;
 
-/// Which links are equalised.
+/// Which links are equalized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// All of them.
+    /// All links.
     All,
-    /// Those at a weight with one scale for all its channels, which alone gains by it.
+    /// Links with a per-tensor weight, the only weights that benefit.
     SharedScales,
 }
 
-/// Equalises the weight ranges of linked layers, adjusts `norms`, and returns what was done to each planned layer.
+/// Equalizes the weight ranges of linked layers, adjusts `norms`, and returns the step of each planned layer.
 ///
 /// # Errors
 /// When weights cannot be read.
@@ -95,7 +95,7 @@ fn shares_a_scale(graph: &Graph, plan: &Plan, link: &Link) -> bool {
     [link.first, link.second].into_iter().filter_map(weight).any(|w| plan.weights[w].scheme.axis.is_none())
 }
 
-/// Returns how far from 0 each channel between two layers goes, where its distribution is known.
+/// Returns the largest magnitude of each channel between two layers; `None` where its distribution is unknown.
 fn reach(graph: &Graph, moments: &HashMap<ValueId, Moments>, link: &Link) -> Option<Vec<f64>> {
     let between = graph.nodes[link.second].input(0).and_then(|id| moments.get(&id))?;
     let made = graph.nodes[link.first].output(0).and_then(|id| moments.get(&id))?;

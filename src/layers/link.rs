@@ -10,25 +10,25 @@ use crate::stats::{BatchNorm, clip_bounds};
 use super::bias::read_bias;
 use super::rows::Rows;
 
-/// A link, or why there is none.
+/// A link, or the reason for none.
 pub type Found = std::result::Result<Link, String>;
 
-/// Two layers and what lies between them.
+/// Two layers and the operators between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// Node index of the layer whose outputs are scaled.
     pub first: usize,
-    /// Node index of the layer that alone reads them.
+    /// Node index of their only reader.
     pub second: usize,
     /// The Clip to `0..=hi` between them, whose upper end scales with the channel.
     pub clip: Option<usize>,
-    /// Whether a Relu or such a Clip lies between them, directly behind the first.
+    /// Whether a Relu or such a Clip directly follows the first.
     pub rectified: bool,
-    /// Whether zeros are put around what the second reads, or around what a mean before it is taken of.
+    /// Whether the second layer, or an average pool before it, pads with zeros.
     pub padded: bool,
-    /// Input channels of the second per output channel of the first, above 1 behind a Flatten.
+    /// Input channels of the second per output channel of the first, above 1 after a Flatten.
     pub repeat: usize,
-    /// The tensors between them, the first one's result and the second one's input included.
+    /// The tensors from the first layer's output to the second layer's input.
     pub tensors: Vec<ValueId>,
 }
 
@@ -40,7 +40,7 @@ impl Link {
     }
 }
 
-/// Returns for every planned layer with a weight the link that begins at it, or why there is none.
+/// Returns for every planned layer with a weight the link that begins at it, or the reason for none.
 ///
 /// # Errors
 /// When weights or biases cannot be read.
@@ -188,13 +188,13 @@ fn homogeneous(graph: &Graph, node: &Node, is_matrix: bool) -> Option<Homogeneit
     }
 }
 
-/// Returns whether the zeros around a plane count in the means that a pool takes.
+/// Returns whether an average pool includes padding in its means.
 fn counts_padding(node: &Node) -> bool {
     let padded = is_padded(node) || node.attrs.int("ceil_mode", 0) != 0;
     padded && node.attrs.int("count_include_pad", 0) != 0
 }
 
-/// Returns the elements of one sample, none where that is not known.
+/// Returns the elements of one sample; `None` where unknown.
 fn elements_of_one(graph: &Graph, id: ValueId) -> Option<usize> {
     let mut sizes = graph.value(id).shape.as_ref()?.get(1..)?.iter();
     sizes.try_fold(1usize, |elements, dim| elements.checked_mul(dim.known()?))

@@ -1,4 +1,4 @@
-//! Rules of TensorRT, from its documentation and from what its own quantizer writes; nothing here was run there.
+//! Rules of TensorRT, from its documentation and the output of its own quantizer; not tested on TensorRT.
 
 use super::view::{Layer, View, is_packed};
 use super::{Findings, Rule, error, warning};
@@ -94,7 +94,7 @@ fn old_operator_set(view: &View, findings: &mut Findings) {
     }
 }
 
-/// Quantizers and the layer before each, which makes their input and feeds nothing else, with the nodes behind.
+/// Quantizers, each with the layer whose only reader it is, and the nodes after it.
 fn behind_layers<'a>(view: &View<'a>) -> impl Iterator<Item = (&'a Node, Vec<&'a Node>)> {
     view.quantizers().filter_map(|quantize| {
         let input = quantize.input(0).filter(|&id| view.uses.consumers(id).len() == 1)?;

@@ -64,7 +64,7 @@ fn mixed_signs(view: &View, findings: &mut Findings) {
     }
 }
 
-/// The type of the integers that elementwise operators of one computed operand lead to.
+/// Returns the integer type that a chain of elementwise operators starts from.
 fn elementwise_source(view: &View, node: &Node) -> Option<DType> {
     const ELEMENTWISE: &[&str] = &[
         "Relu",

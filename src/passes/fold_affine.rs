@@ -1,12 +1,12 @@
-//! Folds constants per channel that Add, Sub, Mul and Div apply behind a Conv, ConvTranspose, Gemm, MatMul or
+//! Folds per-channel Add, Sub, Mul and Div with constants after a Conv, ConvTranspose, Gemm, MatMul or
 //! BatchNormalization into its weight and bias, or into its scale and shift.
 //!
-//! Before: `y = Add(Mul(Conv(x, w), s), t)` with `s` and `t` of shape `[C, 1, 1]`, `[1, C, 1, 1]`, `[]` and the like, in
-//! any order and on either side. After: `y = Conv(x, s·w, t)`. A MatMul of matrices becomes a Gemm, which has a bias;
-//! behind one of more axes a single Add remains.
+//! Before: `y = Add(Mul(Conv(x, w), s), t)` with `s` and `t` of shape `[C, 1, 1]`, `[1, C, 1, 1]`, `[]` and the like,
+//! in any order and on either side. After: `y = Conv(x, s·w, t)`. A MatMul of matrices becomes a Gemm, which has a
+//! bias; a MatMul of higher rank keeps a single Add.
 //!
-//! Refused: operands that are no constants, differ within a channel or widen the result, a result that something else
-//! reads or that is a graph output, numbers that would leave float32, training mode.
+//! Refused: operands that are not constants, differ within a channel or broadcast the result, a result with another
+//! reader or that is a graph output, numbers that would leave float32, training mode.
 
 use super::channel_map::{Chain, Layout};
 use super::layer_constants::{LayerConstants, narrow, replace_input};
@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::ir::{Graph, Tensor, Uses};
 use crate::stats::{BatchNorm, batch_norm_of};
 
-/// Folds what can be folded and returns how many nodes went away.
+/// Folds what can be folded and returns the number of removed nodes.
 ///
 /// # Errors
 /// When the bias of a layer is not floating-point.
@@ -34,7 +34,7 @@ pub fn fold_affine(graph: &mut Graph) -> Result<usize> {
     Ok(folded)
 }
 
-/// Returns the nodes that are not needed any more.
+/// Returns the folded nodes.
 fn fold_into_layer(graph: &mut Graph, uses: &Uses, readers: &mut Readers, index: usize) -> Result<Vec<usize>> {
     let node = &graph.nodes[index];
     let weight_rank = node.input(1).and_then(|id| graph.constant_of(id)).map(|weight| weight.shape().len());
@@ -50,7 +50,7 @@ fn fold_into_layer(graph: &mut Graph, uses: &Uses, readers: &mut Readers, index:
     Ok(chain.nodes)
 }
 
-/// Folds into a MatMul without a place for a bias; what is added is left to the last node of the chain.
+/// Folds the scale into a MatMul without a bias; the last node of the chain keeps the shift.
 fn fold_scale(
     graph: &mut Graph,
     readers: &mut Readers,
@@ -77,7 +77,7 @@ fn fold_scale(
     Ok(nodes)
 }
 
-/// Returns the nodes that are not needed any more.
+/// Returns the folded nodes.
 fn fold_into_norm(
     graph: &mut Graph,
     uses: &Uses,
@@ -104,7 +104,7 @@ fn fold_into_norm(
     Ok(nodes)
 }
 
-/// Lets node `index` make what the last node of a chain makes.
+/// Makes node `index` produce the result of the last node of a chain.
 fn bypass(graph: &mut Graph, index: usize, chain: &[usize]) {
     if let Some(&last) = chain.last() {
         graph.nodes[index].outputs = graph.nodes[last].outputs.clone();

@@ -15,7 +15,7 @@ pub(super) struct LayerConstants {
     bias_name: Option<String>,
     channels: Channels,
     padded: bool,
-    /// Whether there is a place for a bias: not in a MatMul of more than two axes.
+    /// Whether the layer can have a bias: a MatMul of more than two axes cannot.
     takes_bias: bool,
 }
 
@@ -27,7 +27,7 @@ struct Channels {
 }
 
 impl Channels {
-    /// `None` where the node is no layer, or computes more than a product and a sum.
+    /// `None` where the node is not a layer, or computes more than a product and a sum.
     fn of(node: &Node, shape: &[usize]) -> Option<Self> {
         let group = usize::try_from(node.attrs.int("group", 1)).ok().filter(|&group| group > 0)?;
         let &[first, second, ..] = shape else { return None };
@@ -64,7 +64,7 @@ impl Channels {
 }
 
 impl LayerConstants {
-    /// Returns the constants of node `index`; `None` where it is no layer, or of a form that is not folded.
+    /// Returns the constants of node `index`; `None` where it is not a layer or cannot be folded.
     ///
     /// # Errors
     /// When a bias is not floating-point.
@@ -105,13 +105,13 @@ impl LayerConstants {
         self.channels.outputs
     }
 
-    /// Returns whether there is a place for a bias.
+    /// Returns whether the layer can have a bias.
     pub fn takes_bias(&self) -> bool {
         self.takes_bias
     }
 
-    /// Returns the constants of `scale · layer(x) + shift`, one value an output channel; `None` where the layer cannot
-    /// take them in, or a number would leave float32.
+    /// Returns the constants of `scale · layer(x) + shift`, one value per output channel; `None` where the layer cannot
+    /// absorb them, or a number would exceed float32.
     pub fn scale_outputs(self, scale: &[f64], shift: &[f64]) -> Option<Self> {
         let mut layer = self.scale_weight(scale).filter(|layer| layer.takes_bias)?;
         let bias = layer.bias.take().unwrap_or_else(|| vec![0.0; scale.len()]);
@@ -134,8 +134,8 @@ impl LayerConstants {
         Some(self)
     }
 
-    /// Returns the constants of `layer(scale · x + shift)`, one value an input channel; otherwise as
-    /// [`LayerConstants::scale_outputs`]. A shift cannot go through padding, which is zero behind it.
+    /// Returns the constants of `layer(scale · x + shift)`, one value per input channel; otherwise as
+    /// [`LayerConstants::scale_outputs`]. A shift cannot pass zero padding.
     pub fn scale_inputs(mut self, scale: &[f64], shift: &[f64]) -> Option<Self> {
         let mut values = self.values()?;
         let locate = &self.channels.locate;
@@ -156,11 +156,11 @@ impl LayerConstants {
         Some(self)
     }
 
-    /// Gives node `index`, which the constants were read from, those that changed. A MatMul that gets a bias becomes a
+    /// Writes changed constants back to node `index`, from which they were read. A MatMul that gets a bias becomes a
     /// Gemm.
     ///
     /// # Errors
-    /// When the weight is of a type that holds no such numbers.
+    /// When the type of the weight cannot hold the numbers.
     pub fn write(self, graph: &mut Graph, readers: &mut Readers, index: usize) -> Result<()> {
         let dtype = self.weight.dtype();
         let name = graph.name_of(self.weight_id).to_owned();
@@ -188,8 +188,8 @@ impl LayerConstants {
     }
 }
 
-/// Replaces input `slot` of node `node` with the constant `new`, which takes over the name of the old input where nothing
-/// else reads that.
+/// Replaces input `slot` of node `node` with the constant `new`, which takes over the name of the old input where
+/// nothing else reads that.
 pub(super) fn replace_input(graph: &mut Graph, readers: &mut Readers, node: usize, slot: usize, new: ValueId) {
     readers.add(new);
     let inputs = &mut graph.nodes[node].inputs;

@@ -11,7 +11,8 @@ const REACH: f64 = 10.0;
 /// clipped too early at every number of bits.
 const TAIL: (f64, f64) = (0.1, 2.5);
 
-/// Masses of equal bins over `lo..hi`; exact zeros (behind a ReLU, padding) are kept apart, since grids meet them exactly.
+/// Masses of equal bins over `lo..hi`; exact zeros (behind a ReLU, padding) are kept apart, since grids meet them
+/// exactly.
 #[derive(Clone, Debug)]
 pub struct Histogram {
     /// Left end of the first bin.

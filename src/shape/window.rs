@@ -8,21 +8,21 @@ use crate::ir::{Attr, Attrs, DType, Node};
 pub struct ConvWindow {
     /// Sizes of the kernel.
     pub kernel: Vec<i64>,
-    /// Positions from one window to the next.
+    /// Distance between windows.
     pub strides: Vec<i64>,
-    /// Positions from one element of the kernel to the next.
+    /// Distance between elements of the kernel.
     pub dilations: Vec<i64>,
     /// Padding before each axis.
     pub before: Vec<i64>,
-    /// Padding behind each axis.
+    /// Padding after each axis.
     pub after: Vec<i64>,
-    /// The part of that padding that windows reach; negative where they stop short of the input's end.
+    /// The part of `after` that windows reach; negative where they end before the input does.
     pub behind: Vec<i64>,
 }
 
 impl ConvWindow {
-    /// Returns the window that makes an output of spatial size `small` from an input of `large`; a transposed
-    /// convolution makes `large` from `small`.
+    /// Returns the window of a convolution or pool from spatial sizes `large` to `small`, or of a transposed
+    /// convolution from `small` to `large`.
     ///
     /// # Errors
     /// For the attribute `output_shape`.
@@ -51,8 +51,8 @@ impl ConvWindow {
         Ok(Self { kernel, strides, dilations, before, after, behind })
     }
 
-    /// Returns the window of a Conv or ConvTranspose on an input of shape `x` with a weight of shape `w`, and the spatial
-    /// sizes of its output; `None` where they do not fit, or with `output_shape`.
+    /// Returns the window of a Conv or ConvTranspose on an input of shape `x` with a weight of shape `w`, and the
+    /// spatial sizes of its output; `None` where they do not fit, or with `output_shape`.
     pub fn of_layer(node: &Node, x: &[usize], w: &[usize]) -> Option<(Self, Vec<usize>)> {
         let facts = [x, w].map(|shape| Fact::of_shape(DType::F32, shape));
         let inputs = [Some(&facts[0]), Some(&facts[1])];
@@ -69,7 +69,7 @@ impl ConvWindow {
         self.kernel.len()
     }
 
-    /// Returns whether windows lie side by side and cover everything once.
+    /// Returns whether windows cover the input once, without overlap.
     pub fn is_blocks(&self) -> bool {
         let apart = self.strides == self.kernel && self.dilations.iter().all(|&n| n == 1);
         apart && self.before.iter().chain(&self.behind).all(|&n| n == 0)

@@ -1,4 +1,4 @@
-//! What the teacher file itself says about its activations: batch-normalisation statistics, and the moments of every
+//! Statistics of activations from the model file itself: batch-normalization statistics, and the moments of every
 //! tensor that follow from them.
 
 mod batch_norm;

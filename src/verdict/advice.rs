@@ -1,28 +1,28 @@
-//! What to try after a verdict.
+//! Advice after a verdict.
 
 use super::{Judgement, Verdict, VerdictSource};
 use crate::data::InputKind;
 use crate::stats::KnownInput;
 
-/// What was run.
+/// The facts of a run that advice depends on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Situation<'a> {
-    /// The float model, as it was named on the command line.
+    /// The float model, as named on the command line.
     pub model: &'a str,
     /// The quantized model.
     pub output: &'a str,
-    /// Fewest bits of weights and activations that were asked for.
+    /// Fewest requested bits of weights and activations.
     pub bits: u32,
     /// Whether the quantized network was trained.
     pub is_trained: bool,
-    /// Whether what the network is fed is a guess.
+    /// Whether the input statistics are a guess.
     pub is_guess: bool,
-    /// Whether that is the scale of images or features, which flags can tell.
+    /// Whether the guess is the scale of images or features, which flags can set.
     pub is_scale_unknown: bool,
 }
 
 impl Situation<'_> {
-    /// Returns what the `inputs` of a network say, the other fields empty.
+    /// Returns the situation of a network with these `inputs`, the other fields empty.
     pub fn of_inputs(inputs: &[KnownInput]) -> Self {
         let is_scale = |input: &KnownInput| matches!(input.kind, InputKind::Image { .. } | InputKind::Features);
         let is_guess = inputs.iter().any(|input| input.is_guess);

@@ -1,6 +1,6 @@
-//! One word on a quantized model: `good`, `doubtful` or `broken`, and the figures that it rests on.
+//! The verdict on a quantized model: `good`, `doubtful` or `broken`, with its figures.
 //!
-//! Labels decide where there are any, then inputs of the user's, then synthetic ones. Thresholds were chosen by measurement:
+//! Labels decide if available, then the user's own inputs, then synthetic ones. Thresholds were chosen by measurement:
 //! `benches/README.md` has the table of figures against the real loss of top-1.
 
 mod advice;
@@ -19,24 +19,24 @@ use crate::runtime::Engine;
 use crate::stats::InputStatistics;
 use crate::verify::{Check, split};
 
-/// Multiply-accumulates that may be spent on one run of all samples.
+/// The most multiply-accumulates of one run of all samples.
 const MACS: u64 = 10_000_000_000;
-/// Samples, as far as [`MACS`] reach.
+/// The numbers of samples, within [`MACS`].
 const SAMPLES: std::ops::RangeInclusive<usize> = 32..=256;
-/// Values that the samples of an input may hold.
+/// The most values in the samples of an input.
 const VALUES: usize = 1 << 25;
 /// Samples in one run.
 const BATCH: usize = 16;
 
-/// What a quantized model is worth.
+/// The verdict on a quantized model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// It does not do what the float model does.
+    /// It lost the function of the float model.
     Broken,
-    /// It may have lost some of it, or too little is known to tell.
+    /// It may have lost accuracy, or too little is known.
     Doubtful,
-    /// It does what the float model does.
+    /// It keeps the function of the float model.
     Good,
 }
 
@@ -51,17 +51,17 @@ impl Verdict {
     }
 }
 
-/// What a verdict rests on.
+/// The basis of a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictSource {
     /// Labelled inputs.
     Labels,
-    /// Inputs of the user's without labels.
+    /// The user's own inputs without labels.
     Data,
     /// Synthetic inputs.
     Synthetic,
-    /// A check that failed, or nothing that could be run.
+    /// A failed check, or nothing that could run.
     Checks,
 }
 
@@ -70,10 +70,10 @@ pub enum VerdictSource {
 pub struct Judgement {
     /// The verdict.
     pub verdict: Verdict,
-    /// What it rests on.
+    /// Its basis.
     #[serde(rename = "verdict_source")]
     pub source: VerdictSource,
-    /// Inputs that it rests on.
+    /// The number of inputs.
     #[serde(rename = "verdict_samples")]
     pub samples: usize,
     /// The figures, in words.
@@ -90,18 +90,18 @@ pub struct Judgement {
     pub next: String,
 }
 
-/// Inputs that a verdict rests on.
+/// The inputs of a verdict.
 pub struct Inputs {
     /// One tensor for each input of the model, samples first.
     pub tensors: Vec<Tensor>,
-    /// Where they come from: [`VerdictSource::Data`] or [`VerdictSource::Synthetic`].
+    /// Their source: [`VerdictSource::Data`] or [`VerdictSource::Synthetic`].
     pub source: VerdictSource,
-    /// Whether what the network is fed is a guess, so that synthetic inputs may be none that it knows.
+    /// Whether the input statistics are a guess, so that synthetic inputs may lie outside the network's domain.
     pub is_guess: bool,
 }
 
 impl Inputs {
-    /// Returns inputs of the user's.
+    /// Returns the user's own inputs.
     pub fn of_data(tensors: Vec<Tensor>) -> Self {
         Self { tensors, source: VerdictSource::Data, is_guess: false }
     }
@@ -121,7 +121,7 @@ impl Inputs {
     }
 }
 
-/// Returns what is to be thought of `quantized` by what it makes of `inputs`, against `original` in the default session of
+/// Returns the verdict on `quantized` by its responses to `inputs`, compared with `original` in the default session of
 /// `engine`.
 ///
 /// # Errors

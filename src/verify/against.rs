@@ -1,4 +1,4 @@
-//! The quantized model against the float original: outputs, error per tensor, and which layer makes it.
+//! Compares the quantized model with the float original: outputs, errors per tensor, and the layers that cause them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,7 +17,7 @@ use crate::shape;
 /// Operators that carry weights; a layer is named after them.
 const WEIGHTED: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
 
-/// What [`against_float`] found.
+/// The result of [`against_float`].
 #[derive(Clone, Debug, Default)]
 pub struct Against {
     /// Per output.
@@ -28,7 +28,7 @@ pub struct Against {
     pub notes: Vec<String>,
 }
 
-/// What the quantized model did in the reference engine.
+/// A run of the quantized model in the reference engine.
 pub struct QuantizedRun<'a> {
     /// The model.
     pub graph: &'a Graph,
@@ -38,15 +38,16 @@ pub struct QuantizedRun<'a> {
     pub batches: &'a [Vec<Tensor>],
     /// The outputs for them.
     pub outputs: &'a [Vec<Tensor>],
-    /// Those samples of which inner tensors were seen.
+    /// The samples with observed inner tensors.
     pub observed: &'a [Observed],
 }
 
-/// Returns how a quantized model compares with `original` in `mode`: outputs over all samples, inner tensors over those
-/// that were observed.
+/// Returns the comparison of a quantized model with `original` in `mode`: outputs over all samples, inner tensors over
+/// observed ones.
 ///
-/// Tensors are matched by name: a quantizer's float input, else what its DequantizeLinear makes. A name must mean the
-/// same tensor in both: after an equalisation that rescales channels, pass the rescaled float model as the original.
+/// Tensors are matched by name: a quantizer's float input, else the result of its DequantizeLinear. A name must mean
+/// the same tensor in both: after an equalization that rescales channels, pass the rescaled float model as the
+/// original.
 ///
 /// # Errors
 /// When the engine refuses either model or fails to run it.
@@ -127,7 +128,7 @@ fn float_tensors(original: &Graph, run: &QuantizedRun, matches: &Matches, mode: 
     Ok(inputs.iter().zip(made).map(pick).collect())
 }
 
-/// Returns the integers to feed at every cut: the float model's tensor on the grid, else the quantized model's own.
+/// Returns the integers to feed at every cut: the float model's tensor, quantized, else the quantized model's own.
 fn feed(
     quantizers: &[Quantizer],
     floats: &[Option<Tensor>],
@@ -225,12 +226,12 @@ fn report(quantized: &Graph, quantizers: &[Quantizer], matches: &Matches, errors
     against
 }
 
-/// Returns what errors are held relative to where no value reaches `smallest`; 0 where the reference says something.
+/// Returns the reference magnitude for errors if no value reaches `smallest`; else 0.
 fn floor(comparison: &Comparison, smallest: f64) -> f64 {
     if comparison.has_signal(smallest) { 0.0 } else { smallest }
 }
 
-/// What lies between a tensor and the quantizers before it.
+/// The nodes between a tensor and the quantizers before it.
 struct Upstream {
     layers: Vec<String>,
     quantizers: Vec<usize>,

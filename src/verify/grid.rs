@@ -1,5 +1,5 @@
-//! The integer grid of one quantizer as the file states it. Written apart from the code that emits such files, so that
-//! a slip there is not repeated here.
+//! The integer grid of one quantizer as the file states it. Independent of the code that emits files, so that a
+//! bug there is not repeated here.
 
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Node, Tensor, front_axis};
@@ -71,7 +71,7 @@ impl QdqGrid {
         Ok(integers.to_i64()?.into_iter().enumerate().map(value).collect())
     }
 
-    /// Returns how many neighbouring elements of a tensor of `shape` share a scale.
+    /// Returns the number of adjacent elements of a tensor of `shape` share a scale.
     ///
     /// # Errors
     /// When the scales do not fit it.

@@ -1,6 +1,6 @@
-//! Checks a quantized Q/DQ model, whoever wrote it: the same results in two independent runtimes and in the bytes on
-//! disk (hard checks), and how far it is from its float original (reported, and a gate where the user asks).
-//! Agreement with the float model is not accuracy: no labels are involved.
+//! Checks a Q/DQ model of any tool: equal results in two independent runtimes and in the bytes on disk (hard checks),
+//! and the distance from its float original (reported, and a gate on request). Agreement with the float model is not
+//! accuracy: no labels are involved.
 
 mod against;
 mod compare;
@@ -51,22 +51,22 @@ use modes::{EndToEnd, Mode, end_to_end, modes, reported};
 use node_by_node::node_by_node;
 use voters::voters;
 
-/// How a verification is made.
+/// The options of a verification.
 #[derive(Clone, Debug)]
 pub struct VerifyOptions {
     /// Samples to run, synthetic or the first ones of those provided.
     pub samples: usize,
-    /// Samples in one run; a fixed batch of the model wins.
+    /// Samples in one run; a fixed batch of the model takes precedence.
     pub batch: usize,
     /// Seed of synthetic inputs.
     pub seed: u64,
-    /// Threads to work with; results do not depend on it.
+    /// Threads; results do not depend on them.
     pub threads: usize,
     /// Mean of synthetic images, one value or one per channel.
     pub mean: Vec<f32>,
     /// Standard deviation of synthetic images, one value or one per channel.
     pub std: Vec<f32>,
-    /// The file that will be handed over, to be decoded and compared.
+    /// The file to ship, which is decoded and compared.
     pub shipped: Option<PathBuf>,
     /// Smallest top-1 agreement with the float model, 0 to 1.
     pub min_agreement: Option<f64>,
@@ -90,13 +90,14 @@ impl Default for VerifyOptions {
     }
 }
 
-/// Returns what every check of `quantized` found, and how it compares with `original`, on `inputs` (batch axis first,
+/// Returns the results of all checks of `quantized` and its comparison with `original`, on `inputs` (batch axis first,
 /// in the order of [`Graph::fed_inputs`]) or on synthetic ones.
 ///
-/// A check that does not hold is part of the result and no error; an original that a runtime refuses is one.
+/// A failed check is part of the result, not an error; an original that a runtime refuses is an error.
 ///
 /// # Errors
-/// Without any engine, when no inputs can be made, when the shipped file cannot be read, or the original does not run.
+/// Without any engine, when synthetic inputs cannot be made, when the shipped file cannot be read, or the original does
+/// not run.
 pub fn verify(
     original: &Graph,
     quantized: &Graph,

@@ -1,4 +1,4 @@
-//! Node by node: every engine is fed the same integers at every quantizer, and what it makes of them is compared.
+//! Node by node: every engine gets the same integers at every quantizer, and the results are compared.
 
 use super::compare::{Comparison, numbers};
 use super::float_run::FloatRun;
@@ -17,26 +17,26 @@ use crate::error::Result;
 use crate::ir::{DType, Graph, Tensor, ValueId};
 use crate::outputs::{decided_since_quantizers, settled_tensors};
 
-/// What [`node_by_node`] found.
+/// The result of [`node_by_node`].
 #[derive(Default)]
 pub struct NodeByNode {
-    /// The integers and the outputs of every mode that could be compared.
+    /// The checks of integers and outputs of every comparable mode.
     pub checks: Vec<Check>,
-    /// Every quantizer in each of those.
+    /// The agreement of every quantizer in each of these modes.
     pub agreements: Vec<IntegerAgreement>,
-    /// Names of the modes that could be compared.
+    /// Names of the compared modes.
     pub compared: Vec<String>,
-    /// Why others could not.
+    /// Why other modes could not be compared.
     pub notes: Vec<String>,
 }
 
-/// Compares all modes with the first (the reference), piece by piece: each piece of the model from quantized tensors to
-/// the next ones is fed the same integers, so that kernels that span a piece are those of the whole model.
+/// Compares all modes with the first (the reference), piece by piece: each piece of the model between quantized
+/// tensors gets the same integers, so that the kernels of a piece are those of the whole model.
 ///
-/// `float` tells what float arithmetic differs by.
+/// `float` gives the differences of float arithmetic.
 ///
 /// # Errors
-/// When the reference cannot read what it ran before.
+/// When the reference fails on a graph that it ran before.
 pub fn node_by_node(
     quantized: &Graph,
     quantizers: &[Quantizer],
@@ -74,7 +74,7 @@ pub fn node_by_node(
     Ok(found)
 }
 
-/// What a mode makes of the given integers, batch by batch.
+/// The results of a mode on the given integers, batch by batch.
 struct Made {
     mode: String,
     integers: Vec<Vec<Tensor>>,
@@ -128,7 +128,7 @@ impl Made {
         Ok(agreements)
     }
 
-    /// Returns how the integers of one quantizer agree, of which a kernel may be off by `error`.
+    /// Returns the agreement of one quantizer's integers, of which a kernel may be off by `error`.
     fn agreement(&self, index: usize, pieces: &Pieces, reals: &Reals, error: KernelError) -> Result<IntegerAgreement> {
         let quantizer = &pieces.quantizers[index];
         let mut agreement = IntegerAgreement::of(pieces.graph.name_of(quantizer.input), &self.mode);
@@ -141,7 +141,7 @@ impl Made {
     }
 }
 
-/// What is compared, and what it is held against.
+/// The compared graph and its references.
 struct Pieces<'a> {
     graph: &'a Graph,
     quantizers: &'a [Quantizer],
@@ -150,8 +150,8 @@ struct Pieces<'a> {
 }
 
 impl Pieces<'_> {
-    /// Returns by how much two modes may differ at each of these quantizers: by what they differ in the float model, where
-    /// that has the same tensor.
+    /// Returns the tolerated difference of two modes at each of these quantizers: that in the float model, if it has
+    /// the same tensor.
     fn noise(&self, open: &[usize], modes: [&Mode; 2]) -> Vec<(usize, f64)> {
         if open.is_empty() {
             return Vec::new();

@@ -9,7 +9,7 @@ use crate::ir::{DType, Graph, Node, Tensor, ValueId, is_dequantize};
 
 /// A Conv, Gemm or MatMul of uint8 inputs and constant int8 weights.
 pub struct Product {
-    /// How messages name it.
+    /// Its name in messages.
     pub name: String,
     /// Its result.
     pub output: ValueId,
@@ -41,9 +41,9 @@ struct ProductWindow {
 
 #[derive(Clone)]
 enum Pads {
-    /// Before the first element of each axis, and behind the last.
+    /// Before and after each axis.
     Explicit([usize; 4]),
-    /// As many as make the result as large as the input over the stride; whether an odd one goes before.
+    /// SAME padding; whether an odd element goes before.
     Same(bool),
 }
 
@@ -106,13 +106,13 @@ fn rows(node: &Node, weight: &Tensor) -> Option<(Vec<Vec<i8>>, Form)> {
 }
 
 impl Product {
-    /// Returns the value of one in the accumulator of an output channel.
+    /// Returns the scale of the accumulator of an output channel.
     pub fn scale(&self, channel: usize) -> f64 {
         let weight = self.weight_scale[if self.weight_scale.len() == 1 { 0 } else { channel }];
         f64::from(self.input_scale) * f64::from(weight)
     }
 
-    /// Returns the inputs that each group of output channels reads, one item per sample and group; nothing where the
+    /// Returns the inputs that each group of output channels reads, one item per sample and group; empty if the
     /// integers do not fit the layer.
     pub fn columns<'a>(&'a self, integers: &'a Tensor) -> Vec<Columns<'a>> {
         let shape = integers.shape();
@@ -156,7 +156,7 @@ enum Reads<'a> {
     Window { window: &'a ProductWindow, place: Place, padding: u8 },
 }
 
-/// Where a window lies on an input.
+/// The position of a window on an input.
 #[derive(Clone)]
 struct Place {
     input: [usize; 2],
@@ -173,7 +173,7 @@ impl Columns<'_> {
         }
     }
 
-    /// Returns the inputs that meet weight `k` of every row, one per position.
+    /// Returns the inputs multiplied by weight `k` of every row, one per position.
     pub fn gather(&self, k: usize) -> Vec<u8> {
         match &self.reads {
             Reads::Rows { k: all } => self.x.iter().skip(k).step_by(*all).copied().collect(),

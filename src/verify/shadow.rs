@@ -1,4 +1,4 @@
-//! The copy of a model for tract: the same integers in 8-bit containers, and nothing that tract would fold wrongly.
+//! The copy of a model for tract: the same integers in 8-bit containers, without patterns that tract folds wrongly.
 
 use std::collections::HashMap;
 
@@ -9,12 +9,12 @@ use crate::ir::{DType, Graph, Node, Tensor, is_dequantize, is_quantize};
 const WEIGHTED: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
 
 /// Returns `graph` with INT4, UINT4, INT2 and UINT2 initializers (zero points too) re-stored as INT8 and UINT8, with
-/// explicit zero points wherever the output type of QuantizeLinear is stated by an attribute alone, which tract ignores,
-/// and with a Max that changes no value behind DequantizeLinear, which tract folds nothing across.
+/// explicit zero points wherever the output type of QuantizeLinear is stated by an attribute alone, which tract
+/// ignores, and with a Max that changes no value behind DequantizeLinear, which tract folds nothing across.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for blocked scales and 16-bit integers, and for activations in a type below 8 bits: there a wider type would also
-/// saturate elsewhere.
+/// [`Error::Unsupported`] for blocked scales and 16-bit integers, and for activations in a type below 8 bits: there a
+/// wider type would also saturate elsewhere.
 pub fn shadow(graph: &Graph) -> Result<Graph> {
     let mut copy = widen_initializers(graph)?;
     for i in 0..copy.nodes.len() {
@@ -30,8 +30,8 @@ pub fn shadow(graph: &Graph) -> Result<Graph> {
     Ok(copy)
 }
 
-/// Puts a Max with the lowest number between every DequantizeLinear of activations and the operators without weights that
-/// read it.
+/// Puts a Max with the lowest number between every DequantizeLinear of activations and the operators without weights
+/// that read it.
 ///
 /// tract 0.23.9 makes one table of 256 entries of DequantizeLinear, operators that keep every axis, and QuantizeLinear.
 /// For operators that look at more than one element (Softmax and what is made of it, RMSNormalization) it is wrong; for

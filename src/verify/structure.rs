@@ -1,20 +1,20 @@
-//! Where a Q/DQ model quantizes: activation quantizers and stored weights. Makes no assumption on who wrote the model.
+//! The activation quantizers and stored weights of a Q/DQ model of any tool.
 
 use super::grid::{QdqGrid, bits_for_levels};
 use crate::ir::{DType, Graph, Node, Uses, ValueId, is_dequantize, is_quantize, quantized_type};
 
-/// An activation quantizer: QuantizeLinear, then an integer Clip where there is one.
+/// An activation quantizer: QuantizeLinear, with an integer Clip if present.
 #[derive(Clone, Debug)]
 pub struct Quantizer {
     /// The float tensor that is quantized.
     pub input: ValueId,
     /// The integers that all later nodes read.
     pub integers: ValueId,
-    /// What DequantizeLinear makes of them.
+    /// The results of its DequantizeLinear nodes.
     pub dequantized: Vec<ValueId>,
     /// The type of the integers.
     pub dtype: DType,
-    /// Scales and range; none where they are computed at run time.
+    /// Scales and range; `None` where they are computed at run time.
     pub grid: Option<QdqGrid>,
 }
 
@@ -25,7 +25,7 @@ pub struct QuantizedWeight {
     pub integers: ValueId,
     /// The float weight.
     pub dequantized: ValueId,
-    /// The bits that its integers use; none for vectors, and for int32 (biases) and wider.
+    /// The bits that its integers use; `None` for vectors, and for int32 (biases) and wider.
     pub bits: Option<u32>,
 }
 
@@ -55,7 +55,7 @@ impl Structure {
     }
 }
 
-/// Returns where `graph` quantizes. Quantizers of constants are not listed: they belong to weights.
+/// Returns the quantizers of `graph`. Quantizers of constants are not listed: they belong to weights.
 pub fn find_quantizers(graph: &Graph) -> Structure {
     let uses = graph.uses();
     let constant = constants(graph);

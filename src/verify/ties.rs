@@ -1,14 +1,14 @@
-//! Rounding ties: where two runtimes may make neighbouring integers of one real number.
+//! Rounding ties, at which two runtimes may round to adjacent integers.
 
 use super::grid::QdqGrid;
 use super::limits;
 
-/// One integer of a quantizer in two runtimes, and the real number that it stands for.
+/// One integer of a quantizer in two runtimes, and the value before rounding.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair {
     /// The element of the tensor.
     pub element: usize,
-    /// The real number.
+    /// The value before rounding.
     pub x: f32,
     /// The integers.
     pub integers: (i64, i64),

@@ -1,5 +1,5 @@
-//! The rules of ONNX Runtime's CPU execution provider (1.31, x86-64, default options): which Q/DQ patterns its optimiser
-//! replaces with integer kernels.
+//! The rules of ONNX Runtime's CPU execution provider (1.31, x86-64, default options): which Q/DQ patterns its
+//! optimizer replaces with integer kernels.
 
 mod elementwise;
 mod layers;

@@ -66,7 +66,7 @@ fn in_groups<'b>(s: &BackwardCall<'_, 'b>, groups: usize) -> Gradients<'b> {
     ])
 }
 
-/// A tensor normalised over some axes.
+/// A tensor normalized over some axes.
 struct Normal<'b> {
     /// (x - mean)·inverse.
     n: Expr<'b>,

@@ -6,8 +6,8 @@ use crate::expr::{Expr, index, indices};
 use crate::ir::{Attr, Tensor};
 use crate::shape::ConvWindow;
 
-/// y = the maximum of each window: dy is added to its first occurrence. In windows side by side all elements equal to the
-/// maximum share dy: this needs no indices, which ONNX Runtime's fast pools do not return.
+/// y = the maximum of each window: dy is added to its first occurrence. In windows side by side all elements equal to
+/// the maximum share dy: this needs no indices, which ONNX Runtime's fast pools do not return.
 pub fn max_pool<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let (x, dy) = (s.x(0)?, s.dy()?);
     let (shape, kernel) = (x.shape(), kernel(s));

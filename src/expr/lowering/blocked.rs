@@ -1,5 +1,6 @@
 //! Tensors in ONNX Runtime's blocked layout (NCHWc): `[N, C/b, H, W, b]`, channels padded with zeros, under the shape
-//! `[N, padded C, H, W]`. ONNX Runtime itself writes such operators in domain `com.microsoft.nchwc` when it optimizes a graph.
+//! `[N, padded C, H, W]`. ONNX Runtime itself writes such operators in domain `com.microsoft.nchwc` when it optimizes a
+//! graph.
 
 use std::cell::Cell;
 use std::rc::Rc;

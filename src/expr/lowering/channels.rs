@@ -17,8 +17,8 @@ struct Ordered<'b> {
 }
 
 impl<'b> Ordered<'b> {
-    /// Returns the inputs `numbers` in blocked layout if one of them is blocked and the others can be; `None` for tensors
-    /// without pixels or in half precision, which have no kernels.
+    /// Returns the inputs `numbers` in blocked layout if one of them is blocked and the others can be; `None` for
+    /// tensors without pixels or in half precision, which have no kernels.
     fn of(call: &Lowered<'_, 'b>, numbers: &[usize]) -> crate::Result<Option<Self>> {
         let values = numbers.iter().map(|&i| call.value(i)).collect::<crate::Result<Vec<_>>>()?;
         let in_blocks = values.iter().any(|x| x.is_blocked()) && values.iter().all(|x| x.can_be_blocked());

@@ -1,5 +1,5 @@
-//! Lowers convolutions and their gradients on the CPU: to ONNX Runtime's blocked convolutions, and to our own kernel for the
-//! weight gradient.
+//! Lowers convolutions and their gradients on the CPU: to ONNX Runtime's blocked convolutions, and to our own kernel
+//! for the weight gradient.
 
 use super::blocked::{self, Form, Value};
 use super::ort_cpu::kernel;
@@ -31,8 +31,8 @@ fn is_passed_back(call: &Lowered) -> bool {
     call.graph.nodes.iter().any(|node| node.is("ConvTranspose") && node.input(1) == call.node.input(1))
 }
 
-/// Lowers the input gradient of a convolution to a convolution with the rotated weight: with stride 1, or with 1x1 kernels,
-/// whose result is then spread to the strided positions.
+/// Lowers the input gradient of a convolution to a convolution with the rotated weight: with stride 1, or with 1x1
+/// kernels, whose result is then spread to the strided positions.
 pub(super) fn conv_transpose<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let (x, w) = (call.value(0)?, call.x(1)?);
     let (x_shape, y_shape) = (x.shape(), &call.shapes[0]);

@@ -80,8 +80,8 @@ impl Lowering {
         self.block
     }
 
-    /// Returns `graph` with every operator that has a rule replaced. Names of inputs stay, names of other values may change;
-    /// outputs keep their order.
+    /// Returns `graph` with every operator that has a rule replaced. Names of inputs stay, names of other values may
+    /// change; outputs keep their order.
     ///
     /// # Errors
     /// For our own operators without a rule; those of the rules.

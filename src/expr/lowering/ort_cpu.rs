@@ -1,5 +1,5 @@
-//! Lowering for ONNX Runtime on the CPU: its blocked convolutions where gradients are needed, and our own kernels where it has
-//! no fast ones (see `runtime::kernels`). Values stay blocked between operators that work in either layout.
+//! Lowering for ONNX Runtime on the CPU: its blocked convolutions where gradients are needed, and our own kernels where
+//! it has no fast ones (see `runtime::kernels`). Values stay blocked between operators that work in either layout.
 
 use super::Value;
 use super::{Lowered, Lowering, Results, channels, convolution, standard};
@@ -115,8 +115,8 @@ fn clip<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     if spans_zero { in_blocks(call) } else { Ok(None) }
 }
 
-/// Compares in both layouts, since booleans cannot be reordered; an unused result is removed later. Results in the channel
-/// padding do not matter: both choices are zero there.
+/// Compares in both layouts, since booleans cannot be reordered; an unused result is removed later. Results in the
+/// channel padding do not matter: both choices are zero there.
 fn compare<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let Some(blocked) = in_blocks(call)? else { return Ok(None) };
     let plain: Vec<Option<Expr>> = call.inputs.iter().map(|value| value.as_ref().map(Value::plain)).collect();

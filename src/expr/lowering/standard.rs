@@ -85,8 +85,8 @@ impl<'b> Quantizer<'b> {
     }
 }
 
-/// The weight gradient as a convolution with batch and channels exchanged, and strides and dilations exchanged: the channels
-/// of a group become the batch, and the gradient of the output the kernel.
+/// The weight gradient as a convolution with batch and channels exchanged, and strides and dilations exchanged: the
+/// channels of a group become the batch, and the gradient of the output the kernel.
 pub(super) fn conv_weight_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let (x, dy) = (call.x(0)?, call.x(1)?);
     let group = call.attrs().int("group", 1);

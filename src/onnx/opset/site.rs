@@ -1,4 +1,4 @@
-//! What an adapter works on: one node of the graph, and the constants and nodes that it puts around it.
+//! The argument of an adapter: one node of the graph, and the constants and nodes added around it.
 
 use half::f16;
 
@@ -46,7 +46,7 @@ impl<'g> Site<'g> {
         inputs[i] = Some(id);
     }
 
-    /// Leaves out input `i`; an initializer that nobody else reads goes with it.
+    /// Removes input `i`, and its initializer if nothing else reads it.
     pub(super) fn drop_input(&mut self, i: usize) {
         let Some(id) = self.node_mut().inputs.get_mut(i).and_then(Option::take) else { return };
         if !self.is_read(id) && self.graph.constant_of(id).is_some() {

@@ -1,5 +1,5 @@
 //! Statistics and affine maps of channels, in one pass over memory each. Every version of a kernel gives the same bits:
-//! nothing is contracted, and sums run in f64 in lanes of a fixed number.
+//! no fused multiply-add, and sums in f64 in a fixed number of lanes.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,7 +10,7 @@ use super::{Channels, Execution};
 /// Writes the mean and the biased variance of each channel of `x`.
 ///
 /// # Errors
-/// Tensors of other lengths than `channels` says.
+/// For tensors of other lengths than `channels` requires.
 pub fn channel_moments(
     x: &[f32],
     channels: &Channels,
@@ -49,7 +49,7 @@ pub struct Affine<'a> {
 /// Writes `a·x + b` to `y` with `a` and `b` of each channel.
 ///
 /// # Errors
-/// Tensors of other lengths than `channels` says.
+/// For tensors of other lengths than `channels` requires.
 pub fn channel_affine(
     x: &[f32],
     affine: Affine,
@@ -87,7 +87,7 @@ pub struct AffineGradient<'a> {
 /// Writes `a·dy` to `dx`, and for each channel the sums of `dy·x` and of `dy` to `da` and `db`.
 ///
 /// # Errors
-/// Tensors of other lengths than `channels` says.
+/// For tensors of other lengths than `channels` requires.
 pub fn channel_affine_gradient(
     tensors: AffineGradient,
     channels: &Channels,
@@ -130,8 +130,8 @@ impl Job for Moments<'_> {
     }
 }
 
-/// Two sums in every lane. An index that is not known when this is compiled would keep them in memory, so what is left of
-/// a run is filled up with zeros.
+/// Two sums per lane. The rest of a run is padded with zeros, since an index unknown at compile time would keep the
+/// sums in memory.
 struct Sums([f64; LANES], [f64; LANES]);
 
 impl Sums {

@@ -20,7 +20,7 @@ pub(super) struct Blocked<'a> {
     pub out_blocks: usize,
 }
 
-/// What one tile sums over: up to three pairs of a block of channels and a column of the kernel, in one of its rows.
+/// The taps of one tile: up to three pairs of a block of channels and a column of the kernel, in one row.
 struct Taps {
     count: usize,
     blocks: [usize; 3],
@@ -35,7 +35,7 @@ impl Blocked<'_> {
         self.in_blocks * kh * kw * self.block * self.block
     }
 
-    /// Panics unless both tensors are as long as the sizes say, which is what makes pointers into them good.
+    /// Panics unless both tensors have the lengths of their shapes, which makes pointers into them valid.
     pub(super) fn check(&self) {
         let (c, group) = (self.convolution, self.convolution.window.group);
         let [x, dy] = [(self.in_blocks, c.input), (self.out_blocks, c.output)]
@@ -43,7 +43,7 @@ impl Blocked<'_> {
         assert!(self.x.len() == x && self.dy.len() == dy, "tensors are as long as their shapes say");
     }
 
-    /// Returns how many filters of block `block` of all are real.
+    /// Returns the number of filters in block `block`, without padding.
     pub(super) fn filters_in(&self, block: usize) -> usize {
         let all = self.convolution.window.filters / self.convolution.window.group;
         (all - block % self.out_blocks * self.block).min(self.block)
@@ -84,8 +84,8 @@ fn unpack(b: &Blocked, o: usize, sums: &[f32], dw: &mut [f32]) {
     }
 }
 
-/// Returns how many taps a tile has at most: sums, channels and a filter stay in registers, of which AVX-512 has 32 and
-/// others 16. Twelve sums of three taps and four filters would fill those, and compilers spill one of them.
+/// Returns the most taps of a tile: sums, channels and a filter stay in registers, of which AVX-512 has 32 and others
+/// 16. Twelve sums of three taps and four filters would fill those, and compilers spill one of them.
 fn most_taps(best: Instructions) -> usize {
     match best.0 {
         #[cfg(target_arch = "x86_64")]

@@ -1,5 +1,5 @@
-//! Values rounded to a grid, and the gradients of that, in one pass over memory each. Every version of a kernel gives
-//! the same bits: nothing is contracted, and sums run in lanes of a fixed number.
+//! Fake quantization and its gradients, in one pass over memory each. Every version of a kernel gives the same bits: no
+//! fused multiply-add, and sums in a fixed number of lanes.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -14,14 +14,14 @@ const LANES: usize = 64;
 /// Elements that are summed in f32 before they are added to a sum in f64.
 const IN_SINGLE: usize = 2048;
 
-/// How the elements of a tensor are rounded.
+/// The rounding of a tensor.
 #[derive(Clone, Copy, Debug)]
 pub struct Rounding<'a> {
-    /// Steps: one, or one for each index of an axis.
+    /// Scales: one, or one per index of an axis.
     pub scales: &'a [f32],
-    /// Elements behind one index of the axis; all of the tensor where there is one scale.
+    /// Elements of one index of the axis; the whole tensor with a single scale.
     pub inner: usize,
-    /// The levels at the ends, in scales.
+    /// The lowest and the highest level, in scales.
     pub levels: [f32; 2],
 }
 
@@ -29,7 +29,7 @@ impl<'a> Rounding<'a> {
     /// Returns the rounding of a tensor of `shape` with `scales` along `axis`, or with a single one for none.
     ///
     /// # Errors
-    /// What does not fit together.
+    /// When the arguments do not fit together.
     pub fn new(scales: &'a [f32], levels: [f32; 2], shape: &[usize], axis: Option<usize>) -> Result<Self, String> {
         let (expected, inner) = match axis {
             None => (1, shape.iter().product::<usize>().max(1)),
@@ -88,8 +88,8 @@ pub struct QuantizerGradient<'a> {
     pub dscale: &'a mut [f32],
 }
 
-/// Writes to `dx` `dy` where `lo ≤ x / scale ≤ hi` and 0 elsewhere, and to `dscale` for each scale the sum of `dy` times
-/// `round(v) - v` there and `lo` or `hi` elsewhere, `v = x / scale` (Esser et al. 2020, equations 2 and 3).
+/// Writes to `dx` `dy` where `lo ≤ x / scale ≤ hi` and 0 elsewhere, and to `dscale` for each scale the sum of `dy`
+/// times `round(v) - v` there and `lo` or `hi` elsewhere, `v = x / scale` (Esser et al. 2020, equations 2 and 3).
 ///
 /// # Errors
 /// Tensors of different lengths.

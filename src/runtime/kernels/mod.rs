@@ -1,4 +1,4 @@
-//! CPU kernels of training steps, on plain slices: what ONNX Runtime has no quick operator for.
+//! CPU kernels of training steps, on plain slices, for operators without a fast kernel in ONNX Runtime.
 //!
 //! Work is split by shape into fixed pieces and summed in a fixed order, so results do not depend on the number of
 //! threads. The tensors that convolutions share with ONNX Runtime are in its blocked layout: `[N, C, H, W]` lies in

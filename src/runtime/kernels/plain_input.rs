@@ -1,5 +1,5 @@
-//! Weight gradient from few channels in plain NCHW, such as those of images: vectors are of filters, and so many kernel
-//! positions stay in registers while all pixels of a patch go by.
+//! Weight gradient from few channels in plain NCHW, such as those of images: vectors are of filters, and several kernel
+//! positions stay in registers over all pixels of a patch.
 
 use super::Execution;
 use super::dense::Blocked;
@@ -40,7 +40,7 @@ pub(super) fn padded_size(b: &Blocked) -> [usize; 2] {
     [c.input[0] + pads[0] + pads[2], c.input[1] + pads[1] + pads[3]]
 }
 
-/// Returns where each tap lies from the first, filled up by repeating the last one.
+/// Returns the offset of each tap from the first, padded by repeating the last one.
 fn offsets(b: &Blocked, padded: [usize; 2]) -> Vec<isize> {
     let window = &b.convolution.window;
     let mut offsets = Vec::new();

@@ -1,4 +1,4 @@
-//! The gradient of a convolution's weight: which kernel suits, and what it needs copied.
+//! The gradient of a convolution's weight: chooses the kernel and copies tensors to its layout.
 
 use super::dense::{Blocked, dense};
 use super::depthwise::depthwise;
@@ -17,11 +17,11 @@ pub struct WeightGradient<'a> {
     pub dw: &'a mut [f32],
 }
 
-/// Writes to `dw`, `[O, C/group, kh, kw]`, the sum over images and pixels of `dy` times what the kernel saw of `x`.
-/// `scratch` is memory that one call leaves to the next.
+/// Writes the gradient to `dw`, `[O, C/group, kh, kw]`: the sum over images and pixels of `dy` times the patch of `x`.
+/// `scratch` is memory to reuse between calls.
 ///
 /// # Errors
-/// A tensor that is not as long as the convolution says.
+/// For tensors of other lengths than `convolution` requires.
 pub fn weight_gradient(
     convolution: &Convolution,
     tensors: WeightGradient,
@@ -68,7 +68,7 @@ pub fn weight_gradient(
     Ok(())
 }
 
-/// Returns the convolution with all pixels of an image in one row, where its window sees one pixel at a time.
+/// Returns a 1x1 convolution with all pixels of an image in one row; other convolutions unchanged.
 fn flattened(convolution: &Convolution) -> Convolution {
     let (mut flat, window) = (convolution.clone(), &convolution.window);
     let one_by_one = window.kernel == [1, 1] && window.strides == [1, 1] && window.pads == [0; 4];

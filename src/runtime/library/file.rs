@@ -1,5 +1,5 @@
-//! Whether the file of a library is whole. The system's loader maps it without looking: of one that is cut short, the
-//! process ends with a signal when it comes to what is missing.
+//! Checks that a library's file is complete. The system's loader maps a truncated file without a check, and the process
+//! is then killed by a signal at the first missing page.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use object::{FileKind, Object, ObjectSegment};
 
 use crate::files;
 
-/// Says whether every part of the ELF, Mach-O or PE file at `path` that is loaded lies inside of it.
+/// Checks that every loaded part of the ELF, Mach-O or PE file at `path` lies inside the file.
 ///
 /// # Errors
-/// Why it is not whole, or no such file, in words.
+/// The reason why it is incomplete or not such a file, in words.
 pub(super) fn check_whole(path: &Path) -> Result<(), String> {
     let file = files::open(path).map_err(|e| format!("{:#}", anyhow::Error::from(e)))?;
     let bytes = file.metadata().map_err(|e| e.to_string())?.len();
@@ -25,7 +25,7 @@ pub(super) fn check_whole(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Returns where the parts of a file that are loaded begin, and their sizes.
+/// Returns the offsets and sizes of the loaded parts of a file.
 fn parts<R: ReadCacheOps>(data: &ReadCache<R>) -> object::Result<Vec<(u64, u64)>> {
     match FileKind::parse(data)? {
         FileKind::MachOFat32 => Ok(ranges(MachOFatFile32::parse(data)?.arches())),

@@ -43,8 +43,8 @@ pub fn conv_transpose(call: &Call) -> Result<Vec<Fact>> {
     Ok(vec![call.shaped(Some(y))])
 }
 
-/// Returns the elements of what kernels of a Conv or ConvTranspose may unpack: the input with its padding, or the result
-/// before padding is cut off.
+/// Returns the elements of buffers that kernels of a Conv or ConvTranspose may unpack: the padded input, or the result
+/// before padding is cropped.
 pub fn unpacked(call: &Call) -> Option<usize> {
     let (x, w) = (call.shape(0)?, call.shape(1)?);
     let kernel = check(call, x, w).ok()?;

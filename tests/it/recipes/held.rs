@@ -1,5 +1,5 @@
-//! `fast` against rounding to nearest on inputs that its statistics do not go with: no step may do harm there, and one that
-//! would says so.
+//! `fast` against rounding to nearest on inputs that its statistics do not go with: no step may do harm there, and one
+//! that would says so.
 
 use dfq_onnx::ir::{Dim, Graph, Tensor};
 use dfq_onnx::onnx;
@@ -17,8 +17,8 @@ const HARMLESS: f64 = 1.5;
 const USUAL: (f64, f64) = (-0.88, 2.06);
 const SAMPLES: usize = 16;
 
-/// A trained network with the interval that it is said to be fed, and whether it takes one sample at a time, which leaves
-/// its statistics out of what steps go by.
+/// A trained network with the interval that it is said to be fed, and whether it takes one sample at a time, which
+/// leaves its statistics out of what steps go by.
 type Case = (&'static str, &'static str, (f64, f64), bool);
 
 const CASES: &[Case] = &[

@@ -58,8 +58,8 @@ pub fn float_net() -> Graph {
     graph
 }
 
-/// Returns the quantized twin of [`float_net`]: conv1 and gemm weights in int8, conv2 in `conv2`, activations in uint8, of
-/// which `relu2` has 4 bits (a Clip to 0..=15).
+/// Returns the quantized twin of [`float_net`]: conv1 and gemm weights in int8, conv2 in `conv2`, activations in uint8,
+/// of which `relu2` has 4 bits (a Clip to 0..=15).
 pub fn quantized_net(conv2: WeightGrid) -> Graph {
     let float = float_net();
     let ranges = ranges(&float, &["x", "relu1", "conv2", "relu2", "flat"]);

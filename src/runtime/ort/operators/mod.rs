@@ -1,4 +1,4 @@
-//! The operators of [`kernels::DOMAIN`]: what ONNX Runtime calls and what it hands to the kernels.
+//! The custom operators of [`kernels::DOMAIN`], which call the kernels.
 
 mod channels;
 mod keep_where;
@@ -17,7 +17,7 @@ use crate::runtime::kernels::{
 };
 use operator::{Custom, Registered};
 
-/// Returns the operators, to be registered with one session.
+/// Returns the operators for registration with one session.
 pub(super) fn operators() -> ort::Result<OperatorDomain> {
     OperatorDomain::new(kernels::DOMAIN)?
         .add(Registered::<ConvWeightGradient>::default())?
@@ -94,7 +94,7 @@ impl Levels {
     }
 }
 
-/// `y = FakeQuantize(x, scale)`: `scale · round(clip(x / scale, lo, hi))`, the bits of Div, Clip, Round and Mul.
+/// `y = FakeQuantize(x, scale)`: `scale · round(clip(x / scale, lo, hi))`, bit-equal to Div, Clip, Round and Mul.
 ///
 /// Attributes: `lo` and `hi`, the levels at the ends in scales; `axis` (-1), that of the scales, -1 for a single one.
 struct FakeQuantize(Levels);
@@ -118,7 +118,8 @@ impl Custom for FakeQuantize {
     }
 }
 
-/// `dx, dscale = FakeQuantizeGradient(x, scale, dy)`, with the attributes of [`FakeQuantize`]; dscale has the shape of scale.
+/// `dx, dscale = FakeQuantizeGradient(x, scale, dy)`, with the attributes of [`FakeQuantize`]; dscale has the shape of
+/// scale.
 struct FakeQuantizeGradient(Levels);
 
 impl Custom for FakeQuantizeGradient {
