@@ -31,7 +31,7 @@ pub fn infer_by_running(graph: &mut Graph, input: &InputStatistics, engine: &dyn
     let [first, second, few, more] = match made() {
         Ok(made) => made,
         Err(error) => {
-            tracing::warn!("types that no rule gives stay unknown: {error}");
+            tracing::warn!("types without an inference rule stay unknown: {error}");
             return Ok(0);
         }
     };

@@ -33,7 +33,7 @@ impl Kernels {
     /// Returns the source of the rules.
     pub fn basis(self) -> &'static str {
         match self {
-            Self::OnnxRuntimeCpu => "rules held against what ONNX Runtime 1.31 makes of such graphs on x86-64",
+            Self::OnnxRuntimeCpu => "rules tested against ONNX Runtime 1.31 on x86-64",
             Self::TensorRt => "the vendor's documentation; nothing was run",
             Self::OpenVino => "the vendor's documentation; nothing was run",
         }

@@ -79,9 +79,7 @@ impl Images {
         let mean = per_channel(&self.place, "mean", &preprocess.mean, c, 0.0)?;
         let std = per_channel(&self.place, "std", &preprocess.std, c, 1.0)?;
         if std.contains(&0.0) {
-            return Err(Error::Usage(
-                "a standard deviation of 0 cannot be divided by; leave such a channel at 1".to_owned(),
-            ));
+            return Err(Error::Usage("a standard deviation must not be 0; use 1 for such a channel".to_owned()));
         }
         let mut values = Vec::with_capacity(pixels.len());
         for image in 0..range.len() {
@@ -105,7 +103,7 @@ impl Images {
 
     fn values(&self, range: Range<usize>) -> Result<Vec<f32>> {
         if range.end > self.len() {
-            return Err(Error::shape(&self.place, format!("holds {} images, {range:?} was asked for", self.len())));
+            return Err(Error::shape(&self.place, format!("holds {} images, requested {range:?}", self.len())));
         }
         let per_image: usize = self.tensor.shape()[1..].iter().product();
         let width = self.tensor.dtype().bits() / 8 * per_image;

@@ -74,7 +74,7 @@ impl Arrays {
         let found = kind_of(&start).filter(|_| !start.starts_with(b"PK")).map(|found| format!("it is {}", found.what));
         let broken = |e: ZipError| {
             let found = found.clone().unwrap_or_else(|| e.to_string());
-            Error::malformed(&place, format!("is no .npz or .npy file ({found}); save arrays with numpy.savez"))
+            Error::malformed(&place, format!("is not an .npz or .npy file ({found}); save arrays with numpy.savez"))
         };
         let mut archive = ZipArchive::new(BufReader::new(files::open(path)?)).map_err(broken)?;
         let members = (0..archive.len()).map(|i| member(&place, &mut archive, i)).collect::<Result<Vec<_>>>()?;
@@ -132,7 +132,7 @@ fn member(place: &str, archive: &mut ZipArchive<BufReader<File>>, i: usize) -> R
     let name = archive.name_for_index(i).transpose().map_err(|e| Error::malformed(place, e.to_string()))?;
     let name = name.unwrap_or_default();
     let Some(stem) = name.strip_suffix(".npy").map(str::to_owned) else {
-        return Err(Error::malformed(place, format!("member \"{name}\" is no .npy array; is this an .npz file?")));
+        return Err(Error::malformed(place, format!("member \"{name}\" is not an .npy array; is this an .npz file?")));
     };
     // What cannot be read is an error where it is asked for.
     let mut member = archive.by_index(i).ok();
@@ -190,7 +190,7 @@ fn npy_bytes(name: &str, tensor: &Tensor) -> Result<Vec<u8>> {
         DType::U8 => array(shape, tensor.bytes().to_vec()).write_npy(&mut bytes),
         DType::I64 => array(shape, tensor.to_i64()?).write_npy(&mut bytes),
         other => {
-            let message = format!("{other} is not written to .npz files; make float32 of it");
+            let message = format!("{other} cannot be written to .npz files; convert it to float32");
             return Err(Error::unsupported(format!("array \"{name}\""), message));
         }
     };

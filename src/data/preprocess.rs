@@ -109,8 +109,7 @@ impl Preprocess {
         let wrong = dtype.int_range().map(|range| inputs.to_f32().map(|values| !values.iter().all(holds(range))));
         if wrong.transpose()?.unwrap_or(false) {
             return Err(Error::Usage(format!(
-                "input \"{name}\" takes {dtype}, pixels as they are: --mean, --std and --scale make other numbers of them; \
-                 leave these flags out"
+                "input \"{name}\" takes {dtype} pixels unchanged; leave out --mean, --std and --scale"
             )));
         }
         inputs.to_type(dtype)

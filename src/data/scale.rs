@@ -49,8 +49,8 @@ pub fn refuse_other_scale(
     match mismatch(feeds.place(), &inputs, fed)? {
         Some(message) if is_sure && !is_assumed => Err(Error::Usage(message)),
         None if is_assumed && feeds.pixels()?.is_some() => Ok(Some(format!(
-            "{}: nothing in the model tells how pixels become its inputs, and nothing was said: they are fed as they are, bytes \
-             over 255; give --mean and --std, or --scale, where that is not what it was trained on",
+            "{}: the model's preprocessing is unknown: pixels are used unchanged, bytes over 255; give --mean and \
+             --std, or --scale, if it was trained otherwise",
             feeds.place()
         ))),
         None if !is_assumed => one_sided(feeds.place(), &inputs, fed),
@@ -64,8 +64,7 @@ fn one_sided(place: &str, inputs: &[Tensor], fed: &InputStatistics) -> Result<Op
     for tensor in inputs.iter().filter(|tensor| is_image(tensor)) {
         if lo < -BELOW * (hi - lo) && tensor.to_f32()?.iter().all(|&value| value >= 0.0) {
             return Ok(Some(format!(
-                "{place}: holds no input below 0, the model is fed {lo:.3} to {hi:.3}; give --mean and --std that pixels become \
-                 inputs by"
+                "{place}: holds no input below 0, the model expects {lo:.3} to {hi:.3}; give its --mean and --std"
             )));
         }
     }
@@ -86,10 +85,10 @@ fn of_images(values: &[f32], fed: &InputStatistics) -> Option<String> {
         return None;
     }
     let [least, most] = [f32::min, f32::max].map(|end| values.iter().copied().reduce(end).unwrap_or(0.0));
-    let fed = if is_assumed { "is assumed to be fed" } else { "is fed" };
+    let fed = if is_assumed { "is assumed to expect" } else { "expects" };
     Some(format!(
         "holds inputs from {least:.3} to {most:.3} with a standard deviation of {std:.3}, the model {fed} {lo:.3} to \
-         {hi:.3}; give --mean, --std and --scale that pixels become inputs by, or --input-range"
+         {hi:.3}; give its --mean, --std and --scale, or --input-range"
     ))
 }
 

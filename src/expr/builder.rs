@@ -266,8 +266,7 @@ impl State {
         let facts = if node.domain == OWN_DOMAIN { own::facts(&call) } else { shape::apply(&call)? };
         let known = |fact: &Fact| fact.dtype.is_some() && fact.static_shape().is_some();
         if facts.len() < outputs || !facts[..outputs].iter().all(known) {
-            let message =
-                "the shape of its result does not follow from its operands; every size has to be a number here";
+            let message = "its output shape cannot be inferred; all sizes must be static here";
             return Err(Error::shape(place, message));
         }
         Ok(facts.into_iter().take(outputs).collect())

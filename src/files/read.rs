@@ -14,7 +14,7 @@ pub fn open(path: &Path) -> Result<File> {
     // Before opening, which waits for a writer where the path is a pipe.
     let kind = std::fs::metadata(path).map_err(Error::read(path))?.file_type();
     if !kind.is_file() {
-        let found = if kind.is_dir() { "is a directory" } else { "is no regular file" };
+        let found = if kind.is_dir() { "is a directory" } else { "is not a regular file" };
         return Err(Error::read(path)(io::Error::other(found)));
     }
     File::open(path).map_err(Error::read(path))
@@ -30,7 +30,7 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     if u64::try_from(contents.len()).is_ok_and(|bytes| bytes <= most) {
         return Ok(contents);
     }
-    Err(Error::malformed(path.display().to_string(), format!("is longer than {most} bytes, which no such file is")))
+    Err(Error::malformed(path.display().to_string(), format!("is longer than {most} bytes, the most for such a file")))
 }
 
 /// Returns the first bytes of the file at `path`, `most` of them.

@@ -99,7 +99,7 @@ fn decode_in(bytes: Bytes, folder: Option<&Path>) -> Result<Graph> {
     let mut external = ExternalData::new(folder);
     let mut graph = Reader::new(header(&model, proto), &mut external).read(proto)?;
     if graph.ir_version > super::NEWEST_IR_VERSION {
-        tracing::warn!("file format version {} is newer than this program knows", graph.ir_version);
+        tracing::warn!("file format version {} is newer than this program supports", graph.ir_version);
     }
     graph.sort()?;
     check(&graph)?;
@@ -113,8 +113,8 @@ fn clear_ambiguities(graph: &mut Graph) {
     let dropped = drop_unread_outputs(graph);
     if let Some(norm) = dropped.iter().map(|&index| &graph.nodes[index]).find(|node| node.is("BatchNormalization")) {
         tracing::warn!(
-            "{}: names outputs of training mode that nobody reads; it is taken for inference mode, as exporters mean it, \
-             where ONNX Runtime normalizes by each batch's own statistics",
+            "{}: has unused outputs of training mode; it is treated as inference mode, as exporters intend, although \
+             ONNX Runtime would normalize by batch statistics",
             graph.describe(norm)
         );
     }

@@ -43,7 +43,7 @@ fn tensor(graph: &Graph, id: ValueId, text: &str) -> Result<Tensor> {
         let message = format!("{} values for {elements} element(s) of {shape:?}", words.len());
         return Err(usage(name, &message));
     }
-    let refused = |word: &str| usage(name, &format!("\"{word}\" is no {dtype}"));
+    let refused = |word: &str| usage(name, &format!("\"{word}\" is not of type {dtype}"));
     let word = |i: usize| if words.len() == 1 { words[0] } else { words[i] };
     if dtype.is_float() {
         let number = |i| word(i).parse::<f32>().map_err(|_| refused(word(i)));

@@ -33,7 +33,7 @@ pub fn validate(graph: &Graph) -> Result<()> {
     if let Some(id) = edges.copied().find(|&id| graph.value(id).dtype == Some(DType::BF16)) {
         return Err(Error::unsupported(
             format!("tensor \"{}\"", graph.name_of(id)),
-            "inputs and outputs in bfloat16 are read by no second runtime; put a Cast to float32 at the edge of the model",
+            "no second runtime reads inputs and outputs in bfloat16; add a Cast to float32 at the edge of the model",
         ));
     }
     for node in graph.nodes.iter().filter(|n| WEIGHTED.iter().any(|op| n.is(op))) {

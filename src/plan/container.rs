@@ -41,10 +41,10 @@ pub(super) fn refuse_unused(policy: &Policy, weights: &[Weight]) -> Result<()> {
     let name = policy.target.name();
     Err(Error::Usage(match weights.iter().any(|w| w.scheme.bits <= 4) {
         false => "--container int4: no weight has 4 bits or fewer; add --bits 4 or --precision w4a8, and --all-layers \
-                  where the network has but a first and a last layer"
+                  if the network has only a first and a last layer"
             .to_owned(),
         true => format!(
-            "--container int4: --target {name} stores weights of {} alone in 4 bits, and none of those has 4 bits; use \
+            "--container int4: --target {name} stores only weights of {} in 4 bits, and none of those has 4 bits; use \
              int8, or --target onnx",
             policy.target.choices().packs.join(" and ")
         ),

@@ -47,7 +47,7 @@ impl FloatActivations {
             Self::None => None,
             Self::Guessed(guessed) => {
                 let is_guess = guessed.tensors.contains(graph.name_of(id));
-                is_guess.then_some("the range of its input rests on a guess of what the model is fed")
+                is_guess.then_some("the range of its input depends on a guess about the model's inputs")
             }
             Self::All => Some("--activations float"),
         }

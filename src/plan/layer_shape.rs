@@ -65,7 +65,7 @@ pub fn few_channels(layer: &LayerShape) -> Option<String> {
     let plain = layer.group == 1 && in_pieces && wide && square;
     let large = kernel.iter().flatten().all(|&side| side >= 3);
     let grouped = layer.group > 1 && outputs.is_multiple_of(PIECE) && large;
-    let channels = format!("{inputs} to {outputs} channels a group, fewer than {FEW}");
+    let channels = format!("{inputs} to {outputs} channels per group, fewer than {FEW}");
     (!plain && !grouped).then(|| format!("{channels}: slower in int8 than in float"))
 }
 

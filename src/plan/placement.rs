@@ -172,7 +172,7 @@ impl<'a> Planner<'a> {
         if let Some(why) = operands.iter().find_map(|&id| self.why_float(id)) {
             return match weight {
                 Some(_) => {
-                    let reason = format!("its weight alone is quantized: {why}");
+                    let reason = format!("only its weight is quantized: {why}");
                     let input = Err(stays_float(Cause::FloatInput, &reason));
                     self.layers.push(PlacedLayer { node: index, input, weight });
                 }
@@ -180,7 +180,7 @@ impl<'a> Planner<'a> {
             };
         }
         if weight.is_some_and(|(_, _, packed)| packed && self.choices.packed_weights_alone) {
-            let reason = "its weight alone is quantized, as the target reads packed weights";
+            let reason = "only its weight is quantized, as the target reads packed weights";
             let input = Err(stays_float(Cause::WeightOnly, reason));
             return self.layers.push(PlacedLayer { node: index, input, weight });
         }
@@ -322,8 +322,8 @@ impl<'a> Planner<'a> {
 }
 
 fn for_indices() -> (Cause, String) {
-    let reason = "indices that a MaxPool gives depend on it, and rounding would change them; --layer-bits NAME=8 quantizes \
-                  it all the same";
+    let reason = "the indices of a MaxPool depend on it, and rounding would change them; --layer-bits NAME=8 \
+        quantizes it anyway";
     (Cause::Indices, reason.to_owned())
 }
 

@@ -90,22 +90,22 @@ pub(super) fn validate(policy: &Policy) -> Result<()> {
     if policy.activation_bits < fewest {
         let (w, a) = (policy.weight_bits, policy.activation_bits);
         return refused(format!(
-            "{a}-bit activations are asked for, the target has none below {fewest} bits; use --precision w{w}a{fewest}, \
+            "{a}-bit activations were requested, the target supports {fewest} bits or more; use --precision w{w}a{fewest}, \
              or --target onnx"
         ));
     }
     let mut own = policy.layer_bits.iter().filter_map(|(layer, bits)| Some((layer, bits.input?)));
     if let Some((layer, bits)) = own.find(|(_, bits)| *bits < fewest) {
         return refused(format!(
-            "--layer-bits {layer}={bits} asks for {bits}-bit activations, the target has none below {fewest} bits; use \
+            "--layer-bits {layer}={bits} requests {bits}-bit activations, the target supports {fewest} bits or more; use \
              --precision w{bits}a{fewest} for the weights of all layers, or --target onnx"
         ));
     }
     if !policy.symmetric && !choices.affine_weights {
-        return refused("weights have zero point 0 there; leave --affine out".to_owned());
+        return refused("weights have zero point 0 there; leave out --affine".to_owned());
     }
     if policy.reduce_range && !choices.runs_on_x86 {
-        return refused("--reduce-range helps x86 processors without VNNI alone; leave it out".to_owned());
+        return refused("--reduce-range helps only x86 processors without VNNI; leave it out".to_owned());
     }
     if policy.container == Container::Int4 && choices.packs.is_empty() {
         return refused("it has no 4-bit type; use --container int8, or --target onnx".to_owned());

@@ -30,7 +30,7 @@ pub enum Slow {
 impl Slow {
     /// Returns why such a layer stays float, and how to quantize it anyway.
     pub fn why_kept(self) -> String {
-        format!("{self}; --layer-bits NAME=8 quantizes it all the same")
+        format!("{self}; --layer-bits NAME=8 quantizes it anyway")
     }
 }
 
@@ -49,8 +49,8 @@ impl std::fmt::Display for Slow {
             ),
             Self::UnevenDepthwise => write!(
                 f,
-                "ONNX Runtime's integer kernel is slower than its float one for depthwise convolutions whose channels are \
-                 no multiple of {LANES}"
+                "ONNX Runtime's integer kernel is slower than its float one for depthwise convolutions whose channels \
+                 are not a multiple of {LANES}"
             ),
         }
     }

@@ -102,7 +102,7 @@ const ORT_CPU: Choices = Choices {
     quantizes_outputs: true,
     clips_in_integers: true,
     keeps_slow_head_float: true,
-    packs_by_default: (false, "ONNX Runtime's integer kernels read 8-bit weights alone"),
+    packs_by_default: (false, "ONNX Runtime's integer kernels read only 8-bit weights"),
     ..ONNX
 };
 
@@ -128,7 +128,7 @@ const OPENVINO: Choices = Choices {
     clips_in_integers: false,
     keeps_slow_head_float: false,
     unchecked_runtime: Some("OpenVINO"),
-    packs_by_default: (false, "OpenVINO's integer kernels read 8-bit weights alone"),
+    packs_by_default: (false, "OpenVINO's integer kernels read only 8-bit weights"),
     ..ORT_CPU
 };
 
@@ -136,7 +136,7 @@ const PORTABLE: Choices = Choices {
     affine_weights: false,
     keeps_slow_head_float: false,
     packs: &[],
-    packs_by_default: (false, "tract reads no 4-bit types"),
+    packs_by_default: (false, "tract does not read 4-bit types"),
     ..ORT_CPU
 };
 

@@ -61,7 +61,7 @@ pub fn refuse_states(graph: &Graph) -> Result<()> {
     let taken = rows_of_a_run(graph);
     let Some(at) = taken.iter().skip(1).position(|rows| *rows != taken[0]) else { return Ok(()) };
     let place = format!("input \"{}\"", graph.name_of(graph.fed_inputs()[at + 1]));
-    Err(Error::unsupported(place, "its first axis is none of samples, which training draws; use --effort fast"))
+    Err(Error::unsupported(place, "its first axis is not the sample axis, as training requires; use --effort fast"))
 }
 
 /// Returns the rows of `inputs` for the run of this number, by [`rows_of_a_run`].

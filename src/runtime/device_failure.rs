@@ -67,7 +67,7 @@ pub(super) fn device_failure(device: Device, message: &str) -> Option<Error> {
     let failure = failure(message).filter(|&found| device != Device::Cpu || found == Failure::Memory);
     let (what, cure) = match failure? {
         Failure::Memory => ("has too little free memory", "lower --batch, free memory, or use another device"),
-        Failure::Lost => ("failed", "see what nvidia-smi tells of it, or use another device"),
+        Failure::Lost => ("failed", "check it with nvidia-smi, or use another device"),
     };
     Some(Error::Resources(format!(
         "device {device} {what}: {}; {cure}. The last checkpoint of a run with --run-folder stays: --resume DIR goes on \

@@ -166,8 +166,7 @@ fn advise(doctor: &Doctor) -> Vec<String> {
     }
     if works("tensorrt") && doctor.cache.is_none() {
         advice.push(
-            "there is no cache folder, so that TensorRT builds its engines anew in every run; set DFQ_ONNX_CACHE"
-                .to_owned(),
+            "there is no cache folder, so TensorRT rebuilds its engines in every run; set DFQ_ONNX_CACHE".to_owned(),
         );
     }
     if doctor.machine.missing_features.contains(&"AVX2") {

@@ -77,7 +77,7 @@ pub fn choose_bits(
     let outputs = |solved: &Solved| weight_readers(solved).iter().map(|r| r.output.to_owned()).collect::<BTreeSet<_>>();
     if solved.iter().any(|other| outputs(other) != outputs(&solved[0])) {
         return Err(Error::Usage(
-            "this target quantizes other layers at few bits than at many; give --bit-candidates 5,6,8".to_owned(),
+            "this target quantizes different layers at few bits and at many; give --bit-candidates 5,6,8".to_owned(),
         ));
     }
     let mut weights = weights(&solved);
@@ -143,7 +143,7 @@ fn out_of_reach(average: f64, weights: &[Weight], lowest: f64, highest: f64, pol
     let name = |w: &&Allotted| format!("{} ({} elements of {} bits)", w.layers.join(", "), w.elements, w.bits);
     let fixed: Vec<String> = fixed.iter().take(NAMED).map(name).collect();
     let mut message = format!(
-        "an average of {average} weight bits is out of reach: from {:.2} to {highest:.2} can be had",
+        "an average of {average} weight bits is out of reach: possible are {:.2} to {highest:.2}",
         (lowest * 100.0).ceil() / 100.0
     );
     if !fixed.is_empty() {

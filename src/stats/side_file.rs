@@ -88,7 +88,7 @@ fn from_arrays(place: &str, arrays: &Arrays) -> Result<BTreeMap<String, TensorSt
 fn unfit(given: &TensorStatistics) -> Option<String> {
     let (means, variances) = (given.mean.len(), given.variance.len());
     if means != variances || means == 0 {
-        return Some(format!("{means} means and {variances} variances; expected one of each a channel"));
+        return Some(format!("{means} means and {variances} variances; expected one of each per channel"));
     }
     let odd = |values: &[f32], what: &str, fits: fn(f32) -> bool, rule: &str| {
         let (i, value) = values.iter().enumerate().find(|(_, v)| !fits(**v))?;
@@ -158,7 +158,7 @@ fn no_such_name(graph: &Graph, name: &str) -> String {
         names.extend((!node.name.is_empty()).then_some(node.name.as_str()));
     }
     let nearest = nearest_names(name, names);
-    format!("no float tensor and no node is called so once the model is normalised; nearest: {nearest}")
+    format!("the normalized model has no float tensor or node of this name; nearest: {nearest}")
 }
 
 /// Returns statistics for [`read_statistics`], for every normalization whose result is a tensor of the folded `graph`:

@@ -36,7 +36,7 @@ impl Situation<'_> {
         let labels_tell = judgement.source == VerdictSource::Labels;
         match judgement.verdict {
             Verdict::Good => format!("dfq-onnx bench {model} {output} shows what it gains"),
-            _ if judgement.source == VerdictSource::Checks => "--keep-failed keeps the file to look into".to_owned(),
+            _ if judgement.source == VerdictSource::Checks => "--keep-failed keeps the file for inspection".to_owned(),
             Verdict::Doubtful if is_guess && !is_scale_unknown && !labels_tell => {
                 "a few real inputs (--data FILE) make it sure".to_owned()
             }
@@ -49,11 +49,12 @@ impl Situation<'_> {
                 "training gains most at these bits: leave out --effort fast and --recipe".to_owned()
             }
             Verdict::Doubtful if !labels_tell => format!(
-                "labelled inputs (--eval FILE) or inputs of your own (--data FILE) tell for sure; dfq-onnx sensitivity \
+                "labeled inputs (--eval FILE) or your own inputs (--data FILE) settle it; dfq-onnx sensitivity \
                  {model} --bits {bits} names the layers that cost most"
             ),
             _ if bits < 8 => format!(
-                "more bits: --auto-bits {} gives them to the layers that need them, --precision w{bits}a8 or --bits 8 to all",
+                "more bits: --auto-bits {} gives them to the layers that need them, --precision w{bits}a8 or --bits 8 \
+                 to all",
                 bits + 1
             ),
             _ => format!(

@@ -68,7 +68,7 @@ pub fn grade(labels: &Labels) -> Judgement {
         source: VerdictSource::Labels,
         samples: labels.images,
         reason: format!(
-            "top-1 drops by {drop:.2} points on {} labelled inputs (95 % confidence: {lowest:.2} to {highest:.2})",
+            "top-1 drops by {drop:.2} points on {} labeled inputs (95 % confidence: {lowest:.2} to {highest:.2})",
             labels.images
         ),
         drop: Some([drop, lowest, highest]),

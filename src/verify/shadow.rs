@@ -107,7 +107,7 @@ fn refuse_unreadable(graph: &Graph, node: &Node) -> Result<()> {
     if node.attrs.int("block_size", 0) != 0 || scale.is_some_and(|s| s.shape().len() > 1) {
         return Err(Error::unsupported(
             graph.describe(node),
-            "scales in blocks (block_size) are not known to tract, so the model cannot be checked there; quantize per \
+            "tract does not support blocked scales (block_size), so it cannot check the model; quantize per \
              channel or per tensor",
         ));
     }
@@ -116,13 +116,13 @@ fn refuse_unreadable(graph: &Graph, node: &Node) -> Result<()> {
     if zero_point.or(stated).is_some_and(|dtype| dtype.bits() == 16) {
         return Err(Error::unsupported(
             graph.describe(node),
-            "16-bit integers are not known to tract, so the model cannot be checked there; quantize to 8 bits or fewer",
+            "tract does not support 16-bit integers, so it cannot check the model; quantize to 8 bits or fewer",
         ));
     }
     if is_quantize(node) && zero_point.or(stated).is_some_and(|dtype| dtype.bits() < 8) {
         return Err(Error::unsupported(
             graph.describe(node),
-            "activations in a type below 8 bits are not known to tract; emit uint8 followed by an integer Clip",
+            "tract does not support activations in a type below 8 bits; emit uint8 followed by an integer Clip",
         ));
     }
     Ok(())
@@ -136,7 +136,7 @@ fn state_zero_point(copy: &mut Graph, at: usize) -> Result<()> {
     let scale = node
         .input(1)
         .and_then(|id| copy.constant_of(id))
-        .ok_or_else(|| Error::unsupported(copy.describe(node), "scales computed at run time are not known to tract"))?;
+        .ok_or_else(|| Error::unsupported(copy.describe(node), "tract does not support scales computed at run time"))?;
     let zeros = Tensor::from_ints(dtype, scale.shape(), &vec![0; scale.len()])?;
     let id = copy.add_constant("zero_point_stated", zeros);
     copy.nodes[at].inputs.resize(3, None);

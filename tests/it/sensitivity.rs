@@ -209,7 +209,7 @@ fn the_printed_flags_give_the_same_bytes_again() {
 fn averages_that_cannot_be_had_are_usage_errors_that_tell_what_can() {
     let folder = with_net();
     let cases = [
-        ("--auto-bits 2", "out of reach: from 2.49 to 8.00 can be had; fixed are"),
+        ("--auto-bits 2", "out of reach: possible are 2.49 to 8.00; fixed are"),
         ("--auto-bits 2", "--all-layers frees"),
         ("--auto-bits 4 --exclude hostile", "out of reach"),
         ("--auto-bits 4 --exclude hostile", "(576 elements of 32 bits)"),

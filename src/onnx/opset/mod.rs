@@ -114,7 +114,7 @@ fn refuse_unknown_operators(graph: &Graph, target: i64) -> Result<()> {
         Some(node) => Err(Error::unsupported(
             graph.describe(node),
             format!(
-                "nothing is known of this operator between opset {} and {target}; export the model again at opset {target}",
+                "cannot upgrade this operator from opset {} to {target}; export the model again at opset {target}",
                 graph.opset()
             ),
         )),

@@ -100,7 +100,7 @@ impl<'g> Site<'g> {
         match self.node_mut().attrs.remove(name) {
             None => Ok(None),
             Some(Attr::Ints(values)) => Ok(Some(values)),
-            Some(_) => Err(self.malformed(format!("attribute \"{name}\" is no list of integers"))),
+            Some(_) => Err(self.malformed(format!("attribute \"{name}\" is not a list of integers"))),
         }
     }
 
@@ -109,7 +109,7 @@ impl<'g> Site<'g> {
         match self.node_mut().attrs.remove(name) {
             None => Ok(None),
             Some(Attr::Float(value)) => Ok(Some(value)),
-            Some(_) => Err(self.malformed(format!("attribute \"{name}\" is no float"))),
+            Some(_) => Err(self.malformed(format!("attribute \"{name}\" is not a float"))),
         }
     }
 
@@ -123,7 +123,8 @@ impl<'g> Site<'g> {
             Some(dtype) => dtype,
             None if mentions_other_floats(self.graph) => {
                 return Err(self.refuse(
-                    "the element type of its input is not declared and the file mixes several; add the types with onnx.shape_inference.infer_shapes",
+                    "the element type of its input is not declared and the file mixes several; add the types with \
+                     onnx.shape_inference.infer_shapes",
                 ));
             }
             None => DType::F32,

@@ -179,7 +179,7 @@ pub(super) const TABLE: &[Row] = &[
     rewrite("RoiAlign", &[16], attributes::roi_align),
     unchanged("Round", &[22]),
     unchanged("Scan", &[11, 16, 19, 21, 23, 24]),
-    refuse("Scan", &[9], "Scan has no batch axis any more; export the model again"),
+    refuse("Scan", &[9], "Scan no longer has a batch axis; export the model again"),
     rewrite("Scatter", &[11], attributes::scatter),
     unchanged("ScatterElements", &[13, 16, 18]),
     unchanged("ScatterND", &[13, 16, 18]),

@@ -16,11 +16,11 @@ use crate::files;
 pub(super) fn check_whole(path: &Path) -> Result<(), String> {
     let file = files::open(path).map_err(|e| format!("{:#}", anyhow::Error::from(e)))?;
     let bytes = file.metadata().map_err(|e| e.to_string())?.len();
-    let parts = parts(&ReadCache::new(file)).map_err(|e| format!("is no library, or is cut short ({e})"))?;
+    let parts = parts(&ReadCache::new(file)).map_err(|e| format!("is not a library, or is truncated ({e})"))?;
     let end = parts.iter().map(|(offset, size)| offset.saturating_add(*size)).max().unwrap_or(0);
     match end {
-        0 => Err("holds nothing that could be loaded".to_owned()),
-        _ if end > bytes => Err(format!("is cut short: it has {bytes} bytes of at least {end}")),
+        0 => Err("holds nothing to load".to_owned()),
+        _ if end > bytes => Err(format!("is truncated: it has {bytes} bytes of at least {end}")),
         _ => Ok(()),
     }
 }
@@ -67,15 +67,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_is_no_library() {
+    fn truncated_files_are_not_libraries() {
         let cases: &[(&str, Vec<u8>, Option<&str>)] = &[
             ("whole ELF", elf(5000, 5000), None),
             ("cut ELF", elf(5000, 4999), Some("has 4999 bytes of at least 5000")),
-            ("header alone", elf(5000, 80), Some("no library, or is cut short")),
+            ("header alone", elf(5000, 80), Some("not a library, or is truncated")),
             ("whole universal file", universal(100, 164), None),
             ("cut universal file", universal(100, 163), Some("has 163 bytes of at least 164")),
-            ("text", b"not a library at all, whatever its name".to_vec(), Some("no library")),
-            ("empty", Vec::new(), Some("no library")),
+            ("text", b"some text".to_vec(), Some("not a library")),
+            ("empty", Vec::new(), Some("not a library")),
         ];
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lib");

@@ -36,7 +36,7 @@ pub fn examine(path: &Path) -> Result<String, String> {
     }
     match ort::util::probe(path) {
         None if is_name => Err("no such file, and no library of this name is installed".to_owned()),
-        None => Err("is no ONNX Runtime 1 library that this system can load".to_owned()),
+        None => Err("is not an ONNX Runtime 1 library for this system".to_owned()),
         Some(minor) if minor < OLDEST_MINOR => Err(format!("version 1.{minor}, expected 1.{OLDEST_MINOR} or newer")),
         Some(minor) => Ok(version_in_path(path, minor)),
     }

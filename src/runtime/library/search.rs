@@ -139,7 +139,7 @@ impl Places {
             Err(why) if origin.is_explicit() => {
                 result = Err(Error::Resources(format!(
                     "ONNX Runtime library {} (from {origin}): {why}; name the libonnxruntime file of version 1.{} or \
-                     newer, or leave it out to have one searched",
+                     newer, or leave it out to search for one",
                     path.display(),
                     load::OLDEST_MINOR
                 )));
@@ -147,7 +147,7 @@ impl Places {
             }
             Err(why) => {
                 match origin {
-                    Origin::Cache => tracing::warn!("{} is passed over: {why}", path.display()),
+                    Origin::Cache => tracing::warn!("skipped {}: {why}", path.display()),
                     _ => tracing::debug!("{} ({origin}): {why}", path.display()),
                 }
                 false

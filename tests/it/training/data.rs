@@ -74,7 +74,7 @@ fn inputs_that_do_not_fit_are_refused() {
     let before = files(folder.path());
     let cases: &[(&str, &str, i32, &[&str])] = &[
         ("no file", "--data none.npz", 3, &["none.npz"]),
-        ("no arrays", "--data text.npz", 3, &["text.npz", "no .npz"]),
+        ("no arrays", "--data text.npz", 3, &["text.npz", "not an .npz"]),
         ("inputs of another size", "--data small.npz", 3, &["small.npz", "\"input\"", "[96, 1, 16, 16]"]),
         ("images of another size", "--data narrow.npz", 3, &["narrow.npz", "[96, 16, 16, 1]"]),
         ("another scale", "--data raw.npz", 2, &["raw.npz", "is fed -1.000 to 1.000", "--scale"]),
