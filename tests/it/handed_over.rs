@@ -111,7 +111,7 @@ fn images_on_another_scale_are_refused_where_the_scale_is_known_and_told_of_wher
     bare.node("GlobalAveragePool", "c", "p", []);
     bare.node("Flatten", "p", "y", []);
     std::fs::write(folder.path().join("bare.onnx"), onnx::encode(&bare.outputs("y")).unwrap()).unwrap();
-    let (refused, silent) = ("the model is fed", "");
+    let (refused, silent) = ("the model expects", "");
     let (unsure, one_sided) = ("preprocessing is unknown", "no input below 0");
     let cases = [
         (format!("eval {digits} {labelled} {right}"), 0, silent),

@@ -64,7 +64,7 @@ fn what_a_target_lacks_is_refused_with_advice() {
         (
             "int4 convolutions in TensorRT",
             Policy { container: Int4, exclude_ops: vec!["Gemm".to_owned()], ..tensorrt(4, 8) },
-            "Gemm and MatMul alone",
+            "only weights of Gemm and MatMul",
         ),
     ];
     let mut failed = Vec::new();
