@@ -1,12 +1,15 @@
 //! Milliseconds of the weight gradient of convolutions on one thread, best of several: `cargo bench --bench
-//! conv_gradient [-- RUNS [PYTHON]]`. With the path of a Python that has PyTorch the same shapes run there too, in turn.
+//! conv_gradient [-- RUNS [PYTHON]]`. With the path of a Python that has PyTorch the same shapes run there too, in
+//! turn.
 
 #![allow(missing_docs)]
 
 use std::process::Command;
 use std::time::Instant;
 
-use dfq_onnx::runtime::kernels::{ConvAttributes, Convolution, Instructions, in_turn, weight_gradient};
+use dfq_onnx::runtime::kernels::{
+    ConvAttributes, Convolution, Execution, Instructions, WeightGradient, in_turn, weight_gradient,
+};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -91,7 +94,9 @@ fn milliseconds([n, c, o, side, k, stride, pad, group]: [usize; 8], runs: u32) -
     let mut least = f64::INFINITY;
     for _ in 0..runs {
         let start = Instant::now();
-        weight_gradient(&convolution, (&x, &dy), &mut dw, &mut scratch, (best, &in_turn))?;
+        let tensors = WeightGradient { x: &x, dy: &dy, dw: &mut dw };
+        let execution = Execution { instructions: best, spread: &in_turn };
+        weight_gradient(&convolution, tensors, &mut scratch, execution)?;
         least = least.min(1e3 * start.elapsed().as_secs_f64());
     }
     Ok(least)

@@ -1,4 +1,4 @@
-//! Takes types and shapes that no rule gives from runs of the float model.
+//! Infers types and shapes without a rule from runs of the float model.
 
 use crate::error::Result;
 use crate::ir::{Dim, Graph, Shape, Tensor, ValueId};
@@ -7,12 +7,12 @@ use crate::runtime::{Engine, Optimisation, SessionOptions};
 use crate::shape;
 use crate::stats::InputStatistics;
 
-/// Returns the number of values whose element type or rank follows from no rule, and was seen in two runs on synthetic
-/// `input`s. `engine` runs the graph.
+/// Infers the element types and ranks that no rule gives from two runs on synthetic `input`s by `engine`, and returns
+/// the number of values inferred so.
 ///
 /// A size that is the same in both runs is a number. Where the batch is open, the second run takes more samples, and a
-/// size that follows their number is the batch. Sizes that depend on data stay unknown, and so does all where inputs
-/// cannot be made or the graph cannot be run. Afterwards the types and shapes of everything behind are inferred.
+/// size that equals their number is the batch. Sizes that depend on data stay unknown, and so does everything if inputs
+/// cannot be made or the graph cannot run. Types and shapes of later values are inferred afterwards.
 ///
 /// # Errors
 /// Those of [`shape::infer`].
@@ -31,7 +31,7 @@ pub fn infer_by_running(graph: &mut Graph, input: &InputStatistics, engine: &dyn
     let [first, second, few, more] = match made() {
         Ok(made) => made,
         Err(error) => {
-            tracing::warn!("types that no rule gives stay unknown: {error}");
+            tracing::warn!("types without an inference rule stay unknown: {error}");
             return Ok(0);
         }
     };
@@ -51,7 +51,7 @@ pub fn infer_by_running(graph: &mut Graph, input: &InputStatistics, engine: &dyn
     Ok(unknown.len())
 }
 
-/// Returns what nodes make of which the element type or the rank is unknown.
+/// Returns the node outputs of unknown element type or rank.
 fn unknown_values(graph: &Graph) -> Vec<ValueId> {
     let unknown = |id: &ValueId| graph.value(*id).dtype.is_none() || graph.value(*id).shape.is_none();
     graph.nodes.iter().flat_map(|node| node.outputs.iter().flatten()).copied().filter(unknown).collect()
@@ -69,7 +69,7 @@ fn runs(graph: &Graph, taps: &[ValueId], engine: &dyn Engine, inputs: [&[Tensor]
     Ok([session.run(inputs[0])?, session.run(inputs[1])?])
 }
 
-/// How many samples both runs take, and the name of their axis; none where the batch is fixed.
+/// The numbers of samples of both runs, and the name of their axis; none where the batch is fixed.
 struct Batch(Option<([usize; 2], Dim)>);
 
 impl Batch {

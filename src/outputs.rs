@@ -1,10 +1,10 @@
-//! What the outputs of a model are, and which tensors are compared between runtimes in their place.
+//! The kinds of a model's outputs, and the tensors that are compared between runtimes in place of some outputs.
 
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Node, Uses, ValueId, is_dequantize, is_quantize};
 
-/// Operators of which a result jumps where its input moves: a tie between runtimes may fall either way, and what
-/// follows from it says nothing of how far they are apart.
+/// Operators with discontinuous results: a tie may fall either way between runtimes, and later values do not measure
+/// how far they differ.
 const DECIDING: &[&str] = &[
     "ArgMax",
     "ArgMin",
@@ -24,13 +24,13 @@ const DECIDING: &[&str] = &[
     "Unique",
 ];
 
-/// Operators of which the size of a result depends on the contents of an input.
+/// Operators whose output size depends on the contents of an input.
 const OF_VARIABLE_SIZE: &[&str] = &["Compress", "NonMaxSuppression", "NonZero", "Unique"];
 
-/// Operators with weights: before them, inputs are the same bits in every runtime.
+/// Operators with weights: before them, values are bit-equal in every runtime.
 const WEIGHTED: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul", "GRU", "LSTM", "RNN"];
 
-/// Operators that make class scores where the shape is that of class scores, and those that hand them on.
+/// Operators that produce class scores, and operators that pass them on.
 const SCORING: &[&str] = &[
     "Add",
     "AveragePool",
@@ -116,7 +116,7 @@ fn before_softmax(graph: &Graph, uses: &Uses, output: ValueId) -> Option<ValueId
     }
 }
 
-/// Which values follow from weights, and which of those from a decision.
+/// The values that depend on weights, and those of them that depend on a decision.
 struct Decisions {
     weighted: Vec<bool>,
     decided: Vec<bool>,
@@ -137,7 +137,7 @@ impl Decisions {
         Self { weighted, decided }
     }
 
-    /// The inputs of the first decisions on all ways to `output`.
+    /// Returns the inputs of the first decisions on all paths to `output`.
     fn before(&self, graph: &Graph, uses: &Uses, output: ValueId) -> Vec<ValueId> {
         let (mut waiting, mut seen, mut found) = (vec![output], vec![false; self.decided.len()], Vec::new());
         while let Some(id) = waiting.pop() {
@@ -164,7 +164,7 @@ fn decides(node: &Node) -> bool {
     DECIDING.iter().any(|op| node.is(op)) || to_integers()
 }
 
-/// Returns for every value whether it follows from a decision (see [`DECIDING`]) on contents, with no quantizer between.
+/// Returns for every value whether it depends on a decision (see [`DECIDING`]) without a quantizer in between.
 pub fn decided_since_quantizers(graph: &Graph) -> Vec<bool> {
     let values = graph.value_ids().count();
     let (mut of_contents, mut decided) = (vec![false; values], vec![false; values]);
@@ -192,7 +192,7 @@ pub fn is_of_variable_size(graph: &Graph, output: ValueId) -> bool {
     variable[output.index()]
 }
 
-/// Returns whether `tensor` may hold class scores by what makes it; embeddings of length 1, say, may not.
+/// Returns whether `tensor` may hold class scores, judged by its producer; normalized embeddings, say, may not.
 pub fn may_hold_scores(graph: &Graph, tensor: ValueId) -> bool {
     let uses = graph.uses();
     let mut at = tensor;

@@ -1,5 +1,6 @@
-//! The places of quantizers in a float graph: which reads of a tensor get its quantized values. Emission writes Q/DQ
-//! there, training and partial quantization fake-quantize there, so that what is trained and measured is what is shipped.
+//! The places of quantizers in a float graph: the reads of a tensor that get its quantized values. Emission writes Q/DQ
+//! there; training and partial quantization fake-quantize there, so the trained and measured network is the shipped
+//! one.
 
 use std::collections::HashMap;
 
@@ -9,18 +10,18 @@ use crate::layers::write_bias;
 use crate::plan::{FloatReads, Plan, preserved_inputs};
 use crate::solution::Biases;
 
-/// A float graph in which an Identity stands wherever a tensor goes onto a grid.
+/// A float graph with an Identity at every quantizer's place.
 #[derive(Clone, Debug)]
 pub struct Placed {
-    /// The graph, in which each Identity comes behind all other nodes: sort it once they are replaced.
+    /// The graph. Each Identity comes after all other nodes: sort it once they are replaced.
     pub graph: Graph,
-    /// The Identity of each activation that goes onto a grid.
+    /// The Identity of each quantized activation.
     pub activations: Vec<PlacedActivation>,
-    /// What the layers of each [`Plan::weights`] read, made by the Identity of that weight; none where no layer does.
+    /// The result of the Identity of each [`Plan::weights`]; `None` for a weight without layers.
     pub weights: Vec<Option<ValueId>>,
 }
 
-/// An activation that goes onto a grid.
+/// A quantized activation.
 #[derive(Clone, Copy, Debug)]
 pub struct PlacedActivation {
     /// Index into [`Plan::activations`].
@@ -29,7 +30,7 @@ pub struct PlacedActivation {
     pub x: ValueId,
     /// The tensor that its [`grid_reads`] get.
     pub y: ValueId,
-    /// Whether its integers may lie outside of the grid's bits; what a grid-preserving operator makes may not.
+    /// Whether its integers may exceed the grid's bits; results of grid-preserving operators may not.
     pub is_root: bool,
 }
 
@@ -68,9 +69,9 @@ pub fn place(graph: &Graph, plan: &Plan, biases: &Biases) -> Result<Placed> {
 /// A read of a tensor on a grid that gets the quantized values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GridRead {
-    /// The index of the node that reads.
+    /// The index of the reading node.
     pub node: usize,
-    /// Which of its inputs.
+    /// The index of its input.
     pub slot: usize,
     /// The tensor.
     pub x: ValueId,
@@ -78,7 +79,7 @@ pub struct GridRead {
     pub activation: usize,
     /// Index into [`Plan::layers`], where the node is one.
     pub layer: Option<usize>,
-    /// Whether the node keeps the grid, so that its result is on it without a quantizer.
+    /// Whether the node preserves the grid, so its result needs no quantizer.
     pub keeps_grid: bool,
 }
 
@@ -132,7 +133,7 @@ fn write_biases(graph: &mut Graph, plan: &Plan, biases: &Biases) -> Result<()> {
 }
 
 impl Placed {
-    /// Puts an Identity behind the tensor `name`; returns its input and its output.
+    /// Inserts an Identity after the tensor `name`; returns its input and its output.
     fn identity(&mut self, name: &str) -> Result<(ValueId, ValueId)> {
         let x = find(&self.graph, name)?;
         let y = self.graph.add_value(&format!("{name}_dequantized"));
@@ -146,10 +147,10 @@ fn find(graph: &Graph, name: &str) -> Result<ValueId> {
     found.ok_or_else(|| Error::Plan(format!("the plan names tensor \"{name}\", which the graph lacks")))
 }
 
-/// Returns the place in `graph` of the layer that makes the tensor `output`.
+/// Returns the index in `graph` of the layer that produces the tensor `output`.
 ///
 /// # Errors
-/// When no node makes it.
+/// When no node produces it.
 pub fn layer_of(graph: &Graph, output: &str) -> Result<usize> {
     let id = find(graph, output)?;
     let node = graph.nodes.iter().position(|n| n.output(0) == Some(id));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::ir::Graph;
-use crate::layers::Step;
+use crate::layers::LayerStep;
 use crate::plan::Plan;
 use crate::quant::{Grid, QuantizedTensor};
 
@@ -41,7 +41,7 @@ pub struct Solution {
     /// the bias of the float network.
     pub biases: Biases,
     /// The steps applied to single layers besides rounding, and the rejected ones with reasons.
-    pub steps: Vec<Step>,
+    pub steps: Vec<LayerStep>,
 }
 
 /// A float network and a recipe's solution for it.

@@ -1,4 +1,4 @@
-//! Which runtime's kernels a target means, and the table of rules that goes with them.
+//! The runtime that a target stands for, and its table of rules.
 
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ pub enum Kernels {
 }
 
 impl Kernels {
-    /// Returns the kernels that a file for `target` is judged by: files for no runtime in particular by ONNX Runtime's.
+    /// Returns the kernels of the runtime of `target`; those of ONNX Runtime for portable files.
     pub fn of(target: Target) -> Self {
         match target {
             Target::Onnx | Target::OrtCpu | Target::Portable => Self::OnnxRuntimeCpu,
@@ -30,10 +30,10 @@ impl Kernels {
         }
     }
 
-    /// Returns what the rules rest on.
+    /// Returns the source of the rules.
     pub fn basis(self) -> &'static str {
         match self {
-            Self::OnnxRuntimeCpu => "rules held against what ONNX Runtime 1.31 makes of such graphs on x86-64",
+            Self::OnnxRuntimeCpu => "rules tested against ONNX Runtime 1.31 on x86-64",
             Self::TensorRt => "the vendor's documentation; nothing was run",
             Self::OpenVino => "the vendor's documentation; nothing was run",
         }

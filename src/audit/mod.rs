@@ -1,5 +1,5 @@
-//! Fusion audit: which nodes of a Q/DQ graph, ours or another tool's, a runtime computes in integers, and why not where
-//! it does not. Predicted from the graph alone; nothing is run.
+//! Fusion audit: predicts which nodes of a Q/DQ graph, ours or another tool's, a runtime computes in integers, and
+//! gives the reason for each node that it does not. Nothing is run.
 
 mod coverage;
 mod kernels;
@@ -25,7 +25,7 @@ use crate::plan::{Target, macs};
 use crate::shape;
 use view::View;
 
-/// What becomes of one node.
+/// The audit of one node.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NodeAudit {
     /// The node's name, or its first output's where it has none.
@@ -46,22 +46,22 @@ pub struct NodeAudit {
     pub slow: Option<String>,
 }
 
-/// What becomes of every node that computes on quantized or floating-point data.
+/// The audit of every node that computes on quantized or floating-point data.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Audit {
-    /// Whose rules were applied.
+    /// The runtime whose rules were applied.
     pub kernels: Kernels,
-    /// What the rules rest on.
+    /// The source of the rules.
     pub basis: &'static str,
     /// [`Coverage::share`].
     pub share: Option<f64>,
-    /// How much is computed in integers.
+    /// The share of the graph that is computed in integers.
     pub coverage: Coverage,
     /// The nodes in graph order; quantizers and nodes that only compute shapes or indices are left out.
     pub nodes: Vec<NodeAudit>,
 }
 
-/// Returns what the runtime behind `target` makes of `graph`.
+/// Returns the audit of `graph` for the runtime of `target`.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] naming the node whose inputs cannot go together.
@@ -69,7 +69,7 @@ pub fn audit(graph: &Graph, target: Target) -> Result<Audit> {
     audit_for(graph, Kernels::of(target))
 }
 
-/// Returns what a runtime's kernels make of `graph`.
+/// Returns the audit of `graph` for the kernels of one runtime.
 ///
 /// # Errors
 /// As [`audit`].
@@ -83,8 +83,8 @@ pub fn audit_for(graph: &Graph, kernels: Kernels) -> Result<Audit> {
     Ok(Audit { kernels, basis: kernels.basis(), share: coverage.share(), coverage, nodes })
 }
 
-/// Returns the nodes of `graph`, whose shapes are inferred as far as they can be, that the runtime behind `target` does
-/// not compute in integers, and why not.
+/// Returns the nodes of `graph` that the runtime of `target` does not compute in integers, with the reasons. The shapes
+/// of `graph` must be inferred.
 pub fn float_nodes(graph: &Graph, target: Target) -> Vec<(&Node, Reason)> {
     let (view, kernels) = (View::new(graph), Kernels::of(target));
     let computing = graph.nodes.iter().filter(|node| view.computes(node));

@@ -89,7 +89,7 @@ pub enum Reason {
         /// What it is.
         what: String,
     },
-    /// There is no integer kernel for this operator.
+    /// There is not an integer kernel for this operator.
     NoIntegerKernel {
         /// The operator.
         op: String,
@@ -106,14 +106,14 @@ impl std::fmt::Display for Reason {
         match self {
             Self::NotQuantized => f.write_str("nothing around it is quantized"),
             Self::FloatOperand { tensor } => {
-                write!(f, "its operand \"{tensor}\" comes in floating point; quantize it (--target ort-cpu does)")
+                write!(f, "its operand \"{tensor}\" is in floating point; quantize it (--target ort-cpu does)")
             }
             Self::WeightOnly => {
-                f.write_str("only its weight is quantized, which saves space and no time; quantize its input too")
+                f.write_str("only its weight is quantized, which saves space but no time; quantize its input too")
             }
             Self::FloatWeight { tensor } => write!(f, "its weight \"{tensor}\" is in floating point; quantize it"),
             Self::FloatBias { tensor } => {
-                write!(f, "its bias \"{tensor}\" is in floating point; store it as int32 behind a DequantizeLinear")
+                write!(f, "its bias \"{tensor}\" is in floating point; store it as int32 before a DequantizeLinear")
             }
             Self::BiasGrid { tensor } => write!(
                 f,
@@ -121,8 +121,8 @@ impl std::fmt::Display for Reason {
             ),
             Self::FloatResult { tensor } => write!(
                 f,
-                "no QuantizeLinear reads its result \"{tensor}\" directly; add a Q/DQ pair there (--target ort-cpu does, but \
-                 for logits)"
+                "no QuantizeLinear reads its result \"{tensor}\" directly; add a Q/DQ pair there (--target ort-cpu \
+                 does, except for logits)"
             ),
             Self::BranchedResult { tensor, readers } => write!(
                 f,
@@ -134,7 +134,7 @@ impl std::fmt::Display for Reason {
             }
             Self::ActivationStays { op, tensor } => write!(
                 f,
-                "the {op} behind it cuts off more than the quantizer of \"{tensor}\" does; use uint8 (or int8 with zero \
+                "the {op} after it clips more than the quantizer of \"{tensor}\" does; use uint8 (or int8 with zero \
                  point -128) on the range that the {op} leaves"
             ),
             Self::MixedTypes { types } => write!(
@@ -146,7 +146,7 @@ impl std::fmt::Display for Reason {
                 write!(f, "\"{tensor}\" is int8, for which there is no kernel on x86-64; use uint8 with a zero point")
             }
             Self::TypeWithoutKernel { tensor, found } => {
-                write!(f, "\"{tensor}\" is {found}, for which there is no kernel; hold the same values in 8 bits")
+                write!(f, "\"{tensor}\" is {found}, for which there is no kernel; store the same values in 8 bits")
             }
             Self::DifferentGrids { input, result } => {
                 write!(f, "\"{input}\" and \"{result}\" are on different grids; give both one scale and zero point")
@@ -160,7 +160,7 @@ impl std::fmt::Display for Reason {
             Self::NoIntegerKernel { op } => {
                 write!(f, "there is no integer kernel for {op}; another operator may have one")
             }
-            Self::NotKnown { op } => write!(f, "not known whether this runtime computes {op} in integers; measure it"),
+            Self::NotKnown { op } => write!(f, "unknown whether this runtime computes {op} in integers; measure it"),
         }
     }
 }

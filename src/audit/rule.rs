@@ -1,4 +1,4 @@
-//! What a rule is: an operator family, and a judgement of one node of it.
+//! Rules: how a runtime computes the nodes of one operator family.
 
 use serde::Serialize;
 
@@ -10,9 +10,9 @@ use crate::ir::Node;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Runs {
-    /// On the integers.
+    /// In integers.
     Integer,
-    /// Not at all: the quantizer behind it or the kernel before it does the same.
+    /// Not at all: the quantizer after it or the kernel before it absorbs it.
     Absorbed,
     /// In floating point.
     Float,
@@ -30,7 +30,7 @@ pub struct Row {
     pub(super) judge: Judge,
 }
 
-/// Returns what the row for the node's operator says; `otherwise` where there is none.
+/// Returns the result of the rule for the node's operator; `otherwise` where there is none.
 pub(super) fn judge_by(
     table: &[Row],
     view: &View,

@@ -2,7 +2,7 @@
 
 use super::Reason;
 use super::rule::{Row, Runs};
-use super::view::{Grid, View};
+use super::view::{KernelGrid, View};
 use crate::ir::{DType, Node, ValueId};
 
 /// One row per operator family; nothing is known of the others.
@@ -27,7 +27,7 @@ fn layer(view: &View, node: &Node) -> Result<Runs, Reason> {
     }
 }
 
-/// A sum takes a quantized residual operand into the layer before it.
+/// A sum with a quantized residual operand is fused into the layer before it.
 fn sum(view: &View, node: &Node) -> Result<Runs, Reason> {
     let mut grids = node.inputs.iter().flatten().filter_map(|&id| Some((id, view.operand(id)?)));
     let Some((id, grid)) = grids.next() else { return Err(Reason::NotQuantized) };
@@ -52,7 +52,7 @@ fn activation(view: &View, node: &Node) -> Result<Runs, Reason> {
     }
 }
 
-fn symmetric(view: &View, id: ValueId, grid: &Grid) -> Result<(), Reason> {
+fn symmetric(view: &View, id: ValueId, grid: &KernelGrid) -> Result<(), Reason> {
     if grid.stored != DType::I8 {
         return Err(Reason::TypeWithoutKernel { tensor: view.name(id), found: grid.stored.to_string() });
     }

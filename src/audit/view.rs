@@ -1,8 +1,9 @@
-//! What rules look at: who quantizes a tensor and who dequantizes it, seen as ONNX Runtime's optimiser sees it after it
-//! has moved quantizers over operators that only move values.
+//! The quantizers and dequantizers of a graph as ONNX Runtime's optimizer sees them, after it has moved quantizers over
+//! operators that only move values.
 
 use super::Reason;
 use crate::ir::{DType, Graph, Node, Tensor, Uses, ValueId, is_dequantize, is_quantize, quantized_type};
+use crate::stats::clip_bounds;
 
 /// Operators that quantizers are moved over, and the newest operator set for which that is so.
 const MOVED_OVER: &[(&str, i64)] =
@@ -10,10 +11,10 @@ const MOVED_OVER: &[(&str, i64)] =
 
 /// A grid as a QuantizeLinear or DequantizeLinear writes it.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Grid {
+pub(super) struct KernelGrid {
     /// The type of the integers as the kernels get them: int8 pairs that nothing else reads become uint8.
     pub dtype: DType,
-    /// The type that the file has.
+    /// The type in the file.
     pub stored: DType,
     /// The scale.
     pub scale: Option<Tensor>,
@@ -21,8 +22,8 @@ pub(super) struct Grid {
     pub zero_point: Option<Tensor>,
 }
 
-impl Grid {
-    /// Returns whether scale and zero point are constants of rank 0, both there.
+impl KernelGrid {
+    /// Returns whether scale and zero point are both present, constant and of rank 0.
     pub fn is_scalar(&self) -> bool {
         let scalar = |tensor: &Option<Tensor>| tensor.as_ref().is_some_and(|t| t.shape().is_empty());
         scalar(&self.scale) && scalar(&self.zero_point)
@@ -37,7 +38,7 @@ impl Grid {
     }
 }
 
-/// A graph with what rules ask of it.
+/// A graph and the uses of its values.
 pub(super) struct View<'a> {
     pub graph: &'a Graph,
     pub uses: Uses,
@@ -88,7 +89,7 @@ impl<'a> View<'a> {
     }
 
     /// Returns the grid that an operand is dequantized from.
-    pub fn operand(&self, id: ValueId) -> Option<Grid> {
+    pub fn operand(&self, id: ValueId) -> Option<KernelGrid> {
         let node = self.maker(id)?;
         if is_dequantize(node) {
             return self.grid(node);
@@ -100,8 +101,8 @@ impl<'a> View<'a> {
     /// Returns the grid of the only quantizer behind a result.
     ///
     /// # Errors
-    /// Why there is none that a kernel could take in.
-    pub fn result(&self, id: ValueId) -> Result<Grid, Reason> {
+    /// The reason why a kernel cannot absorb one.
+    pub fn result(&self, id: ValueId) -> Result<KernelGrid, Reason> {
         if self.uses.is_output(id) {
             return Err(Reason::GraphOutput { tensor: self.name(id) });
         }
@@ -124,8 +125,8 @@ impl<'a> View<'a> {
         Err(Reason::FloatResult { tensor: self.name(id) })
     }
 
-    /// Returns the tensor that a kernel's quantizer must read: the result, or that of the Relu or Clip which alone reads
-    /// it and which the quantizer makes needless.
+    /// Returns the tensor that a kernel's quantizer must read: the result, or that of the Relu or Clip which alone
+    /// reads it and which the quantizer makes redundant.
     ///
     /// # Errors
     /// Where the Relu or Clip must stay.
@@ -144,24 +145,20 @@ impl<'a> View<'a> {
         !self.uses.is_output(id) && self.uses.consumers(id).len() == 1
     }
 
-    /// Returns whether a quantizer onto `grid` cuts off all that a Relu or Clip before it does.
-    pub fn is_needless(&self, node: &Node, grid: &Grid) -> bool {
+    /// Returns whether a quantizer onto `grid` clips at least as much as a Relu or Clip before it.
+    pub fn is_needless(&self, node: &Node, grid: &KernelGrid) -> bool {
         let scale = grid.scale.as_ref().filter(|s| s.shape().is_empty()).and_then(|s| s.to_f32().ok());
         let (Some(scale), Some(zero)) = (scale.and_then(|s| s.first().copied()), grid.zero()) else { return false };
         let Some((lowest, highest)) = grid.stored.int_range() else { return false };
         if node.is("Relu") {
             return zero == lowest;
         }
-        let limit = |i: usize, name: &str, none: f32| match node.input(i) {
-            Some(id) => self.graph.constant_of(id).and_then(|t| t.to_f32().ok()?.first().copied()),
-            None => Some(node.attrs.float(name, none)),
-        };
-        let (Some(lo), Some(hi)) = (limit(1, "min", f32::MIN), limit(2, "max", f32::MAX)) else { return false };
+        let Some([lo, hi]) = clip_bounds(self.graph, node) else { return false };
         let integer = |v: f32| f64::from(v / scale).round_ties_even() + zero as f64;
         integer(lo) <= lowest as f64 && integer(hi) >= highest as f64
     }
 
-    fn grid(&self, node: &Node) -> Option<Grid> {
+    fn grid(&self, node: &Node) -> Option<KernelGrid> {
         let constant = |i: usize| node.input(i).and_then(|id| self.graph.constant_of(id)).cloned();
         let integers = if is_quantize(node) { node.output(0) } else { node.input(0) }?;
         let zero_point = constant(2);
@@ -174,10 +171,10 @@ impl<'a> View<'a> {
             (None, dtype) => dtype.unwrap_or(DType::U8),
         };
         let dtype = if stored == DType::I8 && self.becomes_unsigned(integers) { DType::U8 } else { stored };
-        Some(Grid { dtype, stored, scale: constant(1), zero_point })
+        Some(KernelGrid { dtype, stored, scale: constant(1), zero_point })
     }
 
-    /// Whether an int8 pair becomes uint8: ONNX Runtime on x86-64 does that where one node alone reads it.
+    /// Returns whether an int8 pair becomes uint8: ONNX Runtime on x86-64 converts pairs that a single node reads.
     fn becomes_unsigned(&self, integers: ValueId) -> bool {
         let made = self.maker(integers).is_some_and(is_quantize);
         let mut readers = self.readers(integers);

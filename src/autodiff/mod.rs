@@ -1,15 +1,15 @@
 //! Reverse-mode differentiation of a graph that is being built: gradients are expressions of the same graph.
 //!
-//! One small function per operator in [`RULES`]; what an operator broadcast is summed again here, once for all of them.
-//! An operator without a rule on the way is an error, never a zero gradient.
+//! Each operator has one small function in [`RULES`]. Gradients of broadcast inputs are summed here, once for all
+//! rules. An operator without a rule is an error, never a zero gradient.
 
+mod call;
 mod reach;
 mod rules;
-mod step;
 
+pub use call::{BackwardCall, Gradients, Rule};
 pub use reach::Reach;
 pub use rules::{OWN_RULES, RULES};
-pub use step::{Gradients, Rule, Step};
 
 use crate::error::{Error, Result};
 use crate::expr::{Builder, Expr, OWN_DOMAIN, STOP_GRADIENT};
@@ -19,8 +19,7 @@ use crate::ir::{Graph, Node, Tensor, ValueId};
 /// does not depend on it.
 ///
 /// # Errors
-/// [`Error::Shape`] for a loss of several elements; [`Error::Unsupported`] naming the first operator on the way that
-/// has no rule.
+/// [`Error::Shape`] for a loss of several elements; [`Error::Unsupported`] naming the first operator without a rule.
 pub fn gradients<'b>(loss: Expr<'b>, wrt: &[Expr<'b>]) -> Result<Vec<Expr<'b>>> {
     let builder = loss.builder();
     if loss.len() != 1 {
@@ -46,7 +45,7 @@ pub fn gradients<'b>(loss: Expr<'b>, wrt: &[Expr<'b>]) -> Result<Vec<Expr<'b>>> 
     Ok(wrt.iter().map(|&e| gradients[e.id().index()].unwrap_or_else(|| builder.zeros(e.dtype(), &e.shape()))).collect())
 }
 
-/// Returns whether gradients pass `node`, as far as its operator goes: some forms of an operator may still be refused.
+/// Returns whether the operator of `node` has a gradient rule; the rule may still refuse some attributes.
 pub fn has_rule(node: &Node) -> bool {
     rule_of(node).is_some()
 }
@@ -60,8 +59,8 @@ fn rule_of(node: &Node) -> Option<Rule> {
         .filter(|_| node.domain == OWN_DOMAIN || node.is(&node.op_type))
 }
 
-/// Returns the nodes that depend on `wrt` in order, and per value whether it does. Nothing depends through a
-/// StopGradient, or through a type that has no gradients.
+/// Returns in order the nodes that depend on `wrt`, and for each value whether it does. Nothing depends on `wrt`
+/// through StopGradient, Shape or Size.
 fn path(graph: &Graph, wrt: &[Expr]) -> (Vec<Node>, Vec<bool>) {
     let mut varies = vec![false; graph.value_ids().count()];
     wrt.iter().for_each(|e| varies[e.id().index()] = true);
@@ -94,7 +93,7 @@ fn apply<'b>(
             "has no gradient rule, so that nothing before it can be trained; use a recipe that does not train";
         return Err(Error::unsupported(place, message));
     };
-    let step = Step {
+    let call = BackwardCall {
         place: &place,
         op_type: &node.op_type,
         attrs: &node.attrs,
@@ -103,7 +102,7 @@ fn apply<'b>(
         grads,
         wanted,
     };
-    let mut found = rule(&step)?;
+    let mut found = rule(&call)?;
     found.resize(inputs.len(), None);
     let fitted = found.into_iter().zip(&inputs).enumerate().map(|(i, (gradient, input))| match (gradient, input) {
         (Some(gradient), Some(input)) if wanted[i] => unbroadcast(gradient, *input, &place).map(Some),

@@ -1,19 +1,19 @@
-//! How far gradients go in a network, as far as its operators tell.
+//! How far gradients reach in a network, judged by its operators.
 
 use super::has_rule;
 use crate::ir::{Graph, Node, ValueId};
 
-/// Which values follow from where something is trained, and which of them gradients come back from.
+/// The values that depend on trained values, and those of them whose gradients reach the trained values.
 #[derive(Clone, Debug)]
 pub struct Reach {
     follows: Vec<bool>,
     passes: Vec<bool>,
-    /// The places of the nodes that no gradient passes and that nothing of the kind lies before.
+    /// The indices of the first nodes that stop gradients; nodes after them are not listed.
     pub blocked: Vec<usize>,
 }
 
 impl Reach {
-    /// Returns what follows from `values`, and from every node that `begins`. Sizes follow from nothing.
+    /// Returns the reach from `values` and from every node for which `begins` holds. Sizes depend on nothing.
     pub fn of(graph: &Graph, values: &[ValueId], begins: fn(&Node) -> bool) -> Self {
         let count = graph.value_ids().count();
         let mut reach = Self { follows: vec![false; count], passes: vec![false; count], blocked: Vec::new() };
@@ -38,12 +38,12 @@ impl Reach {
         reach
     }
 
-    /// Returns whether `value` depends on what is trained.
+    /// Returns whether `value` depends on trained values.
     pub fn follows(&self, value: ValueId) -> bool {
         self.follows[value.index()]
     }
 
-    /// Returns whether it does, and gradients pass every operator in between.
+    /// Returns whether gradients also pass every operator between `value` and the trained values.
     pub fn passes(&self, value: ValueId) -> bool {
         self.passes[value.index()]
     }

@@ -2,8 +2,10 @@
 //! and space.
 
 use super::Sample;
+use crate::expr::index;
 use crate::ir::Node;
 use crate::layers::Rows;
+use crate::shape::ConvWindow;
 
 /// Returns up to `limit` input rows of one group, `[rows, width]`; `None` for unsupported operators or attributes (a
 /// ConvTranspose with `auto_pad` or `output_shape`).
@@ -11,10 +13,10 @@ pub fn patches(node: &Node, rows: &Rows, input: &Sample, group: usize, limit: us
     if !node.is("Conv") && !node.is("ConvTranspose") {
         return matrix(node, rows, input, limit);
     }
-    let window = Window::of(node, rows, input)?;
+    let window = PatchWindow::of(node, rows, input)?;
     let channels = *input.shape.get(1)?;
     let plane: usize = window.size.iter().product();
-    let offsets = window.tap_offsets();
+    let offsets = window.tap_offsets(&rows.shape()[2..]);
     let mut out = Vec::new();
     for position in spread(input.shape.first()? * window.outputs(), limit) {
         let (sample, at) = (position / window.outputs(), position % window.outputs());
@@ -59,93 +61,55 @@ fn spread(count: usize, limit: usize) -> Vec<usize> {
         .collect()
 }
 
-/// The geometry of a convolution or transposed convolution, over any number of spatial axes.
-struct Window {
+/// The positions of a convolution or transposed convolution over any number of spatial axes.
+struct PatchWindow {
     size: Vec<usize>,
     out: Vec<usize>,
-    kernel: Vec<usize>,
-    strides: Vec<usize>,
-    dilations: Vec<usize>,
-    before: Vec<usize>,
+    window: ConvWindow,
     transposed: bool,
 }
 
-impl Window {
+impl PatchWindow {
     fn of(node: &Node, rows: &Rows, input: &Sample) -> Option<Self> {
-        let size = input.shape.get(2..)?.to_vec();
-        let (kernel, axes) = (rows.shape()[2..].to_vec(), size.len());
-        let list = |name: &str, default: usize, n: usize| -> Option<Vec<usize>> {
-            let values = match node.ints(name) {
-                Some(values) => values.iter().map(|&v| usize::try_from(v).ok()).collect::<Option<Vec<_>>>()?,
-                None => vec![default; n],
-            };
-            (values.len() == n).then_some(values)
-        };
-        let (strides, dilations) = (list("strides", 1, axes)?, list("dilations", 1, axes)?);
-        if kernel.len() != axes || strides.contains(&0) || input.shape.get(1) != Some(&rows.input_channels()) {
-            return None;
-        }
-        let reach = |a: usize| Some(dilations[a] * kernel[a].checked_sub(1)? + 1);
         let transposed = node.is("ConvTranspose");
-        let pads = match node.attrs.string("auto_pad").unwrap_or("NOTSET") {
-            "NOTSET" => list("pads", 0, 2 * axes)?,
-            "VALID" => vec![0; 2 * axes],
-            lower_or_upper if !transposed => {
-                let total = |a: usize| {
-                    let steps = size[a].div_ceil(strides[a]).checked_sub(1)?;
-                    Some((steps * strides[a] + reach(a)?).saturating_sub(size[a]))
-                };
-                let total = (0..axes).map(total).collect::<Option<Vec<_>>>()?;
-                let before = |&t: &usize| if lower_or_upper == "SAME_LOWER" { t.div_ceil(2) } else { t / 2 };
-                total.iter().map(before).chain(total.iter().map(|t| t - before(t))).collect()
-            }
-            _ => return None,
-        };
-        let more = list("output_padding", 0, axes)?;
-        if transposed && node.ints("output_shape").is_some() {
+        let auto_pad = node.attrs.string("auto_pad").unwrap_or("NOTSET");
+        if transposed && !matches!(auto_pad, "NOTSET" | "VALID") {
             return None;
         }
-        let out = |a: usize| {
-            let padding = pads[a] + pads[axes + a];
-            match transposed {
-                true => (strides[a] * size[a].checked_sub(1)? + reach(a)? + more[a]).checked_sub(padding),
-                false => Some((size[a] + padding).checked_sub(reach(a)?)? / strides[a] + 1),
-            }
-        };
-        let out = (0..axes).map(out).collect::<Option<Vec<_>>>()?;
-        Some(Self { size, out, kernel, strides, dilations, before: pads[..axes].to_vec(), transposed })
+        let (window, out) = ConvWindow::of_layer(node, &input.shape, rows.shape())?;
+        Some(Self { size: input.shape[2..].to_vec(), out, window, transposed })
     }
 
     fn outputs(&self) -> usize {
         self.out.iter().product()
     }
 
-    fn tap_offsets(&self) -> Vec<Vec<usize>> {
-        let taps = self.kernel.iter().product();
-        let offset = |tap| unravel(tap, &self.kernel).iter().zip(&self.dilations).map(|(k, d)| k * d).collect();
-        (0..taps).map(offset).collect()
+    fn tap_offsets(&self, kernel: &[usize]) -> Vec<Vec<i64>> {
+        let offset = |tap| unravel(tap, kernel).iter().zip(&self.window.dilations).map(|(k, d)| k * d).collect();
+        (0..kernel.iter().product()).map(offset).collect()
     }
 
     /// Returns the position of a kernel tap in the plane for the output position `at`; `None` in the padding, and
     /// between the strides of a transposed convolution.
-    fn locate(&self, at: &[usize], offset: &[usize]) -> Option<usize> {
+    fn locate(&self, at: &[i64], offset: &[i64]) -> Option<usize> {
         let mut index = 0;
         for axis in 0..self.size.len() {
-            let (stride, before) = (self.strides[axis], self.before[axis]);
+            let (stride, before) = (self.window.strides[axis], self.window.before[axis]);
             let place = match self.transposed {
-                true => (at[axis] + before).checked_sub(offset[axis]).filter(|p| p.is_multiple_of(stride))? / stride,
-                false => (at[axis] * stride + offset[axis]).checked_sub(before)?,
+                true => Some(at[axis] + before - offset[axis]).filter(|p| p % stride == 0)? / stride,
+                false => at[axis] * stride + offset[axis] - before,
             };
-            index = index * self.size[axis] + Some(place).filter(|&p| p < self.size[axis])?;
+            let place = usize::try_from(place).ok().filter(|&place| place < self.size[axis])?;
+            index = index * self.size[axis] + place;
         }
         Some(index)
     }
 }
 
-fn unravel(mut index: usize, dims: &[usize]) -> Vec<usize> {
+fn unravel(mut position: usize, dims: &[usize]) -> Vec<i64> {
     let mut at = vec![0; dims.len()];
     for (a, &d) in at.iter_mut().zip(dims).rev() {
-        (*a, index) = (index % d, index / d);
+        (*a, position) = (index(position % d), position / d);
     }
     at
 }

@@ -72,7 +72,7 @@ pub fn sample(float: &Graph, wanted: &[ValueId], context: &CalibrationContext) -
         _ => renormalise(&mut graph, context.norms),
     };
     let inputs = context.inputs(float, samples_within(float, &taps, SAMPLES))?;
-    run((graph, &renamed), &taps, &[inputs], context.engine)
+    run(graph, &renamed, &taps, &[inputs], context.engine)
 }
 
 /// Returns the values of each tensor in `wanted` in the unchanged float network on all of `sets` of inputs, without
@@ -92,13 +92,14 @@ pub fn tap(
     if taps.is_empty() {
         return Ok(HashMap::new());
     }
-    run((float.clone(), &HashMap::new()), &taps, sets, engine)
+    run(float.clone(), &HashMap::new(), &taps, sets, engine)
 }
 
 /// Returns the values of `taps` on all of `sets` of inputs; `renamed` maps a tap to the tensor of `graph` that replaces
 /// it.
 fn run(
-    (mut graph, renamed): (Graph, &HashMap<ValueId, ValueId>),
+    mut graph: Graph,
+    renamed: &HashMap<ValueId, ValueId>,
     taps: &[ValueId],
     sets: &[Vec<Tensor>],
     engine: &dyn Engine,

@@ -37,7 +37,7 @@ pub struct Means {
 impl Seen {
     /// Returns the input statistics of each group of `node` when `grid` quantizes its input; `None` for operators whose
     /// patches are not supported.
-    pub fn of(node: &Node, rows: &Rows, (input, grid): (&Sample, &Grid), threads: usize) -> Option<Vec<Self>> {
+    pub fn of(node: &Node, rows: &Rows, input: &Sample, grid: &Grid, threads: usize) -> Option<Vec<Self>> {
         let seen = |group| Some(Self::of_patches(patches(node, rows, input, group, ROWS)?, rows, grid, threads));
         (0..rows.group).map(seen).collect()
     }

@@ -14,7 +14,7 @@ use crate::verify::find_quantizers;
 /// Those of [`refuse_other_scale`], and of flags that contradict each other.
 pub(super) fn check_scale(feeds: &Feeds, graph: &Graph, arguments: &InputArguments) -> Result<()> {
     let (fed, is_sure) = known_scale(graph, arguments);
-    if let Some(warning) = refuse_other_scale(feeds, (&fed, is_sure), &arguments.preprocess()?)? {
+    if let Some(warning) = refuse_other_scale(feeds, &fed, is_sure, &arguments.preprocess()?)? {
         say(&format!("warning: {warning}"));
     }
     Ok(())

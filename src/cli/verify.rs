@@ -96,10 +96,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     }
     let known_inputs = known_inputs(&described, &known);
     let judged = verdict::after_checks(&result.checks, || {
-        let (random, is_guess) = ((arguments.samples.seed, engines.threads), known_inputs.iter().any(|i| i.is_guess));
+        let (seed, is_guess) = (arguments.samples.seed, known_inputs.iter().any(|i| i.is_guess));
         let judged_on = match arguments.data {
             Some(_) => verdict::Inputs::of_data(inputs),
-            None => verdict::Inputs::synthetic((&described, macs), (&known, is_guess), random)?,
+            None => verdict::Inputs {
+                is_guess,
+                ..verdict::Inputs::synthetic(&described, macs, &known, seed, engines.threads)?
+            },
         };
         verdict::judge(&original, &*readable(&quantized, &engines)?, engines.main(), &judged_on)
     })?;
@@ -130,7 +133,8 @@ fn show(verification: &Verification, judgement: &Judgement, format: Format) -> a
 
 fn advice(arguments: &Arguments, judgement: &Judgement, inputs: &[KnownInput], bits: u32) -> String {
     let [model, output] = [&arguments.original, &arguments.quantized].map(|path| path.display().to_string());
-    Situation::new((&model, &output), bits, true, inputs).advice(judgement)
+    let of_files = Situation { model: &model, output: &output, bits, is_trained: true, ..Situation::of_inputs(inputs) };
+    of_files.advice(judgement)
 }
 
 /// Returns the inputs in the file at `path`, after checking their scale.

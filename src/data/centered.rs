@@ -1,8 +1,8 @@
-//! Signal-to-noise of what a tensor varies by from sample to sample.
+//! Signal-to-noise ratio of a tensor's variation between samples.
 
 /// Tensors whose variance is below this share of their square carry no signal.
 const NO_SIGNAL: f64 = 1e-12;
-/// What stands for the ratio of equal tensors, in dB (the true value is infinite, which JSON cannot hold).
+/// The ratio of equal tensors, in dB (the true value is infinite, which JSON cannot hold).
 pub const EQUAL_DB: f64 = 300.0;
 
 /// Sums over pairs of samples, reference first.
@@ -18,7 +18,7 @@ pub struct CenteredNoise {
 }
 
 impl CenteredNoise {
-    /// Adds a sample; one of another length than the reference's counts as not a number.
+    /// Adds a sample; a sample of another length than the reference counts as NaN.
     pub fn add(&mut self, reference: &[f64], found: &[f64]) {
         if reference.len() != found.len() {
             self.noise = f64::NAN;
@@ -35,8 +35,8 @@ impl CenteredNoise {
         }
     }
 
-    /// Returns the ratio in dB, 300 where both are equal and -300 where a value is not a number; none where the reference
-    /// does not vary, or nothing was added.
+    /// Returns the ratio in dB, 300 where both are equal and -300 where a value is not a number; none where the
+    /// reference does not vary, or nothing was added.
     pub fn sqnr_db(&self) -> Option<f64> {
         let n = self.samples as f64;
         let squares = self.squares();

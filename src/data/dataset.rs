@@ -1,4 +1,4 @@
-//! The arrays of a file, and what a model is fed of them.
+//! The arrays of a file, as inputs of a model.
 
 use std::path::Path;
 
@@ -8,21 +8,21 @@ use super::{Feeds, Preprocess};
 use crate::error::{Error, Result};
 use crate::ir::Graph;
 
-/// Names under which labels are looked for, in this order.
+/// Names of label arrays, in order of preference.
 const LABEL_NAMES: &[&str] = &["labels", "label", "y", "y_test", "targets"];
 
-/// The arrays of a file, with labels where it has any. Of the others those alone are read that a model is fed.
+/// The arrays of a file, with its labels if any. Arrays are read only when a model needs them.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     arrays: Arrays,
     pub(crate) labels: Option<Vec<usize>>,
-    /// Rows of the file, and how many of them are used, where not all are.
+    /// Rows of the file, and the number of those used; none if all are used.
     rows: Option<(usize, usize)>,
     place: String,
 }
 
 impl Dataset {
-    /// Returns the arrays of an `.npz` or `.npy` file; labels that are no class indices are none.
+    /// Returns the arrays of an `.npz` or `.npy` file; labels that are not class indices are ignored.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -32,11 +32,10 @@ impl Dataset {
         Ok(Self { arrays, labels, rows: None, place })
     }
 
-    /// Returns [`Dataset::read`] of a file that must have labels: one class index a sample under the name `labels`, `y` or
-    /// the like.
+    /// Returns the arrays of a file that must have labels: one class index per sample, named `labels`, `y` or similar.
     ///
     /// # Errors
-    /// As [`Dataset::read`], and where there are no labels, or none that are class indices.
+    /// As [`Dataset::read`]; when labels are missing or not class indices.
     pub fn read_labelled(path: &Path) -> Result<Self> {
         let data = Self::read(path)?;
         match (data.arrays.find(LABEL_NAMES), &data.labels) {
@@ -50,8 +49,7 @@ impl Dataset {
         }
     }
 
-    /// Returns the first `n` labels and as many rows of every array that has one for each label, or all where there are
-    /// fewer.
+    /// Returns the first `n` labels and the first `n` rows of every array with one row per label.
     #[must_use]
     pub fn first(self, n: usize) -> Self {
         let Some(mut labels) = self.labels else { return self };
@@ -65,15 +63,15 @@ impl Dataset {
         &self.place
     }
 
-    /// Returns what `graph` is fed of these arrays (see [`Feeds`]).
+    /// Returns the inputs of `graph` among these arrays (see [`Feeds`]).
     ///
     /// # Errors
-    /// When there is nothing for an input, or an array does not fit its input.
+    /// When an input has no array, or an array does not fit its input.
     pub fn feeds(&self, graph: &Graph, preprocess: &Preprocess) -> Result<Feeds> {
-        Feeds::new((&self.arrays, self.rows), graph, preprocess)
+        Feeds::new(&self.arrays, self.rows, graph, preprocess)
     }
 
-    /// Returns the same with the label of each sample.
+    /// Returns the inputs of `graph` and the label of each sample.
     ///
     /// # Errors
     /// As [`Dataset::feeds`], and where there are not as many labels as samples.

@@ -1,4 +1,4 @@
-//! Top-1 and top-5 of a model on labelled images: the only place where the word accuracy is earned.
+//! Top-1 and top-5 accuracy of a model on labeled images.
 
 use serde::Serialize;
 
@@ -7,10 +7,10 @@ use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor};
 use crate::runtime::{Engine, SessionOptions};
 
-/// Top-5 is counted from this many classes up.
+/// The fewest classes for which top-5 is counted.
 const TOP5_FROM: usize = 10;
 
-/// How many images a model got right.
+/// The number of images that a model classified correctly.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
     /// Images.
@@ -24,7 +24,7 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Returns the share of right images, between 0 and 1.
+    /// Returns the share of correct images, between 0 and 1.
     pub fn top1(&self) -> f64 {
         self.correct as f64 / self.n.max(1) as f64
     }
@@ -44,8 +44,9 @@ pub(crate) fn argmax(scores: &[f32]) -> usize {
     scores.iter().enumerate().fold(0, |best, (i, v)| if *v > scores[best] { i } else { best })
 }
 
-/// Returns how many samples of `data` the model in `graph` gets right, run in batches of `batch` (a fixed
-/// batch of the model wins). The class scores are the first output of shape `[n, classes]` or `[n, classes, 1, 1]`.
+/// Returns the number of samples of `data` that `graph` classifies correctly, run in batches of `batch` (a fixed batch
+/// of the model takes precedence). The class scores are the first output of shape `[n, classes]` or `[n, classes, 1,
+/// 1]`.
 ///
 /// # Errors
 /// Without labels or class scores, with labels beyond the classes, or when inputs do not fit or the engine fails.

@@ -1,27 +1,27 @@
-//! What a model is fed of the arrays of a file: for each of its inputs an array of its name, or images.
+//! The inputs of a model from the arrays of a file: for each input the array of its name, or images.
 
 use std::ops::Range;
 
 use super::images::Images;
-use super::npz::{Array, Arrays, Member};
+use super::npz::{Arrays, Member};
 use super::preprocess::{Pixels, Preprocess};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Shape, Tensor, ValueId};
 
-/// Samples that the scale of inputs is judged by.
+/// The most samples for checking the scale of inputs.
 const JUDGED: usize = 256;
 
-/// What a model is fed, sample by sample.
+/// The inputs of a model, sample by sample.
 ///
-/// Arrays of the names of inputs are taken as they are, but bytes for an input of floats are pixels. The only input of a
-/// model may be images under another name. Pixels become inputs by a [`Preprocess`].
+/// An array with the name of an input is used unchanged, except that bytes for a float input are pixels. For the only
+/// input of a model, images may have another name. A [`Preprocess`] turns pixels into inputs.
 #[derive(Clone, Debug)]
 pub struct Feeds {
     place: String,
     feeds: Vec<Feed>,
 }
 
-/// What one input is fed.
+/// The data of one input.
 #[derive(Clone, Debug)]
 enum Feed {
     Array(Tensor),
@@ -29,27 +29,28 @@ enum Feed {
 }
 
 impl Feeds {
-    /// Returns what `graph` is fed of `arrays`; of those with as many rows as the first of `rows` says, the first rows only, as
-    /// many as the second says.
+    /// Returns the inputs of `graph` among `arrays`. With `rows` `(all, used)`, arrays of `all` rows are cut to the
+    /// first `used`.
     ///
     /// # Errors
-    /// When there is nothing for an input, or an array does not fit it.
+    /// When an input has no array, or an array does not fit its input.
     pub(super) fn new(
-        (arrays, rows): (&Arrays, Option<(usize, usize)>),
+        arrays: &Arrays,
+        rows: Option<(usize, usize)>,
         graph: &Graph,
         preprocess: &Preprocess,
     ) -> Result<Self> {
         let (ids, place) = (graph.fed_inputs(), arrays.place());
-        let images = |id: ValueId, images: Images| Self::images(images, (graph, id), preprocess);
+        let images = |id: ValueId, images: Images| Self::images(images, graph, id, preprocess);
         let first_rows = |tensor: Tensor| match rows {
             Some((all, used)) if tensor.shape().first() == Some(&all) => tensor.rows(0..used),
             _ => Ok(tensor),
         };
         let feed = |id: ValueId, member: &Member| {
-            let array = (member.name.clone(), first_rows(arrays.tensor(member)?)?);
-            match holds_pixels(graph, id, &array) {
-                true => images(id, Images { tensor: array.1, place: place.clone() }),
-                false => fitting(&place, graph, id, &array).map(Feed::Array),
+            let tensor = first_rows(arrays.tensor(member)?)?;
+            match holds_pixels(graph, id, &tensor) {
+                true => images(id, Images { tensor, place: place.clone() }),
+                false => fitting(&place, graph, id, &member.name, tensor).map(Feed::Array),
             }
         };
         let found: Vec<&Member> = ids.iter().filter_map(|&id| arrays.find(&[graph.name_of(id)])).collect();
@@ -70,7 +71,7 @@ impl Feeds {
         Ok(Self { place, feeds: feeds? })
     }
 
-    fn images(images: Images, (graph, id): (&Graph, ValueId), preprocess: &Preprocess) -> Result<Feed> {
+    fn images(images: Images, graph: &Graph, id: ValueId, preprocess: &Preprocess) -> Result<Feed> {
         let (value, name) = (graph.value(id), graph.name_of(id).to_owned());
         let undeclared = || Error::unsupported(format!("input \"{name}\""), "has no shape; give it with --input-shape");
         let shape = value.shape.clone().ok_or_else(undeclared)?;
@@ -83,7 +84,7 @@ impl Feeds {
         &self.place
     }
 
-    /// Returns how many samples there are; nothing where first axes differ.
+    /// Returns the number of samples; `None` where first axes differ.
     pub fn samples(&self) -> Option<usize> {
         let mut samples = self.feeds.iter().map(|feed| match feed {
             Feed::Array(tensor) => tensor.shape().first().copied(),
@@ -96,7 +97,8 @@ impl Feeds {
     /// Returns the inputs of a range of samples, in the order of [`Graph::fed_inputs`].
     ///
     /// # Errors
-    /// When images do not fit the model, or mean and deviation their channels; when there are no such samples.
+    /// When images do not fit the model, mean and deviation do not fit their channels, or the range exceeds the
+    /// samples.
     pub fn batch(&self, range: Range<usize>) -> Result<Vec<Tensor>> {
         let one = |feed: &Feed| match feed {
             Feed::Array(tensor) => tensor.rows(range.clone()),
@@ -125,7 +127,7 @@ impl Feeds {
         self.feeds.iter().map(one).collect()
     }
 
-    /// Returns what pixels are fed; nothing where no images are.
+    /// Returns the kind of pixels; `None` without images.
     ///
     /// # Errors
     /// When their values cannot be read.
@@ -137,7 +139,7 @@ impl Feeds {
         images.next().map(Images::pixels).transpose()
     }
 
-    /// Returns the inputs of the first samples, as many as the scale of all is judged by.
+    /// Returns the inputs of the first samples, for checking their scale.
     ///
     /// # Errors
     /// As [`Feeds::batch`].
@@ -149,19 +151,19 @@ impl Feeds {
     }
 }
 
-/// Returns whether an array of the input's name holds bytes where the network is fed floats.
-fn holds_pixels(graph: &Graph, id: ValueId, (_, tensor): &Array) -> bool {
+/// Returns whether an array holds bytes for a float input.
+fn holds_pixels(graph: &Graph, id: ValueId, tensor: &Tensor) -> bool {
     tensor.dtype() == DType::U8 && graph.value(id).dtype.is_some_and(DType::is_float)
 }
 
-/// Returns an array that is an input as it is.
-fn fitting(place: &str, graph: &Graph, id: ValueId, (name, tensor): &Array) -> Result<Tensor> {
+/// Returns an array that is used unchanged.
+fn fitting(place: &str, graph: &Graph, id: ValueId, name: &str, tensor: Tensor) -> Result<Tensor> {
     let value = graph.value(id);
     let dims = value.shape.as_deref().unwrap_or_default();
     let pairs = || dims.iter().zip(tensor.shape()).skip(1);
     let same_rank = value.shape.is_none() || dims.len() == tensor.shape().len();
     if same_rank && pairs().all(|(dim, &n)| dim.known().is_none_or(|d| d == n)) && value.dtype == Some(tensor.dtype()) {
-        return Ok(tensor.clone());
+        return Ok(tensor);
     }
     let dims: Vec<String> = dims.iter().map(ToString::to_string).collect();
     let message = format!(

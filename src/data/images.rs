@@ -1,4 +1,4 @@
-//! Arrays of images to float NCHW batches, normalised as the model was trained.
+//! Arrays of images, converted to float NCHW batches and normalized.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use super::preprocess::{Layout, Pixels, Preprocess};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Dim, Shape, Tensor};
 
-/// Names under which images are looked for, in this order.
+/// Names of image arrays, in order of preference.
 const IMAGE_NAMES: &[&str] = &["images", "image", "x", "x_test", "data", "inputs", "input"];
 
 /// Images.
@@ -21,7 +21,8 @@ pub(super) struct Images {
 }
 
 impl Images {
-    /// Returns the array of `arrays` that is called `images`, `x`, `data` or the like, else the only one of rank 3 or more.
+    /// Returns the array of `arrays` that is called `images`, `x`, `data` or the like, else the only one of rank 3 or
+    /// more.
     ///
     /// # Errors
     /// When images are not found.
@@ -52,7 +53,7 @@ impl Images {
         self.tensor.shape().first().copied().unwrap_or(0)
     }
 
-    /// Returns what pixels these are.
+    /// Returns the kind of these pixels.
     ///
     /// # Errors
     /// When the values cannot be read.
@@ -78,9 +79,7 @@ impl Images {
         let mean = per_channel(&self.place, "mean", &preprocess.mean, c, 0.0)?;
         let std = per_channel(&self.place, "std", &preprocess.std, c, 1.0)?;
         if std.contains(&0.0) {
-            return Err(Error::Usage(
-                "a standard deviation of 0 cannot be divided by; leave such a channel at 1".to_owned(),
-            ));
+            return Err(Error::Usage("a standard deviation must not be 0; use 1 for such a channel".to_owned()));
         }
         let mut values = Vec::with_capacity(pixels.len());
         for image in 0..range.len() {
@@ -104,7 +103,7 @@ impl Images {
 
     fn values(&self, range: Range<usize>) -> Result<Vec<f32>> {
         if range.end > self.len() {
-            return Err(Error::shape(&self.place, format!("holds {} images, {range:?} was asked for", self.len())));
+            return Err(Error::shape(&self.place, format!("holds {} images, requested {range:?}", self.len())));
         }
         let per_image: usize = self.tensor.shape()[1..].iter().product();
         let width = self.tensor.dtype().bits() / 8 * per_image;

@@ -1,21 +1,21 @@
-//! What an input of a model is: an image, token ids, a mask, a recurrent state, features; by what the graph does with it,
-//! its type, its shape and its name.
+//! The kind of a model's input (image, token ids, mask, recurrent state, features), from its use in the graph, its
+//! type, shape and name.
 
 use serde::{Serialize, Serializer};
 
 use crate::ir::{DType, Dim, Graph, Node, Tensor, ValueId, front_axis};
 
-/// Channels that an image has at most where channels come last.
+/// The most channels of an image with channels last.
 pub const MOST_COLOURS: usize = 4;
-/// Operators that hand their first input on, value by value.
+/// Operators that pass on the values of their first input.
 const PASS_THROUGH: &[&str] =
     &["Cast", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"];
 /// Recurrent operators and their inputs that are states.
 const RECURRENT: (&[&str], [usize; 2]) = (&["LSTM", "GRU", "RNN"], [5, 6]);
-/// Words by which the name of a state differs from that of the state behind it.
+/// Words in which the name of a state differs from that of the next state.
 const DIRECTIONS: &[&str] = &["in", "out", "past", "present", "prev", "previous", "next", "new", "n", "cache"];
 
-/// What an input is taken for.
+/// The kind of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputKind {
     /// Images, or other tensors of rank 4.
@@ -39,14 +39,14 @@ pub enum InputKind {
     },
     /// Integers or booleans, zeros and ones: which elements count.
     Mask,
-    /// What the network returned from the call before; zeros at first.
+    /// A state that the network returned in the previous call; zeros at first.
     State,
     /// Any other floats: features, sound, sequences of vectors.
     Features,
 }
 
 impl InputKind {
-    /// Returns how reports name it.
+    /// Returns its name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Image { .. } => "image",
@@ -67,14 +67,14 @@ impl Serialize for InputKind {
     }
 }
 
-/// Returns whether an input of this shape is taken for images, and the axis of their channels.
+/// Returns the channel axis of images of this shape; `None` for ranks other than 4.
 pub fn image_channels(dims: &[Dim]) -> Option<usize> {
     let [_, first, _, last] = dims else { return None };
     let colours = |dim: &Dim| dim.known().is_some_and(|n| n <= MOST_COLOURS);
     Some(if colours(last) && !colours(first) { 3 } else { 1 })
 }
 
-/// Returns what the input `id` of `graph` is taken for.
+/// Returns the kind of input `id` of `graph`.
 pub fn input_kind(graph: &Graph, id: ValueId) -> InputKind {
     if is_image(graph, id) {
         return InputKind::Image { channels_last: image_channels(shape_of(graph, id)) == Some(3) };
@@ -115,7 +115,8 @@ fn shape_of(graph: &Graph, id: ValueId) -> &[Dim] {
     graph.value(id).shape.as_deref().unwrap_or_default()
 }
 
-/// Returns every node that reads `start`, or what operators that hand it on make of it, with the value that it reads.
+/// Returns every node that reads `start`, directly or through operators that pass values on, with the value that it
+/// reads.
 fn readers(graph: &Graph, start: ValueId) -> Vec<(&Node, ValueId)> {
     let (mut waiting, mut seen, mut found) = (vec![start], vec![start], Vec::new());
     while let Some(id) = waiting.pop() {
@@ -131,7 +132,7 @@ fn readers(graph: &Graph, start: ValueId) -> Vec<(&Node, ValueId)> {
     found
 }
 
-/// The rows of the smallest constant table that `id` picks from, by Gather or as one-hot vectors.
+/// Returns the rows of the smallest constant table that `id` indexes, by Gather or as one-hot vectors.
 fn rows_picked(graph: &Graph, id: ValueId) -> Option<u32> {
     let rows = |(node, read): (&Node, ValueId)| -> Option<usize> {
         match node.op_type.as_str() {
@@ -168,15 +169,15 @@ fn compared_with(graph: &Graph, id: ValueId) -> Option<u16> {
     readers(graph, id).into_iter().find_map(constant)
 }
 
-/// Returns how many values a tensor counts through, 0, 1, 2 and so on, where it does: one-hot vectors are made by them.
+/// Returns the length of a tensor that counts 0, 1, 2 and so on, as one-hot encodings use; `None` for other tensors.
 fn counted(tensor: &Tensor) -> Option<usize> {
     let values = tensor.to_i64().ok().filter(|values| values.len() > 1)?;
     let is_count = values.iter().zip(0i64..).all(|(&value, i)| value == i);
     is_count.then_some(values.len())
 }
 
-/// Returns whether an input is the state of a recurrent operator, or one of several inputs that an output of its shape
-/// follows by name (`h` and `hn`, `state_in` and `state_out`, `past.0` and `present.0`).
+/// Returns whether an input is the state of a recurrent operator, or one of several inputs whose shape and name match
+/// an output (`h` and `hn`, `state_in` and `state_out`, `past.0` and `present.0`).
 fn is_state(graph: &Graph, id: ValueId) -> bool {
     let (operators, slots) = RECURRENT;
     let is_slot = |(node, read): (&Node, ValueId)| {

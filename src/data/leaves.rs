@@ -1,4 +1,4 @@
-//! Dead leaves: discs and rectangles of random size and colour that cover one another, which gives images the sharp
+//! Dead leaves: discs and rectangles of random size and color that cover one another, which gives images the sharp
 //! edges and flat areas of photographs (Lee, Mumford and Huang 2001, "Occlusion Models for Natural Images").
 
 use rand_chacha::ChaCha8Rng;
@@ -11,7 +11,7 @@ const RADII: (f32, f32) = (1.5, 0.5);
 /// Leaves that cover each pixel on average.
 const LAYERS: f32 = 3.0;
 
-/// One leaf: where it lies and how it is turned; a rectangle where it has an aspect.
+/// One leaf: its position and rotation; a rectangle if it has an aspect, else a disc.
 pub(super) struct Leaf {
     centre: [f32; 2],
     radius: f32,
@@ -41,9 +41,10 @@ impl Leaf {
     }
 }
 
-/// Returns leaves that cover `h` x `w` pixels, each with a colour that `colour` makes (one value a channel).
+/// Returns leaves that cover `h` x `w` pixels, each with a color from `colour` (one value per channel).
 pub(super) fn draw_leaves(
-    (h, w): (usize, usize),
+    h: usize,
+    w: usize,
     rng: &mut ChaCha8Rng,
     mut colour: impl FnMut(&mut ChaCha8Rng) -> Vec<f32>,
 ) -> Vec<(Leaf, Vec<f32>)> {
@@ -63,7 +64,7 @@ pub(super) fn draw_leaves(
 }
 
 /// Paints `leaves` over `planes` (one `h` x `w` plane a channel), the later over the earlier ones.
-pub(super) fn paint_leaves(planes: &mut [Vec<f32>], (h, w): (usize, usize), leaves: &[(Leaf, Vec<f32>)]) {
+pub(super) fn paint_leaves(planes: &mut [Vec<f32>], h: usize, w: usize, leaves: &[(Leaf, Vec<f32>)]) {
     for (leaf, values) in leaves {
         let reach = leaf.radius * std::f32::consts::SQRT_2;
         let from = |centre: f32| (centre - reach).max(0.0) as usize;

@@ -1,5 +1,5 @@
-//! Inputs for evaluation and verification: arrays from files, images to batches, synthetic inputs, top-1 counting; and
-//! what the user hands over. Images that are made against BN statistics are another matter.
+//! Inputs for evaluation and verification: arrays from files, batches of images, the user's own inputs, synthetic
+//! inputs, and top-1 accuracy. Image synthesis from BatchNorm statistics is in `synthesis`.
 
 mod centered;
 mod dataset;
@@ -24,7 +24,7 @@ pub use eval::{Evaluation, class_scores, evaluate};
 pub use feeds::Feeds;
 pub use given::given_inputs;
 pub use kind::{InputKind, MOST_COLOURS, image_channels, input_kind};
-pub use natural::natural_images;
+pub use natural::{InputMoments, natural_images};
 pub use npz::{Array, Arrays, find_array, npz_bytes, read_arrays};
 pub use preprocess::{Layout, Pixels, Preprocess};
 pub use scale::{mismatch, refuse_other_scale};

@@ -20,11 +20,11 @@ use crate::onnx::kind_of;
 /// One array of a file under its name (without `.npy`; the file's own stem for a plain `.npy`).
 pub type Array = (String, Tensor);
 
-/// Bytes that a file of another kind is told by.
+/// Bytes that identify the format of a file.
 const TOLD_BY: u64 = 4096;
 
-/// The arrays of a file, in their order: what they are called and how they are formed. Contents are read when they are
-/// asked for, so that nothing is unpacked for arrays that are not used.
+/// The names, types and shapes of the arrays of a file, in order. Contents are read on request, so unused arrays are
+/// not unpacked.
 #[derive(Clone, Debug)]
 pub struct Arrays {
     path: PathBuf,
@@ -37,7 +37,7 @@ pub struct Arrays {
 pub struct Member {
     /// Its name, without `.npy`.
     pub name: String,
-    /// Type and shape; nothing for what cannot be read as an array of numbers.
+    /// Type and shape; `None` for members that are not arrays of numbers.
     pub form: Option<(DType, Vec<usize>)>,
     contents: Arc<OnceLock<Tensor>>,
 }
@@ -47,14 +47,14 @@ impl Member {
         Self { name: name.to_owned(), form, contents: Arc::default() }
     }
 
-    /// Returns the number of axes; nothing for what is no array of numbers.
+    /// Returns the number of axes; `None` for members that are not arrays of numbers.
     pub fn rank(&self) -> Option<usize> {
         self.form.as_ref().map(|(_, shape)| shape.len())
     }
 }
 
 impl Arrays {
-    /// Returns what the `.npz` or `.npy` file at `path` holds.
+    /// Returns the arrays of the `.npz` or `.npy` file at `path`.
     ///
     /// # Errors
     /// Files that cannot be read or are neither format; a plain `.npy` file whose array cannot be read.
@@ -74,7 +74,7 @@ impl Arrays {
         let found = kind_of(&start).filter(|_| !start.starts_with(b"PK")).map(|found| format!("it is {}", found.what));
         let broken = |e: ZipError| {
             let found = found.clone().unwrap_or_else(|| e.to_string());
-            Error::malformed(&place, format!("is no .npz or .npy file ({found}); save arrays with numpy.savez"))
+            Error::malformed(&place, format!("is not an .npz or .npy file ({found}); save arrays with numpy.savez"))
         };
         let mut archive = ZipArchive::new(BufReader::new(files::open(path)?)).map_err(broken)?;
         let members = (0..archive.len()).map(|i| member(&place, &mut archive, i)).collect::<Result<Vec<_>>>()?;
@@ -94,7 +94,7 @@ impl Arrays {
         &self.members
     }
 
-    /// Returns the first array that is called by one of `names`, in the order of those.
+    /// Returns the first array with one of `names`, in the order of `names`.
     pub fn find(&self, names: &[&str]) -> Option<&Member> {
         names.iter().find_map(|name| self.members.iter().find(|member| member.name == *name))
     }
@@ -102,7 +102,7 @@ impl Arrays {
     /// Returns the contents of an array.
     ///
     /// # Errors
-    /// What is damaged, is larger than this machine's memory, or has an element type without an ONNX counterpart; names
+    /// When the member is damaged, larger than this machine's memory, or has an element type that ONNX lacks; names
     /// file and member.
     pub fn tensor(&self, member: &Member) -> Result<Tensor> {
         if let Some(tensor) = member.contents.get() {
@@ -127,12 +127,12 @@ impl Arrays {
     }
 }
 
-/// Returns what the member `i` of an archive is; of its contents no more than the header is unpacked.
+/// Returns the description of member `i` of an archive; unpacks only its header.
 fn member(place: &str, archive: &mut ZipArchive<BufReader<File>>, i: usize) -> Result<Member> {
     let name = archive.name_for_index(i).transpose().map_err(|e| Error::malformed(place, e.to_string()))?;
     let name = name.unwrap_or_default();
     let Some(stem) = name.strip_suffix(".npy").map(str::to_owned) else {
-        return Err(Error::malformed(place, format!("member \"{name}\" is no .npy array; is this an .npz file?")));
+        return Err(Error::malformed(place, format!("member \"{name}\" is not an .npy array; is this an .npz file?")));
     };
     // What cannot be read is an error where it is asked for.
     let mut member = archive.by_index(i).ok();
@@ -152,7 +152,7 @@ pub fn read_arrays(path: &Path) -> Result<Vec<Array>> {
 /// Returns the array called by one of `names` (the first that exists).
 ///
 /// # Errors
-/// When none exists; lists what does.
+/// When none exists; lists the arrays that do.
 pub fn find_array<'a>(path: &Path, arrays: &'a [Array], names: &[&str]) -> Result<&'a Tensor> {
     let found = names.iter().find_map(|name| arrays.iter().find(|(n, _)| n == name));
     found.map(|(_, tensor)| tensor).ok_or_else(|| {
@@ -190,7 +190,7 @@ fn npy_bytes(name: &str, tensor: &Tensor) -> Result<Vec<u8>> {
         DType::U8 => array(shape, tensor.bytes().to_vec()).write_npy(&mut bytes),
         DType::I64 => array(shape, tensor.to_i64()?).write_npy(&mut bytes),
         other => {
-            let message = format!("{other} is not written to .npz files; make float32 of it");
+            let message = format!("{other} cannot be written to .npz files; convert it to float32");
             return Err(Error::unsupported(format!("array \"{name}\""), message));
         }
     };

@@ -1,13 +1,13 @@
-//! How pixels become inputs, as the user says.
+//! The user's preprocessing of pixels.
 
 use crate::error::{Error, Result};
 use crate::ir::{DType, Tensor};
 use crate::stats::InputStatistics;
 
-/// Where the channels of an array of images are.
+/// The position of the channel axis in an array of images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layout {
-    /// Found from the shape that the model expects.
+    /// Inferred from the model's input shape.
     #[default]
     Auto,
     /// Last.
@@ -16,20 +16,20 @@ pub enum Layout {
     Nchw,
 }
 
-/// How pixels become inputs: `(pixel * scale - mean) / std`.
+/// Preprocessing of pixels: `(pixel * scale - mean) / std`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Preprocess {
     /// One value, or one per channel; none means 0.
     pub mean: Vec<f32>,
     /// One value, or one per channel; none means 1.
     pub std: Vec<f32>,
-    /// Multiplied first; where not given 1/255 for uint8 arrays and 1 for others.
+    /// Factor on pixels; by default 1/255 for uint8 arrays and 1 for others.
     pub scale: Option<f32>,
     /// Layout of the array.
     pub layout: Layout,
 }
 
-/// The type of pixels, and the values that black and white ones have.
+/// The type of pixels, and the values of black and white.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pixels {
     /// The type of the array.
@@ -48,8 +48,8 @@ impl Default for Pixels {
 }
 
 impl Pixels {
-    /// Returns what `values` of type `dtype` are: bytes and other values up to 255 are on a scale of 0 to 255, values up to
-    /// 1 on one of 0 to 1, and all others on one of their own.
+    /// Returns the scale of `values` of type `dtype`: 0 to 255 for bytes and values up to 255, 0 to 1 for values up to
+    /// 1, and their own range for all others.
     pub fn of(dtype: DType, values: &[f32]) -> Self {
         let end = |of: fn(f32, f32) -> f32| values.iter().copied().reduce(of).unwrap_or(0.0);
         let (least, most) = (end(f32::min), end(f32::max));
@@ -64,7 +64,7 @@ impl Pixels {
 }
 
 impl Preprocess {
-    /// Returns whether the user says how pixels become inputs.
+    /// Returns whether the user specified any preprocessing.
     pub fn is_given(&self) -> bool {
         !self.mean.is_empty() || !self.std.is_empty() || self.scale.is_some()
     }
@@ -78,7 +78,7 @@ impl Preprocess {
         self.scale.map_or(if pixels == DType::U8 { 1.0 / 255.0 } else { 1.0 }, f64::from)
     }
 
-    /// Returns the statistics of what the network is fed where it is fed such pixels.
+    /// Returns the input statistics of a network with such pixels.
     pub fn statistics(&self, pixels: Pixels) -> InputStatistics {
         let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
         let scale = self.factor(pixels.dtype);
@@ -88,13 +88,13 @@ impl Preprocess {
         InputStatistics::of_preprocessing(&mean, &wide(&self.std), (white - black) / 255.0 * scale)
     }
 
-    /// Returns how pixels become inputs of a type: what takes integers takes them as they are.
+    /// Returns the preprocessing for inputs of a type: integer inputs take pixels unchanged.
     pub(super) fn to_type(&self, dtype: DType) -> Self {
         let raw = !dtype.is_float() && self.scale.is_none();
         Self { scale: if raw { Some(1.0) } else { self.scale }, ..self.clone() }
     }
 
-    /// Returns what pixels became, `inputs` for the network's input `name`, as the type of that.
+    /// Returns the preprocessed `inputs` as the type of the network's input `name`.
     ///
     /// # Errors
     /// [`Error::Usage`] for values that the type does not hold.
@@ -109,8 +109,7 @@ impl Preprocess {
         let wrong = dtype.int_range().map(|range| inputs.to_f32().map(|values| !values.iter().all(holds(range))));
         if wrong.transpose()?.unwrap_or(false) {
             return Err(Error::Usage(format!(
-                "input \"{name}\" takes {dtype}, pixels as they are: --mean, --std and --scale make other numbers of them; \
-                 leave these flags out"
+                "input \"{name}\" takes {dtype} pixels unchanged; leave out --mean, --std and --scale"
             )));
         }
         inputs.to_type(dtype)

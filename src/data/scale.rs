@@ -1,23 +1,23 @@
-//! Whether images are on the scale that a network is fed.
+//! Checks that images are on the scale of the network's inputs.
 
 use super::{Feeds, Preprocess};
 use crate::error::{Error, Result};
 use crate::ir::Tensor;
 use crate::stats::{InputSource, InputStatistics};
 
-/// The part of all values that may lie far outside of the interval that the network is fed.
+/// The tolerated share of values far outside the network's input interval.
 const OUTSIDE: f64 = 0.01;
-/// How many times as large as that of what the network is fed the deviation of values may be, or as small.
+/// The tolerated ratio between the standard deviations of the images and of the network's inputs, either way.
 const CONTRAST: f64 = 3.0;
-/// The part of the interval that the network is fed which lies below 0 where images have values there.
+/// The share of the input interval below 0 above which images must have negative values.
 const BELOW: f64 = 0.1;
 
-/// Returns how the images among `inputs`, of the file `place`, differ in scale from what the network is fed, and what to do;
-/// nothing where they do not. Where what it is fed is only assumed, they may lie beside the interval by its whole length,
-/// else by a tenth of it.
+/// Returns how the images among `inputs` of the file `place` differ in scale from the input statistics `fed`, with
+/// advice; `None` where they agree. Values may exceed the interval by a tenth of its length, or by its whole length
+/// where `fed` is assumed.
 ///
 /// # Errors
-/// For values that are no finite numbers.
+/// For values that are not finite.
 pub fn mismatch(place: &str, inputs: &[Tensor], fed: &InputStatistics) -> Result<Option<String>> {
     for tensor in inputs.iter().filter(|tensor| is_image(tensor)) {
         let values = tensor.to_f32()?;
@@ -31,15 +31,15 @@ pub fn mismatch(place: &str, inputs: &[Tensor], fed: &InputStatistics) -> Result
     Ok(None)
 }
 
-/// Returns what to say where images are perhaps on another scale than a network is fed that is judged by them; nothing where
-/// they are on the same, or nothing is known and the user says by `preprocess` how pixels become inputs. What is known is
-/// `fed`, and whether `is_sure`.
+/// Returns a warning where evaluation images may be on another scale than the input statistics `fed`; `None` where they
+/// agree, or where `fed` is assumed and the user gave a `preprocess`. `is_sure` says whether `fed` is certain.
 ///
 /// # Errors
-/// [`Error::Usage`] for another scale than one that is known surely; as [`mismatch`].
+/// [`Error::Usage`] for another scale where `fed` is certain; as [`mismatch`].
 pub fn refuse_other_scale(
     feeds: &Feeds,
-    (fed, is_sure): (&InputStatistics, bool),
+    fed: &InputStatistics,
+    is_sure: bool,
     preprocess: &Preprocess,
 ) -> Result<Option<String>> {
     let (inputs, is_assumed) = (feeds.judged()?, fed.source == InputSource::Assumed);
@@ -49,8 +49,8 @@ pub fn refuse_other_scale(
     match mismatch(feeds.place(), &inputs, fed)? {
         Some(message) if is_sure && !is_assumed => Err(Error::Usage(message)),
         None if is_assumed && feeds.pixels()?.is_some() => Ok(Some(format!(
-            "{}: nothing in the model tells how pixels become its inputs, and nothing was said: they are fed as they are, bytes \
-             over 255; give --mean and --std, or --scale, where that is not what it was trained on",
+            "{}: the model's preprocessing is unknown: pixels are used unchanged, bytes over 255; give --mean and \
+             --std, or --scale, if it was trained otherwise",
             feeds.place()
         ))),
         None if !is_assumed => one_sided(feeds.place(), &inputs, fed),
@@ -58,14 +58,13 @@ pub fn refuse_other_scale(
     }
 }
 
-/// Returns what to say of images without a value below 0 where a good part of what the network is fed is.
+/// Returns a warning about images without negative values where much of the input interval is below 0.
 fn one_sided(place: &str, inputs: &[Tensor], fed: &InputStatistics) -> Result<Option<String>> {
     let (lo, hi) = (fed.lo, fed.hi);
     for tensor in inputs.iter().filter(|tensor| is_image(tensor)) {
         if lo < -BELOW * (hi - lo) && tensor.to_f32()?.iter().all(|&value| value >= 0.0) {
             return Ok(Some(format!(
-                "{place}: holds no input below 0, the model is fed {lo:.3} to {hi:.3}; give --mean and --std that pixels become \
-                 inputs by"
+                "{place}: holds no input below 0, the model expects {lo:.3} to {hi:.3}; give its --mean and --std"
             )));
         }
     }
@@ -86,10 +85,10 @@ fn of_images(values: &[f32], fed: &InputStatistics) -> Option<String> {
         return None;
     }
     let [least, most] = [f32::min, f32::max].map(|end| values.iter().copied().reduce(end).unwrap_or(0.0));
-    let fed = if is_assumed { "is assumed to be fed" } else { "is fed" };
+    let fed = if is_assumed { "is assumed to expect" } else { "expects" };
     Some(format!(
         "holds inputs from {least:.3} to {most:.3} with a standard deviation of {std:.3}, the model {fed} {lo:.3} to \
-         {hi:.3}; give --mean, --std and --scale that pixels become inputs by, or --input-range"
+         {hi:.3}; give its --mean, --std and --scale, or --input-range"
     ))
 }
 

@@ -1,10 +1,10 @@
-//! Smooth random patterns with about the spectrum of photographs, and the random numbers behind them.
+//! Smooth random patterns with a spectrum like that of photographs, and their random numbers.
 //! Logarithm and cosine come from `libm`, so that one seed gives the same values on every machine.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-/// Weight of each neighbour in a row or column when a plane is softened.
+/// Weight of each neighbor in a row or column when a plane is softened.
 const BLUR: f32 = 0.15;
 
 /// Returns one `h` x `w` pattern of mean 0 and variance 1: noise at halving resolutions, upsampled and added up, each
@@ -19,9 +19,9 @@ pub(super) fn pattern(h: usize, w: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     sum
 }
 
-/// Softens the edges of an `h` x `w` plane: every pixel becomes the mean of itself and its neighbours, by (0.15, 0.7, 0.15)
-/// along its row and then along its column. Pixels at the border have themselves for the neighbour that is missing.
-pub(super) fn soften(plane: &mut [f32], (h, w): (usize, usize)) {
+/// Softens the edges of an `h` x `w` plane: every pixel becomes the mean of itself and its neighbors, by (0.15, 0.7,
+/// 0.15) along its row and then along its column. At the border, the pixel itself replaces the missing neighbor.
+pub(super) fn soften(plane: &mut [f32], h: usize, w: usize) {
     if plane.is_empty() {
         return;
     }
@@ -39,8 +39,8 @@ pub(super) fn soften(plane: &mut [f32], (h, w): (usize, usize)) {
     }
 }
 
-/// Moves `rng` to where `count` patterns of `h` x `w` leave it.
-pub(super) fn skip_patterns(rng: &mut ChaCha8Rng, (h, w): (usize, usize), count: usize) {
+/// Advances `rng` past `count` patterns of `h` x `w`.
+pub(super) fn skip_patterns(rng: &mut ChaCha8Rng, h: usize, w: usize, count: usize) {
     let normals: usize = octaves(h, w).map(|(_, rows, columns)| rows * columns).sum();
     // Two words a normal number.
     let words = u128::try_from(2 * normals * count).expect("lengths in memory fit 128 bits");
@@ -112,9 +112,9 @@ mod tests {
             ("nothing", (3, 0), &[], &[]),
         ];
         let mut failed = Vec::new();
-        for (name, size, before, expected) in cases {
+        for (name, (h, w), before, expected) in cases {
             let mut plane = before.to_vec();
-            soften(&mut plane, *size);
+            soften(&mut plane, *h, *w);
             if plane.iter().zip(*expected).any(|(found, expected)| (found - expected).abs() > 1e-6) {
                 failed.push(format!("{name}: {plane:?}, expected {expected:?}"));
             }

@@ -1,35 +1,35 @@
-//! Inputs made up for a model by what it does with them: images, token ids, sizes, masks, plain numbers.
+//! Synthetic inputs by the kind of each input: images, token ids, sizes, masks, numbers.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::kind::{InputKind, image_beside, image_channels, input_kind};
-use super::natural::natural_images;
+use super::natural::{InputMoments, natural_images};
 use super::smooth::{normal, uniform};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Dim, Graph, Tensor, ValueId, element_count};
 
-/// Elements that one input may have at most, all samples together.
+/// The most elements of one input over all samples.
 const LARGEST: usize = 1 << 30;
-/// Mean and deviation of pixels that are bytes.
-const BYTES: (f32, f32) = (115.0, 64.0);
-/// One of so many recurrent states is the one that a network starts from: zeros.
+/// Moments of pixels that are bytes.
+const BYTES: InputMoments = InputMoments { mean: &[115.0], std: &[64.0] };
+/// One in this many recurrent states is the initial state: zeros.
 const STARTS: usize = 4;
-/// Deviation of the other states, which recurrent operators keep between -1 and 1.
+/// Standard deviation of the other states, clamped to -1 and 1.
 const STATES: f32 = 0.5;
 
-/// Returns `samples` inputs for each input that the graph must be fed, batch axis first.
+/// Returns `samples` samples for each fed input of the graph, batch axis first.
 ///
 /// Images: [`natural_images`] (bytes from 0 to 255). Token ids: any rows of their table. Sizes: height and width of the
-/// images. Settings: the value they are compared with. Masks: ones, from some place on zeros. Recurrent states: zeros, or
-/// noise between -1 and 1. Features: normal noise, with `mean` and `std` where the model takes no images.
+/// images. Settings: the value they are compared with. Masks: ones, from some place on zeros. Recurrent states: zeros,
+/// or noise between -1 and 1. Features: normal noise, with `moments` where the model takes no images.
 ///
 /// # Errors
 /// When an input's shape is not known beyond its first axis, or its type is none of these.
 pub fn synthetic_inputs(
     graph: &Graph,
     samples: usize,
-    (mean, std): (&[f32], &[f32]),
+    moments: InputMoments,
     seed: u64,
     threads: usize,
 ) -> Result<Vec<Tensor>> {
@@ -46,18 +46,16 @@ pub fn synthetic_inputs(
         let dtype = graph.value(id).dtype.unwrap_or(DType::F32);
         let values = match input_kind(graph, id) {
             InputKind::Image { channels_last } => {
-                let (mean, std) = if dtype == DType::U8 { (&[BYTES.0][..], &[BYTES.1][..]) } else { (mean, std) };
-                check_channels(graph, id, (&shape, channels_last), (mean, std))?;
-                images((&shape, channels_last), (mean, std), seed, threads)
+                let moments = if dtype == DType::U8 { BYTES } else { moments };
+                check_channels(graph, id, &shape, channels_last, moments)?;
+                images(&shape, channels_last, moments, seed, threads)
             }
             InputKind::Mask => mask(dtype, &shape, seed),
             InputKind::State => states(&shape, seed),
-            kind => numbers(
-                (kind, image_beside(graph).map(|image| height_and_width(graph, image))),
-                &shape,
-                (mean, std),
-                seed,
-            ),
+            kind => {
+                let image = image_beside(graph).map(|image| height_and_width(graph, image));
+                numbers(kind, image, &shape, moments, seed)
+            }
         };
         inputs.push(tensor(dtype, &shape, &values).map_err(|_| {
             let message = format!("no synthetic inputs of type {dtype}; give real ones");
@@ -77,7 +75,7 @@ fn height_and_width(graph: &Graph, image: ValueId) -> [f32; 2] {
 }
 
 /// Returns samples, height, width and channels of images.
-fn sizes((shape, channels_last): (&[usize], bool)) -> [usize; 4] {
+fn sizes(shape: &[usize], channels_last: bool) -> [usize; 4] {
     match (shape, channels_last) {
         (&[n, h, w, c], true) | (&[n, c, h, w], false) => [n, h, w, c],
         _ => panic!("images have rank 4"),
@@ -87,11 +85,12 @@ fn sizes((shape, channels_last): (&[usize], bool)) -> [usize; 4] {
 fn check_channels(
     graph: &Graph,
     id: ValueId,
-    (shape, channels_last): (&[usize], bool),
-    (mean, std): (&[f32], &[f32]),
+    shape: &[usize],
+    channels_last: bool,
+    moments: InputMoments,
 ) -> Result<()> {
-    let [.., c] = sizes((shape, channels_last));
-    for (what, values) in [("mean", mean), ("std", std)] {
+    let [.., c] = sizes(shape, channels_last);
+    for (what, values) in [("mean", moments.mean), ("std", moments.std)] {
         if values.len() > 1 && values.len() != c {
             let message = format!("{what} has {} values, the input {shape:?}", values.len());
             return Err(Error::shape(place(graph, id), message));
@@ -100,10 +99,10 @@ fn check_channels(
     Ok(())
 }
 
-fn images(layout: (&[usize], bool), statistics: (&[f32], &[f32]), seed: u64, threads: usize) -> Vec<f32> {
-    let [n, h, w, c] = sizes(layout);
-    let images = natural_images(&[n, c, h, w], statistics, seed, threads);
-    if !layout.1 {
+fn images(shape: &[usize], channels_last: bool, moments: InputMoments, seed: u64, threads: usize) -> Vec<f32> {
+    let [n, h, w, c] = sizes(shape, channels_last);
+    let images = natural_images(&[n, c, h, w], moments, seed, threads);
+    if !channels_last {
         return images;
     }
     let (plane, image) = (h * w, c * h * w);
@@ -111,13 +110,8 @@ fn images(layout: (&[usize], bool), statistics: (&[f32], &[f32]), seed: u64, thr
     (0..images.len()).map(|i| images[of(i)]).collect()
 }
 
-/// Numbers of a kind, for a model whose images, where it takes any, have this height and width.
-fn numbers(
-    (kind, image): (InputKind, Option<[f32; 2]>),
-    shape: &[usize],
-    (mean, std): (&[f32], &[f32]),
-    seed: u64,
-) -> Vec<f32> {
+/// Returns numbers of a kind; `image` is the height and width of the model's images, if it takes any.
+fn numbers(kind: InputKind, image: Option<[f32; 2]>, shape: &[usize], moments: InputMoments, seed: u64) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let columns = shape.last().copied().unwrap_or(1).max(1);
     let of = |values: &[f32], column: usize, default: f32| match values {
@@ -132,14 +126,15 @@ fn numbers(
         (InputKind::Size, Some(size)) => size[i % 2],
         (InputKind::Factor, _) => 1.0,
         (InputKind::Setting { value }, _) => f32::from(value),
-        (InputKind::Features, None) => of(mean, i % columns, 0.0) + of(std, i % columns, 1.0) * normal(&mut rng),
+        (InputKind::Features, None) => {
+            of(moments.mean, i % columns, 0.0) + of(moments.std, i % columns, 1.0) * normal(&mut rng)
+        }
         _ => normal(&mut rng),
     };
     (0..shape.iter().product()).map(value).collect()
 }
 
-/// Ones up to a place in each row, then zeros; a row of booleans has one of both at least, whatever true means. Single
-/// values are either.
+/// Returns rows of ones followed by zeros. Rows of booleans have at least one of each; single values are random.
 fn mask(dtype: DType, shape: &[usize], seed: u64) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let row = shape.last().copied().filter(|_| shape.len() > 1).unwrap_or(1).max(1);
@@ -155,7 +150,7 @@ fn mask(dtype: DType, shape: &[usize], seed: u64) -> Vec<f32> {
     values
 }
 
-/// Recurrent states: some are those that a network starts from.
+/// Returns recurrent states, some of them initial states.
 fn states(shape: &[usize], seed: u64) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let row: usize = shape.iter().skip(1).product::<usize>().max(1);
@@ -234,7 +229,8 @@ mod tests {
     fn images_with_channels_last_are_those_with_channels_first_transposed() {
         let first = graph(&[("x", DType::F32, &[2, 3, 5, 6])]);
         let last = graph(&[("x", DType::F32, &[2, 5, 6, 3])]);
-        let make = |graph: &Graph| synthetic_inputs(graph, 2, (&[0.0], &[1.0]), 3, 1).unwrap()[0].to_array().unwrap();
+        let make =
+            |graph: &Graph| synthetic_inputs(graph, 2, InputMoments::STANDARD, 3, 1).unwrap()[0].to_array().unwrap();
         assert_eq!(make(&first).permuted_axes(vec![0, 2, 3, 1]), make(&last));
     }
 }

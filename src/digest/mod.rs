@@ -19,10 +19,10 @@ pub fn sha256<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> String {
     hexadecimal(digest)
 }
 
-/// Returns the sha256 of what a file holds, which is read in pieces.
+/// Returns the sha256 of a file, read in pieces.
 ///
 /// # Errors
-/// [`Error::Read`] where it cannot be read, or is no regular file.
+/// [`Error::Read`] when it cannot be read or is not a regular file.
 pub fn sha256_of_file(path: &Path) -> Result<String> {
     let (mut file, mut digest) = (BufReader::with_capacity(1 << 16, files::open(path)?), Sha256::new());
     loop {
@@ -36,7 +36,7 @@ pub fn sha256_of_file(path: &Path) -> Result<String> {
     }
 }
 
-/// A writer that knows the checksum of all that goes through it.
+/// A writer that computes the checksum of its output.
 pub struct Hashed<W> {
     writer: W,
     digest: Sha256,
@@ -48,7 +48,7 @@ impl<W: Write> Hashed<W> {
         Self { writer, digest: Sha256::new() }
     }
 
-    /// Returns the sha256 of what was written, in hexadecimal digits.
+    /// Returns the sha256 of the output, in hexadecimal digits.
     pub fn sha256(self) -> String {
         hexadecimal(self.digest)
     }

@@ -1,25 +1,25 @@
-//! Files that are read all along: whether they still hold what they held.
+//! Detects changes of files during a run.
 
 use std::path::PathBuf;
 
 use super::sha256_of_file;
 use crate::error::{Error, Result};
 
-/// Files and the digests of what was in them.
+/// Files and the digests of their contents.
 #[derive(Clone, Debug)]
 pub struct Watched(Vec<(PathBuf, String)>);
 
 impl Watched {
-    /// Returns what is in `files` now. Those that cannot be read are left to whoever reads them.
+    /// Returns the digests of `files`; skips files that cannot be read.
     pub fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
         let digest = |path: PathBuf| sha256_of_file(&path).ok().map(|digest| (path, digest));
         Self(files.into_iter().filter_map(digest).collect())
     }
 
-    /// Says whether all of them hold the same still.
+    /// Checks that no file has changed.
     ///
     /// # Errors
-    /// [`Error::Malformed`] for a file that changed: what was made of it may be made of either.
+    /// [`Error::Malformed`] for a file that changed.
     pub fn check(&self) -> Result<()> {
         self.0.iter().try_for_each(|(path, before)| match sha256_of_file(path)? == *before {
             true => Ok(()),

@@ -11,17 +11,17 @@ use crate::shape::{self, Call, Fact};
 
 /// The operator set of every built graph.
 pub const OPSET: i64 = 21;
-/// The file format that goes with it.
+/// The IR version of that operator set.
 const IR_VERSION: i64 = 10;
 
-/// A graph that is being built.
+/// A graph under construction.
 ///
-/// The first mistake is kept, with the place in the source that made it, and returned by [`Builder::finish`]; what is
-/// built on it afterwards is of no meaning.
+/// [`Builder::finish`] returns the first mistake with its place in the source. Expressions built after a mistake are
+/// meaningless.
 #[derive(Debug)]
 pub struct Builder {
     pub(super) state: RefCell<State>,
-    /// Stands for every result behind the first mistake.
+    /// Replaces every result after the first mistake.
     mistaken: ValueId,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct State {
     pub graph: Graph,
     pub facts: Vec<Fact>,
     pub error: Option<Error>,
-    /// Optional results that were asked for after their node was made.
+    /// Optional results that were requested after their node was added.
     pub asked: Vec<ValueId>,
 }
 
@@ -113,7 +113,7 @@ impl Builder {
         self.call_at(&place, node, inputs, outputs)
     }
 
-    /// Returns the results of an operator of ours (see [`super::OWN_DOMAIN`]).
+    /// Returns the results of an operator of our own domain (see [`super::OWN_DOMAIN`]).
     #[track_caller]
     pub fn own<'b>(
         &'b self,
@@ -127,30 +127,11 @@ impl Builder {
         self.call_at(&place, own::own(op_type, attrs), &inputs, outputs)
     }
 
-    /// Returns the only result of an operator of another domain, of the type and shape that are given.
-    pub(super) fn foreign<'b>(
-        &'b self,
-        operator: (&str, &str),
-        inputs: &[Option<Expr<'b>>],
-        attrs: impl Into<Attrs>,
-        (dtype, shape): (DType, &[usize]),
-    ) -> Expr<'b> {
-        self.foreign_results(operator, inputs, attrs, &[(dtype, shape.to_vec())])[0]
-    }
-
-    /// Returns the results of an operator of another domain, of the types and shapes that are given.
-    pub(super) fn foreign_results<'b>(
-        &'b self,
-        (domain, op_type): (&str, &str),
-        inputs: &[Option<Expr<'b>>],
-        attrs: impl Into<Attrs>,
-        results: &[(DType, Vec<usize>)],
-    ) -> Vec<Expr<'b>> {
-        let node =
-            Node { op_type: op_type.to_owned(), domain: domain.to_owned(), attrs: attrs.into(), ..Node::default() };
+    /// Returns the results of an operator of another domain, of the types and shapes in `facts`; its inputs and outputs
+    /// are still empty.
+    pub(super) fn foreign<'b>(&'b self, node: Node, inputs: &[Option<Expr<'b>>], facts: Vec<Fact>) -> Vec<Expr<'b>> {
         let mut state = self.state.borrow_mut();
-        state.graph.import(domain, 1);
-        let facts = results.iter().map(|(dtype, shape)| Fact::of_shape(*dtype, shape)).collect();
+        state.graph.import(&node.domain, 1);
         let results = state.push(node, inputs, facts);
         results.into_iter().map(|id| Expr { builder: self, id }).collect()
     }
@@ -182,8 +163,8 @@ impl Builder {
         results.into_iter().map(|id| Expr { builder: self, id }).collect()
     }
 
-    /// As [`Builder::call_at`] for a node of a model: a shape that does not follow or fit there is not a mistake of ours,
-    /// but nothing that can be trained.
+    /// Adds a node of a model as [`Builder::call_at`]. A shape that cannot be inferred or does not fit is an
+    /// unsupported model, not a mistake of the caller.
     pub(super) fn call_of_model<'b>(
         &'b self,
         place: &str,
@@ -201,11 +182,11 @@ impl Builder {
         results
     }
 
-    /// Returns result `i` of the operator that makes `made`, asked for now where it was left out so far. A graph in which
-    /// nothing reads it does without.
+    /// Returns result `i` of the operator that produces `made`, adding it if it was omitted. [`Builder::finish`]
+    /// removes it again if nothing reads it.
     ///
     /// # Panics
-    /// When no operator makes `made`.
+    /// When no operator produces `made`.
     #[track_caller]
     pub fn result_beside<'b>(&'b self, made: Expr<'b>, i: usize) -> Expr<'b> {
         let mut state = self.state.borrow_mut();
@@ -233,12 +214,12 @@ impl Builder {
         }
     }
 
-    /// Keeps `error` where it is the first.
+    /// Records `error` if it is the first.
     pub(crate) fn fail(&self, error: Error) {
         self.state.borrow_mut().error.get_or_insert(error);
     }
 
-    /// Returns what stands for a result behind a mistake.
+    /// Returns the result that replaces those after a mistake.
     pub(crate) fn mistaken(&self) -> Expr<'_> {
         Expr { builder: self, id: self.mistaken }
     }
@@ -253,7 +234,7 @@ impl Builder {
         Ref::map(self.state.borrow(), |state| &state.graph)
     }
 
-    /// Returns what is known of a value.
+    /// Returns the fact of a value.
     pub(super) fn fact(&self, id: ValueId) -> Ref<'_, Fact> {
         Ref::map(self.state.borrow(), |state| &state.facts[id.index()])
     }
@@ -266,7 +247,7 @@ impl State {
         id
     }
 
-    /// Adds a node with results of which `facts` are known.
+    /// Adds a node whose results have these `facts`.
     fn push(&mut self, mut node: Node, inputs: &[Option<Expr>], facts: Vec<Fact>) -> Vec<ValueId> {
         let name = if node.name.is_empty() { node.op_type.to_lowercase() } else { node.name.clone() };
         let results: Vec<ValueId> = facts.into_iter().map(|fact| self.add(&name, fact)).collect();
@@ -285,8 +266,7 @@ impl State {
         let facts = if node.domain == OWN_DOMAIN { own::facts(&call) } else { shape::apply(&call)? };
         let known = |fact: &Fact| fact.dtype.is_some() && fact.static_shape().is_some();
         if facts.len() < outputs || !facts[..outputs].iter().all(known) {
-            let message =
-                "the shape of its result does not follow from its operands; every size has to be a number here";
+            let message = "its output shape cannot be inferred; all sizes must be static here";
             return Err(Error::shape(place, message));
         }
         Ok(facts.into_iter().take(outputs).collect())

@@ -1,4 +1,4 @@
-//! Arithmetic, functions of one element, comparison and choice.
+//! Arithmetic, elementwise functions, comparison and selection.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -141,7 +141,7 @@ impl<'b> Expr<'b> {
         self.builder.apply("Max", &[self, other], [])
     }
 
-    /// Returns the value in `[lo, hi]` that is nearest.
+    /// Returns the value clipped to `[lo, hi]`.
     #[track_caller]
     pub fn clip(self, lo: f32, hi: f32) -> Self {
         self.builder.apply("Clip", &[self, self.number(lo), self.number(hi)], [])
@@ -165,7 +165,7 @@ impl<'b> Expr<'b> {
         self.builder.apply("Less", &[self, other], [])
     }
 
-    /// Returns `yes` where this truth value holds, else `no`.
+    /// Returns `yes` where this boolean is true, else `no`.
     #[track_caller]
     pub fn choose(self, yes: Self, no: Self) -> Self {
         self.builder.apply("Where", &[self, yes, no], [])
@@ -180,7 +180,7 @@ impl<'b> Expr<'b> {
         self.builder.apply("Cast", &[self], [("to", Attr::Int(i64::from(dtype.code())))])
     }
 
-    /// Returns the same values, which no gradient passes.
+    /// Returns the same values without a gradient.
     #[track_caller]
     pub fn stop_gradient(self) -> Self {
         self.builder.own(STOP_GRADIENT, &[self], [], 1)[0]

@@ -1,4 +1,4 @@
-//! From what was built to a graph of its own.
+//! Turns expressions into a graph.
 
 use super::builder::Builder;
 use super::{Expr, Lowering, STANDARD};
@@ -6,20 +6,19 @@ use crate::error::{Error, Result};
 use crate::ir::{Graph, ValueId};
 
 impl Builder {
-    /// Returns the graph of everything that `outputs` need, in standard operators, under the names given to them. Inputs
-    /// stay, in the order in which they were made, whether they are needed or not.
+    /// Returns the graph that computes `outputs` under the given names, in standard operators. All inputs stay, in the
+    /// order of their creation.
     ///
     /// # Errors
-    /// The first mistake; two outputs of one name; an output that is an input or a constant (an Identity in between
-    /// makes it one).
+    /// The first mistake; two outputs of one name; an output that is an input or a constant (insert an Identity).
     pub fn finish(&self, outputs: &[(&str, Expr)]) -> Result<Graph> {
         self.finish_by(&STANDARD, outputs)
     }
 
-    /// Returns the same graph as `lowering` writes it.
+    /// Returns the same graph, lowered by `lowering`.
     ///
     /// # Errors
-    /// As [`Builder::finish`], and what the lowering refuses.
+    /// As [`Builder::finish`], and those of the lowering.
     pub fn finish_by(&self, lowering: &Lowering, outputs: &[(&str, Expr)]) -> Result<Graph> {
         let exprs: Vec<Expr> = outputs.iter().map(|(_, expr)| *expr).collect();
         for (i, (name, expr)) in outputs.iter().enumerate() {
@@ -39,7 +38,7 @@ impl Builder {
         Ok(graph)
     }
 
-    /// Returns the graph of everything that `outputs` need, as it was built.
+    /// Returns the graph that computes `outputs`, before lowering.
     pub(super) fn built(&self, outputs: &[Expr]) -> Result<Graph> {
         let mut state = self.state.borrow_mut();
         if let Some(error) = state.error.take() {

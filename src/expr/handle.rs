@@ -1,4 +1,4 @@
-//! The handle.
+//! Handles of tensors in a graph under construction.
 
 use std::panic::Location;
 
@@ -7,7 +7,7 @@ use super::builder::numbers;
 use crate::error::Error;
 use crate::ir::{DType, ValueId};
 
-/// A tensor of a graph that is being built; see the module's first lines.
+/// A tensor of a graph under construction; see the [module](super).
 #[derive(Clone, Copy)]
 pub struct Expr<'b> {
     pub(super) builder: &'b Builder,
@@ -50,7 +50,7 @@ impl<'b> Expr<'b> {
         self.shape().iter().product()
     }
 
-    /// Returns whether there is no element.
+    /// Returns whether it has no elements.
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
@@ -65,7 +65,7 @@ impl<'b> Expr<'b> {
         })
     }
 
-    /// Returns the integers of a constant, where it is one of a few.
+    /// Returns the integers of a small constant; `None` for other tensors.
     pub fn constant_ints(self) -> Option<Vec<i64>> {
         self.builder.fact(self.id).ints()
     }
@@ -75,7 +75,7 @@ impl<'b> Expr<'b> {
         self.builder.fact(self.id).floats()
     }
 
-    /// Keeps a mistake, where it is the first, with the place of the caller.
+    /// Records a mistake with the place of the caller, if it is the first.
     #[track_caller]
     pub(crate) fn fail(self, what: &str, message: String) -> Self {
         self.builder.fail(Error::shape(format!("{what} at {}", Location::caller()), message));

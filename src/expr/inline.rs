@@ -1,4 +1,4 @@
-//! A loaded model as part of a graph that is being built.
+//! Inlines a model into a graph under construction.
 
 use std::collections::HashMap;
 
@@ -6,25 +6,25 @@ use super::{Builder, Expr, OPSET};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Node, ValueId};
 
-/// What a model became.
+/// The expressions of an inlined model.
 #[derive(Debug)]
 pub struct Inlined<'b> {
     /// The model's outputs in order.
     pub outputs: Vec<Expr<'b>>,
-    /// Every tensor of the model that was needed, as its readers see it.
+    /// Every tensor of the model that is needed, as its readers see it.
     pub tensors: HashMap<ValueId, Expr<'b>>,
 }
 
-/// Returns what `graph` makes of `inputs` (in the order of [`Graph::fed_inputs`]).
+/// Returns the expressions of `graph` on `inputs` (in the order of [`Graph::fed_inputs`]).
 ///
-/// `tap` is told every input, every weight and every result of a node by name, and returns what its readers get:
-/// the same expression to look at it, another one to put something in its place (a trained weight, a fake-quantized
-/// tensor). Each tensor is told once, and in the order of the nodes.
+/// `tap` receives every input, every weight and every node result with its name, once each and in the order of the
+/// nodes. It returns the expression that readers use: the same one, or a replacement such as a trained weight or a
+/// fake-quantized tensor.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for an operator set other than [`OPSET`] (raise it with [`crate::onnx::upgrade`]) and for
-/// operators of other domains; [`Error::Shape`] when `inputs` do not fit. Nodes of the model whose shapes are not fixed, or
-/// do not fit each other at this batch, come up in [`Builder::finish`] as [`Error::Unsupported`].
+/// operators of other domains; [`Error::Shape`] when `inputs` do not fit. Nodes of the model whose shapes are not
+/// fixed, or do not fit each other at this batch, are reported by [`Builder::finish`] as [`Error::Unsupported`].
 pub fn inline<'b>(
     builder: &'b Builder,
     graph: &Graph,

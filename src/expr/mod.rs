@@ -1,5 +1,5 @@
-//! The one tool that writes graphs: an [`Expr`] is a handle into a graph that is being built, with operators and methods,
-//! so that a loss or a gradient rule reads as its formula. All shapes are numbers, and every operator runs in ONNX
+//! Expressions that build graphs: an [`Expr`] is a handle into a graph under construction, with operators and methods,
+//! so that a loss or a gradient rule reads as its formula. All shapes are static, and every operator runs in ONNX
 //! Runtime and in tract.
 
 mod builder;
@@ -12,7 +12,6 @@ mod movement;
 mod normalise;
 mod own;
 mod reduce;
-mod window;
 
 pub use builder::{Builder, OPSET};
 pub use handle::Expr;
@@ -24,4 +23,3 @@ pub use own::{
     FAKE_QUANTIZE_GRADIENT, OWN_DOMAIN, SELECT, SELECT_GRADIENT, STOP_GRADIENT,
 };
 pub use reduce::{index, indices};
-pub use window::Window;

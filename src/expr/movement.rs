@@ -1,4 +1,4 @@
-//! Operators that move elements, and products of matrices.
+//! Operators that move elements, and matrix products.
 
 use super::Expr;
 use super::own::SELECT;
@@ -6,7 +6,7 @@ use super::reduce::{index, indices};
 use crate::ir::Attr;
 
 impl<'b> Expr<'b> {
-    /// Returns the elements in another shape of as many.
+    /// Returns the tensor reshaped.
     #[track_caller]
     pub fn reshape(self, shape: &[usize]) -> Self {
         if self.shape() == shape {
@@ -15,7 +15,7 @@ impl<'b> Expr<'b> {
         self.builder.apply("Reshape", &[self, self.builder.ints(&indices(shape))], [])
     }
 
-    /// Returns the tensor repeated along axes of size 1, or along new ones in front.
+    /// Returns the tensor broadcast to a shape.
     #[track_caller]
     pub fn expand(self, shape: &[usize]) -> Self {
         if self.shape() == shape {
@@ -24,7 +24,7 @@ impl<'b> Expr<'b> {
         self.builder.apply("Expand", &[self, self.builder.ints(&indices(shape))], [])
     }
 
-    /// Returns the axes in another order.
+    /// Returns the tensor with permuted axes.
     #[track_caller]
     pub fn transpose(self, order: &[usize]) -> Self {
         if order.iter().copied().eq(0..order.len()) {
@@ -33,7 +33,7 @@ impl<'b> Expr<'b> {
         self.builder.apply("Transpose", &[self], [("perm", Attr::Ints(indices(order)))])
     }
 
-    /// Returns the tensor with axes of size 1 where `axes` (of the result) say.
+    /// Returns the tensor with new axes of size 1 at `axes` of the result.
     #[track_caller]
     pub fn unsqueeze(self, axes: &[usize]) -> Self {
         self.builder.apply("Unsqueeze", &[self, self.builder.ints(&indices(axes))], [])
@@ -46,8 +46,8 @@ impl<'b> Expr<'b> {
         self.builder.apply("Slice", &[self, one(range.start), one(range.end), one(axis)], [])
     }
 
-    /// Returns the tensor with zeros before and behind each axis; negative numbers cut off (by Slice: not every engine
-    /// pads by less than nothing).
+    /// Returns the tensor padded with zeros before and after each axis; negative widths crop (by Slice: not every
+    /// engine accepts negative pads).
     #[track_caller]
     pub fn pad(self, before: &[i64], behind: &[i64]) -> Self {
         let shape = self.shape();
@@ -73,21 +73,21 @@ impl<'b> Expr<'b> {
         self.builder.call("Split", &[Some(self), Some(sizes_input)], [("axis", Attr::Int(index(axis)))], sizes.len())
     }
 
-    /// Returns this tensor and `others` one behind another along `axis`.
+    /// Returns this tensor and `others` concatenated along `axis`.
     #[track_caller]
     pub fn concat(self, others: &[Self], axis: usize) -> Self {
         let all: Vec<Self> = std::iter::once(self).chain(others.iter().copied()).collect();
         self.builder.apply("Concat", &all, [("axis", Attr::Int(index(axis)))])
     }
 
-    /// Returns the slices that `indices` pick along `axis`.
+    /// Returns the slices at `indices` along `axis`.
     #[track_caller]
     pub fn gather(self, indices: Self, axis: usize) -> Self {
         self.builder.apply("Gather", &[self, indices], [("axis", Attr::Int(index(axis)))])
     }
 
-    /// Returns the pixels of `[N, C, H, W]` where these rows and columns cross: a crop, a reflection, a shift. Both are lists
-    /// of int64 from 0 to the size of the axis, exclusive.
+    /// Returns the pixels of `[N, C, H, W]` at the crossings of rows and columns: a crop, a reflection, a shift. Both
+    /// are int64 lists of indices into the axis, not negative.
     #[track_caller]
     pub fn select(self, rows: Self, columns: Self) -> Self {
         self.builder.own(SELECT, &[self, rows, columns], [], 1)[0]

@@ -1,9 +1,9 @@
-//! Normalisation by the statistics of a batch, composed of moments, so that gradients pass through the statistics too.
+//! Batch normalization, composed of moments so that gradients also pass through the batch statistics.
 
 use super::Expr;
 use super::own::{CHANNEL_AFFINE, CHANNEL_MOMENTS};
 
-/// A batch normalised by its own statistics.
+/// A batch normalized by its own statistics.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNormalised<'b> {
     /// `(x - mean)·scale/√(variance + ε) + bias`, in the shape of x.
@@ -22,14 +22,14 @@ impl<'b> Expr<'b> {
         (moments[0], moments[1])
     }
 
-    /// Returns `a·x + b` of a tensor `[N, C, …]` with `a` and `b` of each channel, both `[C]`.
+    /// Returns `a·x + b` of a tensor `[N, C, …]` with `a` and `b` per channel, both `[C]`.
     #[track_caller]
     pub fn channel_affine(self, a: Self, b: Self) -> Self {
         self.builder.own(CHANNEL_AFFINE, &[self, a, b], [], 1)[0]
     }
 
-    /// Returns this batch `[N, C, …]` normalised as BatchNormalization does in training mode; `scale` and `bias` are
-    /// `[C]`. Running averages are left to the caller.
+    /// Returns this batch `[N, C, …]` after BatchNormalization in training mode; `scale` and `bias` are `[C]`. Running
+    /// averages are left to the caller.
     #[track_caller]
     pub fn batch_norm(self, scale: Self, bias: Self, epsilon: f32) -> BatchNormalised<'b> {
         let shape = self.shape();

@@ -1,5 +1,5 @@
-//! Operators of our own. They exist while a graph is built, so that gradients and lowerings see what is meant; a
-//! [`super::Lowering`] puts operators that runtimes know in their place.
+//! Our own operators. They exist in graphs under construction, where gradient rules and lowerings match them; a
+//! [`super::Lowering`] replaces them with operators that runtimes support.
 
 use crate::ir::{Attrs, Node};
 use crate::shape::{Call, Fact};
@@ -7,24 +7,24 @@ use crate::shape::{Call, Fact};
 /// The domain of these operators.
 pub const OWN_DOMAIN: &str = "dfq-onnx";
 
-/// `y = x`, which gradients do not pass.
+/// `y = x` without a gradient.
 pub const STOP_GRADIENT: &str = "StopGradient";
 
-/// `y = s · round(clip(x / s, lo, hi))` of `x` and the scales `s` (`[1]`, or one per index of `axis`). Attributes: `lo` and
-/// `hi`, one or as many as scales; `axis`, -1 for none.
+/// `y = s · round(clip(x / s, lo, hi))` of `x` and the scales `s` (`[1]`, or one per index of `axis`). Attributes: `lo`
+/// and `hi`, one or as many as scales; `axis`, -1 for none.
 pub const FAKE_QUANTIZE: &str = "FakeQuantize";
 
 /// The gradients of `x` and `s` in [`FAKE_QUANTIZE`], of `x`, `s` and the gradient of `y`; the same attributes.
 pub const FAKE_QUANTIZE_GRADIENT: &str = "FakeQuantizeGradient";
 
-/// The gradient `[M, C/group, kernel_shape…]` of the weight in a convolution, of its input `[N, C, …]` and the gradient of
-/// its output `[N, M, …]`. Attributes: those of Conv with `pads` as far as windows reach and not below 0.
+/// The gradient `[M, C/group, kernel_shape…]` of a convolution's weight, from its input `[N, C, …]` and the gradient of
+/// its output `[N, M, …]`. Attributes: those of Conv, with `pads` cut to the part that windows reach, at least 0.
 pub const CONV_WEIGHT_GRADIENT: &str = "ConvWeightGradient";
 
 /// The mean and the biased variance `[C]` of each channel of `x: [N, C, …]`.
 pub const CHANNEL_MOMENTS: &str = "ChannelMoments";
 
-/// `y = a·x + b` of `x: [N, C, …]` with `a` and `b` of each channel, `[C]`.
+/// `y = a·x + b` of `x: [N, C, …]` with `a` and `b` per channel, `[C]`.
 pub const CHANNEL_AFFINE: &str = "ChannelAffine";
 
 /// The gradients of `x`, `a` and `b` in [`CHANNEL_AFFINE`], of `x`, `a` and the gradient of `y`.
@@ -33,16 +33,21 @@ pub const CHANNEL_AFFINE_GRADIENT: &str = "ChannelAffineGradient";
 /// `y[n, c, i, j] = x[n, c, rows[i], columns[j]]`, the indices int64 from 0 to the size of the axis, exclusive.
 pub const SELECT: &str = "Select";
 
-/// The gradient of `x` in [`SELECT`], of the gradient of `y`, the rows and the columns. Attributes: `height` and `width`
-/// of x.
+/// The gradient of `x` in [`SELECT`], of the gradient of `y`, the rows and the columns. Attributes: `height` and
+/// `width` of x.
 pub const SELECT_GRADIENT: &str = "SelectGradient";
 
-/// Returns an operator of ours.
+/// Returns a node of our own domain, its inputs and outputs still empty.
 pub(super) fn own(op_type: &str, attrs: impl Into<Attrs>) -> Node {
-    Node { op_type: op_type.to_owned(), domain: OWN_DOMAIN.to_owned(), attrs: attrs.into(), ..Node::default() }
+    of_domain(OWN_DOMAIN, op_type, attrs)
 }
 
-/// Returns what is known of the results of an operator of ours; nothing where its inputs do not fit.
+/// Returns a node of any domain, its inputs and outputs still empty.
+pub(super) fn of_domain(domain: &str, op_type: &str, attrs: impl Into<Attrs>) -> Node {
+    Node { op_type: op_type.to_owned(), domain: domain.to_owned(), attrs: attrs.into(), ..Node::default() }
+}
+
+/// Returns the facts of the results of one of our own operators; empty where its inputs do not fit.
 pub(super) fn facts(call: &Call) -> Vec<Fact> {
     let input = |i: usize| call.inputs.get(i).copied().flatten().cloned();
     let found = match call.op_type {
@@ -51,9 +56,9 @@ pub(super) fn facts(call: &Call) -> Vec<Fact> {
         FAKE_QUANTIZE_GRADIENT => input(0).zip(input(1)).map(|(x, s)| vec![without_contents(x), without_contents(s)]),
         CONV_WEIGHT_GRADIENT => weight(call).map(|fact| vec![fact]),
         CHANNEL_MOMENTS => per_channel(call).map(|(_, of_channels)| vec![of_channels.clone(), of_channels]),
-        CHANNEL_AFFINE => per_channel(call).filter(|facts| fit(call, facts, &[1, 2])).map(|(x, _)| vec![x]),
+        CHANNEL_AFFINE => per_channel(call).filter(|(_, one)| fit(call, one, &[1, 2])).map(|(x, _)| vec![x]),
         CHANNEL_AFFINE_GRADIENT => {
-            let facts = per_channel(call).filter(|facts| fit(call, facts, &[1]));
+            let facts = per_channel(call).filter(|(_, one)| fit(call, one, &[1]));
             facts.map(|(x, of_channels)| vec![x, of_channels.clone(), of_channels])
         }
         SELECT => selected(call).map(|fact| vec![fact]),
@@ -78,15 +83,15 @@ fn weight(call: &Call) -> Option<Fact> {
     Some(Fact::of_shape(x.dtype?, &shape))
 }
 
-/// Returns what is known of the first input, and of what there is one of for each of its channels.
+/// Returns the fact of the first input, and that of a tensor with one element per channel of it.
 fn per_channel(call: &Call) -> Option<(Fact, Fact)> {
     let x = call.inputs.first().copied()??;
     let shape = x.static_shape()?;
     Some((Fact::of_shape(x.dtype?, &shape), Fact::of_shape(x.dtype?, &[*shape.get(1)?])))
 }
 
-/// Returns whether the inputs `numbers` have one element for each channel.
-fn fit(call: &Call, (_, of_channels): &(Fact, Fact), numbers: &[usize]) -> bool {
+/// Returns whether the inputs `numbers` have the shape of `of_channels`, one element per channel.
+fn fit(call: &Call, of_channels: &Fact, numbers: &[usize]) -> bool {
     let shape = |i: usize| call.inputs.get(i).copied().flatten().and_then(Fact::static_shape);
     numbers.iter().all(|&i| shape(i) == of_channels.static_shape())
 }

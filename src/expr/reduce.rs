@@ -1,10 +1,10 @@
-//! Sums and what is made of them.
+//! Reductions and softmax.
 
 use super::Expr;
 use crate::ir::Attr;
 
 impl<'b> Expr<'b> {
-    /// Returns the sum over `axes` (all of them where none is named), which stay as 1 where `keep`.
+    /// Returns the sum over `axes` (all axes if empty); with `keep` they remain with size 1.
     #[track_caller]
     pub fn sum(self, axes: &[usize], keep: bool) -> Self {
         self.reduce("ReduceSum", axes, keep)

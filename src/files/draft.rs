@@ -1,7 +1,7 @@
-//! Folders of drafts: what is written lies in one beside its destination until it is whole.
+//! Draft folders: a file is written to a folder beside its destination until it is complete.
 //!
-//! A process that is killed leaves its folder behind. The next one that writes beside it removes it, once the lock in it
-//! tells that nobody uses it any more.
+//! A killed process leaves its folder behind. The next process that writes there removes the folder once its lock is
+//! free.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,23 +11,23 @@ use tempfile::TempDir;
 use super::lock::{Attempt, Lock};
 use crate::error::{Error, Result};
 
-/// What the names of the folders begin with.
+/// The prefix of the folders' names.
 const PREFIX: &str = ".dfq-onnx-";
 /// The name of the lock in a folder.
 const LOCK: &str = ".lock";
-/// How often a folder is made anew that another process took for a leftover before its lock was held.
+/// Attempts to create a folder: another process may remove it before its lock is taken.
 const ATTEMPTS: usize = 16;
 
-/// A folder beside a file that is to be written; it goes with what is still in it when it is dropped.
+/// A folder beside a destination file, removed with its contents when dropped.
 #[derive(Debug)]
 pub struct DraftFolder {
-    /// Before the folder, which is empty by then.
+    /// Dropped before the folder, which is empty by then.
     lock: Option<Lock>,
     folder: TempDir,
 }
 
 impl DraftFolder {
-    /// Returns a new folder beside `path`, and removes those that ended processes left there.
+    /// Returns a new folder beside `path`, and removes leftovers of ended processes.
     ///
     /// # Errors
     /// [`Error::Usage`] where the path names no file; [`Error::Write`] where its folder takes no new one.
@@ -62,7 +62,7 @@ impl DraftFolder {
         Err(io::ErrorKind::ResourceBusy.into())
     }
 
-    /// Returns where the file that is to take the place of that at `path` lies.
+    /// Returns the path of the draft of the file at `path`.
     pub fn draft_of(&self, path: &Path) -> PathBuf {
         self.folder.path().join(path.file_name().unwrap_or_default())
     }
@@ -75,7 +75,7 @@ impl Drop for DraftFolder {
     }
 }
 
-/// Returns the folders of drafts in `parent`, those in use too.
+/// Returns all draft folders in `parent`.
 pub fn draft_folders(parent: &Path) -> Vec<PathBuf> {
     folders_named(parent, PREFIX)
 }
@@ -90,7 +90,7 @@ pub fn folders_named(parent: &Path, prefix: &str) -> Vec<PathBuf> {
     entries.filter(is_meant).map(|entry| entry.path()).collect()
 }
 
-/// Removes the folders of drafts in `parent` that nobody uses any more; none where the file system has no locks.
+/// Removes the unused draft folders in `parent`; none where the file system has no locks.
 pub fn remove_leftovers(parent: &Path) {
     for folder in draft_folders(parent) {
         match Lock::take_existing(&folder.join(LOCK)) {
@@ -107,7 +107,7 @@ pub fn remove_leftovers(parent: &Path) {
     }
 }
 
-/// Removes what is in a folder but its lock, which goes last: what has none looks as if it were just made.
+/// Removes the contents of a folder, the lock last: a folder without a lock looks newly created.
 fn clear(folder: &Path) {
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(std::result::Result::ok);
     for entry in entries.filter(|entry| entry.file_name() != LOCK) {

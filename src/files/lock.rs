@@ -1,13 +1,13 @@
-//! Locks of the operating system: a process that has ended holds none, however it ended.
+//! Lock files, released by the operating system when a process ends.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How often a lock file is taken up again that its last holder was removing.
+/// Attempts to lock a file that its last holder is removing.
 const ATTEMPTS: usize = 16;
 
-/// A lock file that this process holds, and that is removed when it is dropped.
+/// A lock file held by this process, removed when dropped.
 #[derive(Debug)]
 pub struct Lock {
     /// Open for as long as the lock is held.
@@ -15,22 +15,22 @@ pub struct Lock {
     path: PathBuf,
 }
 
-/// What came of taking a lock.
+/// The result of an attempt to lock.
 #[derive(Debug)]
 pub enum Attempt {
-    /// It is held from now on.
+    /// This process holds it.
     Taken(Lock),
-    /// Another one holds it.
+    /// Another process holds it.
     Busy,
-    /// The file system has no locks, so that nothing is known.
+    /// The file system has no locks.
     Unknown,
 }
 
 impl Lock {
-    /// Takes the lock file at `path`, which is made where there is none.
+    /// Locks the file at `path`, creating it if missing.
     ///
     /// # Errors
-    /// Where it cannot be made.
+    /// When it cannot be created.
     pub fn take(path: &Path) -> io::Result<Attempt> {
         let mut made = OpenOptions::new();
         made.write(true).create(true).truncate(false);
@@ -47,16 +47,16 @@ impl Lock {
         Ok(Attempt::Busy)
     }
 
-    /// Takes the lock file at `path` where there is one.
+    /// Locks the existing file at `path`.
     ///
     /// # Errors
-    /// Where there is none, or it cannot be opened.
+    /// When it is missing or cannot be opened.
     pub fn take_existing(path: &Path) -> io::Result<Attempt> {
         let file = OpenOptions::new().write(true).open(path)?;
         Ok(Self::try_file(file, path).unwrap_or(Attempt::Busy))
     }
 
-    /// Returns nothing where the file that was opened is no longer the one at `path`.
+    /// Returns `None` if the opened file is no longer the one at `path`.
     fn try_file(file: File, path: &Path) -> Option<Attempt> {
         match file.try_lock() {
             Ok(()) => is_at(&file, path).then(|| Attempt::Taken(Self { _file: file, path: path.to_owned() })),

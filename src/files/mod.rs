@@ -1,4 +1,4 @@
-//! Files: read where they are regular files, and written whole or not at all, beside their destination first, then renamed.
+//! Files: reads regular files only, and writes atomically: beside the destination first, then renamed.
 
 mod draft;
 mod lock;
@@ -14,12 +14,12 @@ pub use draft::{DraftFolder, draft_folders, folders_named, remove_leftovers};
 pub use lock::{Attempt, Lock};
 pub use read::{open, read, start_of};
 
-/// Returns the folder that the file at `path` lies in.
+/// Returns the folder of the file at `path`.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Contents that are on the disk, and not yet in the place that they are for; gone where they are not published.
+/// A written draft, not yet renamed to its destination; removed if not published.
 #[derive(Debug)]
 pub struct Staged {
     folder: DraftFolder,
@@ -27,7 +27,7 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// Puts the contents in the place of the file that they are for.
+    /// Renames the draft to its destination.
     ///
     /// # Errors
     /// [`Error::Write`].
@@ -36,7 +36,7 @@ impl Staged {
     }
 }
 
-/// Writes what `fill` writes beside the file at `path`, flushed to the disk.
+/// Writes the output of `fill` to a draft beside `path`, flushed to disk.
 ///
 /// # Errors
 /// As [`DraftFolder::beside`]; [`Error::Write`].
@@ -46,10 +46,10 @@ pub fn stage(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<
     Ok(Staged { folder, path: path.to_owned() })
 }
 
-/// Makes the file at `path` of what `fill` writes, flushed to the disk.
+/// Creates the file at `path` from the output of `fill`, flushed to disk.
 ///
 /// # Errors
-/// Where there is one already, or it cannot be written.
+/// When it exists already or cannot be written.
 pub fn fill_new<T>(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<T>) -> io::Result<T> {
     let mut file = BufWriter::new(OpenOptions::new().write(true).create_new(true).open(path)?);
     let made = fill(&mut file)?;
@@ -57,7 +57,7 @@ pub fn fill_new<T>(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::R
     Ok(made)
 }
 
-/// Puts a file in the place of that at `path`, for good.
+/// Renames a file to `path`, durably.
 ///
 /// # Errors
 /// [`Error::Write`].
@@ -70,7 +70,7 @@ pub fn rename(from: &Path, path: &Path) -> Result<()> {
     renamed().map_err(Error::write(path))
 }
 
-/// Puts what `fill` writes in the place of the file at `path`, flushed to the disk, or leaves that as it is.
+/// Replaces the file at `path` by the output of `fill`, flushed to disk; leaves it unchanged on failure.
 ///
 /// # Errors
 /// As [`stage`].
@@ -78,7 +78,7 @@ pub fn replace(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Resul
     stage(path, fill)?.publish()
 }
 
-/// Puts `contents` in the place of the file at `path`, or leaves that as it is.
+/// Replaces the file at `path` by `contents`; leaves it unchanged on failure.
 ///
 /// # Errors
 /// As [`replace`].

@@ -1,4 +1,4 @@
-//! Reading: regular files alone, and no more of them than can be meant.
+//! Reads regular files, up to a limit.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,28 +9,28 @@ use crate::error::{Error, Result};
 /// Returns the file at `path`, opened for reading.
 ///
 /// # Errors
-/// [`Error::Read`] for what is no regular file: pipes would be waited for, and devices may never end.
+/// [`Error::Read`] for anything but a regular file: pipes may block, and devices may never end.
 pub fn open(path: &Path) -> Result<File> {
     // Before opening, which waits for a writer where the path is a pipe.
     let kind = std::fs::metadata(path).map_err(Error::read(path))?.file_type();
     if !kind.is_file() {
-        let found = if kind.is_dir() { "is a directory" } else { "is no regular file" };
+        let found = if kind.is_dir() { "is a directory" } else { "is not a regular file" };
         return Err(Error::read(path)(io::Error::other(found)));
     }
     File::open(path).map_err(Error::read(path))
 }
 
-/// Returns the contents of the file at `path`, which may have `most` bytes.
+/// Returns the contents of the file at `path`, at most `most` bytes.
 ///
 /// # Errors
-/// As [`open`]; [`Error::Malformed`] for a longer file, of which nothing is kept.
+/// As [`open`]; [`Error::Malformed`] for a longer file.
 pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let mut contents = Vec::new();
     open(path)?.take(most.saturating_add(1)).read_to_end(&mut contents).map_err(Error::read(path))?;
     if u64::try_from(contents.len()).is_ok_and(|bytes| bytes <= most) {
         return Ok(contents);
     }
-    Err(Error::malformed(path.display().to_string(), format!("is longer than {most} bytes, which no such file is")))
+    Err(Error::malformed(path.display().to_string(), format!("is longer than {most} bytes, the most for such a file")))
 }
 
 /// Returns the first bytes of the file at `path`, `most` of them.

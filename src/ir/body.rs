@@ -1,21 +1,21 @@
-//! Graphs inside of nodes: the branches of If, the bodies of Loop and Scan.
+//! Graphs inside nodes: the branches of If, the bodies of Loop and Scan.
 
 use super::{Graph, Node, ValueId};
 
 /// A graph that a node runs.
 ///
-/// A value of the graph around it that the body reads is one of the node's inputs (behind those that the file lists) and
-/// one of the body's (behind its formal ones), so that both graphs are whole by themselves and each use is seen.
+/// Every outer value that the body reads is an input of the node (after those that the file lists) and an input of the
+/// body (after its formal inputs), so both graphs are self-contained and each use is visible.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Body {
     /// The graph.
     pub graph: Graph,
-    /// For each of the last inputs of the graph, the input of the node that it is.
+    /// For each captured input of the graph, the index of the node's input.
     pub captures: Vec<usize>,
 }
 
 impl Body {
-    /// Returns the inputs that the node hands over by position: the formal ones.
+    /// Returns the formal inputs, which the node passes by position.
     pub fn formal_inputs(&self) -> &[ValueId] {
         &self.graph.inputs[..self.graph.inputs.len().saturating_sub(self.captures.len())]
     }

@@ -27,7 +27,7 @@ pub fn check(graph: &Graph) -> Result<()> {
     }
 }
 
-/// Checks that no value is made by two nodes, or by a node beside a graph input or an initializer, in any order.
+/// Checks that no value has two producers: two nodes, or a node and a graph input or initializer.
 ///
 /// # Errors
 /// [`Error::Malformed`] naming the value.

@@ -65,7 +65,7 @@ impl DType {
         TABLE.iter().find(|row| row.0 == self).expect("every element type has a row")
     }
 
-    /// Returns the type with this ONNX code, if it is one that is handled.
+    /// Returns the type with this ONNX code, if supported.
     pub fn from_code(code: i32) -> Option<Self> {
         TABLE.iter().find(|row| row.2 == code).map(|row| row.0)
     }

@@ -20,7 +20,7 @@ impl OperatorSet {
     }
 }
 
-/// What a model file says beside its graph.
+/// The metadata of a model file.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[allow(missing_docs)]
 pub struct Metadata {
@@ -43,7 +43,7 @@ pub struct Graph {
     pub ir_version: i64,
     /// Every operator set that the file imports.
     pub opsets: Vec<OperatorSet>,
-    /// What the file says beside the graph.
+    /// The metadata of the file.
     pub metadata: Metadata,
     /// Nodes in topological order.
     pub nodes: Vec<Node>,
@@ -76,12 +76,12 @@ impl Graph {
         }
     }
 
-    /// Returns the value behind a handle.
+    /// Returns the value of a handle.
     pub fn value(&self, id: ValueId) -> &Value {
         &self.values[id.0]
     }
 
-    /// Returns the value behind a handle for changes.
+    /// Returns the value of a handle for changes.
     pub fn value_mut(&mut self, id: ValueId) -> &mut Value {
         &mut self.values[id.0]
     }
@@ -101,7 +101,7 @@ impl Graph {
         self.names.get(name).copied()
     }
 
-    /// Returns all handles in the order in which their values came to be.
+    /// Returns all handles in the order of their creation.
     pub fn value_ids(&self) -> impl Iterator<Item = ValueId> + use<> {
         (0..self.values.len()).map(ValueId)
     }
@@ -148,7 +148,7 @@ impl Graph {
         self.inputs.iter().filter(fed).copied().collect()
     }
 
-    /// Returns what reports call a node: its name, or that of its first output where it has none.
+    /// Returns the name of a node in reports: its own, else that of its first output.
     pub fn label<'a>(&'a self, node: &'a Node) -> &'a str {
         match (node.name.as_str(), node.output(0)) {
             ("", Some(output)) => self.name_of(output),
@@ -156,8 +156,8 @@ impl Graph {
         }
     }
 
-    /// Returns the batch that inputs fix: the first axis where it is a number, the smallest where inputs differ, since the
-    /// first axis of a recurrent state, say, is none of samples; 1 where it is open beside inputs that fix theirs.
+    /// Returns the fixed batch: the smallest known first axis of the inputs (that of a recurrent state, say, is not a
+    /// batch); 1 if some inputs have an open first axis and others a fixed one.
     pub fn fixed_batch(&self) -> Option<usize> {
         let fed = self.fed_inputs();
         let firsts = || fed.iter().filter_map(|id| self.values[id.0].shape.as_ref()?.first());
@@ -165,7 +165,7 @@ impl Graph {
         smallest.map(|n| if firsts().all(|dim| dim.known().is_some()) { n } else { 1 })
     }
 
-    /// Returns how a message names a node: its name and operator, or its first output where it has no name.
+    /// Returns the name of a node in messages: its name and operator, or its first output where it has no name.
     pub fn describe(&self, node: &Node) -> String {
         let name = match (node.name.as_str(), node.outputs.iter().flatten().next()) {
             ("", Some(&output)) => format!("producing \"{}\"", self.name_of(output)),

@@ -1,10 +1,9 @@
-//! Which values are held at a time when the nodes of a graph run in order.
+//! The peak memory of a graph whose nodes run in order.
 
 use super::{Graph, ValueId};
 
-/// Returns the most bytes that the values of `graph` take at a time, each of which takes `bytes` of it: constants, inputs and
-/// outputs all along, other results from the node that makes them to the last that reads them. `usize::MAX` where there are
-/// more than that.
+/// Returns the peak bytes of the values of `graph`, by the size `bytes` of each. Constants, inputs and outputs live for
+/// the whole run, other results from their producer to their last reader. `usize::MAX` on overflow.
 pub fn peak_bytes(graph: &Graph, bytes: impl Fn(ValueId) -> usize) -> usize {
     let mut last_reader = vec![0; graph.value_ids().count()];
     for (place, node) in graph.nodes.iter().enumerate() {

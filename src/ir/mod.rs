@@ -1,4 +1,5 @@
-//! The structural graph: nodes with operator names, values with handles, tensors. It knows no operator's meaning.
+//! The structural graph: nodes with operator names, values with handles, tensors. It is independent of operator
+//! semantics.
 
 mod attr;
 mod axis;

@@ -1,10 +1,10 @@
-//! Names to offer in place of one that fits nothing.
+//! Suggestions for a name that matches nothing.
 
-/// How many names are offered.
+/// The most names suggested.
 const OFFERED: usize = 3;
 
-/// Returns the names of `known` that are nearest to `typed`, quoted for a message: those that hold it first, then those
-/// with the fewest characters to change.
+/// Returns the names of `known` nearest to `typed`, quoted for a message: first those that contain it, then those with
+/// the smallest edit distance.
 pub fn nearest_names<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let lower = typed.to_lowercase();
     let mut names: Vec<&str> = known.into_iter().filter(|name| !name.is_empty()).collect();
@@ -17,7 +17,7 @@ pub fn nearest_names<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) 
     quoted.join(", ")
 }
 
-/// Characters to insert, delete or replace to make `b` of `a` (Levenshtein 1966).
+/// Returns the edit distance (Levenshtein 1966).
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -1,13 +1,13 @@
-//! Names of nodes, each node's own: the specification does not ask for it, and runtimes do.
+//! Unique node names, which runtimes need although the specification does not require them.
 
 use std::collections::{HashMap, HashSet};
 
 use super::Graph;
 
-/// The names that nodes have, for the making of new ones.
+/// The names in use, for new names.
 pub struct NodeNames {
     taken: HashSet<String>,
-    /// The last suffix that each name was given.
+    /// The last suffix of each name.
     suffixes: HashMap<String, usize>,
 }
 
@@ -18,7 +18,7 @@ impl NodeNames {
         Self { taken, suffixes: HashMap::new() }
     }
 
-    /// Returns `wanted`, or `wanted_1`, `wanted_2`, … where that is taken; it is taken from then on.
+    /// Returns `wanted`, or `wanted_1`, `wanted_2`, … if it is taken, and reserves it.
     pub fn unique(&mut self, wanted: &str) -> String {
         let mut name = wanted.to_owned();
         while !self.taken.insert(name.clone()) {
@@ -31,7 +31,7 @@ impl NodeNames {
 }
 
 impl Graph {
-    /// Gives nodes that bear the name of an earlier node one of their own; returns how many. Empty names stay.
+    /// Renames nodes that have the name of an earlier node; returns their number. Empty names stay.
     pub fn rename_duplicate_nodes(&mut self) -> usize {
         let mut names = NodeNames::of(self);
         let mut seen: HashSet<String> = HashSet::new();

@@ -1,9 +1,9 @@
-//! Who makes and reads what, and the upkeep that follows from it: rewiring, sweeping, sorting.
+//! Producers and readers of values, and edits that rely on them: rewiring, sweeping, sorting.
 
 use super::{Graph, Node, ValueId};
 use crate::error::{Error, Result};
 
-/// Who makes and who reads each value; a snapshot of the graph it was made from.
+/// The producer and the readers of each value; a snapshot of the graph.
 #[derive(Debug)]
 pub struct Uses {
     producer: Vec<Option<usize>>,
@@ -12,7 +12,7 @@ pub struct Uses {
 }
 
 impl Uses {
-    /// Returns the index of the node that makes `value`.
+    /// Returns the index of the node that produces `value`.
     pub fn producer(&self, value: ValueId) -> Option<usize> {
         self.producer[value.0]
     }
@@ -27,7 +27,7 @@ impl Uses {
         self.is_output[value.0]
     }
 
-    /// Returns the only reader of `value`, `None` where there is another use of any kind.
+    /// Returns the only reader of `value`; `None` if it has any other use.
     pub fn only_consumer(&self, value: ValueId) -> Option<usize> {
         match self.consumers(value) {
             [only] if !self.is_output(value) => Some(*only),
@@ -37,7 +37,7 @@ impl Uses {
 }
 
 impl Graph {
-    /// Returns who makes and who reads each value.
+    /// Returns the producer and the readers of each value.
     pub fn uses(&self) -> Uses {
         let mut uses = Uses {
             producer: vec![None; self.values.len()],
@@ -78,13 +78,13 @@ impl Graph {
         }
     }
 
-    /// Makes the tensors called `names`, those that there are, the outputs, and removes what they do not need. Inputs stay.
+    /// Makes the existing tensors among `names` the outputs, and removes what they do not need. Inputs stay.
     pub fn cut(&mut self, names: &[&str]) {
         self.outputs = names.iter().filter_map(|name| self.find(name)).collect();
         self.sweep();
     }
 
-    /// Keeps the nodes whose places `keeps` answers for, and returns how many went away.
+    /// Keeps the nodes at indices for which `keeps` holds; returns the number of removed nodes.
     pub fn retain_nodes(&mut self, keeps: impl Fn(usize) -> bool) -> usize {
         let before = self.nodes.len();
         let mut places = 0..before;
@@ -92,7 +92,7 @@ impl Graph {
         before - self.nodes.len()
     }
 
-    /// Removes nodes whose results nobody reads, then initializers that nobody reads.
+    /// Removes nodes with unused results, then unused initializers.
     pub fn sweep(&mut self) {
         let mut live = vec![false; self.values.len()];
         for id in &self.outputs {
@@ -125,7 +125,7 @@ impl Graph {
     /// Sorts the nodes topologically, keeping their order where it already is one.
     ///
     /// # Errors
-    /// When a value is made twice or nodes form a cycle; names the value, or nodes on the cycle.
+    /// When a value has two producers or nodes form a cycle; names the value, or nodes on the cycle.
     pub fn sort(&mut self) -> Result<()> {
         super::check::one_source(self)?;
         let uses = self.uses();

@@ -1,4 +1,4 @@
-//! A stretch of nodes as a graph of its own.
+//! Extracts nodes as a separate graph.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -6,8 +6,8 @@ use std::ops::Range;
 use super::{Graph, Node, Value, ValueId};
 
 impl Graph {
-    /// Returns `nodes` as a graph without inputs and outputs, and what the values that they read and make are in it. Names,
-    /// types, shapes and contents of these are as here; nothing else is copied.
+    /// Returns `nodes` as a graph without inputs and outputs, and the handles of their values in it. Names, types,
+    /// shapes and contents of these values are copied, nothing else.
     pub fn part(&self, nodes: Range<usize>) -> (Self, HashMap<ValueId, ValueId>) {
         let mut part = Self::default();
         (part.name, part.ir_version) = (self.name.clone(), self.ir_version);

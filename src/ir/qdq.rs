@@ -1,4 +1,4 @@
-//! What QuantizeLinear and DequantizeLinear nodes are, whoever wrote them.
+//! Recognizes QuantizeLinear and DequantizeLinear nodes of any tool.
 
 use super::{DType, Graph, Node};
 
@@ -13,8 +13,7 @@ pub fn is_dequantize(node: &Node) -> bool {
     is_of_either_domain(node, "DequantizeLinear")
 }
 
-/// Returns whether `graph` computes on integers in place of floats anywhere, by QuantizeLinear and DequantizeLinear or by
-/// operators of their own.
+/// Returns whether `graph` is quantized anywhere, by QuantizeLinear and DequantizeLinear or by integer operators.
 pub fn is_quantized(graph: &Graph) -> bool {
     const OPERATORS: &[&str] = &["ConvInteger", "MatMulInteger", "MatMulNBits", "QAttention", "QGemm", "QMoE"];
     let op_types = graph.nodes.iter().map(|node| node.op_type.as_str());
@@ -31,7 +30,7 @@ pub fn stated_type(quantize: &Node) -> Option<DType> {
     i32::try_from(quantize.attrs.int("output_dtype", 0)).ok().and_then(DType::from_code)
 }
 
-/// Returns the type that a QuantizeLinear makes: that of its zero point, else the one that it states, else uint8.
+/// Returns the output type of a QuantizeLinear: that of its zero point, else that of `output_dtype`, else uint8.
 pub fn quantized_type(graph: &Graph, quantize: &Node) -> DType {
     let zero_point = quantize.input(2).and_then(|id| graph.value(id).dtype);
     zero_point.or_else(|| stated_type(quantize)).unwrap_or(DType::U8)

@@ -44,7 +44,7 @@ impl Tensor {
     /// Returns a tensor of floating-point type `dtype` with `values` rounded to it.
     ///
     /// # Errors
-    /// When `dtype` is no floating-point type of 16 to 64 bits.
+    /// When `dtype` is not a floating-point type of 16 to 64 bits.
     pub fn from_floats(dtype: DType, shape: &[usize], values: &[f32]) -> Result<Self> {
         assert_eq!(element_count(shape), Some(values.len()), "shape fits values");
         let v = values.iter();
@@ -68,10 +68,10 @@ impl Tensor {
         Self::pack(DType::I64, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
-    /// Returns a tensor of any integer type up to 32 bits, packed as ONNX wants it.
+    /// Returns a tensor of any integer type up to 32 bits, packed as in ONNX.
     ///
     /// # Errors
-    /// When `dtype` is no such type or a value lies outside of it.
+    /// When `dtype` is not such a type or a value lies outside its range.
     pub fn from_ints(dtype: DType, shape: &[usize], values: &[i32]) -> Result<Self> {
         assert_eq!(element_count(shape), Some(values.len()), "shape fits values");
         let (lo, hi) =
@@ -113,7 +113,7 @@ impl Tensor {
         self.shape.iter().product()
     }
 
-    /// Returns whether there is no element.
+    /// Returns whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -151,7 +151,7 @@ impl Tensor {
     /// Returns the given rows of axis 0 in their order; a number without axes is the same for all rows.
     ///
     /// # Errors
-    /// When a row does not exist, or rows are no whole bytes.
+    /// When a row does not exist, or rows are not whole bytes.
     pub fn picked(&self, rows: &[usize]) -> Result<Self> {
         let Some(&all) = self.shape.first() else { return Ok(self.clone()) };
         let row_bits = self.len() / all.max(1) * self.dtype.bits();
@@ -164,7 +164,7 @@ impl Tensor {
         Self::new(self.dtype, [&[rows.len()], &self.shape[1..]].concat(), bytes.freeze())
     }
 
-    /// Returns `parts` one behind the other along axis 0; numbers without axes become a vector.
+    /// Returns `parts` concatenated along axis 0; scalars become a vector.
     ///
     /// # Errors
     /// When types or the other dimensions differ.
@@ -186,7 +186,7 @@ impl Tensor {
     /// Returns the values of a floating-point tensor as `f32`.
     ///
     /// # Errors
-    /// When the type is no floating-point type of 16 to 64 bits.
+    /// When the type is not a floating-point type of 16 to 64 bits.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         let bytes = &self.data[..];
         Ok(match self.dtype {

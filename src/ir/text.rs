@@ -1,4 +1,4 @@
-//! A readable dump of a graph, one node a line, for snapshots and messages.
+//! A readable dump of a graph, one node per line, for snapshots and messages.
 
 use std::fmt::Write;
 

@@ -9,12 +9,12 @@ pub enum Dim {
     Known(usize),
     /// A name such as `N`; equal names are equal sizes.
     Symbol(String),
-    /// Nothing is known.
+    /// Unknown.
     Unknown,
 }
 
 impl Dim {
-    /// Returns the number where it is one.
+    /// Returns the number, if known.
     pub fn known(&self) -> Option<usize> {
         match self {
             Self::Known(n) => Some(*n),
@@ -41,7 +41,7 @@ pub type Shape = Vec<Dim>;
 pub struct ValueId(pub(super) usize);
 
 impl ValueId {
-    /// Returns the position in the arena, for tables that run beside it.
+    /// Returns the index in the arena, for tables by value.
     pub fn index(self) -> usize {
         self.0
     }
@@ -77,8 +77,8 @@ impl Value {
         self.shape.as_ref()?.iter().map(Dim::known).collect()
     }
 
-    /// Returns the number of elements of one sample, the first axis being that of samples: 0 where the rank is not known,
-    /// and other sizes that are not known count as 1.
+    /// Returns the elements of one sample (all axes but the first): 0 where the rank is unknown; unknown sizes count as
+    /// 1.
     pub fn sample_len(&self) -> usize {
         self.shape
             .as_ref()

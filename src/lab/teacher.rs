@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::{GeneratedImages, Lab};
 use crate::error::{Error, Result};
 use crate::expr::{Builder, Expr, Inlined};
-use crate::synthesis::{ImageSynthesis, LossInputs, Options, Source};
+use crate::synthesis::{ImageSynthesis, LossInputs, Options, SynthesisContext};
 use crate::train::losses::{ChannelMoments, ChannelNormal};
 use crate::train::{Network, Scope, Target, targets};
 
@@ -39,7 +39,12 @@ impl Lab<'_> {
             return Err(Error::unsupported("model", "has several inputs, and a generator makes only one of them"));
         }
         let context = &self.context;
-        let source = Source { float: self.float, norms: context.norms, input: context.input, threads: context.threads };
+        let source = SynthesisContext {
+            float: self.float,
+            norms: context.norms,
+            input: context.input,
+            threads: context.threads,
+        };
         let teacher = Rc::new(Teacher::new(ImageSynthesis::new(&source, &Options::default())?));
         Ok(Rc::clone(self.teacher.get_or_init(|| teacher)))
     }

@@ -1,5 +1,5 @@
-//! High-bias absorption (Nagel et al. 2019, section 4.1.3): what a rectified channel practically always exceeds moves
-//! from the bias of a layer into the bias of the next.
+//! High-bias absorption (Nagel et al. 2019, section 4.1.3): moves the part of a bias that a rectified channel
+//! practically always exceeds into the bias of the next layer.
 //!
 //! `relu(x) = relu(x - c) + c` for `x > c`, with `c = max(0, mean - 3·deviation)` (99.87 % of a normal distribution).
 //! Refused behind zero padding, where the `c` that is taken away is not there to be added, and below caps.
@@ -7,21 +7,21 @@
 use super::bias::{read_bias, subtract_from_bias};
 use super::link::{Link, links};
 use super::rows::Rows;
-use super::step::Step;
+use super::step::LayerStep;
 use crate::error::Result;
 use crate::ir::Graph;
 use crate::plan::Plan;
 use crate::quant::absorbed;
 use crate::stats::BatchNorm;
 
-/// How much of a channel's distribution is above what it loses.
+/// Standard deviations between a channel's mean and the absorbed bias.
 const EXACT: &str = "exact for 99.87 % of their values if these are normally distributed";
 
-/// Absorbs high biases, adjusts `norms`, and returns what was done to each planned layer.
+/// Absorbs high biases, adjusts `norms`, and returns the step of each planned layer.
 ///
 /// # Errors
 /// When weights or biases cannot be read.
-pub fn absorb(graph: &mut Graph, plan: &Plan, norms: &mut [BatchNorm]) -> Result<Vec<Step>> {
+pub fn absorb(graph: &mut Graph, plan: &Plan, norms: &mut [BatchNorm]) -> Result<Vec<LayerStep>> {
     let mut steps = Vec::new();
     for (layer, found) in links(graph, plan)? {
         let absorbed = match found {
@@ -29,12 +29,12 @@ pub fn absorb(graph: &mut Graph, plan: &Plan, norms: &mut [BatchNorm]) -> Result
             Err(reason) => Err(reason),
         };
         let note = absorbed.as_ref().ok().map(|channels| format!("{channels} channel(s), {EXACT}"));
-        steps.push(Step { note, ..Step::new("absorb", layer, absorbed.err()) });
+        steps.push(LayerStep { note, ..LayerStep::new("absorb", layer, absorbed.err()) });
     }
     Ok(steps)
 }
 
-/// Returns how many channels lost something, or why none did.
+/// Returns the number of changed channels, or the reason for none.
 fn absorb_link(
     graph: &mut Graph,
     norms: &mut [BatchNorm],

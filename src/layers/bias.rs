@@ -3,8 +3,8 @@
 use crate::error::Result;
 use crate::ir::{Graph, Node, Tensor, ValueId};
 
-/// Returns the bias of a layer with `outputs` channels, zeros where it has none; `None` where it is no constant of one
-/// value a channel, where another node reads it too, or where the operator has no bias.
+/// Returns the bias of a layer with `outputs` channels, zeros where it has none; `None` where it is not a constant of
+/// one value a channel, where another node reads it too, or where the operator has no bias.
 ///
 /// # Errors
 /// When the bias is not floating-point.
@@ -15,8 +15,8 @@ pub fn read_bias(graph: &Graph, node: &Node, outputs: usize) -> Result<Option<Ve
     Ok((tensor.shape().len() == 1 && values.len() == outputs).then_some(values))
 }
 
-/// Returns what is added to each channel of a layer's result: its bias, or the constant of an Add that alone reads the
-/// result, which runtimes make a bias of. One value a channel, or one for all; `None` where neither is of that form.
+/// Returns the values added to each channel of a layer's result: its bias, or the constant of an Add that is its only
+/// reader and that runtimes turn into a bias. One value per channel, or one for all; `None` for other forms.
 ///
 /// # Errors
 /// When the constant is not floating-point.
@@ -34,8 +34,8 @@ pub fn added_constant(graph: &Graph, node: &Node) -> Result<Option<Vec<f32>>> {
     constant.filter(is_row).map(Tensor::to_f32).transpose()
 }
 
-/// Sets the bias of node `index`, a layer with a bias input; returns its constant. A bias that other nodes read stays
-/// as it is, and the layer gets one of its own.
+/// Sets the bias of node `index`, a layer with a bias input; returns its constant. A bias that other nodes read is
+/// left unchanged, and the layer gets a copy.
 pub fn write_bias(graph: &mut Graph, index: usize, values: &[f32]) -> ValueId {
     let tensor = Tensor::from_f32(&[values.len()], values);
     let old = graph.nodes[index].input(2);
@@ -54,7 +54,7 @@ pub fn write_bias(graph: &mut Graph, index: usize, values: &[f32]) -> ValueId {
     id
 }
 
-/// Returns whether one node alone reads the bias `id`.
+/// Returns whether the bias `id` has a single reader.
 fn is_own(graph: &Graph, id: ValueId) -> bool {
     let readers = graph.nodes.iter().flat_map(|n| n.inputs.iter()).filter(|input| **input == Some(id)).count();
     readers == 1 && !graph.outputs.contains(&id)

@@ -1,4 +1,4 @@
-//! Cross-layer equalisation over every link of a network (Nagel et al. 2019, section 4.1), iterated until it settles;
+//! Cross-layer equalization over every link of a network (Nagel et al. 2019, section 4.1), iterated until it settles;
 //! a chain of links (a depthwise triple) settles on the common solution of all its pairs.
 
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use super::link::Link;
 use super::link::links;
 use super::rows::Rows;
 use super::scale::scale_channels;
-use super::step::Step;
+use super::step::LayerStep;
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
 use crate::plan::Plan;
@@ -17,19 +17,19 @@ use crate::stats::{BatchNorm, Moments};
 /// Sweeps over all links at most, and the factor below which one is no change.
 const SWEEPS: usize = 50;
 const SETTLED: f64 = 1e-4;
-/// Standard deviations within which a channel practically stays.
+/// Standard deviations that practically bound a channel.
 const DEVIATIONS: f64 = 6.0;
 
-/// Which links are equalised.
+/// Which links are equalized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// All of them.
+    /// All links.
     All,
-    /// Those at a weight with one scale for all its channels, which alone gains by it.
+    /// Links with a per-tensor weight, the only weights that benefit.
     SharedScales,
 }
 
-/// Equalises the weight ranges of linked layers, adjusts `norms`, and returns what was done to each planned layer.
+/// Equalizes the weight ranges of linked layers, adjusts `norms`, and returns the step of each planned layer.
 ///
 /// # Errors
 /// When weights cannot be read.
@@ -37,8 +37,9 @@ pub fn equalise(
     graph: &mut Graph,
     plan: &Plan,
     norms: &mut [BatchNorm],
-    (scope, moments): (Scope, &HashMap<ValueId, Moments>),
-) -> Result<Vec<Step>> {
+    scope: Scope,
+    moments: &HashMap<ValueId, Moments>,
+) -> Result<Vec<LayerStep>> {
     let mut steps = Vec::new();
     let mut linked: Vec<Link> = Vec::new();
     for (layer, found) in links(graph, plan)? {
@@ -46,7 +47,7 @@ pub fn equalise(
             true => Ok(link),
             false => Err("each channel of both weights has its own scale".to_owned()),
         });
-        steps.push(Step::new("equalise", layer, found.as_ref().err().cloned()));
+        steps.push(LayerStep::new("equalise", layer, found.as_ref().err().cloned()));
         linked.extend(found.ok());
     }
     let mut ranges: HashMap<usize, Ranges> = HashMap::new();
@@ -94,7 +95,7 @@ fn shares_a_scale(graph: &Graph, plan: &Plan, link: &Link) -> bool {
     [link.first, link.second].into_iter().filter_map(weight).any(|w| plan.weights[w].scheme.axis.is_none())
 }
 
-/// Returns how far from 0 each channel between two layers goes, where its distribution is known.
+/// Returns the largest magnitude of each channel between two layers; `None` where its distribution is unknown.
 fn reach(graph: &Graph, moments: &HashMap<ValueId, Moments>, link: &Link) -> Option<Vec<f64>> {
     let between = graph.nodes[link.second].input(0).and_then(|id| moments.get(&id))?;
     let made = graph.nodes[link.first].output(0).and_then(|id| moments.get(&id))?;

@@ -4,30 +4,31 @@
 use crate::error::Result;
 use crate::ir::{Graph, Node, Uses, ValueId};
 use crate::plan::{Plan, is_layer};
+use crate::shape::is_padded;
+use crate::stats::{BatchNorm, clip_bounds};
 
 use super::bias::read_bias;
 use super::rows::Rows;
-use crate::stats::BatchNorm;
 
-/// A link, or why there is none.
+/// A link, or the reason for none.
 pub type Found = std::result::Result<Link, String>;
 
-/// Two layers and what lies between them.
+/// Two layers and the operators between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// Node index of the layer whose outputs are scaled.
     pub first: usize,
-    /// Node index of the layer that alone reads them.
+    /// Node index of their only reader.
     pub second: usize,
     /// The Clip to `0..=hi` between them, whose upper end scales with the channel.
     pub clip: Option<usize>,
-    /// Whether a Relu or such a Clip lies between them, directly behind the first.
+    /// Whether a Relu or such a Clip directly follows the first.
     pub rectified: bool,
-    /// Whether zeros are put around what the second reads, or around what a mean before it is taken of.
+    /// Whether the second layer, or an average pool before it, pads with zeros.
     pub padded: bool,
-    /// Input channels of the second per output channel of the first, above 1 behind a Flatten.
+    /// Input channels of the second per output channel of the first, above 1 after a Flatten.
     pub repeat: usize,
-    /// The tensors between them, the first one's result and the second one's input included.
+    /// The tensors from the first layer's output to the second layer's input.
     pub tensors: Vec<ValueId>,
 }
 
@@ -39,7 +40,7 @@ impl Link {
     }
 }
 
-/// Returns for every planned layer with a weight the link that begins at it, or why there is none.
+/// Returns for every planned layer with a weight the link that begins at it, or the reason for none.
 ///
 /// # Errors
 /// When weights or biases cannot be read.
@@ -111,15 +112,13 @@ fn walk(graph: &Graph, uses: &Uses, first: usize) -> std::result::Result<(Link, 
                 return Err("the next layer adds up over another axis".to_owned());
             }
             link.second = reader;
-            link.padded |= node.ints("pads").is_some_and(|pads| pads.iter().any(|&p| p != 0))
-                || !matches!(node.attrs.string("auto_pad").unwrap_or("NOTSET"), "NOTSET" | "VALID")
-                || node.is("ConvTranspose");
+            link.padded |= is_padded(node) || node.is("ConvTranspose");
             return Ok((link, channels));
         }
         let y = node.output(0).ok_or("a node without output follows")?;
         match homogeneous(graph, node, is_matrix) {
-            Some(Step::Plain) => {}
-            Some(Step::Rectifier { capped }) => {
+            Some(Homogeneity::Plain) => {}
+            Some(Homogeneity::Rectifier { capped }) => {
                 link.rectified |= at_first;
                 if capped {
                     let known = if is_matrix { last_axis(y) } else { channel_axis(y) };
@@ -130,8 +129,8 @@ fn walk(graph: &Graph, uses: &Uses, first: usize) -> std::result::Result<(Link, 
                     };
                 }
             }
-            Some(Step::Pad) => link.padded = true,
-            Some(Step::Flatten) => {
+            Some(Homogeneity::Pad) => link.padded = true,
+            Some(Homogeneity::Flatten) => {
                 let columns = channel_axis(y).filter(|&n| n % channels == 0 && n > 0);
                 link.repeat = columns.ok_or("a Flatten of unknown size follows")? / channels;
             }
@@ -141,29 +140,29 @@ fn walk(graph: &Graph, uses: &Uses, first: usize) -> std::result::Result<(Link, 
     }
 }
 
-enum Step {
+enum Homogeneity {
     Plain,
     Rectifier { capped: bool },
     Pad,
     Flatten,
 }
 
-fn homogeneous(graph: &Graph, node: &Node, is_matrix: bool) -> Option<Step> {
+fn homogeneous(graph: &Graph, node: &Node, is_matrix: bool) -> Option<Homogeneity> {
     if !node.domain.is_empty() || node.outputs.iter().flatten().count() != 1 {
         return None;
     }
     let constant = |i: usize| graph.constant_of(node.input(i)?)?.to_f32().ok();
     match node.op_type.as_str() {
-        "Relu" => Some(Step::Rectifier { capped: false }),
-        "LeakyRelu" | "Identity" => Some(Step::Plain),
-        "PRelu" => constant(1).map(|_| Step::Plain),
+        "Relu" => Some(Homogeneity::Rectifier { capped: false }),
+        "LeakyRelu" | "Identity" => Some(Homogeneity::Plain),
+        "PRelu" => constant(1).map(|_| Homogeneity::Plain),
         "Clip" => {
-            let (lo, hi) = clip_limits(graph, node)?;
-            (lo == 0.0 && hi > 0.0).then_some(Step::Rectifier { capped: hi < f32::MAX })
+            let [lo, hi] = clip_bounds(graph, node)?;
+            (lo == 0.0 && hi > 0.0).then_some(Homogeneity::Rectifier { capped: hi < f32::MAX })
         }
         _ if is_matrix => None,
-        "AveragePool" if counts_padding(node) => Some(Step::Pad),
-        "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" => Some(Step::Plain),
+        "AveragePool" if counts_padding(node) => Some(Homogeneity::Pad),
+        "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" => Some(Homogeneity::Plain),
         "Pad" => {
             let pads = match node.input(1) {
                 Some(id) => graph.constant_of(id)?.to_i64().ok()?,
@@ -173,9 +172,9 @@ fn homogeneous(graph: &Graph, node: &Node, is_matrix: bool) -> Option<Step> {
             let spatial = rank > 2 && [0, 1, rank, rank + 1].iter().all(|&i| pads[i] == 0) && node.input(3).is_none();
             let zero = node.input(2).is_none_or(|_| constant(2).is_some_and(|v| v.iter().all(|&v| v == 0.0)));
             let constant = node.attrs.string("mode").unwrap_or("constant") == "constant";
-            (spatial && zero && constant && node.attrs.float("value", 0.0) == 0.0).then_some(Step::Pad)
+            (spatial && zero && constant && node.attrs.float("value", 0.0) == 0.0).then_some(Homogeneity::Pad)
         }
-        "Flatten" if node.attrs.int("axis", 1) == 1 => Some(Step::Flatten),
+        "Flatten" if node.attrs.int("axis", 1) == 1 => Some(Homogeneity::Flatten),
         "Reshape" => {
             let rank = |i: Option<ValueId>| graph.value(i?).shape.as_ref().map(Vec::len);
             let shape = graph.constant_of(node.input(1)?)?.to_i64().ok()?;
@@ -183,21 +182,19 @@ fn homogeneous(graph: &Graph, node: &Node, is_matrix: bool) -> Option<Step> {
             // A -1 before the columns may take in positions too.
             let whole = elements_of_one(graph, node.input(0)?)? == elements_of_one(graph, node.output(0)?)?;
             let flattens = rank(node.output(0)) == Some(2) && rank(node.input(0))? > 2;
-            (flattens && batch_stays && whole).then_some(Step::Flatten)
+            (flattens && batch_stays && whole).then_some(Homogeneity::Flatten)
         }
         _ => None,
     }
 }
 
-/// Returns whether the zeros around a plane count in the means that a pool takes.
+/// Returns whether an average pool includes padding in its means.
 fn counts_padding(node: &Node) -> bool {
-    let padded = node.ints("pads").is_some_and(|pads| pads.iter().any(|&p| p != 0))
-        || !matches!(node.attrs.string("auto_pad").unwrap_or("NOTSET"), "NOTSET" | "VALID")
-        || node.attrs.int("ceil_mode", 0) != 0;
+    let padded = is_padded(node) || node.attrs.int("ceil_mode", 0) != 0;
     padded && node.attrs.int("count_include_pad", 0) != 0
 }
 
-/// Returns the elements of one sample, none where that is not known.
+/// Returns the elements of one sample; `None` where unknown.
 fn elements_of_one(graph: &Graph, id: ValueId) -> Option<usize> {
     let mut sizes = graph.value(id).shape.as_ref()?.get(1..)?.iter();
     sizes.try_fold(1usize, |elements, dim| elements.checked_mul(dim.known()?))
@@ -205,13 +202,4 @@ fn elements_of_one(graph: &Graph, id: ValueId) -> Option<usize> {
 
 fn first_axis(graph: &Graph, id: Option<ValueId>) -> Option<i64> {
     i64::try_from(graph.value(id?).shape.as_ref()?.first()?.known()?).ok()
-}
-
-/// Returns the limits of a Clip where they are constants, infinite where open.
-pub fn clip_limits(graph: &Graph, node: &Node) -> Option<(f32, f32)> {
-    let limit = |i: usize, name: &str, open: f32| match node.input(i) {
-        Some(id) => graph.constant_of(id).filter(|t| t.len() == 1)?.to_f32().ok()?.first().copied(),
-        None => Some(node.attrs.float(name, open)),
-    };
-    Some((limit(1, "min", f32::NEG_INFINITY)?, limit(2, "max", f32::INFINITY)?))
 }

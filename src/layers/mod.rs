@@ -1,5 +1,5 @@
-//! Layers as matrices, the channels that run from one to the next, and the changes to weights and biases of the float
-//! student that keep its outputs.
+//! Layers as matrices, the channels between layers, and changes to weights and biases that keep the outputs of the
+//! float network.
 
 mod absorb;
 mod bias;
@@ -15,4 +15,4 @@ pub use equalise::{Scope, equalise};
 pub use link::{Found, Link, links};
 pub use rows::Rows;
 pub use scale::scale_channels;
-pub use step::Step;
+pub use step::LayerStep;

@@ -1,4 +1,4 @@
-//! The weight of a layer as a matrix: one row an output channel, columns by input channel, then by tap.
+//! The weight of a layer as a matrix: one row per output channel, columns by input channel, then by tap.
 
 use crate::error::Result;
 use crate::ir::{DType, Graph, Node, Tensor};
@@ -17,9 +17,9 @@ pub struct Rows {
     pub taps: usize,
     /// Groups.
     pub group: usize,
-    /// The share of its taps that an output sees: below 1 where a ConvTranspose has strides.
+    /// The share of its taps that an output uses: below 1 for a strided ConvTranspose.
     pub seen: f64,
-    /// Where elements lie in the tensor; `None` where the tensor is in this order itself.
+    /// The order of elements in the tensor; `None` if it is that of the rows.
     order: Option<InputsFirst>,
     shape: Vec<usize>,
 }
@@ -49,8 +49,8 @@ impl InputsFirst {
 }
 
 impl Rows {
-    /// Returns the weight of a Conv, ConvTranspose, Gemm or MatMul; `None` where it is no constant float32 matrix or
-    /// kernel, or the node computes more than a product and a sum.
+    /// Returns the weight of a Conv, ConvTranspose, Gemm or MatMul; `None` where it is not a constant float32 matrix or
+    /// kernel, or the node computes more than product and sum.
     ///
     /// # Errors
     /// None for float32 weights.
@@ -113,7 +113,7 @@ impl Rows {
         }
     }
 
-    /// Returns elements in the order of the rows as the tensor has them.
+    /// Returns elements from the order of the rows in the order of the tensor.
     pub fn scatter<T: Copy + Default>(&self, rows: &[T]) -> Vec<T> {
         match self.order {
             None => rows.to_vec(),
@@ -125,7 +125,7 @@ impl Rows {
         }
     }
 
-    /// Returns the rows as the tensor that they were read from.
+    /// Returns the weight tensor of these rows.
     pub fn tensor(&self) -> Tensor {
         Tensor::from_f32(&self.shape, &self.scatter(&self.values))
     }

@@ -5,11 +5,11 @@
 //! its name.
 
 use super::bias::{read_bias, write_bias};
-use super::link::{Link, clip_limits};
+use super::link::Link;
 use super::rows::Rows;
 use crate::error::Result;
 use crate::ir::{Graph, Node, Tensor, ValueId};
-use crate::stats::BatchNorm;
+use crate::stats::{BatchNorm, clip_bounds};
 
 /// Divides the channels of `link` by `factors` (one per output channel of the first layer), and with them the
 /// statistics of the tensors between the layers; changes nothing and returns false where a value would leave float32.
@@ -67,7 +67,7 @@ pub fn scale_channels(graph: &mut Graph, norms: &mut [BatchNorm], link: &Link, f
 /// The second node goes to the end; the caller sorts the graph when node indices are no longer needed.
 fn scale_clip(graph: &mut Graph, index: usize, factors: &[f64], channels_last: bool) {
     let node = &graph.nodes[index];
-    let (Some(y), Some((_, hi))) = (node.output(0), clip_limits(graph, node)) else { return };
+    let (Some(y), Some([_, hi])) = (node.output(0), clip_bounds(graph, node)) else { return };
     let (dtype, shape) = (graph.value(y).dtype, graph.value(y).shape.clone());
     let rank = shape.as_ref().map_or(2, Vec::len).max(2);
     let axis = if channels_last { rank - 1 } else { 1 };

@@ -1,23 +1,23 @@
-//! What a recipe did to single layers, for the report.
+//! The steps of a recipe at single layers, for the report.
 
 use serde::Serialize;
 
-/// One step of a recipe at one layer: applied, or not and why.
+/// One step of a recipe at one layer: applied, or refused for a reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Step {
+pub struct LayerStep {
     /// The step, such as `equalise`.
     pub step: &'static str,
     /// The layer.
     pub layer: String,
-    /// Why it was not applied; none where it was.
+    /// Why it was not applied; `None` if it was.
     pub refused: Option<String>,
-    /// What is not exact about it, where something is.
+    /// Why it is only approximate, if so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
-impl Step {
-    /// Returns a step that was applied where `refused` is none.
+impl LayerStep {
+    /// Returns a step that was applied if `refused` is `None`.
     pub fn new(step: &'static str, layer: String, refused: Option<String>) -> Self {
         Self { step, layer, refused, note: None }
     }

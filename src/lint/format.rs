@@ -58,7 +58,7 @@ fn zero_point_type(view: &View, findings: &mut Findings) {
         let differs = |scale: &&Tensor| scale.shape() != zero.shape() && (scale.len() > 1 || zero.len() > 1);
         if let Some(scale) = view.scale(node).filter(differs) {
             let (zeros, scales) = (zero.shape(), scale.shape());
-            findings.push(view, node, format!("{zeros:?} zero points for {scales:?} scales; give one for each scale"));
+            findings.push(view, node, format!("{zeros:?} zero points for {scales:?} scales; give one per scale"));
         }
     }
 }
@@ -71,7 +71,8 @@ fn scale_axis(view: &View, findings: &mut Findings) {
         let size = shape_at(&shape, axis);
         if size != Some(scales) {
             let message = format!(
-                "{scales} scales along axis {axis} of a tensor {shape:?}; set axis to that of {scales} (left out, it is 1)"
+                "{scales} scales along axis {axis} of a tensor {shape:?}; set axis to that of {scales} (left out, it \
+                 is 1)"
             );
             findings.push(view, node, message);
         }

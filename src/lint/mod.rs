@@ -1,5 +1,5 @@
-//! Checks a Q/DQ file, whoever wrote it, against what a target's runtime refuses, gets wrong or runs slowly. Nothing is
-//! run: one rule = one function + one row of a table.
+//! Checks a Q/DQ file of any tool for patterns that a target's runtime refuses, computes wrongly or runs slowly.
+//! Nothing is run. A rule is one function and one row of a table.
 
 mod format;
 mod onnx_runtime;
@@ -14,7 +14,7 @@ use crate::ir::{Graph, Node};
 use crate::plan::Target;
 use view::View;
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
@@ -28,26 +28,26 @@ pub enum Severity {
 pub struct Rule {
     /// Its name in findings.
     pub id: &'static str,
-    /// The targets that it holds for.
+    /// The targets that it applies to.
     pub targets: &'static [Target],
-    /// How bad it is to break it.
+    /// The severity of its findings.
     pub severity: Severity,
     check: Check,
 }
 
 type Check = fn(&View, &mut Findings);
 
-/// Returns a rule whose breach makes the runtime refuse the file or compute something else.
+/// Returns a rule whose violation makes the runtime refuse the file or compute wrong results.
 const fn error(id: &'static str, targets: &'static [Target], check: Check) -> Rule {
     Rule { id, targets, severity: Severity::Error, check }
 }
 
-/// Returns a rule whose breach makes the file slower than it could be.
+/// Returns a rule whose violation makes the file slow.
 const fn warning(id: &'static str, targets: &'static [Target], check: Check) -> Rule {
     Rule { id, targets, severity: Severity::Warning, check }
 }
 
-/// A place where a rule is broken.
+/// A violation of a rule.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Finding {
     /// [`Rule::id`].
@@ -56,7 +56,7 @@ pub struct Finding {
     pub severity: Severity,
     /// The node.
     pub place: String,
-    /// What is wrong and what to do.
+    /// The problem and its fix.
     pub message: String,
 }
 
@@ -67,7 +67,7 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// What the rule at hand finds.
+/// The findings of one rule.
 struct Findings {
     rule: &'static str,
     severity: Severity,
@@ -86,7 +86,7 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
     [format::RULES, onnx_runtime::RULES, tract::RULES, openvino::RULES, tensorrt::RULES].into_iter().flatten()
 }
 
-/// Returns where `graph` breaks rules of `target`, errors first. Rules see more where shapes are inferred.
+/// Returns the violations of the rules of `target` in `graph`, errors first. Inferred shapes make more of them visible.
 pub fn lint(graph: &Graph, target: Target) -> Vec<Finding> {
     let view = View::of(graph, target);
     let mut found = Vec::new();

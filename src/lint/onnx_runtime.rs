@@ -1,5 +1,5 @@
-//! Rules of ONNX Runtime's CPU kernels, and of what keeps a node in floating point there and in OpenVINO: for that, the
-//! audit's tables are the one place where it is written down.
+//! Rules of ONNX Runtime's CPU kernels, and of nodes that stay in floating point there and in OpenVINO, which come from
+//! the tables of the audit.
 
 use super::view::{View, is_packed};
 use super::{Findings, Rule, error, warning};

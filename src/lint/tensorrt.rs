@@ -1,4 +1,4 @@
-//! Rules of TensorRT, from its documentation and from what its own quantizer writes; nothing here was run there.
+//! Rules of TensorRT, from its documentation and the output of its own quantizer; not tested on TensorRT.
 
 use super::view::{Layer, View, is_packed};
 use super::{Findings, Rule, error, warning};
@@ -55,15 +55,14 @@ fn is_convolution(node: &Node) -> bool {
 
 fn packed_convolution(view: &View, findings: &mut Findings) {
     for layer in view.layers().filter(|layer| is_convolution(layer.node) && has_packed_weight(view, layer)) {
-        findings.push(view, layer.node, "convolutions take no 4-bit weights; store the same integers in int8");
+        findings.push(view, layer.node, "convolutions do not support 4-bit weights; store the same integers in int8");
     }
 }
 
 fn packed_product(view: &View, findings: &mut Findings) {
     for layer in view.layers().filter(|layer| !is_convolution(layer.node) && has_packed_weight(view, layer)) {
         if layer.input.is_some() {
-            let message =
-                "4-bit weights go with float inputs alone; leave the input float, or store the weight in int8";
+            let message = "4-bit weights need float inputs; leave the input float, or store the weight in int8";
             findings.push(view, layer.node, message);
         }
     }
@@ -73,7 +72,7 @@ fn narrow_activations(view: &View, findings: &mut Findings) {
     for quantize in view.quantizers() {
         let clipped = quantize.output(0).into_iter().flat_map(|id| view.readers(id)).any(|node| node.is("Clip"));
         if clipped {
-            let message = "a Clip on integers (a grid below 8 bits) is not taken in; use all 8 bits of activations";
+            let message = "a Clip on integers (a grid below 8 bits) is not fused; use all 8 bits of activations";
             findings.push(view, quantize, message);
         }
     }
@@ -83,18 +82,18 @@ fn integer_operator(view: &View, findings: &mut Findings) {
     const OPERATORS: &[&str] =
         &["QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"];
     for node in view.graph.nodes.iter().filter(|node| OPERATORS.iter().any(|op| node.is(op))) {
-        findings.push(view, node, "an operator on integers is not read; use the float one with Q/DQ around it");
+        findings.push(view, node, "integer operators are not supported; use the float operator with Q/DQ around it");
     }
 }
 
 fn old_operator_set(view: &View, findings: &mut Findings) {
     let (found, least) = (view.graph.opset(), TensorRt.choices().opset);
     if let Some(first) = view.pairs().next().filter(|_| found < least) {
-        findings.push(view, first, format!("operator set {found}; int8 wants {least} or newer, raise it"));
+        findings.push(view, first, format!("operator set {found}; int8 needs {least} or newer; raise it"));
     }
 }
 
-/// Quantizers and the layer before each, which makes their input and feeds nothing else, with the nodes behind.
+/// Quantizers, each with the layer whose only reader it is, and the nodes after it.
 fn behind_layers<'a>(view: &View<'a>) -> impl Iterator<Item = (&'a Node, Vec<&'a Node>)> {
     view.quantizers().filter_map(|quantize| {
         let input = quantize.input(0).filter(|&id| view.uses.consumers(id).len() == 1)?;
@@ -115,7 +114,7 @@ fn quantizer_before_sum(view: &View, findings: &mut Findings) {
         let sum = |node: &&&Node| node.is("Add") && !fused.iter().any(|other| std::ptr::eq(*other, **node));
         if readers.iter().find(sum).is_some() {
             let message =
-                "Q/DQ between a layer and its Add keeps both from being fused; quantize the other operand alone";
+                "Q/DQ between a layer and its Add keeps both from being fused; quantize only the other operand";
             findings.push(view, quantize, message);
         }
     }
@@ -125,7 +124,7 @@ fn quantizer_before_relu(view: &View, findings: &mut Findings) {
     for (quantize, readers) in behind_layers(view) {
         if readers.iter().any(|node| node.is("Relu") || node.is("Clip")) {
             let message =
-                "Q/DQ between a layer and its activation function keeps both from being fused; quantize behind it";
+                "Q/DQ between a layer and its activation function keeps both from being fused; quantize after it";
             findings.push(view, quantize, message);
         }
     }

@@ -20,19 +20,19 @@ const TARGETS: &[Target] = &[Portable];
 
 fn blocked_scales(view: &View, findings: &mut Findings) {
     for node in view.pairs().filter(|node| is_blocked(view, node)) {
-        findings.push(view, node, "tract knows no scales in blocks; use one scale per channel or per tensor");
+        findings.push(view, node, "tract does not support blocked scales; use one scale per channel or per tensor");
     }
 }
 
 fn packed_tensor(view: &View, findings: &mut Findings) {
     for node in view.pairs().filter(|node| is_packed(view.integers(node))) {
-        findings.push(view, node, "tract reads no types below 8 bits; store the same integers in int8 or uint8");
+        findings.push(view, node, "tract does not read types below 8 bits; store the same integers in int8 or uint8");
     }
 }
 
 fn wide_integers(view: &View, findings: &mut Findings) {
     for node in view.pairs().filter(|node| is_16_bit(view.integers(node))) {
-        findings.push(view, node, "tract knows no 16-bit quantization; use 8 bits");
+        findings.push(view, node, "tract does not support 16-bit quantization; use 8 bits");
     }
 }
 
@@ -40,7 +40,7 @@ fn implied_type(view: &View, findings: &mut Findings) {
     for node in view.quantizers().filter(|node| node.input(2).is_none()) {
         if let Some(dtype) = stated_type(node).filter(|&dtype| dtype != DType::U8) {
             let message = format!(
-                "tract takes a QuantizeLinear without a zero point for uint8 and computes something else; give it a \
+                "tract treats a QuantizeLinear without a zero point as uint8, which gives wrong results; give it a \
                  {dtype} zero point"
             );
             findings.push(view, node, message);
@@ -56,7 +56,7 @@ fn mixed_signs(view: &View, findings: &mut Findings) {
         let other = |dtype: &DType| matches!((own, dtype), (DType::I8, DType::U8) | (DType::U8, DType::I8));
         if let Some(found) = elementwise_source(view, node).filter(other) {
             let message = format!(
-                "{found} integers become {own} behind elementwise operators alone, which tract fails to load; keep one \
+                "{found} integers become {own} after elementwise operators, which tract fails to load; keep one \
                  type throughout"
             );
             findings.push(view, quantize, message);
@@ -64,7 +64,7 @@ fn mixed_signs(view: &View, findings: &mut Findings) {
     }
 }
 
-/// The type of the integers that elementwise operators of one computed operand lead to.
+/// Returns the integer type that a chain of elementwise operators starts from.
 fn elementwise_source(view: &View, node: &Node) -> Option<DType> {
     const ELEMENTWISE: &[&str] = &[
         "Relu",
@@ -89,14 +89,14 @@ fn elementwise_source(view: &View, node: &Node) -> Option<DType> {
 
 fn computed_scale(view: &View, findings: &mut Findings) {
     for node in view.pairs().filter(|node| view.scale(node).is_none()) {
-        findings.push(view, node, "tract wants scales that are constants; fold what computes this one");
+        findings.push(view, node, "tract needs constant scales; fold the computation of this one");
     }
 }
 
 fn half_scale(view: &View, findings: &mut Findings) {
     for node in view.pairs() {
         if let Some(dtype) = view.scale(node).map(Tensor::dtype).filter(|&dtype| dtype != DType::F32) {
-            findings.push(view, node, format!("its scale is {dtype}; tract takes float32 alone"));
+            findings.push(view, node, format!("its scale is {dtype}; tract accepts only float32"));
         }
     }
 }

@@ -1,16 +1,16 @@
-//! What rules look at: layers and the quantizers around them, found in the graph as it is written.
+//! The layers and quantizers of a graph as written in the file.
 
 use crate::ir::{DType, Graph, Node, Tensor, Uses, ValueId, is_dequantize, is_quantize, quantized_type};
 use crate::plan::{Target, is_layer};
 
-/// A graph, who reads what, and whose rules it is held to.
+/// A graph, the uses of its values, and the target whose rules apply.
 pub(super) struct View<'a> {
     pub graph: &'a Graph,
     pub target: Target,
     pub uses: Uses,
 }
 
-/// A quantized operand: DequantizeLinear, and what is before it.
+/// A quantized operand: a DequantizeLinear and the source of its integers.
 #[derive(Clone, Copy)]
 pub(super) struct Operand<'a> {
     pub dequantize: &'a Node,
@@ -75,7 +75,7 @@ impl<'a> View<'a> {
         Some(Operand { dequantize, stored, quantize })
     }
 
-    /// The type of a Q/DQ node's integers, where the file states it.
+    /// Returns the type of a Q/DQ node's integers, if the file states it.
     pub fn integers(&self, node: &Node) -> Option<DType> {
         let of = |i: usize| node.input(i).and_then(|id| self.graph.value(id).dtype);
         if is_quantize(node) {
@@ -93,7 +93,7 @@ impl<'a> View<'a> {
         self.scale(node)?.to_f32().ok()
     }
 
-    /// Zero points as written; none where they are left out or computed.
+    /// Returns the zero points as written; `None` where they are omitted or computed.
     pub fn zero_points(&self, node: &Node) -> Option<Vec<i64>> {
         self.graph.constant_of(node.input(2)?)?.to_i64().ok()
     }
@@ -102,7 +102,7 @@ impl<'a> View<'a> {
         self.zero_points(node).is_some_and(|zeros| zeros.iter().any(|&zero| zero != 0))
     }
 
-    /// Whether two Q/DQ nodes have the same scales and zero points.
+    /// Returns whether two Q/DQ nodes have the same scales and zero points.
     pub fn same_grid(&self, a: &Node, b: &Node) -> bool {
         let zeros = |node| self.zero_points(node).unwrap_or_default();
         let zeros_agree = zeros(a) == zeros(b) || [a, b].iter().all(|node| !self.has_zero_point_other_than_0(node));
@@ -111,17 +111,17 @@ impl<'a> View<'a> {
     }
 }
 
-/// Whether a type has 4 or 2 bits.
+/// Returns whether a type has 4 or 2 bits.
 pub(super) fn is_packed(dtype: Option<DType>) -> bool {
     matches!(dtype, Some(DType::I4 | DType::U4 | DType::I2 | DType::U2))
 }
 
-/// Whether a type has 16 bits.
+/// Returns whether a type has 16 bits.
 pub(super) fn is_16_bit(dtype: Option<DType>) -> bool {
     matches!(dtype, Some(DType::I16 | DType::U16))
 }
 
-/// Whether scales are in blocks.
+/// Returns whether scales are blocked.
 pub(super) fn is_blocked(view: &View, node: &Node) -> bool {
     node.attrs.int("block_size", 0) != 0 || view.scale(node).is_some_and(|scale| scale.shape().len() > 1)
 }

@@ -1,4 +1,4 @@
-//! Writing that leaves nothing behind unless it is meant to stay.
+//! Drafts of model files, removed unless published.
 
 mod data_file;
 
@@ -12,16 +12,16 @@ use crate::ir::Graph;
 pub(super) use data_file::data_name;
 use data_file::remove_unread;
 
-/// A model written beside its destination, gone unless published.
+/// A model written beside its destination, removed unless published.
 pub struct Draft {
-    /// The files as they lie in a folder of their own beside the destination.
+    /// The files in a separate folder beside the destination.
     pub saved: Saved,
-    /// Goes with what is still in it.
+    /// Removed with its contents.
     _folder: DraftFolder,
 }
 
 impl Draft {
-    /// Writes `graph` into a new folder beside `output`; weights to a file of their own where `external` or too many.
+    /// Writes `graph` into a new folder beside `output`; weights go to a separate file if `external` or too large.
     ///
     /// # Errors
     /// [`Error::Write`].
@@ -36,8 +36,8 @@ impl Draft {
         Ok(Self { saved, _folder: folder })
     }
 
-    /// Moves the files to their destination: weights first, whose name is that of their contents, so that a model file
-    /// never lacks its own. Weights of an earlier model in this place go once no model beside it reads them.
+    /// Moves the files to their destination: weights first, named by their contents, so that a model file never lacks
+    /// its weights. Weights of an earlier model there are removed once no model beside it reads them.
     ///
     /// # Errors
     /// [`Error::Write`].

@@ -1,18 +1,18 @@
-//! Files of other kinds that are taken for ONNX models, told by their first bytes, and what makes an ONNX model of them.
+//! Files of other formats given as ONNX models: recognizes them by their first bytes and advises how to convert them.
 
 use std::path::Path;
 
 use crate::error::Error;
 
-/// Bytes in which names and words are looked for that tell one archive or protobuf file from another.
+/// The most bytes searched for names and words that identify an archive or protobuf file.
 const SEARCHED: usize = 1 << 20;
 
-/// A kind of file that is no ONNX model.
+/// A kind of file that is not an ONNX model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Foreign {
-    /// What it is, with its article.
+    /// Its description, with an article.
     pub what: &'static str,
-    /// How to come by an ONNX model.
+    /// How to get an ONNX model.
     pub advice: &'static str,
 }
 
@@ -50,7 +50,7 @@ const ARRAYS: Foreign = kind("a NumPy file", "name the model; arrays go with --d
 const HTML: Foreign = kind("a web page", "download the file itself, by its \"raw\" or \"download\" link");
 const IMAGE: Foreign = kind("an image", "name the model; images go into one .npz array");
 
-/// First bytes, behind an offset, that belong to one kind alone.
+/// First bytes at an offset that identify a format.
 const SIGNATURES: &[(usize, &[u8], Foreign)] = &[
     (4, b"TFL3", TFLITE),
     (0, b"\x89HDF\r\n\x1a\n", KERAS),
@@ -80,7 +80,7 @@ const SIGNATURES: &[(usize, &[u8], Foreign)] = &[
     (0, b"ir_version:", kind("an ONNX model as text", "parse it with google.protobuf.text_format, and onnx.save it")),
 ];
 
-/// Names of files in zip archives, where they are not packed.
+/// Names of files in zip archives, which are not compressed.
 const MEMBERS: &[(&[u8], Foreign)] = &[
     (b"data.pkl", PYTORCH),
     (b".npy", ARRAYS),
@@ -89,7 +89,7 @@ const MEMBERS: &[(&[u8], Foreign)] = &[
     (b"", kind("a zip archive", UNPACK)),
 ];
 
-/// Words in protobuf files of other kinds, and the byte that those begin with.
+/// Words in other protobuf files, and their first byte.
 const WORDS: &[(u8, &[u8], Foreign)] = &[
     (
         0x0a,
@@ -103,7 +103,7 @@ const WORDS: &[(u8, &[u8], Foreign)] = &[
     (0x08, b"coremltools", kind("a Core ML model", FROM_SOURCE)),
 ];
 
-/// Returns what a file that is no ONNX model is; nothing where nothing tells. Not to be asked of ONNX models.
+/// Returns the kind of a file that is not an ONNX model, if recognized. Do not call it for ONNX models.
 pub fn kind_of(bytes: &[u8]) -> Option<Foreign> {
     if bytes.is_empty() {
         return Some(kind("empty", "fetch or export it again"));
@@ -147,13 +147,13 @@ fn kind_of_text(bytes: &[u8]) -> Option<Foreign> {
     begins(&["{\"", "{\n", "{\r", "{ "]).then(|| kind("JSON text", "name the .onnx file"))
 }
 
-/// Returns what to say of a file of another kind that was named as a model; nothing where nothing tells what it is.
+/// Returns the message for a file of another format given as a model, if recognized.
 pub(super) fn refusal(path: &Path, bytes: &[u8]) -> Option<Error> {
     let Foreign { what, advice } = kind_of(bytes)?;
     Some(Error::malformed(path.display().to_string(), format!("is {what}, not an ONNX file; {advice}")))
 }
 
-/// Returns what a folder that was named as a model is, and what to do.
+/// Returns the message for a folder given as a model.
 pub(super) fn folder(path: &Path) -> String {
     let entries = std::fs::read_dir(path).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.file_name()));
     let mut names: Vec<String> = entries.map(|name| name.to_string_lossy().into_owned()).collect();

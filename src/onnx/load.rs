@@ -1,4 +1,4 @@
-//! Reading: file to [`Graph`]; refuses what the toolchain could not carry through unchanged.
+//! Loads files as [`Graph`]; refuses contents that the toolchain could not write back unchanged.
 
 use std::path::{Path, PathBuf};
 
@@ -16,8 +16,7 @@ use crate::ir::{Graph, Metadata, OperatorSet, check};
 /// Returns the model in the file at `path`; weights stay mapped.
 ///
 /// # Errors
-/// Files that cannot be read, are no ONNX models, contradict themselves, or hold functions, sparse or string
-/// tensors.
+/// For files that cannot be read, are not ONNX models, are inconsistent, or hold functions, sparse or string tensors.
 pub fn load(path: &Path) -> Result<Graph> {
     let folder = match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
@@ -45,7 +44,7 @@ pub fn stored_bytes(path: &Path) -> Result<u64> {
     files_of(path)?.iter().try_fold(0, |total, path| Ok(total + size(path)?))
 }
 
-/// Returns the model file at `path` and the files that it keeps data in.
+/// Returns the model file at `path` and its external data files.
 ///
 /// # Errors
 /// As [`load`].
@@ -60,12 +59,12 @@ pub fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(std::iter::once(path.to_owned()).chain(beside).collect())
 }
 
-/// Returns [`files_of`] a model, or the path alone where that is no model: whoever loads it says why.
+/// Returns [`files_of`] a model, or only the path if it is not a model: loading reports why.
 pub fn files_read(path: &Path) -> Vec<PathBuf> {
     files_of(path).unwrap_or_else(|_| vec![path.to_owned()])
 }
 
-/// Gathers initializers and tensor attributes, those of inner graphs too.
+/// Collects initializers and tensor attributes, including those of inner graphs.
 fn collect_tensors<'a>(graph: &'a GraphProto, tensors: &mut Vec<&'a TensorProto>) {
     tensors.extend(&graph.initializer);
     let attributes = |node: &'a NodeProto| node.attribute.iter();
@@ -100,7 +99,7 @@ fn decode_in(bytes: Bytes, folder: Option<&Path>) -> Result<Graph> {
     let mut external = ExternalData::new(folder);
     let mut graph = Reader::new(header(&model, proto), &mut external).read(proto)?;
     if graph.ir_version > super::NEWEST_IR_VERSION {
-        tracing::warn!("file format version {} is newer than this program knows", graph.ir_version);
+        tracing::warn!("file format version {} is newer than this program supports", graph.ir_version);
     }
     graph.sort()?;
     check(&graph)?;
@@ -108,14 +107,14 @@ fn decode_in(bytes: Bytes, folder: Option<&Path>) -> Result<Graph> {
     Ok(graph)
 }
 
-/// Takes a BatchNormalization whose statistics nobody reads for one in inference mode, and gives every node a name of its
-/// own: some runtimes refuse either, or compute something else.
+/// Sets a BatchNormalization with unused statistics to inference mode, and gives every node a unique name: some
+/// runtimes refuse either, or compute wrong results.
 fn clear_ambiguities(graph: &mut Graph) {
     let dropped = drop_unread_outputs(graph);
     if let Some(norm) = dropped.iter().map(|&index| &graph.nodes[index]).find(|node| node.is("BatchNormalization")) {
         tracing::warn!(
-            "{}: names outputs of training mode that nobody reads; it is taken for inference mode, as exporters mean it, \
-             where ONNX Runtime normalizes by each batch's own statistics",
+            "{}: has unused outputs of training mode; it is treated as inference mode, as exporters intend, although \
+             ONNX Runtime would normalize by batch statistics",
             graph.describe(norm)
         );
     }

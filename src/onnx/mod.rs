@@ -1,4 +1,4 @@
-//! Model files: the only place that sees protobuf types.
+//! Model files; the only module that uses protobuf types.
 
 mod draft;
 mod foreign;
@@ -23,5 +23,5 @@ pub use tensor::release_pages;
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 mod proto;
 
-/// The newest file-format version that is known; newer files may carry fields that a rewrite would lose.
+/// The newest supported IR version; newer files may have fields that a rewrite would lose.
 pub const NEWEST_IR_VERSION: i64 = 14;

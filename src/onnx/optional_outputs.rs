@@ -1,12 +1,12 @@
-//! Optional outputs that a file names and nobody reads.
+//! Unused optional outputs.
 
 use crate::ir::{Graph, Node, Uses};
 
-/// Operators of which every output but the first is optional.
+/// Operators whose outputs after the first are optional.
 const OPTIONAL: &[&str] = &["BatchNormalization", "Dropout", "LayerNormalization", "MaxPool"];
 
-/// Drops optional outputs behind the last one that is read and returns the indices of the nodes that lost any. A
-/// BatchNormalization with `training_mode`, of which they are part, keeps them.
+/// Drops optional outputs after the last used one and returns the indices of changed nodes. A BatchNormalization with
+/// `training_mode` keeps them.
 pub fn drop_unread_outputs(graph: &mut Graph) -> Vec<usize> {
     let uses = graph.uses();
     let mut dropped = Vec::new();
@@ -21,7 +21,7 @@ pub fn drop_unread_outputs(graph: &mut Graph) -> Vec<usize> {
     dropped
 }
 
-/// Returns how many outputs remain where those behind the last one that is read go; the first one stays.
+/// Returns the number of outputs up to the last used one, at least 1.
 fn read_outputs(node: &Node, uses: &Uses) -> usize {
     let is_read = |output: &Option<_>| output.is_some_and(|id| uses.is_output(id) || !uses.consumers(id).is_empty());
     node.outputs.iter().rposition(is_read).map_or(1, |last| last + 1)

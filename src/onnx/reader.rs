@@ -1,4 +1,4 @@
-//! From `GraphProto` to [`Graph`], bodies of control-flow nodes included.
+//! Converts `GraphProto` to [`Graph`], including bodies of control-flow nodes.
 
 use super::proto::tensor_shape_proto::dimension::Value as DimValue;
 use super::proto::type_proto::Value as TypeValue;
@@ -17,16 +17,16 @@ pub(super) struct Reader<'e> {
 }
 
 impl<'e> Reader<'e> {
-    /// Returns a reader that fills `graph`, which holds what the model says beside it.
+    /// Returns a reader that fills `graph`, which already holds the model's metadata.
     pub(super) fn new(graph: Graph, external: &'e mut ExternalData) -> Self {
         Self { graph, external }
     }
 
-    /// Returns the graph with what `proto` holds. Values come to be in file order (inputs, initializers, value_info,
-    /// outputs), so that writing keeps it. Nothing is sorted or checked.
+    /// Returns the graph with the contents of `proto`. Values are added in file order (inputs, initializers,
+    /// value_info, outputs), so that writing keeps it. Nothing is sorted or checked.
     ///
     /// # Errors
-    /// Graphs that contradict themselves or hold sparse or string tensors.
+    /// For inconsistent graphs, and for sparse or string tensors.
     pub(super) fn read(mut self, proto: &GraphProto) -> Result<Graph> {
         if let Some(sparse) = proto.sparse_initializer.first() {
             let name = sparse.values.as_ref().map_or("", TensorProto::name);
@@ -112,7 +112,8 @@ impl<'e> Reader<'e> {
 
     fn node(&mut self, proto: &NodeProto) -> Result<Node> {
         let place = format!("node \"{}\" ({})", proto.name(), proto.op_type());
-        // An empty name at the end says nothing; ONNX Runtime 1.31 crashes on some (LayerNormalization with the bias "").
+        // An empty name at the end says nothing; ONNX Runtime 1.31 crashes on some (LayerNormalization with the bias
+        // "").
         let mut edges = |names: &[String]| -> Vec<Option<ValueId>> {
             let given = names.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
             let edge = |name: &String| (!name.is_empty()).then(|| self.graph.find_or_add(name));
@@ -124,7 +125,7 @@ impl<'e> Reader<'e> {
         for attribute in &proto.attribute {
             let value = match &attribute.g {
                 Some(graph) if attribute.r#type() == AttributeType::Graph => {
-                    Attr::from(self.body(&place, graph, (&mut inputs, listed))?)
+                    Attr::from(self.body(&place, graph, &mut inputs, listed)?)
                 }
                 _ => self.attribute(&place, attribute)?,
             };
@@ -145,12 +146,14 @@ impl<'e> Reader<'e> {
         })
     }
 
-    /// Reads a graph inside of a node; what it captures joins the node's `inputs`, of which the file lists `listed`.
+    /// Reads a graph inside a node; its captured values are appended to the node's `inputs`, of which the file lists
+    /// `listed`.
     fn body(
         &mut self,
         place: &str,
         proto: &GraphProto,
-        (inputs, listed): (&mut Vec<Option<ValueId>>, usize),
+        inputs: &mut Vec<Option<ValueId>>,
+        listed: usize,
     ) -> Result<Body> {
         let mut empty = Graph::default();
         (empty.name, empty.ir_version) = (proto.name().to_owned(), self.graph.ir_version);
@@ -207,7 +210,7 @@ impl<'e> Reader<'e> {
     }
 }
 
-/// A negative number is what some exporters write for a size that is open.
+/// Some exporters write a negative number for an open size.
 fn dim(value: Option<&DimValue>) -> Dim {
     match value {
         None => Dim::Unknown,
@@ -217,12 +220,12 @@ fn dim(value: Option<&DimValue>) -> Dim {
     }
 }
 
-/// Whether a size of this name tells nothing: exporters that know no names write the same for sizes that differ.
+/// Returns whether a size name is meaningless: exporters without names write one name for different sizes.
 fn is_anonymous(name: &str) -> bool {
     name.is_empty() || name.starts_with('?') || name.parse::<i64>().is_ok() || name.eq_ignore_ascii_case("none")
 }
 
-/// Returns the values that are read or handed out, and made by nothing in the graph.
+/// Returns the values that are read or output but have no producer in the graph.
 fn unmade(graph: &Graph) -> Vec<ValueId> {
     let mut made = vec![false; graph.value_ids().count()];
     let outputs = graph.nodes.iter().flat_map(|node| node.outputs.iter().flatten());

@@ -1,4 +1,4 @@
-//! Writing: [`Graph`] to bytes or files. Large weights go to a file of external data beside the model.
+//! Writes [`Graph`] to bytes or files. Large weights go to an external data file beside the model.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -17,7 +17,7 @@ use crate::ir::{Graph, Node, Tensor, ValueId};
 
 /// Weights above this many bytes in all are written as external data: protobuf readers in C++ stop at 2 GiB.
 pub const INLINE_LIMIT: usize = 3 << 29;
-/// Tensors below this many bytes stay inside the model file even when others leave it.
+/// Tensors below this many bytes stay in the model file even with external data.
 const EXTERNAL_MIN: usize = 1024;
 /// Offsets in the external file are multiples of this, so that readers can map tensors one by one.
 const ALIGNMENT: u64 = 4096;
@@ -27,9 +27,9 @@ const ALIGNMENT: u64 = 4096;
 pub struct Saved {
     /// The model.
     pub model: PathBuf,
-    /// Its external data, where there is any.
+    /// Its external data, if any.
     pub data: Option<PathBuf>,
-    /// Bytes of both together.
+    /// Bytes of both.
     pub bytes: u64,
 }
 
@@ -46,7 +46,7 @@ pub fn encode(graph: &Graph) -> Result<Vec<u8>> {
 
 /// Returns the model's bytes with every initializer of `min_bytes` or more left out, and those initializers.
 ///
-/// The left-out ones refer to an external file of no meaning: the caller hands them to the runtime by name.
+/// These refer to a placeholder external file: the caller passes them to the runtime by name.
 pub fn encode_split(graph: &Graph, min_bytes: usize) -> (Vec<u8>, Vec<ValueId>) {
     let leaves = |tensor: &Tensor| tensor.bytes().len() >= min_bytes;
     let mut offset = 0u64;
@@ -67,7 +67,7 @@ pub fn encode_split(graph: &Graph, min_bytes: usize) -> (Vec<u8>, Vec<ValueId>) 
 /// digits of the sha256 of what it holds, and `.data`. Both are flushed to the disk.
 ///
 /// # Errors
-/// [`Error::Write`], with what the operating system said.
+/// [`Error::Write`], with the message of the operating system.
 pub fn save(graph: &Graph, path: &Path, inline_limit: usize) -> Result<Saved> {
     if constant_bytes(graph) <= inline_limit {
         let bytes = write_whole(path, &encode(graph)?)?;
@@ -90,7 +90,7 @@ pub fn save(graph: &Graph, path: &Path, inline_limit: usize) -> Result<Saved> {
 
 /// A file of external data.
 struct Weights {
-    /// Where each tensor begins, in the order of the model.
+    /// The offset of each tensor, in the order of the model.
     starts: Vec<u64>,
     sha256: String,
     bytes: u64,
@@ -120,7 +120,7 @@ fn is_external(tensor: &Tensor) -> bool {
     tensor.bytes().len() >= EXTERNAL_MIN
 }
 
-/// Returns how many bytes were written.
+/// Returns the number of written bytes.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<u64> {
     let written = || {
         let mut file = File::create(path)?;
@@ -131,7 +131,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<u64> {
     Ok(u64::try_from(bytes.len()).expect("a length in memory fits in 64 bits"))
 }
 
-/// Returns the bytes of all initializers together, those of bodies too.
+/// Returns the bytes of all initializers, including those of bodies.
 pub fn constant_bytes(graph: &Graph) -> usize {
     let own: usize = graph.value_ids().filter_map(|id| graph.constant_of(id)).map(|t| t.bytes().len()).sum();
     let inner = |node: &Node| node.bodies().map(|(_, body)| constant_bytes(&body.graph)).sum::<usize>();

@@ -20,7 +20,7 @@ pub struct ExternalData {
 }
 
 impl ExternalData {
-    /// Returns an empty set for a model that lies in `folder`, or nowhere (`None`: external data is refused).
+    /// Returns an empty set for a model in `folder`; with `None`, external data is refused.
     pub fn new(folder: Option<&Path>) -> Self {
         Self { folder: folder.map(Path::to_owned), files: HashMap::new() }
     }
@@ -97,10 +97,10 @@ impl ExternalData {
     }
 }
 
-/// Every file that is mapped, for [`release_pages`].
+/// All mapped files, for [`release_pages`].
 static MAPS: Mutex<Vec<Weak<memmap2::Mmap>>> = Mutex::new(Vec::new());
 
-/// Gives the memory of all pages of mapped model files that were read back to the system; the next use reads them again.
+/// Releases the memory of all read pages of mapped model files; the next use reads them again.
 pub fn release_pages() {
     let mut maps = MAPS.lock().unwrap_or_else(PoisonError::into_inner);
     maps.retain(|map| match map.upgrade() {
@@ -115,7 +115,7 @@ pub fn release_pages() {
     });
 }
 
-/// A mapped file; tensors over it keep it mapped.
+/// A mapped file, kept by its tensors.
 struct Mapped(Arc<memmap2::Mmap>);
 
 impl AsRef<[u8]> for Mapped {
@@ -124,7 +124,7 @@ impl AsRef<[u8]> for Mapped {
     }
 }
 
-/// Returns the contents of a file, mapped and not read.
+/// Returns the contents of a file, memory-mapped.
 ///
 /// # Errors
 /// [`Error::Read`].

@@ -1,4 +1,4 @@
-//! From [`Graph`] to `GraphProto`, bodies of control-flow nodes included.
+//! Converts [`Graph`] to `GraphProto`, including bodies of control-flow nodes.
 
 use std::collections::HashSet;
 
@@ -10,17 +10,18 @@ use super::proto::{
 use super::tensor::to_proto;
 use crate::ir::{Attr, Body, Graph, Node, Tensor, ValueId};
 
-/// Returns the graph of a model; `initializer` writes each of its tensors under its name. Those of bodies stay inside.
+/// Returns the graph of a model; `initializer` converts each of its tensors with its name. Tensors of bodies stay
+/// inline.
 pub(super) fn graph_proto(graph: &Graph, initializer: &mut dyn FnMut(&str, &Tensor) -> TensorProto) -> GraphProto {
     let names = graph.value_ids().map(|id| graph.name_of(id).to_owned()).collect();
     Writer { graph, names: &Names { names, around: HashSet::new() } }.graph(&graph.inputs, initializer)
 }
 
-/// What values are called in the file.
+/// The names of values in the file.
 struct Names {
     /// By [`ValueId::index`].
     names: Vec<String>,
-    /// Names of the graphs around this one: the values of a body must not be called so.
+    /// Names of the outer graphs, which values of a body must not use.
     around: HashSet<String>,
 }
 
@@ -50,7 +51,7 @@ impl Names {
     }
 }
 
-/// A graph and what its values are called.
+/// A graph and the names of its values.
 struct Writer<'a> {
     graph: &'a Graph,
     names: &'a Names,
@@ -157,7 +158,7 @@ impl Writer<'_> {
     }
 }
 
-/// Returns a field of text, left out where it is empty.
+/// Returns a text field, omitted if empty.
 pub(super) fn text(value: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }

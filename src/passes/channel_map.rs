@@ -1,4 +1,4 @@
-//! Maps `scale·y + shift` per channel, as Add, Sum, Sub, Mul and Div with constants compute them behind a layer.
+//! Maps `scale·y + shift` per channel, from Add, Sum, Sub, Mul and Div with constants after a layer.
 
 use crate::ir::{Dim, Graph, Node, Tensor, Uses, ValueId};
 
@@ -10,12 +10,12 @@ pub(super) struct ChannelMap {
 }
 
 impl ChannelMap {
-    /// Returns the map that changes nothing.
+    /// Returns the identity map.
     pub fn identity(channels: usize) -> Self {
         Self { scale: vec![1.0; channels], shift: vec![0.0; channels] }
     }
 
-    /// Returns whether it only adds.
+    /// Returns whether all scales are 1.
     pub fn only_shifts(&self) -> bool {
         self.scale.iter().all(|&s| s == 1.0)
     }
@@ -30,20 +30,20 @@ impl ChannelMap {
     }
 }
 
-/// Where the channels lie in a tensor.
+/// The position of the channels in a tensor.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     /// The number of channels.
     pub channels: usize,
     /// Their axis.
     axis: usize,
-    /// The sizes of all axes, none where unknown.
+    /// The sizes of all axes; `None` where unknown.
     sizes: Vec<Option<usize>>,
 }
 
 impl Layout {
-    /// Returns the layout of what `node` makes; `weight_rank` is that of its weight, if it has one. `None` where the
-    /// position of the channels is not known.
+    /// Returns the layout of the output of `node`; `weight_rank` is that of its weight, if it has one. `None` where the
+    /// channel axis is unknown.
     pub fn of(graph: &Graph, node: &Node, channels: usize, weight_rank: Option<usize>) -> Option<Self> {
         let declared = graph.value(node.output(0)?).shape.as_ref();
         let sizes: Vec<Option<usize>> = match declared {
@@ -57,7 +57,7 @@ impl Layout {
         fits.then_some(Self { channels, axis, sizes })
     }
 
-    /// Returns what `node` does to each channel of `y`; `None` where it does anything else, or widens `y`.
+    /// Returns the map of `node` on the channels of `y`; `None` where it computes anything else, or broadcasts `y`.
     pub fn step(&self, graph: &Graph, node: &Node, y: ValueId) -> Option<ChannelMap> {
         let [Some(a), Some(b)] = node.inputs[..] else { return None };
         let (constant, is_first) = match (a == y, b == y) {
@@ -109,16 +109,16 @@ impl Layout {
     }
 }
 
-/// The nodes behind a layer that map its channels, one after the other.
+/// The chain of nodes after a layer that map its channels.
 pub(super) struct Chain {
-    /// What they compute together.
+    /// Their combined map.
     pub map: ChannelMap,
     /// Their indices.
     pub nodes: Vec<usize>,
 }
 
 impl Chain {
-    /// Returns the longest chain behind node `index`; `None` where there is none.
+    /// Returns the longest chain after node `index`, if any.
     pub fn behind(graph: &Graph, uses: &Uses, index: usize, layout: &Layout) -> Option<Self> {
         let mut chain = Self { map: ChannelMap::identity(layout.channels), nodes: Vec::new() };
         let mut y = graph.nodes[index].output(0)?;

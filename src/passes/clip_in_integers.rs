@@ -1,17 +1,18 @@
-//! Moves a Relu or Clip behind the quantizer that alone reads it, where it is done in integers or falls away; a Min with
-//! constants falls away where the grid ends before all of them.
+//! Moves a Relu or Clip after its only reader, a quantizer, where it is done in integers or becomes redundant; removes
+//! a Min with constants where the grid ends before all of them.
 //!
 //! Before: `q = QuantizeLinear(Clip(x, lo, hi), scale, zero_point)`, with or without an integer Clip behind it.
 //! After: `q = Clip(QuantizeLinear(x, scale, zero_point), Q(lo), Q(hi))`, without the Clip where the grid ends there or
 //! before; the node that made `x` makes the old Clip's result by name. Rounding is monotonic: integers stay equal.
-//! ONNX Runtime 1.31 removes a Clip at 8 bits alone, and only where the grid ends before it does; one that stays keeps
-//! the layer before it in floating point.
+//! ONNX Runtime 1.31 removes a Clip only at 8 bits and where the grid ends before it; a remaining Clip keeps the layer
+//! before it in floating point.
 //!
 //! Refused: limits computed at run time, per-axis grids, a second reader of either tensor, a Min with caps of their own
 //! for channels of which one lies within the grid (no integer Clip has limits per channel).
 
 use crate::error::Result;
 use crate::ir::{DType, Graph, Node, Tensor, Uses, ValueId};
+use crate::stats::clip_bounds;
 
 /// Returns the number of nodes moved or removed.
 ///
@@ -49,7 +50,7 @@ struct QuantizedClip {
     y: ValueId,
     quantizer: usize,
     dtype: DType,
-    /// The limits as integers where they are within the grid.
+    /// The limits as integers, if they are within the grid.
     bounds: Option<[i32; 2]>,
 }
 
@@ -76,7 +77,7 @@ fn quantized_clip(graph: &Graph, uses: &Uses, index: usize) -> Option<QuantizedC
     Some(QuantizedClip { producer, x, y, quantizer: reader, dtype, bounds })
 }
 
-/// Narrows the integer Clip behind a quantizer, or puts one there.
+/// Narrows the integer Clip after a quantizer, or inserts one.
 fn limit(graph: &mut Graph, uses: &Uses, quantizer: usize, dtype: DType, bounds: [i32; 2]) -> Result<()> {
     let Some(q) = graph.nodes[quantizer].output(0) else { return Ok(()) };
     let mut ids = [q; 2];
@@ -112,15 +113,10 @@ fn limits(graph: &Graph, node: &Node) -> Option<(f32, f32)> {
         let caps = graph.constant_of(node.input(1)?)?.to_f32().ok()?;
         return Some((f32::NEG_INFINITY, caps.into_iter().reduce(f32::min)?));
     }
-    let limit = |input: usize, attribute: &str, none: f32| match node.input(input) {
-        Some(id) => scalar(graph, id),
-        None => Some(node.attrs.float(attribute, none)),
-    };
-    let limits = (limit(1, "min", f32::NEG_INFINITY)?, limit(2, "max", f32::INFINITY)?);
-    node.is("Clip").then_some(limits)
+    clip_bounds(graph, node).map(|[lo, hi]| (lo, hi))
 }
 
-/// The smallest and the largest integer that leave a quantizer and the integer Clip that alone reads it.
+/// Returns the range of integers after a quantizer and the integer Clip that is its only reader, if any.
 fn integers(graph: &Graph, uses: &Uses, quantizer: &Node) -> Option<(f32, f32)> {
     let (lo, hi) = graph.constant_of(quantizer.input(2)?)?.dtype().int_range()?;
     let (lo, hi) = (lo as f32, hi as f32);
@@ -134,7 +130,7 @@ fn integers(graph: &Graph, uses: &Uses, quantizer: &Node) -> Option<(f32, f32)> 
     }
 }
 
-/// The one number in a constant.
+/// Returns the number in a constant of one element.
 fn scalar(graph: &Graph, id: ValueId) -> Option<f32> {
     let tensor = graph.constant_of(id).filter(|t| t.len() == 1)?;
     match tensor.to_f32() {

@@ -1,18 +1,18 @@
-//! Turns a Conv whose kernel covers all of its input, and whose result is flattened at once, into a Gemm.
+//! Turns a Conv whose kernel covers its whole input, followed by a Flatten, into a Gemm.
 //!
 //! Before: `y = Flatten(Conv(x, w, b))` with `x: [N, I, h, w]`, `w: [O, I, h, w]`. After: `y = Gemm(Flatten(x), w, b)
-//! transB=1` with `w: [O, I*h*w]`. Integer kernels hand out floats from a Gemm, which logits need, but not from a Conv.
+//! transB=1` with `w: [O, I*h*w]`. Integer Gemm kernels can return floats, as logits need; integer Conv kernels cannot.
 //!
-//! Refused: groups, padding, dilation, weights that are no constants, sizes that are not known, a Conv that something else
-//! reads.
+//! Refused: groups, padding, dilation, weights that are not constants, unknown sizes, a Conv with another reader.
 
 use crate::error::Result;
 use crate::ir::{Attr, Dim, Graph, Node, Tensor, Uses};
+use crate::shape::is_padded;
 
-/// Rewrites what can be rewritten and returns how many layers were.
+/// Rewrites what can be rewritten and returns the number of rewritten layers.
 ///
 /// # Errors
-/// None of its own.
+/// None.
 pub fn conv_to_gemm(graph: &mut Graph) -> Result<usize> {
     let mut rewritten = 0;
     let mut uses = graph.uses();
@@ -30,7 +30,7 @@ pub fn conv_to_gemm(graph: &mut Graph) -> Result<usize> {
     Ok(rewritten)
 }
 
-/// The node that flattens the only pixel that a Conv makes, and the weight as a matrix.
+/// Returns the node that flattens the single output pixel of a Conv, and the weight as a matrix.
 fn head(graph: &Graph, uses: &Uses, index: usize) -> Option<(usize, Tensor)> {
     let conv = &graph.nodes[index];
     let (x, w, y) = (conv.input(0)?, conv.input(1)?, conv.output(0)?);
@@ -38,8 +38,7 @@ fn head(graph: &Graph, uses: &Uses, index: usize) -> Option<(usize, Tensor)> {
     let [outputs, inputs, kernel @ ..] = weight.shape() else { return None };
     let covered = graph.value(x).shape.as_ref()?.get(2..)?.iter().map(Dim::known).eq(kernel.iter().map(|&k| Some(k)));
     let all = |name: &str, wanted: i64| conv.ints(name).is_none_or(|values| values.iter().all(|&v| v == wanted));
-    let unpadded = matches!(conv.attrs.string("auto_pad"), None | Some("NOTSET" | "VALID")) && all("pads", 0);
-    if !covered || !unpadded || !all("dilations", 1) || conv.attrs.int("group", 1) != 1 {
+    if !covered || is_padded(conv) || !all("dilations", 1) || conv.attrs.int("group", 1) != 1 {
         return None;
     }
     let reader = uses.only_consumer(y)?;

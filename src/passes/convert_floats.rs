@@ -1,7 +1,7 @@
-//! Makes a float32 graph of one in float16, bfloat16 or float64, or in several of them.
+//! Converts a graph in float16, bfloat16 or float64, or several of them, to float32.
 //!
-//! Before: `y: float16 = Conv(x: float16, w: float16)`. After: `a = Cast(x) to float32; b = Conv(a, w: float32);
-//! y = Cast(b) to float16`. Inputs and outputs of the graph keep their types, so that the file stays a drop-in; names of
+//! Before: `y: float16 = Conv(x: float16, w: float16)`. After: `a = Cast(x) to float32; b = Conv(a, w: float32); y =
+//! Cast(b) to float16`. Inputs and outputs of the graph keep their types, so that the file stays a drop-in; names of
 //! inner tensors stay. A finite float64 beyond float32 becomes the largest float32 of its sign.
 //!
 //! Not touched: integers, 8-bit floats, a Cast at the edge that is there already, and the bodies of If, Loop and Scan.
@@ -41,7 +41,7 @@ pub fn is_converted(dtype: DType) -> bool {
     dtype.is_float() && dtype != DType::F32
 }
 
-/// Outputs without a declared type get the one that follows from the graph as it is.
+/// Declares the types of outputs without one, inferred from the unconverted graph.
 fn declare_outputs(graph: &mut Graph) -> Result<()> {
     let undeclared: Vec<ValueId> =
         graph.outputs.iter().copied().filter(|&id| graph.value(id).dtype.is_none()).collect();
@@ -111,7 +111,7 @@ fn names_converted(code: i64) -> bool {
     i32::try_from(code).ok().and_then(DType::from_code).is_some_and(is_converted)
 }
 
-/// A Cast takes any type, so that only other readers need one before them.
+/// A Cast accepts any type, so only other readers need a Cast before them.
 fn cast_inputs(graph: &mut Graph) -> usize {
     let mut casts = Vec::new();
     for id in graph.fed_inputs() {

@@ -1,20 +1,20 @@
-//! Removes nodes that hand on their input unchanged.
+//! Removes nodes that return their input unchanged.
 
 use std::collections::HashMap;
 
 use crate::error::Result;
 use crate::ir::{Attr, DType, Graph, Node, Uses, ValueId};
 
-/// Operators that may hand on their input unchanged.
+/// Operators that may return their input unchanged.
 const PASS_THROUGH: &[&str] = &["Identity", "Cast", "Dropout"];
 
-/// Returns the number of nodes removed that hand on their input unchanged.
+/// Returns the number of removed nodes.
 ///
-/// Matched: Identity, Dropout that does not train, Cast to the type that the input has (by [`crate::shape::infer`]).
+/// Matched: Identity, Dropout in inference mode, Cast to the type of its input (by [`crate::shape::infer`]).
 /// Refused: a Dropout whose mask is read, whose training mode is computed, or that trains; a node between a graph
 /// input, an initializer or another graph output and a graph output.
-/// Before -> after: `y = Identity(x); z = Op(y)` -> `z = Op(x)`; where `y` is a graph output, the node that made `x`
-/// makes `y` instead.
+/// Before -> after: `y = Identity(x); z = Op(y)` -> `z = Op(x)`; where `y` is a graph output, the producer of `x`
+/// produces `y` instead.
 ///
 /// # Errors
 /// None.
@@ -31,7 +31,7 @@ pub fn drop_identity(graph: &mut Graph) -> Result<usize> {
     Ok(dropped)
 }
 
-/// Drops those whose results are no graph outputs.
+/// Drops nodes whose results are not graph outputs.
 fn drop_inner(graph: &mut Graph) -> usize {
     let uses = graph.uses();
     let mut stands_for: HashMap<ValueId, ValueId> = HashMap::new();
@@ -50,7 +50,7 @@ fn drop_inner(graph: &mut Graph) -> usize {
     before - graph.nodes.len()
 }
 
-/// Drops node `i` where its result is a graph output, which the node before it then makes.
+/// Drops node `i` whose result is a graph output; the node before it produces the output instead.
 fn drop_before_output(graph: &mut Graph, i: usize) -> bool {
     let node = &graph.nodes[i];
     let (Some(x), Some(y)) = (node.input(0), node.output(0)) else { return false };
@@ -85,7 +85,8 @@ fn hands_on(graph: &Graph, node: &Node, uses: &Uses) -> bool {
     node.is("Dropout") && !mask_read && !trains(graph, node)
 }
 
-/// Whether a Dropout may drop: by attribute `is_test` before operator set 7, never until 11, by input 2 from 12 on.
+/// Returns whether a Dropout may be active: by attribute `is_test` before operator set 7, never until 11, by input 2
+/// from 12 on.
 fn trains(graph: &Graph, node: &Node) -> bool {
     match graph.opset() {
         ..7 => node.attrs.get("is_test") != Some(&Attr::Int(1)),

@@ -1,5 +1,5 @@
-//! Drops optional outputs that no node reads, and refuses statistics that are read of a BatchNormalization without an
-//! attribute that tells whether it trains.
+//! Drops unused optional outputs, and refuses a BatchNormalization whose statistics are used but whose mode (training
+//! or inference) is unknown.
 //!
 //! Before: `y, mean, var, saved_mean, saved_var = BatchNormalization(x, …)`. After: `y = BatchNormalization(x, …)`.
 //! Not touched: outputs that are read or leave the graph, and a BatchNormalization with `training_mode`.
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::ir::Graph;
 use crate::onnx;
 
-/// The first operator set in which an attribute tells whether a BatchNormalization trains.
+/// The first operator set in which BatchNormalization has the attribute `training_mode`.
 const TRAINING_MODE: i64 = 14;
 
 /// Returns the number of nodes that lost outputs.

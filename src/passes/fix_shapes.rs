@@ -1,21 +1,20 @@
-//! Gives graph inputs the shapes that the user named.
+//! Sets the shapes of graph inputs to those that the user gave.
 
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Graph, ValueId};
 
-/// An input by name, and its sizes; none where a size stays as the model declares it.
+/// An input by name, and its sizes; `None` keeps the size that the model declares.
 pub type GivenShape = (String, Vec<Option<usize>>);
 
 /// Returns the number of graph inputs that got the shape given for their name.
 ///
-/// A symbol that becomes a number does so in every input, unless it becomes two: exporters use one name for sizes that
-/// differ, and such a name tells nothing. Shapes declared for other values are forgotten, since they may tell of the old
-/// sizes; [`crate::shape::infer`] finds the new ones. Before -> after: `inputs x: [N, 3, H, W]` with `x: [4, 3, ?, 32]` ->
-/// `inputs x: [4, 3, H, 32]`.
+/// A symbol gets its number in every input, unless the inputs disagree: some exporters use one name for different
+/// sizes. Shapes declared for other values are removed, since they may hold the old sizes; [`crate::shape::infer`]
+/// infers them anew. Before -> after: `inputs x: [N, 3, H, W]` with `x: [4, 3, ?, 32]` -> `inputs x: [4, 3, H, 32]`.
 ///
 /// # Errors
-/// [`Error::Usage`] for a name that is no input (naming those that are), another rank than the model declares, and a size
-/// of 0.
+/// [`Error::Usage`] for a name that is not an input (naming those that are), another rank than the model declares, and
+/// a size of 0.
 pub fn fix_shapes(graph: &mut Graph, shapes: &[GivenShape]) -> Result<usize> {
     let sizes = symbol_sizes(graph, shapes)?;
     for (name, given) in shapes {
@@ -42,10 +41,10 @@ pub fn fix_shapes(graph: &mut Graph, shapes: &[GivenShape]) -> Result<usize> {
     Ok(shapes.len())
 }
 
-/// Gives inputs whose rank is not declared that of the shape given for them, all sizes open, and returns how many.
+/// Gives inputs without a declared rank the rank of their given shape, all sizes open, and returns their number.
 ///
 /// # Errors
-/// [`Error::Usage`] for a name that is no input.
+/// [`Error::Usage`] for a name that is not an input.
 pub fn declare_ranks(graph: &mut Graph, shapes: &[GivenShape]) -> Result<usize> {
     let mut declared = 0;
     for (name, given) in shapes {
@@ -58,7 +57,7 @@ pub fn declare_ranks(graph: &mut Graph, shapes: &[GivenShape]) -> Result<usize> 
     Ok(declared)
 }
 
-/// The size that each declared symbol gets; none for two of them.
+/// Returns the size of each declared symbol; `None` where inputs disagree.
 fn symbol_sizes(graph: &Graph, shapes: &[GivenShape]) -> Result<Vec<(String, Option<usize>)>> {
     let mut sizes: Vec<(String, Option<usize>)> = Vec::new();
     for (name, given) in shapes {

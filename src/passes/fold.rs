@@ -1,5 +1,5 @@
-//! The ordered list of passes that move operators into the layers beside them, and give layers and pools the form that
-//! integer kernels want.
+//! The ordered list of passes that fold operators into adjacent layers and rewrite layers and pools for integer
+//! kernels.
 
 use super::{conv_to_gemm, fold_batch_norm, fuse_pad, part_pool_indices};
 use crate::error::Result;
@@ -8,15 +8,15 @@ use crate::ir::Graph;
 type Fold = fn(&mut Graph) -> Result<usize>;
 
 const FOLD: &[(&str, Fold)] = &[
-    // First: a Pad makes a normalisation before it unfoldable, so it must still be seen where it is.
+    // First: a Pad makes a normalization before it unfoldable, so it must still be seen where it is.
     ("fold_batch_norm", fold_batch_norm),
     ("fuse_pad", fuse_pad),
-    // Behind the first: a normalisation behind the Conv must be in its weight.
+    // Behind the first: a normalization behind the Conv must be in its weight.
     ("conv_to_gemm", conv_to_gemm),
     ("part_pool_indices", part_pool_indices),
 ];
 
-/// Returns the passes that ran with the number of nodes that each moved or rewrote. Statistics must have been read before.
+/// Runs the passes and returns each with its number of changes. BatchNorm statistics must be read before.
 ///
 /// # Errors
 /// Those of the passes.

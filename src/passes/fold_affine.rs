@@ -1,12 +1,12 @@
-//! Folds constants per channel that Add, Sub, Mul and Div apply behind a Conv, ConvTranspose, Gemm, MatMul or
+//! Folds per-channel Add, Sub, Mul and Div with constants after a Conv, ConvTranspose, Gemm, MatMul or
 //! BatchNormalization into its weight and bias, or into its scale and shift.
 //!
-//! Before: `y = Add(Mul(Conv(x, w), s), t)` with `s` and `t` of shape `[C, 1, 1]`, `[1, C, 1, 1]`, `[]` and the like, in
-//! any order and on either side. After: `y = Conv(x, s·w, t)`. A MatMul of matrices becomes a Gemm, which has a bias;
-//! behind one of more axes a single Add remains.
+//! Before: `y = Add(Mul(Conv(x, w), s), t)` with `s` and `t` of shape `[C, 1, 1]`, `[1, C, 1, 1]`, `[]` and the like,
+//! in any order and on either side. After: `y = Conv(x, s·w, t)`. A MatMul of matrices becomes a Gemm, which has a
+//! bias; a MatMul of higher rank keeps a single Add.
 //!
-//! Refused: operands that are no constants, differ within a channel or widen the result, a result that something else
-//! reads or that is a graph output, numbers that would leave float32, training mode.
+//! Refused: operands that are not constants, differ within a channel or broadcast the result, a result with another
+//! reader or that is a graph output, numbers that would leave float32, training mode.
 
 use super::channel_map::{Chain, Layout};
 use super::layer_constants::{LayerConstants, narrow, replace_input};
@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::ir::{Graph, Tensor, Uses};
 use crate::stats::{BatchNorm, batch_norm_of};
 
-/// Folds what can be folded and returns how many nodes went away.
+/// Folds what can be folded and returns the number of removed nodes.
 ///
 /// # Errors
 /// When the bias of a layer is not floating-point.
@@ -24,8 +24,8 @@ pub fn fold_affine(graph: &mut Graph) -> Result<usize> {
     let mut is_folded = vec![false; graph.nodes.len()];
     for index in 0..graph.nodes.len() {
         let folded = match batch_norm_of(graph, &graph.nodes[index]) {
-            Some(norm) => fold_into_norm(graph, (&uses, &mut readers), index, &norm)?,
-            None => fold_into_layer(graph, (&uses, &mut readers), index)?,
+            Some(norm) => fold_into_norm(graph, &uses, &mut readers, index, &norm)?,
+            None => fold_into_layer(graph, &uses, &mut readers, index)?,
         };
         folded.into_iter().for_each(|node| is_folded[node] = true);
     }
@@ -34,15 +34,15 @@ pub fn fold_affine(graph: &mut Graph) -> Result<usize> {
     Ok(folded)
 }
 
-/// Returns the nodes that are not needed any more.
-fn fold_into_layer(graph: &mut Graph, (uses, readers): (&Uses, &mut Readers), index: usize) -> Result<Vec<usize>> {
+/// Returns the folded nodes.
+fn fold_into_layer(graph: &mut Graph, uses: &Uses, readers: &mut Readers, index: usize) -> Result<Vec<usize>> {
     let node = &graph.nodes[index];
     let weight_rank = node.input(1).and_then(|id| graph.constant_of(id)).map(|weight| weight.shape().len());
     let Some(constants) = LayerConstants::read(graph, index)? else { return Ok(Vec::new()) };
     let Some(layout) = Layout::of(graph, node, constants.outputs(), weight_rank) else { return Ok(Vec::new()) };
     let Some(chain) = Chain::behind(graph, uses, index, &layout) else { return Ok(Vec::new()) };
     if !constants.takes_bias() {
-        return fold_scale((graph, readers), index, constants, chain);
+        return fold_scale(graph, readers, index, constants, chain);
     }
     let Some(folded) = constants.scale_outputs(&chain.map.scale, &chain.map.shift) else { return Ok(Vec::new()) };
     folded.write(graph, readers, index)?;
@@ -50,9 +50,10 @@ fn fold_into_layer(graph: &mut Graph, (uses, readers): (&Uses, &mut Readers), in
     Ok(chain.nodes)
 }
 
-/// Folds into a MatMul without a place for a bias; what is added is left to the last node of the chain.
+/// Folds the scale into a MatMul without a bias; the last node of the chain keeps the shift.
 fn fold_scale(
-    (graph, readers): (&mut Graph, &mut Readers),
+    graph: &mut Graph,
+    readers: &mut Readers,
     index: usize,
     constants: LayerConstants,
     chain: Chain,
@@ -76,10 +77,11 @@ fn fold_scale(
     Ok(nodes)
 }
 
-/// Returns the nodes that are not needed any more.
+/// Returns the folded nodes.
 fn fold_into_norm(
     graph: &mut Graph,
-    (uses, readers): (&Uses, &mut Readers),
+    uses: &Uses,
+    readers: &mut Readers,
     index: usize,
     norm: &BatchNorm,
 ) -> Result<Vec<usize>> {
@@ -95,13 +97,14 @@ fn fold_into_norm(
         let Some(old) = graph.nodes[index].input(slot) else { continue };
         let Some(dtype) = graph.constant_of(old).map(Tensor::dtype) else { continue };
         let name = graph.name_of(old).to_owned();
-        replace_input((graph, readers), (index, slot), &name, Tensor::from_floats(dtype, &[channels], &values)?);
+        let new = graph.add_constant(&name, Tensor::from_floats(dtype, &[channels], &values)?);
+        replace_input(graph, readers, index, slot, new);
     }
     bypass(graph, index, &nodes);
     Ok(nodes)
 }
 
-/// Lets node `index` make what the last node of a chain makes.
+/// Makes node `index` produce the result of the last node of a chain.
 fn bypass(graph: &mut Graph, index: usize, chain: &[usize]) {
     if let Some(&last) = chain.last() {
         graph.nodes[index].outputs = graph.nodes[last].outputs.clone();

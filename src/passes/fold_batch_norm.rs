@@ -1,13 +1,13 @@
-//! Folds inference-mode BatchNormalization into the Conv, ConvTranspose, Gemm or MatMul before it, or into the one behind
-//! it. A MatMul becomes a Gemm, which has a bias.
+//! Folds inference-mode BatchNormalization into the Conv, ConvTranspose, Gemm or MatMul before it, or into the one
+//! after it. A MatMul becomes a Gemm, which has a bias.
 //!
 //! Before: `y = BatchNormalization(Conv(x, w, b), gamma, beta, mean, var)`.
 //! After: `y = Conv(x, s·w, s·(b - mean) + beta)` with `s = gamma / sqrt(var + epsilon)`.
 //! Behind: `Conv(BatchNormalization(x), w, b)` becomes `Conv(x, w·s, b + Σ w·t)` with `t = beta - s·mean`.
 //!
-//! Refused: statistics or weights that are no constants, training mode, a convolution whose result (or a
-//! normalisation whose result) has another reader or is a graph output, and, behind, a padded convolution with
-//! `t ≠ 0`: padding is zero in the normalised tensor and would not be in the folded one.
+//! Refused: statistics or weights that are not constants, training mode, a convolution whose result (or a
+//! normalization whose result) has another reader or is a graph output, and, behind, a padded convolution with
+//! `t ≠ 0`: padding is zero in the normalized tensor and would not be in the folded one.
 
 use super::layer_constants::LayerConstants;
 use super::readers::Readers;
@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::ir::{Graph, Uses};
 use crate::stats::batch_norm_of;
 
-/// Folds what can be folded and returns how many nodes went away.
+/// Folds what can be folded and returns the number of removed nodes.
 ///
 /// # Errors
 /// When weights are not floating-point.
@@ -32,10 +32,10 @@ pub fn fold_batch_norm(graph: &mut Graph) -> Result<usize> {
     Ok(folded)
 }
 
-/// Folds each normalisation that stands before or behind a layer now; others may do so afterwards.
+/// Folds each normalization that is now next to a layer; folding may bring others next to one.
 fn fold_in_one_go(graph: &mut Graph) -> Result<usize> {
     let (uses, mut readers) = (graph.uses(), Readers::of(graph));
-    // What a folded normalisation made, a layer makes, and what it read, a layer reads: the number of uses stays.
+    // What a folded normalization made, a layer makes, and what it read, a layer reads: the number of uses stays.
     let mut stands_for: Vec<usize> = (0..graph.nodes.len()).collect();
     for i in 0..graph.nodes.len() {
         let Some(norm) = batch_norm_of(graph, &graph.nodes[i]) else { continue };

@@ -1,4 +1,4 @@
-//! Computes what does not depend on the graph inputs, by shape inference and by running it once.
+//! Folds values that do not depend on graph inputs, by shape inference and by running them once.
 
 use std::collections::HashSet;
 
@@ -8,11 +8,11 @@ use crate::ir::{DType, Dim, Graph, Node, Tensor, ValueId};
 use crate::runtime::{Engine, Optimisation, SessionOptions};
 use crate::shape::{self, Fact, Item};
 
-/// A result may exceed the constants it is made from by this much; beyond, the file would grow by unpacking. Weights may
-/// have as many elements as these constants, whatever their type: they are stored as integers in the end.
+/// The most bytes by which a folded result may exceed its constants, so that the file does not grow by unpacking. A
+/// weight may have as many elements as its constants, whatever their type, since it is stored as integers in the end.
 const GROWTH: usize = 1 << 20;
 
-/// Operators of which the result is not a function of the inputs, or is meant to stay in the file.
+/// Operators that are not functions of their inputs, or must stay in the file.
 const KEPT: &[&str] = &[
     "Bernoulli",
     "DequantizeLinear",
@@ -29,15 +29,14 @@ const KEPT: &[&str] = &[
 /// Operators whose inputs but the first are weights.
 const WEIGHTED: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"];
 
-/// Returns the number of nodes removed or made simpler.
+/// Returns the number of nodes removed or simplified.
 ///
 /// Matched, until nothing changes: integers that follow from shapes; a Reshape target of numbers and of sizes that the
-/// input has in the same place; nodes with constant inputs only, all run in one session of `engine`.
-/// Refused: nodes that make a graph output, random operators, other domains, Q/DQ but for a DequantizeLinear that a weight
-/// is made by, results of unknown size or more than 1 MiB larger than what they are made from; a weight may be larger
-/// where it has no more elements.
-/// Before -> after: `s = Shape(x: [N, 64, 1, 1]); n = Gather(s, 0); t = Concat(n, [-1]); y = Reshape(x, t)` ->
-/// `y = Reshape(x, [0, -1])`.
+/// input has in the same place; nodes with constant inputs only, all run in one session of `engine`. Refused: nodes
+/// that make a graph output, random operators, other domains, Q/DQ but for a DequantizeLinear that a weight is made by,
+/// results of unknown size or more than 1 MiB larger than what they are made from; a weight may be larger where it has
+/// no more elements. Before -> after: `s = Shape(x: [N, 64, 1, 1]); n = Gather(s, 0); t = Concat(n, [-1]); y =
+/// Reshape(x, t)` -> `y = Reshape(x, [0, -1])`.
 ///
 /// # Errors
 /// Those of [`shape::infer`]; [`crate::Error::Runtime`] when `engine` cannot run the constant part.
@@ -68,7 +67,7 @@ fn fix_reshapes(graph: &mut Graph, facts: &[Fact]) -> usize {
     fixed
 }
 
-/// The target of a Reshape as numbers where it can be written so, and a name for it.
+/// Returns the target of a Reshape as numbers, if possible, and a name for it.
 fn fixed_target(graph: &Graph, node: &Node, facts: &[Fact]) -> Option<(Vec<i64>, String)> {
     let (x, target, y) = (node.input(0)?, node.input(1)?, node.output(0)?);
     if !node.is("Reshape") || node.attrs.int("allowzero", 0) != 0 || graph.constant_of(target).is_some() {
@@ -101,7 +100,7 @@ fn may_fold(graph: &Graph, node: &Node, into_weight: bool) -> bool {
     node.domain.is_empty() && !kept && !makes_output(graph, node)
 }
 
-/// Returns for each value whether it is a parameter of a layer or normalization, or something that one is made from.
+/// Returns for each value whether it is a parameter of a layer or normalization, or a parameter is computed from it.
 fn weight_sources(graph: &Graph) -> Vec<bool> {
     let mut sources = vec![false; graph.value_ids().count()];
     for node in graph.nodes.iter().rev() {
@@ -170,7 +169,7 @@ fn fold_by_running(graph: &mut Graph, engine: &dyn Engine) -> Result<usize> {
     Ok(replace(graph, &kept, constant_part.outputs.iter().copied().zip(results).collect()))
 }
 
-/// For each node, whether it stays: because an input is not constant, or because it must not be folded.
+/// Returns for each node whether it stays: an input is not constant, or it must not be folded.
 fn depends_on_inputs(graph: &Graph, facts: &[Fact]) -> Vec<bool> {
     let mut constant = vec![false; facts.len()];
     for id in graph.value_ids() {

@@ -1,14 +1,14 @@
-//! Lets a network take any number of samples, where its exporter fixed one.
+//! Opens the batch axis of a network that was exported with a fixed batch.
 
 use crate::error::Result;
 use crate::ir::{Dim, Graph, Tensor, ValueId};
 use crate::shape;
 
-/// What the batch is called once it is free.
+/// The name of the open batch axis.
 const BATCH: &str = "batch";
 
-/// Returns the number of inputs whose first axis was freed; none, with the graph as it was, where the batch is free, or
-/// where it is written into the graph in a way that this does not know.
+/// Returns the number of inputs whose first axis was opened; 0, with an unchanged graph, if the batch is open already
+/// or is used in the graph in an unsupported way.
 ///
 /// Before -> after: `x: [1, 3, 8, 8]`, `Reshape(x, [1, 192])` -> `x: [batch, 3, 8, 8]`, `Reshape(x, [0, 192])`.
 pub fn free_batch(graph: &mut Graph) -> usize {
@@ -35,8 +35,8 @@ pub fn free_batch(graph: &mut Graph) -> usize {
     fed.len()
 }
 
-/// Fixes the first axis of inputs at 1 where it is open beside inputs that fix theirs, such as the state of a recurrent
-/// network, and returns how many sizes were fixed: samples are told apart by runs then.
+/// Fixes open first axes of inputs at 1 if other inputs have a fixed one, such as the state of a recurrent network, and
+/// returns their number: each run then takes one sample.
 ///
 /// Before -> after: `x: [N, 576], state: [2, N, 128]` -> `x: [1, 576], state: [2, 1, 128]`.
 pub fn settle_batch(graph: &mut Graph) -> usize {
@@ -59,7 +59,7 @@ pub fn settle_batch(graph: &mut Graph) -> usize {
     settled
 }
 
-/// Fixes the batch of a graph, the other way round.
+/// Fixes the batch of a graph.
 ///
 /// # Errors
 /// When shapes cannot be inferred.
@@ -67,7 +67,7 @@ pub fn fix_batch(graph: &mut Graph, batch: usize) -> Result<()> {
     set_batch(graph, &Dim::Known(batch))
 }
 
-/// Makes `batch` the first axis of every input, and infers all other shapes anew.
+/// Sets the first axis of every input to `batch`, and infers all other shapes anew.
 fn set_batch(graph: &mut Graph, batch: &Dim) -> Result<()> {
     let fed = graph.fed_inputs();
     for id in graph.value_ids() {
@@ -80,7 +80,7 @@ fn set_batch(graph: &mut Graph, batch: &Dim) -> Result<()> {
     shape::infer(graph)
 }
 
-/// Lets the Reshape at `at` copy the batch that it names.
+/// Makes the Reshape at `at` copy the batch from its input.
 fn copy_batch(graph: &mut Graph, at: usize, batch: usize) {
     let node = &graph.nodes[at];
     let (Some(x), Some(shape)) = (node.input(0), node.input(1)) else { return };

@@ -1,4 +1,4 @@
-//! Fixes open axes that decide which branch of an If is taken, where layers lie in that branch.
+//! Fixes open axes that select the branch of an If that contains layers.
 
 use super::{GivenShape, fix_shapes, inline_branches};
 use crate::error::Result;
@@ -18,10 +18,10 @@ pub struct FrozenAxis {
     pub size: usize,
 }
 
-/// Fixes the fewest axes at their sizes in `shapes` that decide an If with layers inside, replaces the If by the branch
-/// that is taken then, and returns those axes.
+/// Fixes the fewest axes, at their sizes in `shapes`, that select the branch of an If with layers inside, inlines that
+/// branch, and returns those axes.
 ///
-/// Refused: an If that no size decides, and one without layers, which costs nothing where it stays.
+/// Refused: an If that no size decides, and an If without layers, which may stay.
 /// Before -> after: `x: [N, 3, H, W], y = If(H == 32) then_branch={..Conv..}` with `x: [1, 3, 32, 32]` ->
 /// `x: [N, 3, 32, W], y = ..Conv..`.
 ///
@@ -39,7 +39,7 @@ pub fn freeze_axes(graph: &mut Graph, shapes: &[GivenShape], engine: &dyn Engine
     Ok(frozen)
 }
 
-/// Returns the graph with the fewest axes fixed that decide an If with layers inside, and those axes.
+/// Returns the graph with the fewest axes fixed that select the branch of an If with layers inside, and those axes.
 fn decided(graph: &Graph, shapes: &[GivenShape]) -> Result<Option<(Graph, Vec<FrozenAxis>)>> {
     if !graph.nodes.iter().any(holds_layers) {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Takes initializers out of the list of graph inputs.
+//! Removes initializers from the list of graph inputs.
 
 use crate::error::Result;
 use crate::ir::Graph;
@@ -8,8 +8,8 @@ pub(super) const SEPARATE_INITIALIZERS: i64 = 4;
 
 /// Returns the number of graph inputs that were initializers and are now constants only.
 ///
-/// Matched: every input with an initializer. Refused: nothing; a caller can no longer replace these defaults.
-/// Before -> after: `inputs x, w (= initializer w)` -> `inputs x`. The file-format version rises to 4 where it is lower.
+/// Matched: every input with an initializer. Refused: nothing; a caller can no longer replace these defaults. Before ->
+/// after: `inputs x, w (= initializer w)` -> `inputs x`. The file-format version rises to 4 where it is lower.
 ///
 /// # Errors
 /// None.

@@ -1,18 +1,18 @@
-//! Moves an explicit zero Pad into the `pads` of the Conv that alone reads it.
+//! Moves a zero Pad into the `pads` of the Conv that is its only reader.
 //!
 //! Before: `y = Conv(Pad(x, [0, 0, t, l, 0, 0, b, r]), w) pads=p`. After: `y = Conv(x, w) pads=p + [t, l, b, r]`.
-//! Integer kernels want the quantized tensor right before the Conv.
+//! Integer kernels need the quantized tensor directly before the Conv.
 //!
-//! Refused: other modes than constant 0, padding of batch or channels, negative padding, padding that is no constant, a
-//! Pad whose result has another reader or is a graph output, and `auto_pad`.
+//! Refused: other modes than constant 0, padding of batch or channels, negative padding, padding that is not a
+//! constant, a Pad whose result has another reader or is a graph output, and `auto_pad`.
 
 use crate::error::Result;
 use crate::ir::{Graph, Node, Uses};
 
-/// Fuses what can be fused and returns how many Pads went away.
+/// Fuses what can be fused and returns the number of removed Pads.
 ///
 /// # Errors
-/// None of its own.
+/// None.
 pub fn fuse_pad(graph: &mut Graph) -> Result<usize> {
     let uses = graph.uses();
     // What a fused Pad read, its convolution reads.
@@ -29,7 +29,7 @@ pub fn fuse_pad(graph: &mut Graph) -> Result<usize> {
     Ok(fused)
 }
 
-/// The convolution that the Pad at `index` goes into, and its padding then.
+/// Returns the convolution for the Pad at `index`, and its new padding.
 fn fusible(graph: &Graph, uses: &Uses, index: usize, stands_for: &[usize]) -> Option<(usize, Vec<i64>)> {
     let pad = &graph.nodes[index];
     let reader = stands_for[uses.only_consumer(pad.output(0)?).filter(|_| pad.is("Pad"))?];
@@ -52,7 +52,7 @@ fn fusible(graph: &Graph, uses: &Uses, index: usize, stands_for: &[usize]) -> Op
     Some((reader, pads))
 }
 
-/// The `pads` of a Pad that fills with zeros over all axes.
+/// Returns the `pads` of a Pad with zeros.
 fn zero_padding(graph: &Graph, pad: &Node) -> Option<Vec<i64>> {
     if pad.attrs.string("mode").unwrap_or("constant") != "constant" || pad.input(3).is_some() {
         return None;

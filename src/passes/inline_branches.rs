@@ -1,4 +1,4 @@
-//! Puts the branch that is always taken in the place of an If.
+//! Replaces an If by the branch that it always takes.
 
 use std::collections::HashMap;
 
@@ -9,8 +9,8 @@ use crate::runtime::Engine;
 
 /// Returns the number of If nodes that were replaced.
 ///
-/// Matched: If whose condition follows from constants and from sizes that the model fixes; for this, constants are folded
-/// first, as by [`fold_constants()`], and again for what a branch brings along. Refused: a condition that depends on data
+/// Matched: If whose condition follows from constants and from sizes that the model fixes; constants are
+/// folded first by [`fold_constants()`], and again after a branch is inlined. Refused: a condition that depends on data
 /// or on a size that is open; such an If stays as it is.
 /// Before -> after: `y = If(true) then_branch={t = Relu(x)}` -> `y = Relu(x)`.
 ///
@@ -31,7 +31,7 @@ pub fn inline_branches(graph: &mut Graph, engine: &dyn Engine) -> Result<usize> 
     Ok(inlined)
 }
 
-/// Returns the branch that an If takes, where that is known.
+/// Returns the branch that an If always takes, if known.
 fn taken(graph: &Graph, node: &Node) -> Option<Body> {
     let condition = graph.constant_of(node.input(0).filter(|_| node.is("If"))?)?;
     let name = if condition.to_i64().ok()?.first()? == &0 { "else_branch" } else { "then_branch" };
@@ -74,7 +74,7 @@ fn inline(graph: &mut Graph, at: usize, branch: &Body) {
     graph.nodes.splice(at..at, nodes);
 }
 
-/// Returns a new value of the outer graph that is as `id` in `branch`.
+/// Returns a copy in the outer graph of the value `id` of `branch`.
 fn copy_of(graph: &mut Graph, branch: &Graph, id: ValueId) -> ValueId {
     let value = branch.value(id);
     let copy = graph.add_value(value.name());

@@ -1,11 +1,10 @@
-//! Hands the bodies of control flow the element types that they were written for, where the graph around them changes its
-//! own.
+//! Keeps the element types of control-flow bodies when the outer graph is converted.
 
 use crate::error::Result;
 use crate::ir::{Attr, Attrs, DType, Graph, Node, ValueId};
 use crate::shape;
 
-/// Where an element type is read or made.
+/// An input or output of a node with bodies.
 #[derive(Clone, Copy)]
 enum Place {
     Input(usize),
@@ -19,7 +18,7 @@ fn has_bodies(node: &Node) -> bool {
     node.bodies().next().is_some()
 }
 
-/// Returns the types of which `converted` holds that nodes with bodies read and make.
+/// Returns the types for which `converted` holds among inputs and outputs of nodes with bodies.
 ///
 /// # Errors
 /// Those of [`shape::facts`].
@@ -37,8 +36,8 @@ pub(super) fn body_types(graph: &Graph, converted: fn(DType) -> bool) -> Result<
     Ok(BodyTypes(graph.nodes.iter().filter(|node| has_bodies(node)).map(of_node).collect()))
 }
 
-/// Puts Casts around nodes with bodies, which go on reading and making their `types` in a graph that is float32 now, and
-/// returns how many.
+/// Inserts Casts around nodes with bodies, which keep their `types` in a graph that is float32 now, and returns the
+/// number of Casts.
 ///
 /// # Errors
 /// Those of [`Graph::sort`].

@@ -3,6 +3,7 @@
 use super::readers::Readers;
 use crate::error::Result;
 use crate::ir::{Attrs, Graph, Node, Tensor, ValueId};
+use crate::shape::is_padded;
 
 /// The constants of a Conv, ConvTranspose, Gemm or MatMul.
 pub(super) struct LayerConstants {
@@ -14,7 +15,7 @@ pub(super) struct LayerConstants {
     bias_name: Option<String>,
     channels: Channels,
     padded: bool,
-    /// Whether there is a place for a bias: not in a MatMul of more than two axes.
+    /// Whether the layer can have a bias: a MatMul of more than two axes cannot.
     takes_bias: bool,
 }
 
@@ -26,7 +27,7 @@ struct Channels {
 }
 
 impl Channels {
-    /// `None` where the node is no layer, or computes more than a product and a sum.
+    /// `None` where the node is not a layer, or computes more than a product and a sum.
     fn of(node: &Node, shape: &[usize]) -> Option<Self> {
         let group = usize::try_from(node.attrs.int("group", 1)).ok().filter(|&group| group > 0)?;
         let &[first, second, ..] = shape else { return None };
@@ -63,7 +64,7 @@ impl Channels {
 }
 
 impl LayerConstants {
-    /// Returns the constants of node `index`; `None` where it is no layer, or of a form that is not folded.
+    /// Returns the constants of node `index`; `None` where it is not a layer or cannot be folded.
     ///
     /// # Errors
     /// When a bias is not floating-point.
@@ -94,7 +95,7 @@ impl LayerConstants {
             bias,
             bias_name: bias_id.map(|id| graph.name_of(id).to_owned()),
             channels,
-            padded: is_padded(node),
+            padded: is_padded(node) || node.is("ConvTranspose"),
             takes_bias: !node.is("MatMul") || weight.shape().len() == 2 && node.input(0).is_some_and(is_matrix),
         }))
     }
@@ -104,13 +105,13 @@ impl LayerConstants {
         self.channels.outputs
     }
 
-    /// Returns whether there is a place for a bias.
+    /// Returns whether the layer can have a bias.
     pub fn takes_bias(&self) -> bool {
         self.takes_bias
     }
 
-    /// Returns the constants of `scale · layer(x) + shift`, one value an output channel; `None` where the layer cannot
-    /// take them in, or a number would leave float32.
+    /// Returns the constants of `scale · layer(x) + shift`, one value per output channel; `None` where the layer cannot
+    /// absorb them, or a number would exceed float32.
     pub fn scale_outputs(self, scale: &[f64], shift: &[f64]) -> Option<Self> {
         let mut layer = self.scale_weight(scale).filter(|layer| layer.takes_bias)?;
         let bias = layer.bias.take().unwrap_or_else(|| vec![0.0; scale.len()]);
@@ -133,8 +134,8 @@ impl LayerConstants {
         Some(self)
     }
 
-    /// Returns the constants of `layer(scale · x + shift)`, one value an input channel; otherwise as
-    /// [`LayerConstants::scale_outputs`]. A shift cannot go through padding, which is zero behind it.
+    /// Returns the constants of `layer(scale · x + shift)`, one value per input channel; otherwise as
+    /// [`LayerConstants::scale_outputs`]. A shift cannot pass zero padding.
     pub fn scale_inputs(mut self, scale: &[f64], shift: &[f64]) -> Option<Self> {
         let mut values = self.values()?;
         let locate = &self.channels.locate;
@@ -155,22 +156,22 @@ impl LayerConstants {
         Some(self)
     }
 
-    /// Gives node `index`, which the constants were read from, those that changed. A MatMul that gets a bias becomes a
+    /// Writes changed constants back to node `index`, from which they were read. A MatMul that gets a bias becomes a
     /// Gemm.
     ///
     /// # Errors
-    /// When the weight is of a type that holds no such numbers.
+    /// When the type of the weight cannot hold the numbers.
     pub fn write(self, graph: &mut Graph, readers: &mut Readers, index: usize) -> Result<()> {
         let dtype = self.weight.dtype();
         let name = graph.name_of(self.weight_id).to_owned();
         if let Some(values) = self.scaled {
-            let weight = Tensor::from_floats(dtype, self.weight.shape(), &values)?;
-            replace_input((graph, readers), (index, 1), &name, weight);
+            let weight = graph.add_constant(&name, Tensor::from_floats(dtype, self.weight.shape(), &values)?);
+            replace_input(graph, readers, index, 1, weight);
         }
         let Some(bias) = self.bias else { return Ok(()) };
-        let bias = Tensor::from_floats(dtype, &[bias.len()], &bias)?;
         let bias_name = self.bias_name.unwrap_or_else(|| format!("{name}_bias"));
-        replace_input((graph, readers), (index, 2), &bias_name, bias);
+        let bias = graph.add_constant(&bias_name, Tensor::from_floats(dtype, &[bias.len()], &bias)?);
+        replace_input(graph, readers, index, 2, bias);
         let node = &mut graph.nodes[index];
         if node.is("MatMul") {
             (node.op_type, node.attrs) = ("Gemm".to_owned(), Attrs::default());
@@ -187,14 +188,9 @@ impl LayerConstants {
     }
 }
 
-/// Puts a constant into an input, by node and place, under the name of the old one where that has no other reader.
-pub(super) fn replace_input(
-    (graph, readers): (&mut Graph, &mut Readers),
-    (node, slot): (usize, usize),
-    name: &str,
-    tensor: Tensor,
-) {
-    let new = graph.add_constant(name, tensor);
+/// Replaces input `slot` of node `node` with the constant `new`, which takes over the name of the old input where
+/// nothing else reads that.
+pub(super) fn replace_input(graph: &mut Graph, readers: &mut Readers, node: usize, slot: usize, new: ValueId) {
     readers.add(new);
     let inputs = &mut graph.nodes[node].inputs;
     inputs.resize(inputs.len().max(slot + 1), None);
@@ -203,12 +199,6 @@ pub(super) fn replace_input(
     if readers.is_unread(old) {
         graph.swap_names(old, new);
     }
-}
-
-fn is_padded(node: &Node) -> bool {
-    let auto_pad = node.attrs.string("auto_pad").unwrap_or("NOTSET");
-    let explicit = node.ints("pads").is_some_and(|pads| pads.iter().any(|&pad| pad != 0));
-    explicit || !matches!(auto_pad, "NOTSET" | "VALID") || node.is("ConvTranspose")
 }
 
 /// Returns the nearest float32; `None` beyond its range.

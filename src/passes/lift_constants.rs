@@ -8,7 +8,7 @@ use crate::shape::constant_value;
 /// Returns the number of Constant nodes that became initializers under the name of their output.
 ///
 /// Matched: Constant with `value`, `value_int`, `value_ints`, `value_float` or `value_floats`. Refused: strings and
-/// sparse values, and a Constant that makes a graph output (tract reads no initializer as an output).
+/// sparse values, and a Constant that is a graph output (tract does not accept an initializer as an output).
 /// Before -> after: `c = Constant() value=t; y = Op(x, c)` -> `y = Op(x, t)`.
 ///
 /// # Errors
@@ -33,7 +33,7 @@ pub fn lift_constants(graph: &mut Graph) -> Result<usize> {
     Ok(before - graph.nodes.len())
 }
 
-/// Makes `id`, which no node makes any more, an initializer.
+/// Makes `id`, whose producer was removed, an initializer.
 pub(super) fn make_constant(graph: &mut Graph, id: ValueId, tensor: Tensor) {
     graph.ir_version = graph.ir_version.max(SEPARATE_INITIALIZERS);
     let value = graph.value_mut(id);

@@ -1,4 +1,4 @@
-//! Graph passes: one file, one function each; it changes the graph and returns how many changes it made.
+//! Graph passes, one function per file; a pass changes the graph and returns the number of changes.
 
 mod channel_map;
 mod clip_in_integers;

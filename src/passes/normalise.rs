@@ -1,4 +1,4 @@
-//! The ordered list of passes that clear a graph of what exporters leave behind.
+//! The ordered list of passes that remove exporter artifacts from a graph.
 
 use super::{
     convert_floats, drop_identity, drop_unread_outputs, fold_affine, fold_constants, freeze_initializer_inputs,
@@ -9,7 +9,7 @@ use crate::ir::{Graph, check};
 use crate::runtime::{Engine, refuse_oversized};
 use crate::shape;
 
-/// One step of [`normalise`]; returns how many changes it made.
+/// One step of [`normalise`]; returns its number of changes.
 pub type Pass = fn(&mut Graph, &dyn Engine) -> Result<usize>;
 
 /// The passes of [`normalise`] in order.
@@ -38,13 +38,14 @@ pub const NORMALISE: &[(&str, Pass)] = &[
     ("rename_duplicate_nodes", |graph, _| Ok(graph.rename_duplicate_nodes())),
 ];
 
-/// Returns the passes that ran with the number of changes that each made.
+/// Runs the passes and returns each with its number of changes.
 ///
 /// `engine` computes the folded constants. Names of graph inputs and outputs stay. In debug builds the graph is checked
 /// after every pass.
 ///
 /// # Errors
-/// Those of [`shape::infer`] and of `engine`; [`crate::Error::Resources`] where the tensors of one run have no room.
+/// Those of [`shape::infer`] and of `engine`; [`crate::Error::Resources`] where the tensors of one run do not fit in
+/// memory.
 pub fn normalise(graph: &mut Graph, engine: &dyn Engine) -> Result<Vec<(&'static str, usize)>> {
     let mut report = Vec::with_capacity(NORMALISE.len());
     for (name, pass) in NORMALISE {

@@ -1,14 +1,14 @@
-//! Parts a MaxPool whose indices are read into one that gives values and one that gives indices.
+//! Splits a MaxPool with used indices into one for values and one for indices.
 //!
-//! Before: `y, i = MaxPool(x)`. After: `y = MaxPool(x)` and `_, i = MaxPool(x)`. The values may then be on a grid; the
-//! indices, which depend on ties that rounding makes, are found among float values. ONNX Runtime 1.31 moves a
-//! QuantizeLinear behind a MaxPool in front of it whether or not its indices are read.
+//! Before: `y, i = MaxPool(x)`. After: `y = MaxPool(x)` and `_, i = MaxPool(x)`. The values can then be quantized,
+//! while the indices, which would change with ties from rounding, come from float values. ONNX Runtime 1.31 moves a
+//! QuantizeLinear over a MaxPool even if its indices are used.
 
 use crate::error::Result;
 use crate::ir::{Graph, NodeNames};
 use crate::plan::gives_indices;
 
-/// Returns the number of MaxPools parted.
+/// Returns the number of MaxPools split.
 ///
 /// # Errors
 /// None.

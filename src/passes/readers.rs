@@ -1,5 +1,5 @@
-//! How many uses each value has, kept up to date while a pass rewires a graph: to count them anew after each change takes
-//! time that grows with the square of the nodes.
+//! Use counts of values, updated while a pass rewires a graph: recounting after each change takes time quadratic in the
+//! number of nodes.
 
 use crate::ir::{Graph, Node, ValueId};
 
@@ -35,7 +35,7 @@ impl Readers {
         }
     }
 
-    /// Counts the uses of a node that goes away less.
+    /// Subtracts the uses of a removed node.
     pub fn forget(&mut self, node: &Node) {
         node.inputs.iter().flatten().for_each(|&id| self.remove(id));
     }

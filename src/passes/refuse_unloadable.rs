@@ -1,4 +1,4 @@
-//! Refuses models that ONNX Runtime refuses, before anything is made of them.
+//! Refuses models that ONNX Runtime refuses, before any other work.
 
 use super::convert_floats::is_converted;
 use super::set_aside::is_foreign;
@@ -8,13 +8,13 @@ use crate::onnx::opset::{misspelt, out_of_range, too_new};
 use crate::runtime::{Engine, Optimisation, SessionOptions};
 use crate::shape;
 
-/// Checks that `engine`, which is ONNX Runtime where that is used, loads the model as it is, and without it that every operator
-/// of the default domain exists. Passed all the same: operators of domains that it may lack (see
-/// [`super::set_aside()`]), and models of floating-point types that are converted, which are judged by their float32 form.
+/// Checks that `engine` loads the model unchanged if it is ONNX Runtime, else that every operator of the default domain
+/// exists. Exempt are operators of domains that ONNX Runtime may lack (see [`super::set_aside()`]), and models in other
+/// floating-point types, which are checked after conversion to float32.
 ///
 /// # Errors
-/// [`Error::Unsupported`] naming a node whose operator does not exist at the model's opset, [`Error::Shape`] naming one whose
-/// inputs cannot go together, else what the engine says.
+/// [`Error::Unsupported`] naming a node whose operator does not exist at the model's opset, [`Error::Shape`] naming one
+/// whose inputs cannot go together, else the error of the engine.
 pub fn refuse_unloadable(graph: &Graph, engine: Option<&dyn Engine>) -> Result<()> {
     let Some(engine) = engine else { return misspelt(graph).map_or(Ok(()), Err) };
     let options = SessionOptions { optimisation: Optimisation::None, ..SessionOptions::default() };

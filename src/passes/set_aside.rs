@@ -1,4 +1,4 @@
-//! Takes nodes out of a graph that no engine here knows, and puts them back into what was made of the rest.
+//! Removes nodes that no engine here supports from a graph, and restores them after the rest was processed.
 
 use std::collections::HashSet;
 
@@ -7,30 +7,30 @@ use crate::ir::{Graph, Node, Tensor, ValueId};
 use crate::onnx;
 use crate::runtime::{Engine, SessionOptions};
 
-/// Domains whose operators ONNX Runtime brings along.
+/// Domains of operators that ONNX Runtime includes.
 const BUILT_IN: &[&str] = &["", "ai.onnx.ml", "ai.onnx.preview.training", "ai.onnx.training", "com.microsoft"];
-/// What the domain of an operator is called that the default one does not know, while it is upgraded with its neighbours.
+/// The temporary domain of unknown operators of the default domain during an opset upgrade.
 const FOREIGN: &str = "set.aside";
 
-/// Nodes that were taken out of a graph.
+/// Nodes removed from a graph.
 #[derive(Clone, Debug)]
 pub struct Aside {
-    /// They alone; what they read is an input or an initializer.
+    /// The removed nodes; their inputs are graph inputs or initializers.
     graph: Graph,
     /// The outputs of the whole graph.
     outputs: Vec<String>,
-    /// Inputs of the rest that these nodes make.
+    /// Inputs of the rest that these nodes produce.
     made: Vec<String>,
-    /// The operators that no engine here knows, as messages show them.
+    /// The unsupported operators, for messages.
     pub operators: Vec<String>,
-    /// Layers among the nodes: they lie behind such an operator and read what nothing tells the type of.
+    /// Layers among the nodes: they read a value of unknown type after such an operator.
     pub layers: Vec<String>,
 }
 
-/// Takes out the nodes that `engine` does not know, and those behind them that read values of undeclared type or rank.
-/// Returns them, or nothing where the engine loads the graph.
+/// Removes the nodes that `engine` does not support, and later nodes that read their values of undeclared type or rank.
+/// Returns them, or `None` if the engine loads the graph.
 ///
-/// What such a node reads becomes an output of the graph, what it makes an input. Before -> after:
+/// Inputs of such a node become outputs of the graph, its outputs become inputs. Before -> after:
 /// `f = Conv(x, w); y = Custom(f)` -> `f = Conv(x, w)`, outputs `f`.
 ///
 /// # Errors
@@ -79,7 +79,7 @@ pub fn set_aside(graph: &mut Graph, engine: &dyn Engine) -> Result<Option<Aside>
     Ok(Some(Aside { graph: aside, outputs, made, operators, layers }))
 }
 
-/// Puts the nodes of `aside` back into `graph`, which was made of the rest.
+/// Restores the nodes of `aside` in `graph`, the processed rest.
 ///
 /// # Errors
 /// When the operator set of `graph` is newer and a node has no counterpart in it.
@@ -103,13 +103,13 @@ pub fn put_back(graph: &mut Graph, aside: &Aside) -> Result<()> {
     Ok(())
 }
 
-/// Whether an operator may be one that ONNX Runtime lacks; one that is misspelt is refused by whoever loads the graph.
+/// Returns whether ONNX Runtime may lack an operator; misspelled operators are refused at loading.
 pub(super) fn is_foreign(node: &Node, opset: i64) -> bool {
     let is_new = || !onnx::opset::is_known(&node.op_type) && !onnx::opset::is_misspelt(node, opset);
     !BUILT_IN.contains(&node.domain.as_str()) || node.domain.is_empty() && is_new()
 }
 
-/// Adds to `taken` the nodes that read what a taken node makes where its type or rank is not declared.
+/// Adds to `taken` the nodes that read a value of undeclared type or rank from a taken node.
 fn with_readers_of_unknown(graph: &Graph, mut taken: Vec<bool>) -> Vec<bool> {
     let mut unknown = HashSet::new();
     for (node, taken) in graph.nodes.iter().zip(&mut taken) {
@@ -126,14 +126,14 @@ fn made_by(graph: &Graph) -> HashSet<ValueId> {
     graph.nodes.iter().flat_map(|node| node.outputs.iter().flatten().copied()).collect()
 }
 
-/// Returns what the nodes of a graph read, each value once, in their order.
+/// Returns the values that the nodes of a graph read, each once, in order.
 fn read_by(graph: &Graph) -> Vec<ValueId> {
     let mut seen = HashSet::new();
     let read = graph.nodes.iter().flat_map(|node| node.inputs.iter().flatten().copied());
     read.filter(|&id| seen.insert(id)).collect()
 }
 
-/// Returns the value of `graph` that stands for `id` of `own`.
+/// Returns the value of `graph` that corresponds to `id` of `own`.
 fn copied(graph: &mut Graph, own: &Graph, id: ValueId) -> ValueId {
     let value = own.value(id);
     let Some(tensor) = &value.constant else {

@@ -1,4 +1,4 @@
-//! Makes constants of inputs.
+//! Replaces inputs by constants.
 
 use crate::error::{Error, Result};
 use crate::ir::{DType, Dim, Graph, Tensor, ValueId, element_count, nearest_names};
@@ -9,8 +9,8 @@ use crate::ir::{DType, Dim, Graph, Tensor, ValueId, element_count, nearest_names
 /// Before -> after: `inputs x, sr: int64[]` with `sr=16000` -> `inputs x`, initializer `sr = 16000`.
 ///
 /// # Errors
-/// [`Error::Usage`] for a name that is no input, values that are none of its type, and another number of them than it has
-/// elements.
+/// [`Error::Usage`] for a name that is not an input, values that do not fit its type, or a wrong number of
+/// values.
 pub fn set_inputs(graph: &mut Graph, values: &[(String, String)]) -> Result<usize> {
     for (name, text) in values {
         let id = input(graph, name)?;
@@ -43,7 +43,7 @@ fn tensor(graph: &Graph, id: ValueId, text: &str) -> Result<Tensor> {
         let message = format!("{} values for {elements} element(s) of {shape:?}", words.len());
         return Err(usage(name, &message));
     }
-    let refused = |word: &str| usage(name, &format!("\"{word}\" is no {dtype}"));
+    let refused = |word: &str| usage(name, &format!("\"{word}\" is not of type {dtype}"));
     let word = |i: usize| if words.len() == 1 { words[0] } else { words[i] };
     if dtype.is_float() {
         let number = |i| word(i).parse::<f32>().map_err(|_| refused(word(i)));

@@ -1,4 +1,4 @@
-//! Refuses models that cannot be quantized for what they hold: weights that are no numbers, grids that are there already.
+//! Refuses models with NaN or infinite weights, and models that are quantized already.
 
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Tensor};
@@ -18,8 +18,7 @@ const QUANTIZED: &[&str] = &[
 
 const WEIGHTED: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"];
 
-/// Checks that a model is a float model with edges that can be fed, finite weights and something in every tensor that a
-/// layer needs.
+/// Checks that a model is a float model with supported inputs and outputs, finite weights and no empty layer tensors.
 ///
 /// # Errors
 /// [`Error::Malformed`] naming the tensor, [`Error::Unsupported`] naming the node.
@@ -34,7 +33,7 @@ pub fn validate(graph: &Graph) -> Result<()> {
     if let Some(id) = edges.copied().find(|&id| graph.value(id).dtype == Some(DType::BF16)) {
         return Err(Error::unsupported(
             format!("tensor \"{}\"", graph.name_of(id)),
-            "inputs and outputs in bfloat16 are read by no second runtime; put a Cast to float32 at the edge of the model",
+            "no second runtime reads inputs and outputs in bfloat16; add a Cast to float32 at the edge of the model",
         ));
     }
     for node in graph.nodes.iter().filter(|n| WEIGHTED.iter().any(|op| n.is(op))) {

@@ -133,20 +133,23 @@ impl Checks<'_> {
         let checks = report.verification.as_ref().map_or(&[][..], |found| &found.checks);
         let is_guess = report.rests_on_a_guess();
         let judged = verdict::after_checks(checks, || {
-            let random = (config.seed, engines.threads);
             let inputs = match (&report.evaluation, self.handed) {
                 (Some(comparison), _) => return Ok(verdict::grade(&comparison.labels())),
                 (None, Some(handed)) => verdict::Inputs::of_data(handed.held_out.clone()),
-                (None, None) => verdict::Inputs::synthetic((quantized, macs), (&report.input, is_guess), random)?,
+                (None, None) => verdict::Inputs {
+                    is_guess,
+                    ..verdict::Inputs::synthetic(quantized, macs, &report.input, config.seed, engines.threads)?
+                },
             };
             verdict::judge(self.float, &*readable(quantized, engines)?, engines.main(), &inputs)
         })?;
         let policy = &config.policy;
         let path = |path: Option<&Path>| path.map_or(String::new(), |path| path.display().to_string());
-        let files = (path(Some(&config.model)), path(config.output.as_deref()));
+        let (model, output) = (path(Some(&config.model)), path(config.output.as_deref()));
         let bits = policy.weight_bits.min(policy.activation_bits);
         let is_trained = !report.training.is_empty();
-        let situation = Situation::new((&files.0, &files.1), bits, is_trained, &report.inputs);
+        let inputs = Situation::of_inputs(&report.inputs);
+        let situation = Situation { model: &model, output: &output, bits, is_trained, ..inputs };
         Ok(Judgement { next: situation.advice(&judged), ..judged })
     }
 }

@@ -38,6 +38,6 @@ pub(super) fn check_evaluation(
     };
     let interval = config.input.as_ref().filter(|given| given.scale == InputScale::Custom);
     let (feeds, _) = images.labelled(float, preprocess)?;
-    let found = refuse_other_scale(&feeds, (interval.unwrap_or(guess), true), preprocess)?;
+    let found = refuse_other_scale(&feeds, interval.unwrap_or(guess), true, preprocess)?;
     Ok(found.map(|message| Warning::OtherScale { message }))
 }

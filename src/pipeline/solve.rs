@@ -18,7 +18,7 @@ use crate::runtime::{Engines, refuse_states};
 use crate::sensitivity::{AutoBits, Reference, Sensitivity, choose_bits, rank};
 use crate::solution::Solved;
 use crate::stats::{InputSource, InputStatistics, known_inputs};
-use crate::synthesis::{Source, SynthesisReport, SyntheticImages, synthesise};
+use crate::synthesis::{SynthesisContext, SynthesisReport, SyntheticImages, synthesise};
 use crate::train::{HeldOut, Run, Settings, StageReport, share_of};
 
 /// The solution and the reports of its stages.
@@ -135,7 +135,7 @@ impl<'a> Work<'a> {
         let Self { config, prepared, .. } = self;
         let Prepared { norms, input, .. } = prepared;
         refuse_states(&prepared.float)?;
-        let source = Source { float: prepared.at_fixed_sizes(), norms, input, threads: self.engines.threads };
+        let source = SynthesisContext { float: prepared.at_fixed_sizes(), norms, input, threads: self.engines.threads };
         // Half of the time where stages are trained, whose batches may be too small for statistics.
         let is_trained = !config.stages.is_empty();
         let deadline = share_of(config.training.deadline, if is_trained { 2 } else { 1 });

@@ -79,9 +79,9 @@ impl Planner<'_> {
         activation.tensors.push(name);
     }
 
-    /// Lets the grid of an activation reach as far as one more root does, which `maker` makes.
+    /// Extends the bounds of an activation's grid by those of one more root, the result of `maker`.
     fn bound(&self, activation: &mut Activation, maker: Option<&Node>, root: ValueId) {
-        let reach = self.policy.float_activations.reach(self.graph, (maker, root), activation.scheme.bits);
+        let reach = self.policy.float_activations.reach(self.graph, maker, root, activation.scheme.bits);
         let hull = |[a, b]: [f32; 2], [c, d]: [f32; 2]| [a.min(c), b.max(d)];
         activation.reach = match (activation.reach, reach) {
             (Some(a), Some(b)) => Some(hull(a, b)),
@@ -118,7 +118,7 @@ impl Planner<'_> {
         made
     }
 
-    /// Lists the nodes that run graphs with layers, which stay float, and returns how many layers those are.
+    /// Lists the control-flow nodes whose bodies have layers, which stay float, and returns the number of these layers.
     fn list_bodies(&mut self) -> usize {
         let mut inside = 0;
         for node in &self.graph.nodes {
@@ -140,8 +140,8 @@ impl Planner<'_> {
         inside
     }
 
-    /// Lists tensors that some operator reads in floating point, beside results that go straight into an activation
-    /// function whose result is on a grid.
+    /// Lists tensors that some operator reads in floating point, except those read only by an activation function whose
+    /// result is quantized.
     fn list_float_tensors(&mut self) {
         for (index, node) in self.graph.nodes.iter().enumerate() {
             for &id in node.outputs.iter().flatten() {

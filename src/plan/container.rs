@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 use super::{Policy, Weight};
 use crate::error::{Error, Result};
 
-/// What weights of 4 bits and below are stored in; wider ones always take a byte each.
+/// The container of weights of 4 bits and below; wider weights always take a byte each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Container {
-    /// As the target runs them best.
+    /// The best one for the target.
     #[default]
     Auto,
-    /// A byte each: integer kernels read them.
+    /// A byte per weight, which integer kernels read.
     Int8,
-    /// Two to a byte: the small file.
+    /// Two weights per byte, for a small file.
     Int4,
 }
 
-/// Returns whether a weight of `bits` bits that an `op_type` reads is stored two to a byte.
+/// Returns whether a weight of `bits` bits of an `op_type` is stored two per byte.
 pub(super) fn is_packed(policy: &Policy, op_type: &str, bits: u32) -> bool {
     let choices = policy.target.choices();
     let wanted = match policy.container {
@@ -30,7 +30,7 @@ pub(super) fn is_packed(policy: &Policy, op_type: &str, bits: u32) -> bool {
     wanted && bits <= 4 && choices.packs.contains(&op_type)
 }
 
-/// Checks that the container that was asked for holds at least one weight.
+/// Checks that the requested container holds at least one weight.
 ///
 /// # Errors
 /// [`Error::Usage`] saying why it holds none and what to type instead.
@@ -41,37 +41,37 @@ pub(super) fn refuse_unused(policy: &Policy, weights: &[Weight]) -> Result<()> {
     let name = policy.target.name();
     Err(Error::Usage(match weights.iter().any(|w| w.scheme.bits <= 4) {
         false => "--container int4: no weight has 4 bits or fewer; add --bits 4 or --precision w4a8, and --all-layers \
-                  where the network has but a first and a last layer"
+                  if the network has only a first and a last layer"
             .to_owned(),
         true => format!(
-            "--container int4: --target {name} stores weights of {} alone in 4 bits, and none of those has 4 bits; use \
+            "--container int4: --target {name} stores only weights of {} in 4 bits, and none of those has 4 bits; use \
              int8, or --target onnx",
             policy.target.choices().packs.join(" and ")
         ),
     }))
 }
 
-/// What weights were stored in, and why.
+/// The containers of the weights, and the reason.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ContainerChoice {
-    /// What was asked for.
+    /// The requested container.
     pub asked: Container,
-    /// How many weights of 4 bits and below are stored two to a byte.
+    /// The number of weights of 4 bits and below stored two per byte.
     pub packed: usize,
-    /// How many weights of 4 bits and below are stored a byte each.
+    /// The number of weights of 4 bits and below stored in a byte each.
     pub unpacked: usize,
     /// Why.
     pub reason: String,
-    /// Bytes of all quantized weights as they are stored.
+    /// Bytes of all quantized weights as stored.
     pub bytes: usize,
-    /// Bytes with every one of them a byte each.
+    /// Bytes with one byte per weight.
     pub bytes_int8: usize,
-    /// Bytes with those of 4 bits and below two to a byte, where the target can; else the same as `bytes_int8`.
+    /// Bytes with weights of 4 bits and below two per byte, if the target supports that; else `bytes_int8`.
     pub bytes_int4: usize,
 }
 
-/// Returns what the weights of a plan are stored in; `elements` are the sizes of [`super::Plan::weights`], `packable`
-/// says which of those the target could store two to a byte.
+/// Returns the containers of the weights of a plan; `elements` are the sizes of [`super::Plan::weights`], `packable`
+/// says which of them the target can store two per byte.
 pub fn container_choice(policy: &Policy, weights: &[Weight], elements: &[usize], packable: &[bool]) -> ContainerChoice {
     let few = |w: &&Weight| w.scheme.bits <= 4;
     let packed = weights.iter().filter(few).filter(|w| w.packed).count();

@@ -1,8 +1,8 @@
-//! What operators want of a tensor's grid, and who wins where they want different things.
+//! Requests of operators for a tensor's grid, and their priorities.
 
 use super::Role;
 
-/// A request for a grid: why, and with how many bits.
+/// A request for a grid: its reason and bits.
 #[derive(Clone, Copy, Debug)]
 pub struct Demand {
     /// Why.
@@ -12,8 +12,8 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// Returns the one request that two requests for the same grid become: the image keeps its bits; layer inputs outrank
-    /// carriers, carriers outrank outputs; equals take the wider.
+    /// Returns the merged request of two requests for the same grid: the image keeps its bits; layer inputs outrank
+    /// carriers, carriers outrank outputs; among equals the wider wins.
     pub fn merge(self, other: Self) -> Self {
         let rank = |d: Self| match d.role {
             Role::Image => 3,

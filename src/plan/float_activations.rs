@@ -1,24 +1,24 @@
-//! Activations that stay in floating point, so that layers which read them have quantized weights alone.
+//! Activations that stay in floating point, so that only the weights of their layers are quantized.
 
 use clap::ValueEnum;
 
 use crate::ir::{Graph, Node, ValueId};
 use crate::stats::{Guessed, output_bounds};
 
-/// What the user says of activations.
+/// The user's choice for activations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Activations {
-    /// On grids, but for those whose range rests on a guess of what the model is fed.
+    /// Quantized, except those whose range depends on a guess about the inputs.
     #[default]
     Auto,
-    /// On grids, whatever their ranges rest on.
+    /// All quantized.
     Quantized,
-    /// In floating point: weights alone are quantized.
+    /// Floating point: only weights are quantized.
     Float,
 }
 
 impl Activations {
-    /// Returns which of them stay float in a network of which this is `guessed`.
+    /// Returns the activations that stay float in a network with these `guessed` ranges.
     pub fn float(self, guessed: &Guessed) -> FloatActivations {
         match self {
             Self::Auto => FloatActivations::Guessed(guessed.clone()),
@@ -28,7 +28,7 @@ impl Activations {
     }
 }
 
-/// Which activations stay in floating point.
+/// The activations that stay in floating point.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum FloatActivations {
     /// None.
@@ -41,21 +41,21 @@ pub enum FloatActivations {
 }
 
 impl FloatActivations {
-    /// Returns why the tensor `id` is on no grid, where it is not to be.
+    /// Returns why the tensor `id` is not quantized, if so.
     pub(super) fn why(&self, graph: &Graph, id: ValueId) -> Option<&'static str> {
         match self {
             Self::None => None,
             Self::Guessed(guessed) => {
                 let is_guess = guessed.tensors.contains(graph.name_of(id));
-                is_guess.then_some("the range of its input rests on a guess of what the model is fed")
+                is_guess.then_some("the range of its input depends on a guess about the model's inputs")
             }
             Self::All => Some("--activations float"),
         }
     }
 
-    /// Returns the interval that the grid of the tensor `id`, which `maker` makes, reaches at least: where the operator tends
-    /// to both ends of one, or how values lie in it is a guess.
-    pub(super) fn reach(&self, graph: &Graph, (maker, id): (Option<&Node>, ValueId), bits: u32) -> Option<[f32; 2]> {
+    /// Returns the interval that the grid of the tensor `id`, the result of `maker`, must cover: the limits of a
+    /// saturating operator, or the bounds of a tensor whose distribution is a guess.
+    pub(super) fn reach(&self, graph: &Graph, maker: Option<&Node>, id: ValueId, bits: u32) -> Option<[f32; 2]> {
         maker.and_then(|node| output_bounds(graph, node, bits)).or_else(|| match self {
             Self::Guessed(guessed) => guessed.within.get(graph.name_of(id)).copied(),
             Self::None | Self::All => None,

@@ -1,9 +1,9 @@
-//! Paths through a graph on which rounding to a grid would show: copies that leave the network, and what indices of a
-//! MaxPool depend on.
+//! Paths through a graph that rounding to a grid would affect: copies of inputs or outputs that leave the network, and
+//! values on which the indices of a MaxPool depend.
 
 use crate::ir::{Graph, Node, ValueId};
 
-/// Operators whose results hold values of their inputs, or of one of them, and perhaps constants.
+/// Operators whose results hold values of their inputs and perhaps constants.
 const MOVING: &[&str] = &[
     "Cast",
     "CastLike",
@@ -32,7 +32,7 @@ const MOVING: &[&str] = &[
     "Where",
 ];
 
-/// The operators of a graph that have to read float values.
+/// The operators of a graph that must read float values.
 pub(super) struct FloatPaths {
     /// Per value: whether it is an input or an output of the graph, or moved from such values alone.
     original: Vec<bool>,
@@ -43,8 +43,8 @@ pub(super) struct FloatPaths {
 }
 
 impl FloatPaths {
-    /// Returns the paths in `graph`, whose nodes are sorted. Paths to indices begin behind `quantized` nodes: those read
-    /// what is on a grid all the same.
+    /// Returns the paths in `graph`, whose nodes are sorted. Paths to indices begin behind `quantized` nodes: those
+    /// read what is on a grid all the same.
     pub fn of(graph: &Graph, quantized: impl Fn(&Node) -> bool) -> Self {
         let mut original = flags(graph, &graph.fed_inputs());
         graph.outputs.iter().for_each(|id| original[id.index()] = true);
@@ -68,16 +68,17 @@ impl FloatPaths {
         Self { original, leaving, indexed }
     }
 
-    /// Returns the paths for a plan in which the layers that indices depend on stay float, but for those `asked_for`; where
-    /// none of the layers that `may_be_quantized` would be left, only what lies behind the last of them stays float.
+    /// Returns the paths for a plan in which the layers that indices depend on stay float, but for those `asked_for`;
+    /// where none of the layers that `may_be_quantized` would be left, only what lies behind the last of them stays
+    /// float.
     pub fn to_plan(graph: &Graph, may_be_quantized: impl Fn(&Node) -> bool, asked_for: impl Fn(&Node) -> bool) -> Self {
         let paths = Self::of(graph, asked_for);
         let is_left = |node: &Node| may_be_quantized(node) && !paths.lead_to_indices(node);
         if graph.nodes.iter().any(is_left) { paths } else { Self::of(graph, may_be_quantized) }
     }
 
-    /// Returns whether `node` has to read the float values of its input `x`: it makes a copy that leaves the network of an
-    /// input or of another output, which stays equal to what it copies; or indices depend on it.
+    /// Returns whether `node` has to read the float values of its input `x`: it makes a copy that leaves the network of
+    /// an input or of another output, which stays equal to what it copies; or indices depend on it.
     pub fn lead_through(&self, node: &Node, x: ValueId) -> bool {
         let copies = moves(node) && self.original.get(x.index()) == Some(&true) && any_of(&node.outputs, &self.leaving);
         copies || self.lead_to_indices(node)

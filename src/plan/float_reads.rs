@@ -1,4 +1,4 @@
-//! Which operators read the float values of a tensor that is on a grid.
+//! Operators that read the float values of a quantized tensor.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use crate::ir::{Graph, Node, ValueId};
 
 /// The operators that read float values whatever grid their inputs are on.
 pub struct FloatReads {
-    /// What layers that stay float make. Behind a DequantizeLinear, ONNX Runtime's default options would quantize their
+    /// Results of layers that stay float. After a DequantizeLinear, ONNX Runtime's default options would quantize their
     /// weights per tensor (`WeightBiasQuantization`, seen in 1.31).
     layers: HashSet<ValueId>,
     paths: FloatPaths,
@@ -24,8 +24,8 @@ impl FloatReads {
         Self { layers, paths: FloatPaths::of(graph, is_planned) }
     }
 
-    /// Returns whether `node` reads the float values of its input `x`: layers that stay float do, and operators on whose
-    /// way out of the network, or to the indices of a MaxPool, rounding would show.
+    /// Returns whether `node` reads the float values of its input `x`: layers that stay float do, and operators on
+    /// whose way out of the network, or to the indices of a MaxPool, rounding would show.
     pub fn contain(&self, node: &Node, x: ValueId) -> bool {
         let is_float_layer = node.output(0).is_some_and(|output| self.layers.contains(&output));
         is_float_layer || self.paths.lead_through(node, x)

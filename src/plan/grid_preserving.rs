@@ -1,11 +1,11 @@
-//! Operators whose result lies on the grid of their input: they move or select values and make no new ones but 0.
+//! Operators whose result is on the grid of their input: they move or select values and add none but 0.
 
 use crate::ir::{Graph, Node, ValueId};
 
 type Condition = fn(&Graph, &Node) -> bool;
 
 /// Operator, how many of its first inputs carry data (`usize::MAX`: all), and when the row holds.
-/// Identity is none of them: where one is left, [`super::plan_with_split_residuals`] parts two grids by it.
+/// Identity is not among them: [`super::plan_with_split_residuals`] separates two grids by it.
 const TABLE: &[(&str, usize, Condition)] = &[
     ("MaxPool", 1, one_output),
     ("GlobalMaxPool", 1, always),
@@ -27,7 +27,7 @@ const TABLE: &[(&str, usize, Condition)] = &[
     ("Concat", usize::MAX, always),
 ];
 
-/// Returns the data inputs of a node whose outputs lie on the same grid as they do, `None` for other nodes.
+/// Returns the data inputs of a node whose outputs are on the same grid; `None` for other nodes.
 pub fn preserved_inputs(graph: &Graph, node: &Node) -> Option<Vec<ValueId>> {
     let row = TABLE.iter().find(|row| node.is(row.0))?;
     let inputs: Vec<ValueId> = node.inputs.iter().take(row.1).flatten().copied().collect();

@@ -1,17 +1,17 @@
-//! Layers that TensorRT computes more slowly in integers than in float, by their dimensions alone; those of ONNX Runtime
-//! are in [`super::slow_in_integers`].
+//! Layers that TensorRT computes more slowly in integers than in float, by their dimensions alone; those of ONNX
+//! Runtime are in [`super::slow_in_integers`].
 //!
-//! The limits are those that TensorRT's own quantizer (Model Optimizer) applies: its int8 kernels want 16 channels a
-//! side, and matrix products of 16 by 16 or more.
+//! The limits are those that TensorRT's own quantizer (Model Optimizer) applies: its int8 kernels need 16 input and
+//! output channels, and matrix products of 16 by 16 or more.
 
 use crate::ir::{Dim, Graph, Node, ValueId};
 
-/// Channels, and rows and columns of a product, below which integer kernels do not pay.
+/// The fewest channels, and rows and columns of a product, for which integer kernels are faster.
 const FEW: usize = 16;
-/// Channel counts that tensor cores take in one piece.
+/// Channel counts that tensor cores process in one piece.
 const PIECE: usize = 8;
 
-/// What the speed of a layer depends on.
+/// The dimensions that determine the speed of a layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerShape {
     /// The operator.
@@ -30,7 +30,7 @@ pub struct LayerShape {
     pub output: Vec<Option<usize>>,
 }
 
-/// Why a layer of this shape stays float, or nothing.
+/// Why a layer of this shape stays float, if so.
 pub type FloatRule = fn(&LayerShape) -> Option<String>;
 
 impl LayerShape {
@@ -65,7 +65,7 @@ pub fn few_channels(layer: &LayerShape) -> Option<String> {
     let plain = layer.group == 1 && in_pieces && wide && square;
     let large = kernel.iter().flatten().all(|&side| side >= 3);
     let grouped = layer.group > 1 && outputs.is_multiple_of(PIECE) && large;
-    let channels = format!("{inputs} to {outputs} channels a group, fewer than {FEW}");
+    let channels = format!("{inputs} to {outputs} channels per group, fewer than {FEW}");
     (!plain && !grouped).then(|| format!("{channels}: slower in int8 than in float"))
 }
 

@@ -1,4 +1,4 @@
-//! Which tensor goes onto which grid: plain data, made once, read by ranges, training and emission alike.
+//! The plan: which tensor is on which grid. Plain data that calibration, training and emission share.
 
 mod assembly;
 mod container;
@@ -47,13 +47,13 @@ pub fn is_layer(node: &Node) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// The input of the network, or what elementwise operators make of it before the first layer.
+    /// The network's input, or the result of elementwise operators on it before the first layer.
     Image,
     /// The input of a Conv, Gemm or MatMul.
     LayerInput,
     /// An operand of a residual sum, on the bits of sums.
     Carrier,
-    /// Needed only so that integer kernels of the target find their neighbours quantized.
+    /// Needed only by integer kernels of the target, whose neighbors must be quantized.
     Output,
 }
 
@@ -64,15 +64,15 @@ pub struct Activation {
     pub scheme: Scheme,
     /// Why it is there.
     pub role: Role,
-    /// Tensors whose values set the range: those that no grid-preserving operator makes from another of this grid.
+    /// Tensors whose values set the range: those that are not results of a grid-preserving operator on this grid.
     pub roots: Vec<String>,
-    /// The interval that the grid reaches at least, whatever values were seen.
+    /// The interval that the grid must cover, regardless of observed values.
     pub reach: Option<[f32; 2]>,
     /// The least and the largest value that the tensors can take.
     pub limits: [Option<f32>; 2],
     /// Every tensor on the grid, `roots` included.
     pub tensors: Vec<String>,
-    /// The tensors behind which Q/DQ is written; the others keep the grid by themselves.
+    /// The tensors that get a Q/DQ pair; the others keep the grid by themselves.
     pub quantized: Vec<String>,
 }
 
@@ -83,7 +83,7 @@ pub struct Weight {
     pub tensor: String,
     /// The form of the grid.
     pub scheme: Scheme,
-    /// Whether its integers are stored two to a byte.
+    /// Whether its integers are stored two per byte.
     pub packed: bool,
 }
 
@@ -115,36 +115,36 @@ pub struct WeightOnly {
     pub weight: usize,
 }
 
-/// Something that stays in floating point, and why.
+/// A node or tensor that stays in floating point, and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Float {
     /// Node or tensor.
     pub name: String,
     /// The operator.
     pub op_type: String,
-    /// What kind of reason it is.
+    /// The kind of reason.
     pub cause: Cause,
     /// The reason.
     pub reason: String,
 }
 
-/// What keeps something in floating point.
+/// The kinds of reasons to stay in floating point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// A layer of a form that no grid fits.
+    /// A layer of an unsupported form.
     Form,
     /// A layer that the user excluded.
     Choice,
     /// A layer that the target computes faster in floating point.
     Speed,
-    /// A layer whose rounding would change the indices that a MaxPool gives.
+    /// A layer whose rounding would change the indices of a MaxPool.
     Indices,
-    /// A layer of which the weight alone is quantized, as the target reads it.
+    /// A layer whose target reads quantized weights only.
     WeightOnly,
-    /// A layer whose input is on no grid: its weight alone is quantized, where it has one.
+    /// A layer whose input is not quantized: only its weight is, if it has one.
     FloatInput,
-    /// A tensor between quantized operators that something reads in floating point.
+    /// A tensor between quantized operators that has a float reader.
     Reader,
 }
 
@@ -155,10 +155,10 @@ impl Float {
     }
 }
 
-/// What is quantized, and how; see the module's first line.
+/// What is quantized, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Whom the file is for.
+    /// The target of the file.
     pub target: Target,
     /// Activation grids.
     pub activations: Vec<Activation>,
@@ -166,7 +166,7 @@ pub struct Plan {
     pub weights: Vec<Weight>,
     /// Quantized layers in graph order.
     pub layers: Vec<Layer>,
-    /// Layers of which the weight alone is quantized, in graph order.
+    /// Layers with only a quantized weight, in graph order.
     pub weight_only: Vec<WeightOnly>,
     /// What stays float.
     pub float: Vec<Float>,

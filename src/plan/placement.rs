@@ -16,17 +16,17 @@ use crate::error::Result;
 use crate::ir::{Graph, Node, Tensor, Uses, ValueId};
 use crate::quant::Scheme;
 
-/// Bits of the network input, of operands of residual sums, and of tensors quantized for kernels' sake.
+/// Bits of the network input, of operands of residual sums, and of tensors quantized only for kernels.
 pub(super) const WIDE_BITS: u32 = 8;
-/// Bits of weights in the reduced range: two products of a byte and such a weight add up to less than 16 bits hold.
-/// Depthwise kernels add no products of bytes, so their weights keep all bits.
+/// Bits of weights in the reduced range: two products of a byte and such a weight sum to less than 16 bits.
+/// Depthwise kernels do not add such pairs, so their weights keep all bits.
 const REDUCED_BITS: u32 = 7;
 /// Operators besides those that keep a grid whose results are quantized for targets that want it between all integer
 /// kernels. ONNX Runtime's CPU kernels compute them in integers then ([`crate::audit`] has the rules).
 pub const INTEGER_KERNELS: &[&str] =
     &["Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid"];
 
-/// Returns the plan for `graph`, whose normalising passes have run and whose shapes are inferred.
+/// Returns the plan for `graph`, after the normalizing passes and shape inference.
 ///
 /// # Errors
 /// Bits or a container that the target lacks; names that match no node; a graph without a layer that can be quantized.
@@ -53,13 +53,13 @@ pub(super) fn placed<'a>(graph: &'a Graph, policy: &'a Policy) -> Result<Planner
 /// A layer that is quantized.
 pub(super) struct PlacedLayer {
     pub node: usize,
-    /// The input that goes onto a grid, or why none does and the weight alone is quantized.
+    /// The quantized input, or why only the weight is quantized.
     pub input: Result<ValueId, Float>,
-    /// Initializer, grid, and whether it is stored two to a byte.
+    /// Initializer, grid, and whether it is stored two per byte.
     pub weight: Option<(ValueId, Scheme, bool)>,
 }
 
-/// Wishes for grids, gathered operator by operator; [`Planner::finish`] makes the plan of them.
+/// Collects requests for grids operator by operator; [`Planner::finish`] builds the plan.
 pub(super) struct Planner<'a> {
     pub graph: &'a Graph,
     pub policy: &'a Policy,
@@ -172,7 +172,7 @@ impl<'a> Planner<'a> {
         if let Some(why) = operands.iter().find_map(|&id| self.why_float(id)) {
             return match weight {
                 Some(_) => {
-                    let reason = format!("its weight alone is quantized: {why}");
+                    let reason = format!("only its weight is quantized: {why}");
                     let input = Err(stays_float(Cause::FloatInput, &reason));
                     self.layers.push(PlacedLayer { node: index, input, weight });
                 }
@@ -180,7 +180,7 @@ impl<'a> Planner<'a> {
             };
         }
         if weight.is_some_and(|(_, _, packed)| packed && self.choices.packed_weights_alone) {
-            let reason = "its weight alone is quantized, as the target reads packed weights";
+            let reason = "only its weight is quantized, as the target reads packed weights";
             let input = Err(stays_float(Cause::WeightOnly, reason));
             return self.layers.push(PlacedLayer { node: index, input, weight });
         }
@@ -191,7 +191,7 @@ impl<'a> Planner<'a> {
         self.layers.push(PlacedLayer { node: index, input: Ok(input), weight });
     }
 
-    /// Returns why a tensor is on no grid, where it is not to be.
+    /// Returns why a tensor is not quantized, if so.
     fn why_float(&self, id: ValueId) -> Option<&'static str> {
         self.policy.float_activations.why(self.graph, id)
     }
@@ -235,7 +235,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Puts every result that an integer kernel could make on a grid, first node first.
+    /// Requests a grid for every result that an integer kernel could compute, first node first.
     fn place_outputs(&mut self) {
         for node in &self.graph.nodes {
             let Some(output) = node.output(0) else { continue };
@@ -265,7 +265,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The result of a Relu or Clip that alone reads `output`: kernels take it in, so the grid belongs behind it.
+    /// Returns the result of the Relu or Clip that is the only reader of `output`: kernels absorb it, so the grid
+    /// belongs after it.
     pub fn behind_activation(&self, output: ValueId) -> ValueId {
         let reader = self.uses.only_consumer(output).map(|i| &self.graph.nodes[i]);
         match reader.filter(|n| n.is("Relu") || n.is("Clip")).and_then(|n| n.output(0)) {
@@ -274,7 +275,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Returns the data inputs of a node that keeps their grid; none where it has to read float values.
+    /// Returns the data inputs of a grid-preserving node; `None` if it must read float values.
     pub fn preserved_inputs(&self, node: &Node) -> Option<Vec<ValueId>> {
         preserved_inputs(self.graph, node).filter(|_| !self.float_paths.touch(node))
     }
@@ -321,12 +322,12 @@ impl<'a> Planner<'a> {
 }
 
 fn for_indices() -> (Cause, String) {
-    let reason = "indices that a MaxPool gives depend on it, and rounding would change them; --layer-bits NAME=8 quantizes \
-                  it all the same";
+    let reason = "the indices of a MaxPool depend on it, and rounding would change them; --layer-bits NAME=8 \
+        quantizes it anyway";
     (Cause::Indices, reason.to_owned())
 }
 
-/// Returns the axis of output channels of a layer's weight of so many axes, where it has one.
+/// Returns the output-channel axis of a layer's weight of this rank, if it has one.
 pub fn channel_axis(node: &Node, rank: usize) -> Option<usize> {
     match node.op_type.as_str() {
         "Conv" => Some(0),

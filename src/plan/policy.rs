@@ -1,4 +1,4 @@
-//! What the user asked for, and the names that pick nodes.
+//! The user's request, and the names that select nodes.
 
 use regex::Regex;
 
@@ -6,10 +6,10 @@ use super::{Container, FloatActivations, Target, is_layer};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Node, nearest_names};
 
-/// What the user asked for.
+/// The user's request.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Whom the file is for.
+    /// The target of the file.
     pub target: Target,
     /// Bits of weights, 2 to 8.
     pub weight_bits: u32,
@@ -19,7 +19,7 @@ pub struct Policy {
     pub per_channel: bool,
     /// Whether weights have zero point 0.
     pub symmetric: bool,
-    /// Whether the first and the last layer get the bits asked for instead of 8.
+    /// Whether the first and the last layer get the requested bits instead of 8.
     pub all_layers: bool,
     /// Names (or patterns that match whole names) of nodes that stay float.
     pub exclude: Vec<String>,
@@ -28,11 +28,11 @@ pub struct Policy {
     /// Bits of single layers by name or pattern; for each of weight and input a full name wins over patterns, else the
     /// first that gives it.
     pub layer_bits: Vec<(String, LayerBits)>,
-    /// What weights of 4 bits and below are stored in.
+    /// The container of weights of 4 bits and below.
     pub container: Container,
-    /// Whether weights have 7 bits at most, so that x86 processors without VNNI do not saturate.
+    /// Whether weights have at most 7 bits, so that x86 processors without VNNI do not saturate.
     pub reduce_range: bool,
-    /// Whether residual sums add what layers read as layers read it, in place of 8 bits.
+    /// Whether operands of residual sums get the bits of layer inputs instead of 8.
     pub shared_shortcuts: bool,
     /// Which activations stay in floating point.
     pub float_activations: FloatActivations,
@@ -79,10 +79,10 @@ impl Default for Policy {
     }
 }
 
-/// Checks that the target has what is asked for.
+/// Checks that the target supports the request.
 ///
 /// # Errors
-/// [`Error::Usage`] naming what it lacks and what to type instead.
+/// [`Error::Usage`] naming the unsupported part and an alternative.
 pub(super) fn validate(policy: &Policy) -> Result<()> {
     let (name, choices) = (policy.target.name(), policy.target.choices());
     let refused = |message: String| Err(Error::Usage(format!("--target {name}: {message}")));
@@ -90,22 +90,22 @@ pub(super) fn validate(policy: &Policy) -> Result<()> {
     if policy.activation_bits < fewest {
         let (w, a) = (policy.weight_bits, policy.activation_bits);
         return refused(format!(
-            "{a}-bit activations are asked for, the target has none below {fewest} bits; use --precision w{w}a{fewest}, \
+            "{a}-bit activations were requested, the target supports {fewest} bits or more; use --precision w{w}a{fewest}, \
              or --target onnx"
         ));
     }
     let mut own = policy.layer_bits.iter().filter_map(|(layer, bits)| Some((layer, bits.input?)));
     if let Some((layer, bits)) = own.find(|(_, bits)| *bits < fewest) {
         return refused(format!(
-            "--layer-bits {layer}={bits} asks for {bits}-bit activations, the target has none below {fewest} bits; use \
+            "--layer-bits {layer}={bits} requests {bits}-bit activations, the target supports {fewest} bits or more; use \
              --precision w{bits}a{fewest} for the weights of all layers, or --target onnx"
         ));
     }
     if !policy.symmetric && !choices.affine_weights {
-        return refused("weights have zero point 0 there; leave --affine out".to_owned());
+        return refused("weights have zero point 0 there; leave out --affine".to_owned());
     }
     if policy.reduce_range && !choices.runs_on_x86 {
-        return refused("--reduce-range helps x86 processors without VNNI alone; leave it out".to_owned());
+        return refused("--reduce-range helps only x86 processors without VNNI; leave it out".to_owned());
     }
     if policy.container == Container::Int4 && choices.packs.is_empty() {
         return refused("it has no 4-bit type; use --container int8, or --target onnx".to_owned());
@@ -113,7 +113,7 @@ pub(super) fn validate(policy: &Policy) -> Result<()> {
     Ok(())
 }
 
-/// A pattern of the user's, by exact name or as a regular expression over the whole name.
+/// A user's pattern: an exact name, or a regular expression for the whole name.
 pub(super) struct Pattern {
     pub(super) typed: String,
     regex: Option<Regex>,
@@ -152,10 +152,10 @@ pub(super) fn own_bits(
     by_name.or_else(|| given().find(|(pattern, _)| pattern.matches(graph, node))).map(|(_, bits)| bits)
 }
 
-/// Checks that every name that was typed picks a node, or a layer where bits are given to it.
+/// Checks that every given name selects a node, or a layer if it sets bits.
 ///
 /// # Errors
-/// [`Error::Usage`] naming the first that does not, and names that are like it.
+/// [`Error::Usage`] naming the first that does not, and similar names.
 pub(super) fn refuse_unmatched(
     graph: &Graph,
     exclude: &[Pattern],

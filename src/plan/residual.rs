@@ -1,23 +1,23 @@
-//! Residual sums: which operands are on a grid of their own.
+//! Residual sums: which operands are quantized.
 
 use super::target::ResidualSums;
 use super::{Target, is_layer};
 use crate::ir::{Graph, Node, Uses, ValueId};
 
-/// Operators whose results span orders of magnitude: what adds those (a power spectrum, a norm) is no residual sum, and no
-/// grid of 8 bits holds them.
+/// Operators whose results span orders of magnitude (a power spectrum, a norm): a sum of them is not a residual sum,
+/// and 8 bits cannot hold them.
 const SPANNING: &[&str] = &["Exp", "Pow", "Reciprocal"];
 
-/// Returns whether `maker` makes what a residual sum may add.
+/// Returns whether the result of `maker` may be an operand of a residual sum.
 pub(super) fn makes_operand(maker: &Node) -> bool {
     let is_square = maker.is("Mul") && maker.input(0) == maker.input(1);
     !is_square && !SPANNING.iter().any(|op| maker.is(op))
 }
 
-/// Returns the operands of `node`, a sum of two tensors that layers made, that `target` wants quantized.
+/// Returns the operands of `node`, a sum of two results of layers, that `target` quantizes.
 ///
-/// Where a target fuses a sum with the layer before it, the result of that layer stays float; of two such layers the
-/// later one is fused. A sum that no layer can be fused with runs in float, its operands unchanged.
+/// If the target fuses a sum with the layer before it, the result of that layer stays float; of two such layers the
+/// later one is fused. A sum that cannot be fused runs in float.
 pub(super) fn quantized_operands(
     graph: &Graph,
     uses: &Uses,

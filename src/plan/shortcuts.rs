@@ -1,4 +1,4 @@
-//! Shortcuts past layers: what a residual sum adds keeps its bits where layers read the same tensor on fewer.
+//! Residual shortcuts: an operand of a sum keeps its bits where layers read the same tensor with fewer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,9 +7,9 @@ use super::{Plan, Policy, Role};
 use crate::error::Result;
 use crate::ir::{Attrs, Graph, Node, ValueId};
 
-/// Returns the plan for `graph`, with an Identity put between a tensor that a residual sum adds and the layers that read it
-/// on fewer bits than sums add, so that each has a grid of its own: else the layers behind the sum lose what is lost for
-/// one layer. A graph without such tensors stays as it is.
+/// Returns the plan for `graph`, with an Identity between an operand of a residual sum and the layers that read it with
+/// fewer bits, so that both have their own grids: otherwise the coarse grid of one layer would affect all layers after
+/// the sum. A graph without such tensors is unchanged.
 ///
 /// # Errors
 /// As [`plan`].
@@ -23,7 +23,7 @@ pub fn plan_with_split_residuals(graph: &mut Graph, policy: &Policy) -> Result<P
     plan(graph, policy)
 }
 
-/// Puts an Identity before `reads`, each a node and one of its inputs: one for each tensor.
+/// Inserts an Identity before `reads` (pairs of node and input), one per tensor.
 fn split(graph: &mut Graph, reads: &[(usize, usize)]) {
     let mut narrowed: BTreeMap<ValueId, ValueId> = BTreeMap::new();
     for &(node, slot) in reads {
@@ -44,7 +44,7 @@ fn split(graph: &mut Graph, reads: &[(usize, usize)]) {
 }
 
 impl Planner<'_> {
-    /// Returns the places, node and input, where a layer reads on fewer bits than sums add what lies on one grid with an
+    /// Returns the reads, as node and input, of layers with fewer bits than sums on a tensor that shares a grid with an
     /// operand of a sum.
     fn narrowed_shortcuts(&self) -> Vec<(usize, usize)> {
         let is_narrowed =

@@ -1,13 +1,13 @@
-//! Convolutions that ONNX Runtime's CPU kernels compute more slowly in integers than in floating point, and which of them
-//! are kept float: a float layer among integer ones costs more at its borders than it gains, so only those are that the
-//! image reaches through float layers alone. `benches/kernels.py` measures what the limits rest on.
+//! Convolutions that ONNX Runtime's CPU kernels compute more slowly in integers than in floating point, and which of
+//! them stay float. A float layer among integer layers costs more in conversions than it saves, so only layers that the
+//! image reaches through float layers stay float. `benches/kernels.py` measures the limits.
 
 use std::collections::{HashMap, HashSet};
 
 use super::is_layer;
 use crate::ir::{Graph, Node, ValueId};
 
-/// Widest first layer and depthwise layer that are kept float. Wider first layers lose at the border what they gain.
+/// The widest first layer and depthwise layer that stay float. Wider first layers lose the gain to conversions.
 const FEW_CHANNELS: usize = 32;
 /// Largest side of a kernel of a first layer that is kept float; beyond it the copies count less than the products.
 const LARGEST_KERNEL: usize = 5;
@@ -28,9 +28,9 @@ pub enum Slow {
 }
 
 impl Slow {
-    /// Returns why such a layer is kept float, and how to quantize it all the same.
+    /// Returns why such a layer stays float, and how to quantize it anyway.
     pub fn why_kept(self) -> String {
-        format!("{self}; --layer-bits NAME=8 quantizes it all the same")
+        format!("{self}; --layer-bits NAME=8 quantizes it anyway")
     }
 }
 
@@ -49,8 +49,8 @@ impl std::fmt::Display for Slow {
             ),
             Self::UnevenDepthwise => write!(
                 f,
-                "ONNX Runtime's integer kernel is slower than its float one for depthwise convolutions whose channels are \
-                 no multiple of {LANES}"
+                "ONNX Runtime's integer kernel is slower than its float one for depthwise convolutions whose channels \
+                 are not a multiple of {LANES}"
             ),
         }
     }
@@ -74,8 +74,8 @@ pub fn slower_in_integers(graph: &Graph, node: &Node) -> Option<Slow> {
     }
 }
 
-/// Returns the nodes that are kept float for speed, by position, none where no layer would be left. `excluded` tells which
-/// layers are float anyway, `asked_for` which are to be quantized whatever it costs.
+/// Returns the indices of nodes that stay float for speed; empty if no layer would remain quantized. `excluded` names
+/// layers that stay float anyway, `asked_for` layers that must be quantized.
 pub(super) fn kept_float(
     graph: &Graph,
     excluded: impl Fn(&Node) -> bool,

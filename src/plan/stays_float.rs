@@ -1,11 +1,11 @@
-//! Why a layer stays in floating point: what the user excluded, what no grid fits, what its target runs faster that way.
+//! Reasons for a layer to stay in floating point: excluded by the user, unsupported, or faster on the target.
 
 use super::layer_shape::LayerShape;
 use super::policy::Pattern;
 use super::{Cause, Policy};
 use crate::ir::{DType, Graph, Node, ValueId};
 
-/// Returns why `node`, a layer, stays float; nothing where it can be quantized.
+/// Returns why `node`, a layer, stays float; `None` if it can be quantized.
 pub(super) fn why_float(graph: &Graph, policy: &Policy, exclude: &[Pattern], node: &Node) -> Option<(Cause, String)> {
     let excluded = || Some((Cause::Choice, excluded(graph, policy, exclude, node)?));
     let unfit = || Some((Cause::Form, unfit(graph, node)?));
@@ -16,7 +16,7 @@ pub(super) fn why_float(graph: &Graph, policy: &Policy, exclude: &[Pattern], nod
     })
 }
 
-/// Returns why no grid fits the layer.
+/// Returns why the layer cannot be quantized.
 fn unfit(graph: &Graph, node: &Node) -> Option<String> {
     let (Some(input), Some(weight)) = (node.input(0), node.input(1)) else {
         return Some("an input is missing".to_owned());
@@ -38,7 +38,7 @@ fn unfit(graph: &Graph, node: &Node) -> Option<String> {
     (node.is("Gemm") && !plain).then(|| "Gemm with alpha, beta or transA has no integer form".to_owned())
 }
 
-/// Returns how the user excluded `node`, where that is so.
+/// Returns how the user excluded `node`, if so.
 pub(super) fn excluded(graph: &Graph, policy: &Policy, exclude: &[Pattern], node: &Node) -> Option<String> {
     if let Some(pattern) = exclude.iter().find(|p| p.matches(graph, node)) {
         return Some(format!("excluded by name \"{}\"", pattern.typed));

@@ -1,5 +1,5 @@
-//! Targets: what a Q/DQ file must look like for the runtime that the user names. One target is one row of plain data;
-//! placement and emission read the row and never ask for the name.
+//! Targets: the form of Q/DQ files for each runtime. One target is one row of plain data; placement and emission read
+//! the row and never match on the name.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::LAYERS;
 use super::layer_shape::{FloatRule, few_channels, one_vector, small_product};
 
-/// Whom the emitted file is for.
+/// The runtime of the emitted file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Target {
-    /// True to the bits asked for: the smallest file, any runtime that follows the specification.
+    /// The requested bits exactly and the smallest file, for any runtime that follows the specification.
     #[default]
     Onnx,
-    /// Everything that ONNX Runtime's CPU kernels run faster in integer does; weights live in 8 bits.
+    /// Integers wherever ONNX Runtime's CPU kernels run faster with them; weights are stored in 8 bits.
     OrtCpu,
     /// NVIDIA TensorRT: signed symmetric activations of 8 bits, float biases, sums fused with the convolution before.
     #[value(name = "tensorrt")]
@@ -24,23 +24,23 @@ pub enum Target {
     #[value(name = "openvino")]
     #[serde(rename = "openvino")]
     OpenVino,
-    /// One file that ONNX Runtime, tract and OpenVINO all run: 8-bit types and operator set 13 alone.
+    /// One file for ONNX Runtime, tract and OpenVINO: only 8-bit types and operator set 13.
     Portable,
 }
 
-/// Which operands of a residual sum are on a grid.
+/// The quantized operands of a residual sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResidualSums {
     /// Both: integer kernels add integers.
     BothOperands,
-    /// The shortcut alone: the result of the layer that the sum is fused with stays float.
+    /// Only the shortcut: the result of the layer that the sum is fused with stays float.
     ShortcutAlone,
 }
 
-/// What a target wants.
+/// The requirements of a target.
 #[derive(Debug)]
 pub struct Choices {
-    /// Whether activations are signed with zero point 0, instead of unsigned with one of their own.
+    /// Whether activations are signed with zero point 0, instead of unsigned with a free zero point.
     pub symmetric_activations: bool,
     /// The fewest bits that activations can have.
     pub fewest_activation_bits: u32,
@@ -48,27 +48,27 @@ pub struct Choices {
     pub affine_weights: bool,
     /// Whether biases become int32 with the scale of the accumulator, instead of staying float.
     pub quantizes_biases: bool,
-    /// Whether every tensor between integer kernels gets its Q/DQ pair, not only the inputs of layers.
+    /// Whether every tensor between integer kernels gets a Q/DQ pair, not only the inputs of layers.
     pub quantizes_outputs: bool,
-    /// Whether a Relu or Clip before a quantizer is done in integers behind it.
+    /// Whether a Relu or Clip before a quantizer is moved after it, into integers.
     pub clips_in_integers: bool,
     /// Operands of residual sums.
     pub residual_sums: ResidualSums,
-    /// Whether the inputs of a Concat share a grid even where nothing quantized reads its result.
+    /// Whether the inputs of a Concat share a grid even without a quantized reader of its result.
     pub concat_shares_grid: bool,
     /// Whether layers at the front of the network that ONNX Runtime computes more slowly in integers stay float.
     pub keeps_slow_head_float: bool,
     /// Layers that are slower in integers than in float.
     pub keeps_float: &'static [FloatRule],
-    /// Operators whose weights of 4 bits and below can be stored two to a byte.
+    /// Operators whose weights of 4 bits and below can be stored two per byte.
     pub packs: &'static [&'static str],
-    /// Whether they are where the user does not choose a container, and why.
+    /// Whether they are by default, and why.
     pub packs_by_default: (bool, &'static str),
     /// Whether a layer with a packed weight reads its input in float.
     pub packed_weights_alone: bool,
     /// The least operator set.
     pub opset: i64,
-    /// The runtime that the file is for and that no check runs.
+    /// The runtime of the file, if no check can run it.
     pub unchecked_runtime: Option<&'static str>,
     /// Whether the file is run on x86 processors, some of which saturate sums of two products at 16 bits.
     pub runs_on_x86: bool,
@@ -102,7 +102,7 @@ const ORT_CPU: Choices = Choices {
     quantizes_outputs: true,
     clips_in_integers: true,
     keeps_slow_head_float: true,
-    packs_by_default: (false, "ONNX Runtime's integer kernels read 8-bit weights alone"),
+    packs_by_default: (false, "ONNX Runtime's integer kernels read only 8-bit weights"),
     ..ONNX
 };
 
@@ -128,7 +128,7 @@ const OPENVINO: Choices = Choices {
     clips_in_integers: false,
     keeps_slow_head_float: false,
     unchecked_runtime: Some("OpenVINO"),
-    packs_by_default: (false, "OpenVINO's integer kernels read 8-bit weights alone"),
+    packs_by_default: (false, "OpenVINO's integer kernels read only 8-bit weights"),
     ..ORT_CPU
 };
 
@@ -136,7 +136,7 @@ const PORTABLE: Choices = Choices {
     affine_weights: false,
     keeps_slow_head_float: false,
     packs: &[],
-    packs_by_default: (false, "tract reads no 4-bit types"),
+    packs_by_default: (false, "tract does not read 4-bit types"),
     ..ORT_CPU
 };
 
@@ -144,7 +144,7 @@ impl Target {
     /// Every target.
     pub const ALL: [Self; 5] = [Self::Onnx, Self::OrtCpu, Self::TensorRt, Self::OpenVino, Self::Portable];
 
-    /// Returns what the target wants.
+    /// Returns the requirements of the target.
     pub fn choices(self) -> &'static Choices {
         match self {
             Self::Onnx => &ONNX,

@@ -11,11 +11,11 @@ pub struct GuardedBias {
     pub weight_scale: Vec<f32>,
 }
 
-/// Half of the int32 range is left to the sum of products that the bias is added to.
+/// The largest bias: half of the int32 range is reserved for the sum of products.
 const LIMIT: f64 = (1u32 << 30) as f64;
 
-/// Returns `bias` with scale `input_scale · weight_scale[c]`, enlarging weight scales whose bias would overflow, or whose
-/// product with the input's would be no normal number.
+/// Returns `bias` with scale `input_scale · weight_scale[c]`, enlarging weight scales whose bias would overflow, or
+/// whose product with the input's would be no normal number.
 ///
 /// Near-dead channels have tiny weights beside an ordinary bias, so `bias / (x·w)` can leave int32.
 pub fn quantize_bias(bias: &[f32], input_scale: f32, weight_scale: &[f32]) -> GuardedBias {

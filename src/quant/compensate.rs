@@ -1,10 +1,10 @@
-//! Rounding that minimises the error of a layer's results, not of its weights: `(q - w)ᵀ H (q - w)` per output channel,
+//! Rounding that minimizes the error of a layer's output, not of its weights: `(q - w)ᵀ H (q - w)` per output channel,
 //! `H` being the covariance of the layer's inputs.
 //!
-//! Errors are first passed on from element to element along a Cholesky factor (Frantar et al. 2022, "GPTQ"; the nearest
-//! plane of Babai 1986), then single integers are moved as long as that helps.
+//! Errors are first propagated from element to element along a Cholesky factor (Frantar et al. 2022, "GPTQ"; the
+//! nearest plane of Babai 1986), then single integers are changed while that reduces the error.
 
-/// Sweeps of single moves at most; they settle after a few.
+/// The most sweeps of single changes; a few usually suffice.
 const SWEEPS: usize = 8;
 
 /// A symmetric positive definite matrix with its factor `H = L D Lᵀ`.

@@ -1,15 +1,15 @@
-//! Factors of cross-layer equalisation (Nagel et al. 2019, equation 11).
+//! Factors of cross-layer equalization (Nagel et al. 2019, equation 11).
 
-/// Factors outside of this, earlier ones included, are cut off: what lies beyond is a channel that is nearly dead.
+/// Total factors are clipped to this range: beyond it, a channel is nearly dead.
 const LARGEST: f64 = 1e6;
-/// How much wider activations may become for the sake of weights: one bit. Chosen among 1, 2, 4 and 16 on a MobileNet
+/// The most that activations may widen in favor of weights: one bit. Chosen among 1, 2, 4 and 16 on a MobileNet
 /// with one scale per weight.
 const HEADROOM: f64 = 2.0;
 
 /// Returns `s` per channel so that ranges become equal: `first / s = second · s = sqrt(first · second)`.
 ///
-/// Channels that are dead on either side (range 0), or whose range is no finite number, keep factor 1. `total` is what
-/// channels were divided by before.
+/// Channels that are dead on either side (range 0), or whose range is not a finite number, keep factor 1. `total` is
+/// what channels were divided by before.
 pub fn equalising_factors(first: &[f64], second: &[f64], total: &[f64]) -> Vec<f64> {
     let alive = |r: f64| r.is_finite() && r > 0.0;
     let factor = |((&r1, &r2), &t): ((&f64, &f64), &f64)| match alive(r1) && alive(r2) {
@@ -20,11 +20,11 @@ pub fn equalising_factors(first: &[f64], second: &[f64], total: &[f64]) -> Vec<f
 }
 
 /// Returns `factors` changed so that no channel goes further from 0 than [`HEADROOM`] times the widest one does now,
-/// the factor that channels have in common (their median) left out; `total` is what channels were divided by before, `reach` how far they went
-/// from 0 before that.
+/// the factor that channels have in common (their median) left out; `total` is what channels were divided by before,
+/// `reach` how far they went from 0 before that.
 ///
-/// A channel of tiny weights beside an ordinary bias would otherwise be scaled up until it has the whole activation grid
-/// to itself.
+/// A channel of tiny weights beside an ordinary bias would otherwise be scaled up until it has the whole activation
+/// grid to itself.
 pub fn within_reach(factors: &[f64], total: &[f64], reach: &[f64]) -> Vec<f64> {
     let product: Vec<f64> = factors.iter().zip(total).map(|(f, t)| f * t).collect();
     let mut sorted = product.clone();

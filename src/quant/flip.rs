@@ -10,7 +10,7 @@ pub struct FlipLayout {
     pub range: (i32, i32),
 }
 
-/// Flips elements of one output channel to their other neighbour until the errors of each kernel, then of the channel,
+/// Flips elements of one output channel to their other neighbor until the errors of each kernel, then of the channel,
 /// add up to half a step at most, as far as the range lets them.
 ///
 /// `targets` are the weights in steps, zero point included; `integers` are their nearest integers.

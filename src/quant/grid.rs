@@ -1,10 +1,10 @@
-//! What a quantizer may represent ([`Scheme`]) and what it does represent ([`Grid`]).
+//! The form of a quantizer ([`Scheme`]) and its scales and zero points ([`Grid`]).
 
 use serde::{Deserialize, Serialize};
 
 use crate::ir::DType;
 
-/// The form of a quantizer, before any value is known.
+/// The form of a quantizer, without scales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Scheme {
     /// Bits of the integers, 2 to 8.
@@ -13,9 +13,9 @@ pub struct Scheme {
     pub signed: bool,
     /// Whether the zero point is fixed at 0.
     pub symmetric: bool,
-    /// Whether the lowest integer is left out, as integer kernels and TensorRT want it of symmetric 8-bit weights.
+    /// Whether the lowest integer is unused, as integer kernels and TensorRT require for symmetric 8-bit weights.
     pub narrow: bool,
-    /// The axis with one scale per index; `None` for one scale in all.
+    /// The axis with one scale per index; `None` for a single scale.
     pub axis: Option<usize>,
 }
 

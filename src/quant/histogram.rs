@@ -11,7 +11,8 @@ const REACH: f64 = 10.0;
 /// clipped too early at every number of bits.
 const TAIL: (f64, f64) = (0.1, 2.5);
 
-/// Masses of equal bins over `lo..hi`; exact zeros (behind a ReLU, padding) are kept apart, since grids meet them exactly.
+/// Masses of equal bins over `lo..hi`; exact zeros (behind a ReLU, padding) are kept apart, since grids meet them
+/// exactly.
 #[derive(Clone, Debug)]
 pub struct Histogram {
     /// Left end of the first bin.
@@ -37,13 +38,13 @@ impl Histogram {
         let mut histogram = Self { lo, hi, mass: vec![0.0; BINS], zeros: 0.0 };
         for (channel, &(from, to)) in moments.0.iter().zip(&ends) {
             let wide = ClippedNormal { std: TAIL.1 * channel.std, ..*channel };
-            histogram.add_channel(channel, 1.0 - TAIL.0, (from, to));
-            histogram.add_channel(&wide, TAIL.0, (from, to));
+            histogram.add_channel(channel, 1.0 - TAIL.0, from, to);
+            histogram.add_channel(&wide, TAIL.0, from, to);
         }
         histogram
     }
 
-    fn add_channel(&mut self, channel: &ClippedNormal, weight: f64, (from, to): (f64, f64)) {
+    fn add_channel(&mut self, channel: &ClippedNormal, weight: f64, from: f64, to: f64) {
         if channel.lo == 0.0 {
             self.zeros += weight * channel.cdf(0.0);
         } else if channel.hi == 0.0 {

@@ -1,4 +1,4 @@
-//! Grids, ranges and rounding: everything about a quantizer that needs no graph.
+//! Grids, ranges and rounding: the parts of quantization that are independent of a graph.
 
 mod absorb;
 mod bias;

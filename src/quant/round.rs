@@ -4,14 +4,14 @@ use bytes::Bytes;
 
 use super::Grid;
 
-/// How a row-major tensor is cut into channels along one axis: `[outer, channels, inner]`.
+/// The split of a row-major tensor into channels along one axis: `[outer, channels, inner]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChannelLayout {
     /// Product of the dimensions before the axis.
     pub outer: usize,
     /// Size of the axis.
     pub channels: usize,
-    /// Product of the dimensions behind the axis.
+    /// Product of the dimensions after the axis.
     pub inner: usize,
 }
 
@@ -54,11 +54,11 @@ impl ChannelLayout {
 /// Integers on a grid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizedTensor {
-    /// Where the integers live.
+    /// The grid of the integers.
     pub grid: Grid,
     /// The tensor's dimensions.
     pub shape: Vec<usize>,
-    /// One byte an integer in row-major order, in two's complement where the scheme is signed.
+    /// One byte per integer in row-major order, in two's complement where the scheme is signed.
     pub bytes: Bytes,
 }
 

@@ -12,7 +12,7 @@ use super::weights::{BiasFit, Weights, channel_axis, nearest_weights, node_of};
 use crate::calibrate::{CalibrationContext, Means, Sample, Seen, calibrate, sample, samples_within, tap};
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
-use crate::layers::{Rows, Step};
+use crate::layers::{LayerStep, Rows};
 use crate::onnx;
 use crate::parallel;
 use crate::plan::Plan;
@@ -97,7 +97,7 @@ impl Analytic {
     pub fn in_place_of_links(self, others: &Self, why: &str) -> Self {
         let mut found = self;
         let of_links = others.solved.solution.steps.iter().filter(|step| is_of_links(step));
-        let mut steps: Vec<Step> = of_links.cloned().collect();
+        let mut steps: Vec<LayerStep> = of_links.cloned().collect();
         refuse(&mut steps, &["equalise", "absorb"], why);
         steps.append(&mut found.solved.solution.steps);
         found.solved.solution.steps = steps;
@@ -105,11 +105,11 @@ impl Analytic {
     }
 }
 
-fn is_of_links(step: &Step) -> bool {
+fn is_of_links(step: &LayerStep) -> bool {
     matches!(step.step, "equalise" | "absorb")
 }
 
-fn refuse(steps: &mut [Step], names: &[&str], why: &str) {
+fn refuse(steps: &mut [LayerStep], names: &[&str], why: &str) {
     let named = steps.iter_mut().filter(|step| names.contains(&step.step) && step.refused.is_none());
     named.for_each(|step| step.refused = Some(why.to_owned()));
 }
@@ -204,7 +204,7 @@ impl Evidence<'_> {
                     continue;
                 }
             };
-            let Some(seen) = Seen::of(node, &rows, (input, grid), threads) else {
+            let Some(seen) = Seen::of(node, &rows, input, grid, threads) else {
                 let refused =
                     rounded.is_none().then_some(Some("its input patches are not known, roundings are flipped"));
                 let tensor = rounded.get_or_insert_with(|| flipped(&rows, nearest));
@@ -254,15 +254,15 @@ fn judged(
 }
 
 /// Returns the corrected biases and the step reports of each layer: roundings, then biases.
-fn correct(float: &Graph, plan: &Plan, outcomes: Vec<Outcome>) -> Result<(Biases, Vec<Step>)> {
+fn correct(float: &Graph, plan: &Plan, outcomes: Vec<Outcome>) -> Result<(Biases, Vec<LayerStep>)> {
     let mut corrected = Biases::new();
     let (mut roundings, mut biases) = (Vec::new(), Vec::new());
     for Outcome { found, rounding, bias } in outcomes {
         let layer = &plan.layers[found.layer];
         if let Some(refused) = rounding {
-            roundings.push(Step::new("rounding", layer.name.clone(), refused.map(str::to_owned)));
+            roundings.push(LayerStep::new("rounding", layer.name.clone(), refused.map(str::to_owned)));
         }
-        let step = |refused: Option<&str>| Step::new("bias", layer.name.clone(), refused.map(str::to_owned));
+        let step = |refused: Option<&str>| LayerStep::new("bias", layer.name.clone(), refused.map(str::to_owned));
         let (shift, note) = match bias {
             Correction::Unknown => continue,
             Correction::Harmful => {
@@ -273,7 +273,7 @@ fn correct(float: &Graph, plan: &Plan, outcomes: Vec<Outcome>) -> Result<(Biases
         };
         let is_corrected = correct_bias(float, found.node, &shift, &mut corrected)?;
         let refused = (!is_corrected).then_some("it has no bias, or one of an unknown form");
-        biases.push(Step { note: note.map(str::to_owned), ..step(refused) });
+        biases.push(LayerStep { note: note.map(str::to_owned), ..step(refused) });
     }
     roundings.append(&mut biases);
     Ok((corrected, roundings))

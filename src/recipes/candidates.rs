@@ -4,7 +4,7 @@ use super::Recipe;
 use crate::calibrate::CalibrationContext;
 use crate::error::Result;
 use crate::ir::Graph;
-use crate::layers::{Scope, Step, absorb, equalise};
+use crate::layers::{LayerStep, Scope, absorb, equalise};
 use crate::plan::{Plan, Policy, plan_with_split_residuals};
 use crate::solution::{Solution, Solved};
 use crate::stats::{BatchNorm, propagate};
@@ -18,7 +18,7 @@ pub struct Candidate {
     /// The batch-normalization statistics of its tensors.
     pub norms: Vec<BatchNorm>,
     /// The steps that led to it from the model, applied and rejected ones.
-    pub steps: Vec<Step>,
+    pub steps: Vec<LayerStep>,
 }
 
 /// The plan and the float networks for it, whose tensors have the same names.
@@ -53,7 +53,7 @@ impl Candidate {
     fn equalized(&self, plan: &Plan, scope: Scope, context: &CalibrationContext) -> Result<Self> {
         let Self { mut graph, mut norms, mut steps } = self.clone();
         let moments = propagate(&graph, &norms, &context.input.moments());
-        steps.extend(equalise(&mut graph, plan, &mut norms, (scope, &moments))?);
+        steps.extend(equalise(&mut graph, plan, &mut norms, scope, &moments)?);
         steps.extend(absorb(&mut graph, plan, &mut norms)?);
         Ok(Self { graph, norms, steps })
     }

@@ -11,7 +11,7 @@ use super::{Candidates, Recipe, TrainingBudget};
 use crate::calibrate::{CalibrationContext, calibrate, sample};
 use crate::error::Result;
 use crate::ir::{Graph, ValueId};
-use crate::layers::{Scope, Step};
+use crate::layers::{LayerStep, Scope};
 use crate::plan::Plan;
 use crate::quant::QuantizedTensor;
 use crate::solution::{Biases, Solution, Solved};
@@ -45,7 +45,7 @@ fn correct_biases(
     plan: &Plan,
     weights: &[QuantizedTensor],
     context: &CalibrationContext,
-) -> Result<(Vec<Step>, Biases)> {
+) -> Result<(Vec<LayerStep>, Biases)> {
     let moments = match context.norms {
         [] => HashMap::new(),
         norms => propagate(float, norms, &context.input.moments()),
@@ -76,7 +76,7 @@ fn correct_biases(
             }
             _ => Some("the mean of its input is not known".to_owned()),
         };
-        steps.push(Step::new("bias", name, refused));
+        steps.push(LayerStep::new("bias", name, refused));
     }
     Ok((steps, biases))
 }

@@ -7,7 +7,7 @@ use super::weights::{nearest_weights, rows_of, tensor_of};
 use super::{Candidates, Recipe, TrainingBudget};
 use crate::calibrate::{CalibrationContext, calibrate};
 use crate::error::Result;
-use crate::layers::{Rows, Step};
+use crate::layers::{LayerStep, Rows};
 use crate::quant::{FlipLayout, QuantizedTensor, flip};
 use crate::solution::Solved;
 
@@ -33,7 +33,7 @@ fn squant(Candidates { plan, plain, .. }: &Candidates, context: &CalibrationCont
         if let Some((_, rows)) = found {
             *tensor = flipped(&rows, tensor);
         }
-        steps.push(Step::new("flip", plan.weights[index].tensor.clone(), refused));
+        steps.push(LayerStep::new("flip", plan.weights[index].tensor.clone(), refused));
     }
     Ok(plain.solved(plan, weights.solution(activations, sources, steps)))
 }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor};
-use crate::layers::{Rows, Step, added_constant};
+use crate::layers::{LayerStep, Rows, added_constant};
 use crate::onnx;
 use crate::parallel;
 use crate::plan::Plan;
@@ -18,7 +18,7 @@ pub(super) struct Weights {
 
 impl Weights {
     /// Returns the solution with these weights and activation grids, and the biases of the float network.
-    pub fn solution(self, activations: Vec<Grid>, sources: Vec<RangeSource>, steps: Vec<Step>) -> Solution {
+    pub fn solution(self, activations: Vec<Grid>, sources: Vec<RangeSource>, steps: Vec<LayerStep>) -> Solution {
         let Self { tensors: weights, enlarged } = self;
         Solution { activations, sources, weights, enlarged, biases: Biases::new(), steps }
     }

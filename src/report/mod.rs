@@ -35,7 +35,7 @@ pub use warning::Warning;
 use crate::audit::Audit;
 use crate::error::{Error, Result};
 use crate::files::{self, Staged};
-use crate::layers::Step;
+use crate::layers::LayerStep;
 use crate::plan::{ContainerChoice, Plan};
 use crate::sensitivity::{AutoBits, Sensitivity};
 use crate::solution::RangeSource;
@@ -131,7 +131,7 @@ pub struct Report {
     /// The storage type of weights, and the size with the other type.
     pub container: ContainerChoice,
     /// The steps of the recipe at single layers besides rounding, and the rejected ones with reasons.
-    pub steps: Vec<Step>,
+    pub steps: Vec<LayerStep>,
     /// What runs in integers, and why the rest does not.
     pub audit: Audit,
     /// What the user handed over, which ranges were found and training was done on.

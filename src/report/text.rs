@@ -10,7 +10,7 @@ use super::layout::{add_row, dash, grouped, millions, paragraph, some_of, table}
 use super::ranking::summary_of;
 use super::synthesis::asked;
 use super::{LayerCost, Report, render_auto_bits, render_judgement, render_verification};
-use crate::layers::Step;
+use crate::layers::LayerStep;
 use crate::plan::{ContainerChoice, Float};
 use crate::solution::RangeSource;
 use crate::synthesis::SynthesisReport;
@@ -193,11 +193,11 @@ fn container(choice: &ContainerChoice) -> Option<String> {
 }
 
 /// Returns one paragraph per step: the number of layers that it was applied to, and the reasons why not to others.
-fn steps(steps: &[Step]) -> Vec<String> {
+fn steps(steps: &[LayerStep]) -> Vec<String> {
     let mut names: Vec<&str> = steps.iter().map(|s| s.step).collect();
     names.dedup();
     let line = |name: &&str| {
-        let all: Vec<&Step> = steps.iter().filter(|s| s.step == *name).collect();
+        let all: Vec<&LayerStep> = steps.iter().filter(|s| s.step == *name).collect();
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
         all.iter().filter_map(|s| s.refused.as_deref()).for_each(|reason| *reasons.entry(reason).or_default() += 1);
         let not: usize = reasons.values().sum();

@@ -1,12 +1,12 @@
-//! Running more samples than a model takes at once.
+//! Runs more samples than a model's batch.
 
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Graph, Tensor, ValueId};
 
 use super::Session;
 
-/// Runs `inputs` (samples along axis 0) in pieces of the batch that the graph's inputs fix, or at once where it is free,
-/// and returns the outputs joined along axis 0.
+/// Runs `inputs` (samples along axis 0) in pieces of the graph's fixed batch, or at once if the batch is open, and
+/// returns the outputs concatenated along axis 0.
 ///
 /// # Errors
 /// When the samples do not divide into runs, or the engine fails.
@@ -28,8 +28,8 @@ pub fn run_in_batches(session: &mut dyn Session, graph: &Graph, inputs: &[Tensor
     (0..outputs).map(|i| Tensor::joined(&made.iter().map(|p| &p[i]).collect::<Vec<_>>())).collect()
 }
 
-/// Returns how many rows along axis 0 a run takes of each input (of [`Graph::fed_inputs`]): one where that is open beside
-/// inputs that fix theirs; none where all are open, and of inputs without axes, which every run takes whole.
+/// Returns the rows along axis 0 that a run takes of each input (of [`Graph::fed_inputs`]): 1 where the axis is open
+/// but other inputs have a fixed one; `None` if all are open, and for scalars, which every run takes whole.
 pub fn rows_of_a_run(graph: &Graph) -> Vec<Option<usize>> {
     let is_fixed = graph.fixed_batch().is_some();
     let first = |id: &ValueId| match graph.value(*id).shape.as_ref()?.first()? {
@@ -39,7 +39,7 @@ pub fn rows_of_a_run(graph: &Graph) -> Vec<Option<usize>> {
     graph.fed_inputs().iter().map(first).collect()
 }
 
-/// Returns the first `samples` of `inputs`, or all where there are fewer; a run that is begun is taken whole.
+/// Returns the first `samples` of `inputs`, rounded up to whole runs, or all if there are fewer.
 ///
 /// # Errors
 /// When rows do not begin at whole bytes.
@@ -53,21 +53,21 @@ pub fn first_samples(graph: &Graph, inputs: &[Tensor], samples: usize) -> Result
     inputs.iter().zip(&taken).map(one).collect()
 }
 
-/// Checks that one row of each input belongs to one sample, as training wants it.
+/// Checks that each input has one row per sample, as training requires.
 ///
 /// # Errors
-/// [`Error::Unsupported`] naming an input whose first axis is another than that of the input before.
+/// [`Error::Unsupported`] naming an input whose first axis differs from that of the previous input.
 pub fn refuse_states(graph: &Graph) -> Result<()> {
     let taken = rows_of_a_run(graph);
     let Some(at) = taken.iter().skip(1).position(|rows| *rows != taken[0]) else { return Ok(()) };
     let place = format!("input \"{}\"", graph.name_of(graph.fed_inputs()[at + 1]));
-    Err(Error::unsupported(place, "its first axis is none of samples, which training draws; use --effort fast"))
+    Err(Error::unsupported(place, "its first axis is not the sample axis, as training requires; use --effort fast"))
 }
 
-/// Returns the rows of `inputs` that the run of this number takes, by [`rows_of_a_run`].
+/// Returns the rows of `inputs` for the run of this number, by [`rows_of_a_run`].
 ///
 /// # Errors
-/// When there are not so many.
+/// When `inputs` have fewer runs.
 pub fn rows_of_run(inputs: &[Tensor], taken: &[Option<usize>], run: usize) -> Result<Vec<Tensor>> {
     let one = |(tensor, rows): (&Tensor, &Option<usize>)| match rows {
         Some(rows) => tensor.rows(run * rows..(run + 1) * rows),

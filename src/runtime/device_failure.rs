@@ -1,16 +1,18 @@
-//! Telling a device that fails from a model that is refused, by what ONNX Runtime says: it has no codes for it.
+//! Distinguishes device failures from refused models by the messages of ONNX Runtime, which has no error codes for
+//! them.
 
 use super::Device;
 use crate::error::Error;
 
-/// What is wrong with a device.
+/// The kinds of device failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Failure {
     Memory,
     Lost,
 }
 
-/// The library's arena, CUDA, cuBLAS, cuDNN and TensorRT, C++'s own library and Rust's, in this order.
+/// Out-of-memory messages of the library's arena, CUDA, cuBLAS, cuDNN, TensorRT, the C++ library and Rust, in this
+/// order.
 const MEMORY: &[&str] = &[
     "Failed to allocate memory for requested buffer",
     "is smaller than requested bytes",
@@ -28,15 +30,15 @@ const MEMORY: &[&str] = &[
     "LayoutError",
 ];
 
-/// What ONNX Runtime and tract say of an operator, or of types of one, that they cannot compute.
+/// Messages of ONNX Runtime and tract about unsupported operators or types.
 const LACKING: &[&str] = &["Could not find an implementation for", "Unimplemented("];
 
-/// Errors of CUDA after which nothing runs on the device any more in this process: it or its driver is gone, or a kernel
-/// brought it down. Others are mistakes in a call.
+/// CUDA errors after which nothing runs on the device in this process: the device or driver is lost, or a kernel
+/// crashed. Others are wrong calls.
 const LOST_CODES: &[u32] =
     &[3, 4, 30, 35, 46, 100, 101, 214, 220, 700, 702, 710, 714, 715, 716, 717, 718, 719, 802, 803, 804, 999];
 
-/// The same of cuBLAS and cuDNN.
+/// Such errors of cuBLAS and cuDNN.
 const LOST: &[&str] = &[
     "CUBLAS_STATUS_NOT_INITIALIZED",
     "CUBLAS_STATUS_EXECUTION_FAILED",
@@ -48,8 +50,8 @@ const LOST: &[&str] = &[
     "device removed",
 ];
 
-/// Returns `error`, which kept a step from being loaded, as one that a model can cause where it says that the engine lacks
-/// an operator for some types: a gradient has more operators than the model.
+/// Returns the `error` of loading a step as [`Error::Unsupported`] if the engine lacks an operator: a gradient graph
+/// has more operators than the model.
 pub(super) fn lacking_kernel(error: Error) -> Error {
     match error {
         Error::Runtime { engine, message } if LACKING.iter().any(|phrase| message.contains(phrase)) => {
@@ -59,13 +61,13 @@ pub(super) fn lacking_kernel(error: Error) -> Error {
     }
 }
 
-/// Returns the error that tells what to do where `message` says that `device` failed; `None` where it says something else,
-/// of the model. A CPU fails for want of memory alone.
+/// Returns the error with advice if `message` reports a failure of `device`; `None` for other messages. A CPU fails
+/// only by lack of memory.
 pub(super) fn device_failure(device: Device, message: &str) -> Option<Error> {
     let failure = failure(message).filter(|&found| device != Device::Cpu || found == Failure::Memory);
     let (what, cure) = match failure? {
         Failure::Memory => ("has too little free memory", "lower --batch, free memory, or use another device"),
-        Failure::Lost => ("failed", "see what nvidia-smi tells of it, or use another device"),
+        Failure::Lost => ("failed", "check it with nvidia-smi, or use another device"),
     };
     Some(Error::Resources(format!(
         "device {device} {what}: {}; {cure}. The last checkpoint of a run with --run-folder stays: --resume DIR goes on \
@@ -89,8 +91,8 @@ fn code(message: &str) -> Option<u32> {
     rest.split(':').next()?.trim().parse().ok()
 }
 
-/// Returns the message without the library's own source: its signatures before the failure, and what stands behind the
-/// first semicolon (host, file, line).
+/// Returns the message without the library's source positions: function signatures before the failure, and the text
+/// after the first semicolon (host, file, line).
 pub(super) fn cause(message: &str) -> String {
     let starts = ["CUDA failure ", "CUBLAS failure ", "CUDNN failure ", "CUDNN_FE failure "];
     let start = starts.iter().filter_map(|start| message.find(start)).min();

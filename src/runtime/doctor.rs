@@ -1,4 +1,4 @@
-//! `doctor`: what is there, what is missing, and how to get it. Fetches nothing.
+//! `doctor`: reports installed and missing libraries and devices, with advice. Fetches nothing.
 
 use std::fmt::{self, Display};
 use std::path::PathBuf;
@@ -12,47 +12,47 @@ use super::machine::{self, Machine};
 use super::ort::capture;
 use super::{Device, OrtEngine, TRACT_VERSION};
 
-/// One library that was looked at.
+/// One examined library.
 #[derive(Clone, Debug, Serialize)]
 pub struct Candidate {
-    /// The place it was found in.
+    /// Its place.
     pub origin: Origin,
     /// The file, or a name for the system's loader.
     #[serde(serialize_with = "crate::shown::path")]
     pub path: PathBuf,
-    /// Its version, where it is usable.
+    /// Its version, if it is usable.
     pub version: Option<String>,
     /// Why it is not usable.
     pub problem: Option<String>,
 }
 
-/// A device that may be asked for.
+/// A device of the command line.
 #[derive(Clone, Debug, Serialize)]
 pub struct DeviceState {
-    /// As it is typed.
+    /// Its name on the command line.
     pub device: String,
-    /// Why nothing can run there with the library that is used, and what is missing.
+    /// Why the chosen library cannot use it, and what is missing.
     pub problem: Option<String>,
 }
 
-/// Everything that decides which engine runs where.
+/// The libraries, devices and tools that determine the engine.
 #[derive(Clone, Debug, Serialize)]
 pub struct Doctor {
     /// The version of this program.
     pub version: &'static str,
     /// Operating system and architecture.
     pub platform: String,
-    /// Every ONNX Runtime library that was looked at, in order.
+    /// Every examined ONNX Runtime library, in order.
     pub candidates: Vec<Candidate>,
-    /// The one that is used.
+    /// The library in use.
     pub used: Option<Found>,
-    /// The execution providers in it, of those that this program can use.
+    /// Its execution providers that this program supports.
     pub providers: Vec<String>,
-    /// What the library can run on; nothing where there is none.
+    /// The devices of the library; empty without one.
     pub devices: Vec<DeviceState>,
     /// The version of tract that is built in.
     pub tract: &'static str,
-    /// Where a missing library is fetched to.
+    /// The folder for a fetched library.
     #[serde(serialize_with = "crate::shown::some_path")]
     pub cache: Option<PathBuf>,
     /// Version of Python, where it is installed.
@@ -61,11 +61,11 @@ pub struct Doctor {
     pub pip: Option<String>,
     /// The machine.
     pub machine: Machine,
-    /// What to do about what is missing.
+    /// Advice on what is missing.
     pub advice: Vec<String>,
 }
 
-/// Returns what is found in `places` and on this machine. Loads the library that it finds usable.
+/// Returns the report for `places` and this machine. Loads the usable library.
 pub fn examine(places: &Places) -> Doctor {
     let mut candidates = Vec::new();
     places.visit(|origin, path| {
@@ -117,13 +117,13 @@ pub fn examine(places: &Places) -> Doctor {
     doctor
 }
 
-/// Returns what is wrong with the library that every command would take.
+/// Returns the problem of the library that every command would use.
 fn problem_of(candidates: &[Candidate], used: &Found) -> Option<String> {
     let found = candidates.iter().find(|candidate| candidate.path == used.path)?;
     found.problem.as_ref().map(|problem| format!("ONNX Runtime library {}: {problem}", used.path.display()))
 }
 
-/// Returns what `library` can run on. A provider that it was built with may lack libraries of its own, or a GPU.
+/// Returns the devices of `library`. A provider in it may lack its own libraries, or a GPU.
 fn devices(library: &Found) -> Vec<DeviceState> {
     let state = |device: Device| {
         let problem = OrtEngine::open(&library.path, device).err().map(|why| why.to_string());
@@ -166,8 +166,7 @@ fn advise(doctor: &Doctor) -> Vec<String> {
     }
     if works("tensorrt") && doctor.cache.is_none() {
         advice.push(
-            "there is no cache folder, so that TensorRT builds its engines anew in every run; set DFQ_ONNX_CACHE"
-                .to_owned(),
+            "there is no cache folder, so TensorRT rebuilds its engines in every run; set DFQ_ONNX_CACHE".to_owned(),
         );
     }
     if doctor.machine.missing_features.contains(&"AVX2") {

@@ -1,4 +1,4 @@
-//! What this machine offers: processor, cores, memory, GPUs.
+//! The machine: processor, cores, memory, GPUs.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,15 +8,15 @@ use serde::Serialize;
 /// The machine as this process sees it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
-    /// The processor's name, where the system tells it.
+    /// The processor's name, if known.
     pub processor: Option<String>,
-    /// Instruction sets that fast kernels use and that are there.
+    /// Available instruction sets of fast kernels.
     pub features: Vec<&'static str>,
-    /// Instruction sets that fast kernels use and that are not there.
+    /// Missing instruction sets of fast kernels.
     pub missing_features: Vec<&'static str>,
     /// Cores that this process may use.
     pub cores: usize,
-    /// Bytes of memory that this process may use, where the system tells it.
+    /// Bytes of memory that this process may use, if known.
     pub memory_bytes: Option<u64>,
     /// NVIDIA GPUs with the version of their driver.
     pub gpus: Vec<String>,
@@ -45,13 +45,13 @@ pub fn lacks_vnni() -> bool {
     features().contains(&("VNNI", false))
 }
 
-/// Returns the cores that this process may use; 1 where the system does not tell.
+/// Returns the cores that this process may use; 1 if unknown.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Returns the bytes of memory that this process may use: the least of what the machine has, what its control groups allow
-/// and the limit on its address space. `None` where the system does not tell.
+/// Returns the bytes of memory that this process may use: the least of the machine's memory, the limits of its control
+/// groups and the limit on its address space. `None` if unknown.
 pub fn memory_limit() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let total = total_memory(&meminfo)?;

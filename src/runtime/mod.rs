@@ -31,34 +31,33 @@ pub use room::refuse_oversized;
 pub use select::{EngineChoice, EngineRequest, Engines, engines};
 pub use tract::{TRACT_VERSION, TractEngine};
 
-/// How a session treats the graph it is given.
+/// The optimization of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Optimisation {
-    /// The engine's defaults: what every user of the file gets.
+    /// The engine's defaults, as users of the file get.
     Default,
-    /// Nodes run as they are written.
+    /// Nodes run as written.
     None,
 }
 
-/// What a session is made with.
+/// The options of a session.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
     /// Whether the engine may rewrite the graph.
     pub optimisation: Optimisation,
-    /// Threads, the engine's own number where not given: ONNX Runtime's of one run; tract takes one a run, and its own
-    /// number is one.
+    /// Threads of one run, by default the engine's own number; tract always uses one.
     pub threads: Option<usize>,
     /// Whether weights are packed for many runs; off for a session that runs once or twice.
     pub prepacking: bool,
-    /// Where given, a graph with several times as many bytes of weights is loaded in pieces of so many, anew in every
-    /// run: slower, in bounded memory.
+    /// If given, a graph with several times as many bytes of weights is loaded in pieces of this size in every run:
+    /// slower, but in bounded memory.
     pub piece_bytes: Option<usize>,
-    /// Where ONNX Runtime writes the graph that it made of the model; tract writes none.
+    /// The file to which ONNX Runtime writes the optimized graph; tract writes none.
     pub optimised_model: Option<PathBuf>,
-    /// Whether training steps on CUDA are recorded as CUDA graphs where that can be; off for comparison.
+    /// Whether training steps on CUDA are recorded as CUDA graphs if possible; off for comparison.
     pub cuda_graphs: bool,
-    /// Whether training steps on CUDA may round factors of products to 10 bits behind the point (TF32); off for
-    /// comparison. All else computes in float32.
+    /// Whether training steps on CUDA may round factors of products to 10 fraction bits (TF32); off for comparison.
+    /// Everything else computes in float32.
     pub tf32: bool,
 }
 
@@ -87,15 +86,15 @@ pub trait Engine: Send + Sync {
     /// [`crate::Error::Runtime`] when the engine refuses the graph.
     fn load(&self, graph: &Graph, options: &SessionOptions) -> Result<Box<dyn Session>>;
 
-    /// Returns how graphs of training steps are best written for it.
+    /// Returns the lowering of training steps for this engine.
     fn lowering(&self) -> Lowering {
         STANDARD
     }
 
-    /// Returns a session that steps `state`, named tensors, by `graphs`: one for each phase of training, in any order of
-    /// turns. An input of a graph that is named as an entry of the state reads it, an output named `ENTRY.next` updates it
-    /// (in the same type and shape), and the other inputs (in the order of [`Graph::fed_inputs`]) are fed in every step.
-    /// Entries that a graph does not update stay as they are in its steps. All shapes are fixed; graphs are loaded whole.
+    /// Returns a session that steps `state`, named tensors, by `graphs`: one per phase of training, run in any order. A
+    /// graph input with the name of a state entry reads it, an output named `ENTRY.next` updates it (in the same type
+    /// and shape), and the other inputs (in the order of [`Graph::fed_inputs`]) are fed in every step. A graph leaves
+    /// the other entries unchanged. All shapes are fixed; graphs are loaded whole.
     ///
     /// # Errors
     /// [`crate::Error::Runtime`] when the engine refuses a graph; [`crate::Error::Shape`] naming the input or output
@@ -108,7 +107,7 @@ pub trait Engine: Send + Sync {
     ) -> Result<Box<dyn StepSession>>;
 }
 
-/// A graph made ready to run.
+/// A loaded graph.
 pub trait Session: Send {
     /// Runs the graph on `inputs` (in the order of [`Graph::fed_inputs`]) and returns its outputs in order.
     ///
@@ -116,7 +115,7 @@ pub trait Session: Send {
     /// [`crate::Error::Runtime`] when the engine fails or an input does not fit.
     fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>>;
 
-    /// Returns what [`Session::run`] returns for each of `batches`.
+    /// Returns the outputs of [`Session::run`] for each of `batches`.
     ///
     /// # Errors
     /// As [`Session::run`].
@@ -125,10 +124,9 @@ pub trait Session: Send {
     }
 }
 
-/// Graphs that make a state of the state before: training steps. The state stays where the engine computes.
+/// Training steps: graphs that update a state, which stays on the engine's device.
 pub trait StepSession: Send {
-    /// Makes one step by the graph at the place `phase` of those that were loaded; `feeds` are its inputs that are not
-    /// state, in order.
+    /// Runs one step of the graph with index `phase`; `feeds` are its inputs that are not state, in order.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] naming the feed that does not fit, [`crate::Error::Runtime`] when the engine fails; the
@@ -141,14 +139,13 @@ pub trait StepSession: Send {
     /// [`crate::Error::Shape`] when there is no such entry, [`crate::Error::Runtime`] when it cannot be read.
     fn read(&self, index: usize) -> Result<Tensor>;
 
-    /// Keeps the state as it is, where the engine computes, for [`StepSession::go_back`]; the last one that was kept is
-    /// forgotten.
+    /// Saves the state on the device for [`StepSession::go_back`], replacing the previously saved one.
     ///
     /// # Errors
     /// [`crate::Error::Runtime`] when it cannot be copied.
     fn keep(&mut self) -> Result<()>;
 
-    /// Goes back to the state that was kept last: that of the beginning where none was.
+    /// Restores the last saved state, or the initial state if none was saved.
     ///
     /// # Errors
     /// As [`StepSession::keep`].

@@ -39,7 +39,7 @@ use steps::OrtSteps;
 use unshare::unshared;
 use value::{Initializer, from_value, to_value};
 
-/// Initializers of this many bytes or more are handed over where they lie; smaller ones travel inside the model.
+/// Initializers of this many bytes or more are passed by reference; smaller ones are part of the encoded model.
 const HANDED_OVER: usize = 1 << 20;
 
 /// ONNX Runtime, loaded from a library file.
@@ -50,9 +50,9 @@ pub struct OrtEngine {
     library: PathBuf,
     device: Device,
     threads: usize,
-    /// Where TensorRT keeps what takes long to find out.
+    /// The folder of TensorRT's caches.
     cache: Option<PathBuf>,
-    /// Channels in a block of blocked tensors, once that was asked for.
+    /// Channels in a block of blocked tensors, computed on first use.
     block: Arc<OnceLock<Option<usize>>>,
 }
 
@@ -74,8 +74,8 @@ impl OrtEngine {
         Ok(engine)
     }
 
-    /// Runs nothing: that there is a GPU of this number comes out only when a session is made. TensorRT would build an
-    /// engine for it, and uses the same device by CUDA.
+    /// Does not run anything: a missing GPU shows only when a session is created. TensorRT would build an engine for
+    /// such a test, and uses the same device through CUDA.
     fn probe(&self) -> ort::Result<()> {
         let (Device::Cuda(index) | Device::TensorRt(index)) = self.device else { return Ok(()) };
         let builder = Builder::new("probe");
@@ -85,12 +85,12 @@ impl OrtEngine {
         cuda.session(&graph, &SessionOptions::default(), Purpose::Runs).map(|_| ())
     }
 
-    /// Returns the engine with `threads` for every run whose session does not say otherwise.
+    /// Returns the engine with `threads` as the default of its sessions.
     pub fn with_threads(self, threads: usize) -> Self {
         Self { threads, ..self }
     }
 
-    /// Returns the engine with a folder in which TensorRT keeps what takes long to find out.
+    /// Returns the engine with a folder for TensorRT's caches.
     pub fn with_cache(self, cache: Option<PathBuf>) -> Self {
         Self { cache, ..self }
     }
@@ -110,8 +110,8 @@ impl OrtEngine {
         self.device
     }
 
-    /// Returns the graph that ONNX Runtime makes of `graph` under `options` and really runs: fused and blocked operators
-    /// have domains of its own.
+    /// Returns the optimized graph that ONNX Runtime runs for `graph` under `options`; its fused and blocked operators
+    /// have their own domains.
     ///
     /// # Errors
     /// [`Error::Runtime`] when it refuses the graph; those of writing and reading the file that it goes through.
@@ -149,17 +149,17 @@ impl OrtEngine {
         Ok(builder)
     }
 
-    /// Without VNNI, integer kernels saturate sums of two products. What is checked must not depend on the machine that
-    /// checks it, and what would saturate is told of on every machine (`verify::saturation`), so kernels that do not are
-    /// asked for: with a copy of every weight that two layers share where the library wants that, and its usual ones where
-    /// it has none.
+    /// Without VNNI, integer kernels saturate sums of two products. Checks must not depend on the machine, and
+    /// `verify::saturation` reports possible saturation on every machine, so this requests kernels that do not
+    /// saturate. If the library refuses shared weights then, each layer gets a copy; if it has no such kernels, its
+    /// usual ones run.
     pub(super) fn session(&self, graph: &Graph, options: &SessionOptions, purpose: Purpose) -> ort::Result<OrtSession> {
         let is_precise = self.device == Device::Cpu && lacks_vnni();
         let graph = &*with_open_sizes(graph);
-        match self.session_of(graph, options, (purpose, is_precise)) {
+        match self.session_of(graph, options, purpose, is_precise) {
             Err(_) if is_precise => self
-                .session_of(&unshared(graph), options, (purpose, true))
-                .or_else(|_| self.session_of(graph, options, (purpose, false))),
+                .session_of(&unshared(graph), options, purpose, true)
+                .or_else(|_| self.session_of(graph, options, purpose, false)),
             made => made,
         }
     }
@@ -168,7 +168,8 @@ impl OrtEngine {
         &self,
         graph: &Graph,
         options: &SessionOptions,
-        (purpose, is_precise): (Purpose, bool),
+        purpose: Purpose,
+        is_precise: bool,
     ) -> ort::Result<OrtSession> {
         // A written model refers to weights that were handed over, which no file holds.
         let min_bytes = if options.optimised_model.is_some() { usize::MAX } else { HANDED_OVER };
@@ -211,8 +212,8 @@ impl OrtEngine {
         })
     }
 
-    /// Returns TensorRT's folders for timings and for engines of the graph that `model` holds, both of which are there.
-    /// Engines are kept for steps alone: checks run a graph once, and each time another.
+    /// Returns TensorRT's existing folders for timings and for engines of the graph `model`. Engines are cached only
+    /// for steps: checks run each graph once.
     fn caches<'b>(&self, steps: bool, model: impl Iterator<Item = &'b [u8]>) -> [Option<PathBuf>; 2] {
         let (Device::TensorRt(_), Some(cache)) = (self.device, &self.cache) else { return [None, None] };
         let timings = cache.join("tensorrt");
@@ -254,10 +255,10 @@ impl OrtEngine {
     }
 }
 
-/// What a session is for.
+/// The purpose of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// Runs of their own.
+    /// Independent runs.
     Runs,
     /// Thousands of steps of fixed shapes, recorded as CUDA graphs or not.
     Steps { captured: bool },
@@ -269,8 +270,8 @@ impl Engine for OrtEngine {
     }
 
     fn load(&self, graph: &Graph, options: &SessionOptions) -> Result<Box<dyn Session>> {
-        // What optimisation computes is allocated when a graph is loaded; without it nothing is, and a graph that is refused
-        // is refused for that.
+        // What optimisation computes is allocated when a graph is loaded; without it nothing is, and a graph that is
+        // refused is refused for that.
         let is_optimised = options.optimisation == Optimisation::Default;
         if is_optimised {
             refuse_oversized(graph)?;
@@ -319,7 +320,7 @@ impl Engine for OrtEngine {
     }
 }
 
-/// Returns what `work` returns; a panic becomes an error.
+/// Runs `work`; a panic becomes an error.
 fn guarded<T>(work: impl FnOnce() -> ort::Result<T>) -> ort::Result<T> {
     let result = timed("ONNX Runtime", || caught(work));
     result.unwrap_or_else(|panic| Err(ort::Error::new(format!("stopped with a panic: {panic}"))))
@@ -353,7 +354,7 @@ fn missing_device(device: Device, message: &dyn std::fmt::Display) -> Error {
 }
 
 pub(super) struct OrtSession {
-    /// Stands before the initializers: fields are dropped in order, and the session reads them until it goes.
+    /// Before the initializers, since fields are dropped in order and the session reads them until then.
     pub session: ort::session::Session,
     _initializers: Vec<Initializer>,
     pub inputs: Vec<String>,

@@ -1,18 +1,17 @@
-//! Panics of an embedded engine, caught: their text becomes an error and does not reach stderr.
+//! Catches panics of an embedded engine: their text becomes an error and does not reach stderr.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether this thread catches what panics in it.
+    /// Whether this thread catches panics.
     static CATCHES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Returns what `work` returns, or the text of its panic.
+/// Returns the result of `work`, or the text of its panic.
 ///
-/// The process has one panic hook; it stays silent in a thread while that thread is in here, and is the one that was set
-/// before everywhere else.
+/// The panic hook of the process is silent in a thread while it runs `work`, and unchanged elsewhere.
 pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static SILENCED: Once = Once::new();
     SILENCED.call_once(|| {

@@ -1,4 +1,4 @@
-//! Running a graph whose weights are many piece by piece, so that an engine's own copy of them never exists as a whole.
+//! Runs a large graph in pieces, so that the engine never holds a copy of all weights.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -8,12 +8,12 @@ use crate::error::{Error, Result};
 use crate::ir::{Dim, Graph, Node, Tensor, ValueId};
 use crate::onnx;
 
-/// Weights of one piece, in bytes as float32 (tract unpacks integers to it), where memory is to be bounded.
+/// Bytes of weights in one piece as float32 (to which tract unpacks integers), for bounded memory.
 pub const PIECE_BYTES: usize = 128 << 20;
-/// A graph is loaded whole up to this many times what a piece may have.
+/// A graph of up to this many times a piece's limit is loaded whole.
 const WHOLE: usize = 4;
 
-/// What one piece may have at most.
+/// The limits of one piece.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PieceLimits {
     /// Bytes of weights, as float32.
@@ -22,8 +22,8 @@ pub(super) struct PieceLimits {
     pub nodes: usize,
 }
 
-/// Returns what pieces may have where `options` ask for pieces and `graph` has so many weights that a copy of all of them is
-/// worth avoiding, or where it has more nodes than an engine loads in reasonable time, which takes up to `nodes` a piece.
+/// Returns the limits of pieces if `options` ask for pieces and `graph` has many weights, or if it has more nodes than
+/// the engine loads in reasonable time (then up to `nodes` per piece).
 pub(super) fn piece_limits(graph: &Graph, options: &SessionOptions, nodes: Option<usize>) -> Option<PieceLimits> {
     let constants = graph.value_ids().filter_map(|id| graph.constant_of(id));
     let total = constants.map(float_bytes).fold(0, usize::saturating_add);
@@ -33,10 +33,10 @@ pub(super) fn piece_limits(graph: &Graph, options: &SessionOptions, nodes: Optio
     (bytes.is_some() || nodes.is_some()).then_some(limits)
 }
 
-/// Returns a session that loads each piece of `graph` when a run comes to it and drops it again.
+/// Returns a session that loads each piece of `graph` during a run and drops it afterwards.
 ///
-/// Results are those of the whole graph where engines compute node by node; what an engine would have fused across a
-/// border stays apart. A refused node shows when the run comes to it.
+/// Results are those of the whole graph if the engine computes node by node; it cannot fuse nodes across pieces. A
+/// refused node shows only during a run.
 pub(super) fn in_pieces(
     engine: impl Engine + 'static,
     graph: &Graph,
@@ -56,16 +56,16 @@ struct Pieces {
     pieces: Vec<Piece>,
     /// The last piece that reads a value; the number of pieces for graph outputs.
     last_use: HashMap<ValueId, usize>,
-    /// Per value, whether it depends on the contents of what is fed; shapes are known when a run begins.
+    /// Per value, whether it depends on the contents of inputs; shapes are known when a run begins.
     varies: Vec<bool>,
 }
 
-/// Some nodes in a row as a graph of their own.
+/// Consecutive nodes as a separate graph.
 struct Piece {
     graph: Graph,
-    /// What it takes of the values of the whole graph, in their order, and what these are here.
+    /// Its inputs as values of the whole graph, in order, and their counterparts here.
     inputs: Vec<(ValueId, ValueId)>,
-    /// What it makes that later pieces read, as values of the whole graph.
+    /// Its outputs that later pieces read, as values of the whole graph.
     outputs: Vec<ValueId>,
 }
 
@@ -98,7 +98,8 @@ impl Pieces {
         }
     }
 
-    /// Adds to what is `known` of each batch what piece `index` makes of it, and drops what no later piece reads.
+    /// Adds the results of piece `index` to the `known` values of each batch, and drops those that no later piece
+    /// reads.
     fn run_piece(&self, index: usize, known: &mut [HashMap<ValueId, Tensor>]) -> Result<()> {
         let piece = &self.pieces[index];
         let mut loaded: Option<(Graph, Box<dyn Session>)> = None;
@@ -126,7 +127,7 @@ impl Pieces {
 }
 
 impl Piece {
-    /// Returns `nodes` of `graph` as one piece; `outlives` tells what later ones read.
+    /// Returns `nodes` of `graph` as one piece; `outlives` tells which values later pieces read.
     fn of(graph: &Graph, nodes: Range<usize>, outlives: &dyn Fn(&ValueId) -> bool) -> Self {
         let (piece, own) = graph.part(nodes.clone());
         let nodes = &graph.nodes[nodes];
@@ -143,8 +144,8 @@ impl Piece {
         piece
     }
 
-    /// Returns the graph with types and shapes of what is `known`, and with the contents of what does not vary with what is
-    /// fed: engines want some operands constant, which they were in the whole graph.
+    /// Returns the graph with the types and shapes of `known` values, and the contents of those that do not depend on
+    /// inputs: engines need some operands to be constant, as they are in the whole graph.
     fn on(&self, known: &HashMap<ValueId, Tensor>, varies: &[bool]) -> Result<Graph> {
         let mut graph = self.graph.clone();
         for &(id, own) in &self.inputs {
@@ -193,7 +194,7 @@ fn reads(node: &Node) -> impl Iterator<Item = ValueId> {
     node.inputs.iter().flatten().copied()
 }
 
-/// Returns stretches of nodes within `limits`; a node with more is alone.
+/// Returns ranges of nodes within `limits`; a node above a limit is alone.
 fn split(graph: &Graph, limits: PieceLimits) -> Vec<Range<usize>> {
     let (mut pieces, mut start, mut held) = (Vec::new(), 0, 0usize);
     for (i, node) in graph.nodes.iter().enumerate() {

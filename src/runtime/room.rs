@@ -1,24 +1,24 @@
-//! Refuses graphs that no run of has room in memory, by their shapes and before anything of them is allocated.
+//! Refuses graphs that do not fit in memory, by their shapes and before any allocation.
 
 use super::machine::memory_limit;
 use crate::error::{Error, Result};
 use crate::ir::Graph;
 use crate::shape::{Demand, footprint};
 
-/// One tensor may take this part of the memory: runtimes, checks and conversions hold several copies at a time.
+/// The largest share of memory for one tensor: runtimes, checks and conversions hold several copies at a time.
 const OF_ONE_TENSOR: u64 = 8;
-/// All tensors of a run at a time may take this part of the memory.
+/// The largest share of memory for all tensors of a run.
 const OF_A_RUN: u64 = 2;
-/// A tensor of this many bytes and more, and of so many times all inputs and initializers, is an attribute gone wrong.
+/// A tensor above this many bytes, and this many times all inputs and initializers, points to a wrong attribute.
 const ABSURD: (usize, usize) = (128 << 20, 4096);
-/// The memory of a machine that does not tell.
+/// The assumed memory of a machine that does not report it.
 const UNKNOWN: u64 = 16 << 30;
 
-/// What else to do where memory is short.
+/// Further advice when memory is short.
 const ADVICE: &str = "give fewer --samples or a smaller --input-shape, or use a machine with more memory";
 
-/// Checks that this process has room for a run of `graph` on one sample, its initializers aside. A graph whose shapes
-/// contradict each other is left to whoever infers or loads it.
+/// Checks that a run of `graph` on one sample fits in memory, not counting initializers. Graphs with contradictory
+/// shapes pass: inference or loading refuses them.
 ///
 /// # Errors
 /// [`Error::Resources`] naming the node or the input.
@@ -56,7 +56,7 @@ fn too_large(demand: &Demand, memory: u64) -> Error {
     Error::Resources(format!("{place}: {bytes} and copies of it does not fit in memory, {memory:.1} GB here; {ADVICE}"))
 }
 
-/// Returns bytes as messages show them.
+/// Returns a number of bytes for messages.
 fn shown(bytes: usize) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }

@@ -1,4 +1,4 @@
-//! Which engines a command runs with.
+//! The choice of engines for a command.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// The engine as typed on the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineChoice {
-    /// ONNX Runtime where it can be had, with tract as the second runtime of checks; else tract alone, with a warning.
+    /// ONNX Runtime if available, with tract as the second runtime of checks; else tract alone, with a warning.
     #[default]
     Auto,
     /// ONNX Runtime alone, or an error.
@@ -41,7 +41,7 @@ impl std::fmt::Display for EngineChoice {
     }
 }
 
-/// What the user asked for.
+/// The user's request.
 #[derive(Clone, Debug, Default)]
 pub struct EngineRequest {
     /// `--engine`.
@@ -52,40 +52,40 @@ pub struct EngineRequest {
     pub ort_lib: Option<PathBuf>,
     /// `--offline`.
     pub offline: bool,
-    /// `--threads`; all cores where it is not given.
+    /// `--threads`; by default all cores.
     pub threads: Option<usize>,
 }
 
 /// The engines that a command may use.
 #[derive(Debug)]
 pub struct Engines {
-    /// ONNX Runtime, where it is used.
+    /// ONNX Runtime, if used.
     pub ort: Option<OrtEngine>,
-    /// tract, which is always there.
+    /// tract, always available.
     pub tract: TractEngine,
     /// Whether checks run in tract.
     pub checks_in_tract: bool,
-    /// Where ONNX Runtime was found.
+    /// The place of ONNX Runtime.
     pub library: Option<Found>,
     /// Threads of one run.
     pub threads: usize,
-    /// Why ONNX Runtime is missing although it would have been used.
+    /// Why ONNX Runtime is unavailable although requested by default.
     pub warning: Option<String>,
 }
 
 impl Engines {
-    /// Returns name and version of every engine that is used.
+    /// Returns name and version of every used engine.
     pub fn names(&self) -> Vec<String> {
         let tract = self.checks_in_tract.then(|| self.tract.name());
         self.ort.iter().map(Engine::name).chain(tract).collect()
     }
 
-    /// Returns where the main engine runs.
+    /// Returns the device of the main engine.
     pub fn device(&self) -> Device {
         self.ort.as_ref().map_or(Device::Cpu, OrtEngine::device)
     }
 
-    /// Returns the engine that does the work: ONNX Runtime where it is used, else tract.
+    /// Returns the main engine: ONNX Runtime if used, else tract.
     pub fn main(&self) -> &dyn Engine {
         match &self.ort {
             Some(ort) => ort,
@@ -97,8 +97,8 @@ impl Engines {
 /// Returns the engines for `request`, looking for ONNX Runtime in `places` (see [`Places::of_this_process`]).
 ///
 /// # Errors
-/// [`Error::Usage`] for tract on a GPU; [`Error::Resources`] when ONNX Runtime or the device cannot be had and either
-/// was asked for, or the library that the user named is unusable.
+/// [`Error::Usage`] for tract on a GPU; [`Error::Resources`] when a requested ONNX Runtime or device is not available,
+/// or the library that the user named is unusable.
 pub fn engines(request: &EngineRequest, places: &Places) -> Result<Engines> {
     let threads = request.threads.unwrap_or_else(machine::cores).max(1);
     let on_tract = |warning| {

@@ -1,16 +1,16 @@
-//! What step graphs take and give. All steps of a session share one state: an input that is named as an entry of the state
-//! reads it, an output named `ENTRY.next` updates it, and the other inputs are fed. Checked once at loading, the same for
-//! every engine.
+//! Inputs and outputs of step graphs. All steps of a session share one state: an input with the name of a state entry
+//! reads it, an output named `ENTRY.next` updates it, and the other inputs are fed. Checked once at loading, for every
+//! engine.
 
 use std::collections::HashSet;
 
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Tensor, ValueId};
 
-/// What the name of an output adds to that of the entry which it updates.
+/// The suffix of outputs that update a state entry.
 pub(super) const NEXT: &str = ".next";
 
-/// An entry of the state, or an input that is fed.
+/// A state entry or a fed input.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub name: String,
@@ -45,27 +45,27 @@ impl Slot {
     }
 }
 
-/// Where an input of a step comes from.
+/// The source of an input of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
-    /// The entry of the state at this place.
+pub(super) enum StepInput {
+    /// The state entry with this index.
     State(usize),
-    /// The feed at this place.
+    /// The feed with this index.
     Feed(usize),
 }
 
 /// Inputs and outputs of one step graph.
 #[derive(Debug)]
 pub(super) struct PhaseLayout {
-    /// Where each input comes from.
-    pub inputs: Vec<Source>,
-    /// What is fed.
+    /// The source of each input.
+    pub inputs: Vec<StepInput>,
+    /// The fed inputs.
     pub feeds: Vec<Slot>,
-    /// The place in the state that each output updates.
+    /// The index of the state entry that each output updates.
     pub updates: Vec<usize>,
 }
 
-/// The state, and how each step graph takes and gives it.
+/// The state, and the inputs and outputs of each step graph.
 #[derive(Debug)]
 pub(super) struct StepLayout {
     pub state: Vec<Slot>,
@@ -73,7 +73,7 @@ pub(super) struct StepLayout {
 }
 
 impl StepLayout {
-    /// Returns how `graphs` read and update `state`.
+    /// Returns the layout of `graphs` that read and update `state`.
     ///
     /// # Errors
     /// [`Error::Shape`] when state, inputs and outputs do not fit together, or a type or shape is not fixed.
@@ -84,7 +84,7 @@ impl StepLayout {
             layout.phases.push(phase);
         }
         for (place, entry) in layout.state.iter().enumerate() {
-            let reads = |phase: &PhaseLayout| phase.inputs.contains(&Source::State(place));
+            let reads = |phase: &PhaseLayout| phase.inputs.contains(&StepInput::State(place));
             if !layout.phases.iter().any(|phase| reads(phase) || phase.updates.contains(&place)) {
                 let names: Vec<&str> = graphs.iter().map(|graph| graph.name.as_str()).collect();
                 let message = format!("is neither read nor updated by any of the step graphs ({})", names.join(", "));
@@ -100,9 +100,9 @@ impl StepLayout {
             let slot = Slot::of_input(graph, id)?;
             if let Some(place) = self.place(&slot.name) {
                 slot.check(&state[place].1)?;
-                phase.inputs.push(Source::State(place));
+                phase.inputs.push(StepInput::State(place));
             } else {
-                phase.inputs.push(Source::Feed(phase.feeds.len()));
+                phase.inputs.push(StepInput::Feed(phase.feeds.len()));
                 phase.feeds.push(slot);
             }
         }
@@ -143,7 +143,7 @@ impl StepLayout {
         self.phases.get(phase).ok_or_else(missing)
     }
 
-    /// Returns nothing where `value` can be entry `index` of the state.
+    /// Checks that `value` fits entry `index` of the state.
     ///
     /// # Errors
     /// [`Error::Shape`] when there is no such entry, or type or shape differs.
@@ -162,7 +162,7 @@ impl StepLayout {
 }
 
 impl PhaseLayout {
-    /// Returns nothing where `feeds` are what is fed in a step.
+    /// Checks that `feeds` fit a step.
     ///
     /// # Errors
     /// [`Error::Shape`] when their number, a type or a shape differs.

@@ -1,4 +1,4 @@
-//! The time that work takes inside a runtime's library, for the log.
+//! Logs the time spent inside a runtime's library.
 
 use std::time::Instant;
 

@@ -16,7 +16,7 @@ use super::device_failure::{device_failure, lacking_kernel};
 use super::panics::caught;
 use super::pieces::{in_pieces, piece_limits};
 use super::room::refuse_oversized;
-use super::step_layout::{PhaseLayout, Source, StepLayout};
+use super::step_layout::{PhaseLayout, StepInput, StepLayout};
 use super::timed::timed;
 use super::{Device, Engine, Optimisation, Session, SessionOptions, StepSession};
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ use steps::TractSteps;
 /// The version of tract that is built in.
 pub const TRACT_VERSION: &str = "0.23.9";
 
-/// Nodes that are loaded at a time where a graph has many: tract 0.23 walks the whole graph for each node that it simplifies.
+/// The most nodes loaded at a time: tract 0.23 walks the whole graph for each node that it simplifies.
 const PIECE_NODES: usize = 128;
 
 const TYPES: &[(DType, DatumType)] = &[
@@ -47,7 +47,7 @@ const TYPES: &[(DType, DatumType)] = &[
     (DType::Bool, DatumType::Bool),
 ];
 
-/// tract. It reads no tensors of 2 or 4 bits and no blocked quantization; such a graph is refused.
+/// tract. It refuses graphs with tensors of 2 or 4 bits or blocked quantization.
 ///
 /// [`Optimisation::None`] runs the graph as soon as its types are known; [`Optimisation::Default`] lets tract simplify
 /// it and choose its fast kernels.
@@ -82,9 +82,9 @@ impl Engine for TractEngine {
     ) -> Result<Box<dyn StepSession>> {
         let layout = StepLayout::new(graphs, state)?;
         let plan = |(graph, phase): (&&Graph, &PhaseLayout)| {
-            let slot = |source: &Source| match *source {
-                Source::State(place) => &layout.state[place],
-                Source::Feed(place) => &phase.feeds[place],
+            let slot = |source: &StepInput| match *source {
+                StepInput::State(place) => &layout.state[place],
+                StepInput::Feed(place) => &phase.feeds[place],
             };
             let slots = phase.inputs.iter().map(slot);
             let facts: Facts = slots.map(|slot| (slot.dtype, slot.shape.clone())).collect();
@@ -148,7 +148,7 @@ fn refuse_unreadable(graph: &Graph) -> Result<()> {
     Ok(())
 }
 
-/// Types and shapes of the inputs that a plan was made for.
+/// Types and shapes of the inputs of a plan.
 type Facts = Vec<(DType, Vec<usize>)>;
 
 struct TractSession {
@@ -161,7 +161,7 @@ struct TractSession {
 }
 
 impl TractSession {
-    /// tract takes what it is given for the truth, so what the graph declares is held against it here.
+    /// Checks inputs against the declarations of the graph, since tract does not.
     fn check(&self, facts: &[(DType, Vec<usize>)]) -> Result<()> {
         let expected = self.inputs.len();
         if facts.len() != expected || self.model.inputs.len() != expected {
@@ -236,7 +236,7 @@ fn run_plan(plan: &Arc<TypedRunnableModel>, inputs: &[Tensor]) -> Result<Vec<Ten
     outputs.iter().map(|value| from_tract(value)).collect()
 }
 
-/// Returns what `work` returns; tract answers some malformed graphs with a panic, which becomes an error here.
+/// Runs `work`; a panic, which tract raises for some malformed graphs, becomes an error.
 pub(super) fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T> {
     match timed("tract", || caught(work)) {
         Ok(Ok(value)) => Ok(value),

@@ -1,7 +1,7 @@
-//! The multiple-choice knapsack behind the choice of bits: one width for each weight, the least total cost, a budget of
-//! bits that is never exceeded.
+//! The multiple-choice knapsack of bit allocation: one width per weight with the least total cost within a budget of
+//! bits.
 
-/// Steps of the budget that the dynamic program tells apart at most. Budgets that divide into fewer steps (element counts
+/// The most budget steps of the dynamic program. Budgets that divide into fewer steps (element counts
 /// of layers have large common divisors) are solved exactly; others to within a step a weight, by rounding sizes up.
 const STEPS: u64 = 1 << 16;
 
@@ -17,7 +17,7 @@ pub struct Choice {
 /// Returns for each weight the index of its width in `widths` (bits, ascending), such that the sum of `elements · bits`
 /// is at most `budget` and the sum of costs is least; none where even the smallest widths exceed the budget.
 ///
-/// A width never counts as worse than a narrower one: what a measurement says otherwise is noise.
+/// A width never costs more than a narrower one: such measurements are noise.
 pub fn allot(choices: &[Choice], widths: &[u32], budget: u64) -> Option<Vec<usize>> {
     let lowest = u64::from(*widths.first()?);
     let spare = budget.checked_sub(choices.iter().map(|c| c.elements * lowest).sum())?;
@@ -56,7 +56,7 @@ pub fn allot(choices: &[Choice], widths: &[u32], budget: u64) -> Option<Vec<usiz
     Some(chosen)
 }
 
-/// Widens weights while something is left over, the largest gain a bit first; without gain the smallest step.
+/// Widens weights while budget remains, the largest gain per bit first; without gain the smallest step.
 fn spend(choices: &[Choice], widths: &[u32], costs: &[Vec<f64>], chosen: &mut [usize], mut left: u64) {
     let step = |i: usize, k: usize| choices[i].elements * u64::from(widths[k + 1] - widths[k]);
     loop {

@@ -1,5 +1,5 @@
-//! Bits for every weight such that their average stays within what the user asked for: the cost of each weight at each
-//! width is measured alone, and the sum of costs is made as small as the budget allows.
+//! Chooses bits for every weight within the requested average: measures the cost of each weight at each width alone,
+//! and minimizes the sum of costs within the budget.
 
 use std::collections::BTreeSet;
 
@@ -11,13 +11,13 @@ use crate::error::{Error, Result};
 use crate::plan::{LayerBits, Policy};
 use crate::solution::Solved;
 
-/// The widths that are tried where the user names none.
+/// The default candidate widths.
 pub const CANDIDATES: &[u32] = &[2, 3, 4, 5, 6, 8];
 
-/// Fixed weights that a message names.
+/// The most fixed weights named in a message.
 const NAMED: usize = 3;
 
-/// What the user asked for.
+/// The user's request.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Largest average of weight bits, over all elements of weights.
@@ -26,14 +26,14 @@ pub struct Request {
     pub candidates: Vec<u32>,
 }
 
-/// The bits that were chosen.
+/// The chosen bits.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AutoBits {
-    /// The average that was asked for.
+    /// The requested average.
     pub asked: f64,
-    /// The average of what was chosen, over all elements of weights; layers that stay float count with their own width.
+    /// The chosen average over all elements of weights; layers that stay float count with their own width.
     pub average: f64,
-    /// The average of the bits that the file takes for a weight: an integer of 5 bits is stored in 8.
+    /// The average of stored bits: an integer of 5 bits is stored in 8.
     pub stored: f64,
     /// The averages that this model and these flags allow.
     pub reachable: (f64, f64),
@@ -41,7 +41,7 @@ pub struct AutoBits {
     pub predicted_cost: f64,
     /// Every weight in graph order.
     pub weights: Vec<Allotted>,
-    /// The flags that give the same bits again.
+    /// The flags that reproduce these bits.
     pub flags: Vec<String>,
 }
 
@@ -77,14 +77,14 @@ pub fn choose_bits(
     let outputs = |solved: &Solved| weight_readers(solved).iter().map(|r| r.output.to_owned()).collect::<BTreeSet<_>>();
     if solved.iter().any(|other| outputs(other) != outputs(&solved[0])) {
         return Err(Error::Usage(
-            "this target quantizes other layers at few bits than at many; give --bit-candidates 5,6,8".to_owned(),
+            "this target quantizes different layers at few bits and at many; give --bit-candidates 5,6,8".to_owned(),
         ));
     }
     let mut weights = weights(&solved);
     let fixed: u64 = weights.iter().filter(|w| w.allotted.fixed).map(Weight::size).sum();
     let free: Vec<usize> = (0..weights.len()).filter(|&i| !weights[i].allotted.fixed).collect();
     let (elements, reachable) = reachable(&weights, &widths);
-    let out_of_reach = |weights: &[Weight]| out_of_reach(request.average, weights, reachable, policy);
+    let out_of_reach = |weights: &[Weight]| out_of_reach(request.average, weights, reachable.0, reachable.1, policy);
     if request.average < reachable.0 {
         return Err(out_of_reach(&weights));
     }
@@ -117,7 +117,7 @@ pub fn choose_bits(
     Ok((found, policy))
 }
 
-/// Returns what the weight of the layers that make `outputs` costs at each width.
+/// Returns the cost at each width of the weight of the layers with these `outputs`.
 fn costs(solved: &[Solved], outputs: &[String], reference: &Reference) -> Result<Vec<f64>> {
     let cost = |candidate: &Solved| {
         let mut part = Part::of(&candidate.plan, false);
@@ -127,7 +127,7 @@ fn costs(solved: &[Solved], outputs: &[String], reference: &Reference) -> Result
     solved.iter().map(cost).collect()
 }
 
-/// Returns the elements of all weights, and the averages that the narrowest and the widest candidate give.
+/// Returns the elements of all weights, and the averages of the narrowest and the widest candidate.
 fn reachable(weights: &[Weight], widths: &[u32]) -> (u64, (f64, f64)) {
     let elements: u64 = weights.iter().map(|w| w.allotted.elements).sum();
     let total = |width: Option<&u32>| {
@@ -137,13 +137,13 @@ fn reachable(weights: &[Weight], widths: &[u32]) -> (u64, (f64, f64)) {
     (elements, (ratio(total(widths.first()), elements), ratio(total(widths.last()), elements)))
 }
 
-fn out_of_reach(average: f64, weights: &[Weight], (lowest, highest): (f64, f64), policy: &Policy) -> Error {
+fn out_of_reach(average: f64, weights: &[Weight], lowest: f64, highest: f64, policy: &Policy) -> Error {
     let mut fixed: Vec<&Allotted> = weights.iter().map(|w| &w.allotted).filter(|w| w.fixed).collect();
     fixed.sort_by_key(|w| std::cmp::Reverse(w.elements * u64::from(w.bits)));
     let name = |w: &&Allotted| format!("{} ({} elements of {} bits)", w.layers.join(", "), w.elements, w.bits);
     let fixed: Vec<String> = fixed.iter().take(NAMED).map(name).collect();
     let mut message = format!(
-        "an average of {average} weight bits is out of reach: from {:.2} to {highest:.2} can be had",
+        "an average of {average} weight bits is out of reach: possible are {:.2} to {highest:.2}",
         (lowest * 100.0).ceil() / 100.0
     );
     if !fixed.is_empty() {

@@ -1,4 +1,4 @@
-//! How far a partly quantized float is from the float model, in one number that adds up over layers.
+//! The distance of a partly quantized model from the float model, as a number that adds up over layers.
 
 use serde::Serialize;
 
@@ -11,10 +11,10 @@ use crate::verify::{Comparison, Top1, numbers, split};
 
 /// Samples in one run.
 const BATCH: usize = 16;
-/// Images in one run where accuracy is counted.
+/// Images in one run for accuracy.
 const EVALUATION_BATCH: usize = 50;
 
-/// What [`Cost::cost`] is.
+/// The measure of [`Cost::cost`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
@@ -27,7 +27,7 @@ pub enum Measure {
 /// The distance from the float model on synthetic inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Cost {
-    /// What layers are ranked by, see [`Measure`]. To first order, costs of layers add up.
+    /// The value that ranks layers, see [`Measure`]. To first order, costs of layers add up.
     pub cost: f64,
     /// RMS of the error over RMS of the float output, averaged over outputs.
     pub relative_rms: f64,
@@ -37,19 +37,19 @@ pub struct Cost {
     pub top1_agreement: Option<f64>,
 }
 
-/// Labelled images of the user's.
+/// The user's labeled images.
 #[derive(Clone, Copy, Debug)]
 pub struct Labelled<'a> {
     /// The images.
     pub data: &'a Dataset,
-    /// How pixels become inputs.
+    /// Their preprocessing.
     pub preprocess: &'a Preprocess,
 }
 
 /// The float model's answers, computed once.
 pub struct Reference<'a> {
     engine: &'a dyn Engine,
-    /// The tensors that outputs are compared by, such as the scores before a trailing Softmax.
+    /// The compared tensors, such as the scores before a trailing Softmax.
     compared: Vec<(String, DType)>,
     batches: Vec<Vec<Tensor>>,
     outputs: Vec<Vec<Tensor>>,
@@ -77,17 +77,17 @@ impl<'a> Reference<'a> {
         Ok(reference)
     }
 
-    /// Returns what [`Cost::cost`] is for this model.
+    /// Returns the measure of [`Cost::cost`] for this model.
     pub fn measure(&self) -> Measure {
         self.measure
     }
 
-    /// Returns how many samples are compared.
+    /// Returns the number of compared samples.
     pub fn samples(&self) -> usize {
         self.batches.iter().filter_map(|batch| batch.first()?.shape().first()).sum()
     }
 
-    /// Returns how far `graph` is from the float model.
+    /// Returns the distance of `graph` from the float model.
     ///
     /// # Errors
     /// When the engine refuses the graph or fails to run it.
@@ -119,7 +119,7 @@ impl<'a> Reference<'a> {
         })
     }
 
-    /// Returns the share of labelled images that `graph` gets right, 0 to 1.
+    /// Returns the top-1 accuracy of `graph` on the labeled images, 0 to 1.
     ///
     /// # Errors
     /// As [`evaluate`].
@@ -134,7 +134,7 @@ impl<'a> Reference<'a> {
     }
 }
 
-/// What is no number, or out of all bounds, is worse than anything that is one (JSON holds no infinity).
+/// NaN and infinite costs become the largest finite number (JSON cannot hold infinity).
 fn finite(cost: f64) -> f64 {
     const WORST: f64 = 1e30;
     if cost.is_nan() { WORST } else { cost.min(WORST) }

@@ -1,5 +1,5 @@
-//! What each layer costs: measured on synthetic inputs, one layer quantized at a time and one left float at a time.
-//! Not accuracy, unless labelled images are given.
+//! The sensitivity of each layer: measured on synthetic inputs with one layer quantized at a time and one layer float
+//! at a time. Not accuracy, unless labeled images are given.
 
 mod allot;
 mod auto_bits;

@@ -11,21 +11,21 @@ use crate::plan::Plan;
 use crate::quant::{Grid, quantize_bias};
 use crate::solution::Solved;
 
-/// What is quantized; everything else stays float.
+/// The quantized part; everything else stays float.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// Per layer of the plan: its weight.
     pub weights: Vec<bool>,
-    /// Per layer of the plan: what it reads.
+    /// Per layer of the plan: its input.
     pub inputs: Vec<bool>,
-    /// Per layer of which the plan quantizes the weight alone: that weight.
+    /// Per weight-only layer of the plan: its weight.
     pub weights_alone: Vec<bool>,
-    /// Per activation of the plan: what operators other than layers read of it.
+    /// Per activation of the plan: its reads by operators other than layers.
     pub others: Vec<bool>,
 }
 
 impl Part {
-    /// Returns the part that is the whole plan (`true`) or nothing of it (`false`).
+    /// Returns the whole plan (`true`) or nothing of it (`false`).
     pub fn of(plan: &Plan, quantized: bool) -> Self {
         let (layers, activations) = (plan.layers.len(), plan.activations.len());
         Self {
@@ -36,7 +36,7 @@ impl Part {
         }
     }
 
-    /// Puts the weight of the layer that makes `output` in.
+    /// Adds the weight of the layer with this `output`.
     pub fn add_weight(&mut self, plan: &Plan, output: &str) {
         let layers = plan.layers.iter().map(|l| &l.output).zip(&mut self.weights);
         let alone = plan.weight_only.iter().map(|l| &l.output).zip(&mut self.weights_alone);
@@ -81,7 +81,7 @@ pub fn partly_quantized(solved: &Solved, part: &Part) -> Result<Graph> {
     Ok(graph)
 }
 
-/// A float network that a solution is put into, part by part.
+/// A float network that gets parts of a solution.
 struct Partial<'a> {
     graph: Graph,
     solved: &'a Solved,
@@ -106,7 +106,7 @@ impl Partial<'_> {
         Ok(node)
     }
 
-    /// Puts the bias of a layer on its int32 grid, where it is a vector of constants.
+    /// Quantizes the bias of a layer to its int32 grid, if it is a constant vector.
     fn quantize_bias(&mut self, node: usize, input_scale: f32, weight: usize) -> Result<()> {
         let constant = self.graph.nodes[node].input(2).and_then(|bias| self.graph.constant_of(bias));
         let Some(bias) = constant.filter(|tensor| tensor.shape().len() == 1) else { return Ok(()) };
@@ -117,7 +117,7 @@ impl Partial<'_> {
     }
 }
 
-/// Returns a bias on the int32 grid that it has in the file, or as it is where it has none.
+/// Returns a bias on its int32 grid in the file, or unchanged if it has none.
 fn quantized_bias(bias: &[f32], input_scale: f32, weight_scale: &[f32]) -> Vec<f32> {
     if weight_scale.len() != 1 && weight_scale.len() != bias.len() {
         return bias.to_vec();

@@ -9,14 +9,14 @@ use crate::error::Result;
 use crate::place::{GridRead, grid_reads};
 use crate::solution::Solved;
 
-/// What quantization costs, and what share of it each layer has.
+/// The cost of quantization, and the share of each layer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sensitivity {
-    /// What [`Cost::cost`] is.
+    /// The measure of [`Cost::cost`].
     pub measure: Measure,
-    /// Synthetic samples that were compared.
+    /// The number of compared synthetic samples.
     pub samples: usize,
-    /// Nothing quantized: what the recipe itself changed.
+    /// Nothing quantized: the recipe's changes to float weights.
     pub float: Cost,
     /// Everything quantized.
     pub quantized: Cost,
@@ -24,7 +24,7 @@ pub struct Sensitivity {
     pub shares: Vec<Share>,
 }
 
-/// What one layer, or one grid that operators other than layers read, has to do with the cost.
+/// The share of one layer, or of one grid that other operators read.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Share {
     /// The layer, or the first tensor on the grid.
@@ -33,27 +33,27 @@ pub struct Share {
     pub output: Option<String>,
     /// The operator, or those that read the grid.
     pub op_type: String,
-    /// Bits of the weight; none where there is no constant one.
+    /// Bits of the weight; `None` without a constant one.
     pub weight_bits: Option<u32>,
-    /// Bits of what is read; none where that stays float.
+    /// Bits of the input; `None` if it stays float.
     pub input_bits: Option<u32>,
     /// Only this is quantized.
     pub alone: Cost,
-    /// Only its weight is.
+    /// Only its weight is quantized.
     pub weight_alone: Option<Cost>,
-    /// Only what it reads is; none where that stays float.
+    /// Only its input is quantized; `None` if that stays float.
     pub input_alone: Option<Cost>,
     /// Everything but this is quantized.
     pub left_float: Cost,
-    /// By how much the cost of the whole falls where this stays float; below 0 where errors had cancelled out.
+    /// The decrease of the total cost if this stays float; negative if errors cancel out.
     pub gain: f64,
-    /// Place by `gain`, 1 for the largest.
+    /// Rank by `gain`, 1 for the largest.
     pub gain_rank: usize,
-    /// On labelled images, where given.
+    /// On labeled images, if given.
     pub accuracy: Option<Accuracy>,
 }
 
-/// Top-1 on labelled images, 0 to 1.
+/// Top-1 on labeled images, 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Accuracy {
     /// With only this quantized.
@@ -62,10 +62,10 @@ pub struct Accuracy {
     pub left_float: f64,
 }
 
-/// Returns what every layer costs: four graphs are run for each, two more over all `images` where there are some.
+/// Returns the cost of every layer: runs four graphs for each, and two more over all `images` if given.
 ///
 /// # Errors
-/// When the solution does not belong to the float, or the engine fails.
+/// When the solution does not belong to the float model, or the engine fails.
 pub fn rank(solved: &Solved, reference: &Reference, images: Option<Labelled>) -> Result<Sensitivity> {
     let plan = &solved.plan;
     let cost = |part: &Part| reference.cost(&partly_quantized(solved, part)?);
@@ -114,7 +114,7 @@ fn ranked(mut shares: Vec<Share>) -> Vec<Share> {
     shares
 }
 
-/// Where a unit stands in the plan.
+/// The index of a unit in the plan.
 #[derive(Clone, Copy)]
 enum Place {
     /// Index into [`crate::plan::Plan::layers`].
@@ -125,7 +125,7 @@ enum Place {
     Grid(usize),
 }
 
-/// What is quantized together: a layer, or the readers of a grid that are none.
+/// A unit of quantization: a layer, or the other readers of a grid.
 struct Unit {
     name: String,
     output: Option<String>,
@@ -136,7 +136,7 @@ struct Unit {
 }
 
 impl Unit {
-    /// Returns `part` with this unit in it or out of it.
+    /// Returns `part` with or without this unit.
     fn set(&self, mut part: Part, quantized: bool) -> Part {
         match self.place {
             Place::Layer(layer) => (part.weights[layer], part.inputs[layer]) = (quantized, quantized),

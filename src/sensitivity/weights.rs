@@ -1,4 +1,4 @@
-//! The weights of a model, those whose bits can be chosen and those that something else fixed.
+//! The weights of a model, with free or fixed bits.
 
 use std::collections::HashMap;
 
@@ -17,13 +17,13 @@ pub struct Allotted {
     pub elements: u64,
     /// Its bits.
     pub bits: u32,
-    /// Whether something else fixed them: the place in the network, `--layer-bits`, or staying float.
+    /// Whether they are fixed by the position in the network, `--layer-bits`, or staying float.
     pub fixed: bool,
-    /// What each width costs; empty where the bits are fixed.
+    /// The cost of each width; empty if the bits are fixed.
     pub costs: Vec<WidthCost>,
 }
 
-/// What a width of one weight costs.
+/// The cost of a width of one weight.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct WidthCost {
     /// The width.
@@ -34,19 +34,19 @@ pub struct WidthCost {
 
 /// A weight and the layers of the plan that read it.
 pub(super) struct Weight {
-    /// The tensors that those layers make.
+    /// The outputs of those layers.
     pub(super) outputs: Vec<String>,
     pub(super) allotted: Allotted,
 }
 
 impl Weight {
-    /// Returns its bits in all.
+    /// Returns its total bits.
     pub(super) fn size(&self) -> u64 {
         self.allotted.elements * u64::from(self.allotted.bits)
     }
 }
 
-/// A layer with a quantized weight, whatever becomes of its input.
+/// A layer with a quantized weight, its input quantized or not.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     name: &'a str,
@@ -121,7 +121,7 @@ fn float_weights(solved: &Solved) -> Vec<Weight> {
     layers.filter_map(weight).collect()
 }
 
-/// Returns the layer's name where it names no other layer, else its result's.
+/// Returns the layer's name if unique, else that of its result.
 fn name_of_one(graph: &Graph, reader: &Reader) -> String {
     let named = |node: &&Node| {
         let result = node.output(0).map(|id| graph.name_of(id));

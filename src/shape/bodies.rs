@@ -1,4 +1,4 @@
-//! What control flow makes, by what its bodies declare.
+//! Outputs of control flow, from the declarations of its bodies.
 
 use super::Fact;
 use crate::ir::Node;

@@ -1,4 +1,4 @@
-//! What a rule is given: one operator call, apart from any graph.
+//! The argument of a shape rule: one operator call, independent of a graph.
 
 use crate::error::{Error, Result};
 use crate::ir::{Attrs, DType, Dim, Shape, front_axis};
@@ -8,7 +8,7 @@ use super::{Fact, Item};
 /// One operator call.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
-    /// How a message names the node.
+    /// The name of the node in messages.
     pub place: &'a str,
     /// The operator.
     pub op_type: &'a str,
@@ -16,13 +16,13 @@ pub struct Call<'a> {
     pub attrs: &'a Attrs,
     /// Its inputs; `None` where an optional one is left out.
     pub inputs: &'a [Option<&'a Fact>],
-    /// The number of outputs that are asked for.
+    /// The number of requested outputs.
     pub outputs: usize,
     /// The version of the default operator set.
     pub opset: i64,
 }
 
-/// The axes that a call names, by attribute or input.
+/// The axes of a call, from an attribute or an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Axes {
     /// None are given.

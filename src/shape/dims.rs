@@ -28,7 +28,7 @@ pub fn broadcast(call: &Call, a: &[Dim], b: &[Dim]) -> Result<Shape> {
     (0..rank).map(one).collect()
 }
 
-/// Returns the better known of two dimensions that must be equal.
+/// Returns the more specific of two dimensions that must be equal.
 ///
 /// # Errors
 /// When both are numbers that differ; `what` names them.
@@ -44,7 +44,7 @@ pub fn unify(call: &Call, what: &str, a: &Dim, b: &Dim) -> Result<Dim> {
 /// The largest size of an axis: files and runtimes hold sizes in an `i64`.
 const LARGEST: usize = usize::MAX >> 1;
 
-/// Returns a size that was computed; `None` stands for one beyond all numbers.
+/// Returns a computed size; `None` stands for an overflow.
 ///
 /// # Errors
 /// When it is 2^63 or more.

@@ -1,16 +1,16 @@
-//! What is known of one value: element type, shape, and the contents where they are few integers.
+//! Facts: the known element type, shape, and small integer contents of a value.
 
 use ndarray::{ArrayD, IxDyn};
 
 use crate::ir::{DType, Dim, Shape, Tensor, element_count};
 
-/// Integer tensors of more elements than this are not followed.
+/// The most elements of integer tensors whose contents are tracked.
 pub const CONTENTS_MAX: usize = 1024;
 
-/// Ranks above this are taken for unknown: the file need not hold as many sizes as it declares.
+/// Ranks above this count as unknown, since a file can declare more sizes than it holds.
 const RANK_MAX: usize = 64;
 
-/// Returns the shape of a tensor of which only the rank is known.
+/// Returns a shape of known rank and unknown sizes.
 pub fn of_rank(rank: usize) -> Option<Shape> {
     (rank <= RANK_MAX).then(|| vec![Dim::Unknown; rank])
 }
@@ -20,14 +20,14 @@ pub fn of_rank(rank: usize) -> Option<Shape> {
 pub enum Item {
     /// A number.
     Int(i64),
-    /// The size that [`Dim::Symbol`] of the same name stands for.
+    /// The size of the [`Dim::Symbol`] of the same name.
     Symbol(String),
-    /// Nothing is known.
+    /// Unknown.
     Unknown,
 }
 
 impl Item {
-    /// Returns the number where it is one.
+    /// Returns the number, if known.
     pub fn int(&self) -> Option<i64> {
         match self {
             Self::Int(v) => Some(*v),
@@ -58,7 +58,7 @@ impl From<&Dim> for Item {
 /// The elements of an integer tensor, in its shape.
 pub type Contents = ArrayD<Item>;
 
-/// What is known of one value.
+/// The known properties of one value.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fact {
     /// The element type.
@@ -82,7 +82,7 @@ impl Fact {
         Self::new(Some(dtype), Some(shape.iter().copied().map(Dim::Known).collect()))
     }
 
-    /// Returns all that is known of a constant.
+    /// Returns the fact of a constant.
     pub fn of_tensor(tensor: &Tensor) -> Self {
         let mut fact = Self::of_shape(tensor.dtype(), tensor.shape());
         if tensor.len() <= CONTENTS_MAX
@@ -102,7 +102,7 @@ impl Fact {
         Self { dtype, shape: Some(shape), contents, constant: None }
     }
 
-    /// Returns the fact with `contents` where they lie in its shape and are few enough.
+    /// Returns the fact with `contents` if they have its shape and are few enough.
     pub fn with_contents(mut self, contents: Option<Contents>) -> Self {
         let shape = self.static_shape();
         self.contents = contents.filter(|c| c.len() <= CONTENTS_MAX && shape.as_deref() == Some(c.shape()));
@@ -119,7 +119,7 @@ impl Fact {
         self.shape.as_ref()?.iter().map(Dim::known).collect()
     }
 
-    /// Returns the dimensions as numbers, where all are known and the elements are few enough to be followed.
+    /// Returns the dimensions as numbers, where all are known and the elements are few enough to be tracked.
     pub fn followed_shape(&self) -> Option<Vec<usize>> {
         self.static_shape().filter(|shape| element_count(shape).is_some_and(|elements| elements <= CONTENTS_MAX))
     }

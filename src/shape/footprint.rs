@@ -1,38 +1,38 @@
-//! What a graph takes of memory, by its shapes alone: nothing is allocated. Sizes that are not known count as 1.
+//! The memory of a graph, estimated from its shapes. Unknown sizes count as 1.
 
 use super::{Fact, rules, with_call};
 use crate::error::Result;
 use crate::ir::{Graph, Node, ValueId, peak_bytes};
 
-/// Elements of a type that is not known count as float32.
+/// Bytes of an element of unknown type: those of float32.
 const BITS: usize = 32;
-/// What a node makes of initializers may be so many times as large as these: weights are unpacked from a few bits.
+/// The tolerated ratio of a result to the initializers it is computed from: weights are unpacked from few bits.
 const UNPACKING: usize = 16;
 
-/// One tensor, and what wants it.
+/// One tensor and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demand {
-    /// The input or the node, as messages name it.
+    /// The name of the input or node in messages.
     pub place: String,
-    /// The bytes of the tensor, `usize::MAX` where there are more than that.
+    /// The bytes of the tensor, `usize::MAX` on overflow.
     pub bytes: usize,
 }
 
-/// What a graph takes of memory beside its initializers.
+/// The memory of a graph besides its initializers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Footprint {
     /// The largest input.
     pub input: Option<Demand>,
-    /// The largest result, or what a kernel unpacks; results of not many times the size of initializers that they are made
-    /// from do not count.
+    /// The largest result or unpacked kernel buffer; results computed from initializers count only if they are many
+    /// times larger.
     pub result: Option<Demand>,
-    /// The most bytes of inputs and results at a time, nodes run in order.
+    /// The peak bytes of inputs and results when nodes run in order.
     pub peak_bytes: usize,
     /// The bytes of inputs and initializers.
     pub given_bytes: usize,
 }
 
-/// Returns what one run of `graph` takes of memory, a batch of open size being 1.
+/// Returns the memory of one run of `graph`; an open batch counts as 1.
 ///
 /// # Errors
 /// Those of [`super::facts`].
@@ -51,7 +51,7 @@ pub fn footprint(graph: &Graph) -> Result<Footprint> {
     Ok(Footprint { input, result, peak_bytes, given_bytes })
 }
 
-/// The bytes of the largest tensor that a node makes or unpacks.
+/// Returns the bytes of the largest tensor that a node produces or unpacks.
 fn node_bytes(graph: &Graph, node: &Node, facts: &[Fact]) -> usize {
     let bytes = |id: &ValueId| tensor_bytes(&facts[id.index()]);
     let unpacked = match node.domain.is_empty() {

@@ -1,5 +1,5 @@
 //! Shape inference: element types, shapes and small integer contents, forward over the nodes. One rule per operator
-//! family in [`RULES`]; an operator without a rule has unknown outputs. It computes no tensor but small integer ones.
+//! family in [`RULES`]; an operator without a rule has unknown outputs. Only small integer tensors are computed.
 
 mod bodies;
 mod call;
@@ -7,18 +7,20 @@ mod dims;
 mod fact;
 mod footprint;
 mod rules;
+mod window;
 
 pub use call::{Axes, Call};
 pub use fact::{CONTENTS_MAX, Contents, Fact, Item};
 pub use footprint::{Demand, Footprint, footprint};
 pub use rules::{RULES, Rule, constant_value};
+pub use window::{ConvWindow, is_padded};
 
 use crate::error::Result;
 use crate::ir::{Dim, Graph, Node, Shape, ValueId};
 
 /// Fills the element type and shape of every value where they follow from the graph inputs and the constants.
 ///
-/// Where nothing follows, what the file declares stays. Unknown sizes are [`Dim::Unknown`], unknown ranks `None`.
+/// Where nothing follows, the file's declaration stays. Unknown sizes are [`Dim::Unknown`], unknown ranks `None`.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] naming the node whose inputs cannot go together.
@@ -35,10 +37,9 @@ pub fn infer(graph: &mut Graph) -> Result<()> {
     Ok(())
 }
 
-/// Returns what is known of every value, by [`ValueId::index`].
+/// Returns the fact of every value, by [`ValueId::index`].
 ///
-/// Sizes that are not known have symbols of their own here (beginning with `?`), so that a size can be recognised after
-/// it went through Shape, Gather and Concat.
+/// Each unknown size gets its own symbol (beginning with `?`), so it can be recognized after Shape, Gather and Concat.
 ///
 /// # Errors
 /// As [`infer`].
@@ -86,7 +87,7 @@ fn outputs_of(graph: &Graph, node: &Node, facts: &[Fact]) -> Result<Vec<Fact>> {
     with_call(graph, node, facts, apply)
 }
 
-/// Returns what `work` makes of the call of `node`.
+/// Applies `work` to the call of `node`.
 fn with_call<T>(graph: &Graph, node: &Node, facts: &[Fact], work: impl FnOnce(&Call) -> T) -> T {
     let inputs: Vec<Option<&Fact>> = node.inputs.iter().map(|id| id.map(|id| &facts[id.index()])).collect();
     work(&Call {
@@ -99,7 +100,7 @@ fn with_call<T>(graph: &Graph, node: &Node, facts: &[Fact], work: impl FnOnce(&C
     })
 }
 
-/// Numbers that the file declares complete a rule's answer; its symbols do not, they need not mean the same everywhere.
+/// Completes a fact with declared numbers; declared symbols are not used, since one name may stand for different sizes.
 fn with_declared(graph: &Graph, id: ValueId, mut fact: Fact) -> Fact {
     let value = graph.value(id);
     fact.dtype = fact.dtype.or(value.dtype);

@@ -1,4 +1,4 @@
-//! Reading the statistics that training left in BatchNormalization nodes.
+//! The running statistics of BatchNormalization nodes.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use crate::ir::{Graph, Node};
 /// The statistics of one BatchNormalization, per channel, kept with the tensors that they describe.
 #[derive(Clone, Debug, Serialize)]
 pub struct BatchNorm {
-    /// The normalised tensor's name; `mean` and `variance` describe it.
+    /// The normalized tensor's name; `mean` and `variance` describe it.
     pub input: String,
     /// The result's name; `beta` and [`BatchNorm::std`] describe it. Folding keeps this tensor.
     pub output: String,
@@ -40,7 +40,7 @@ impl BatchNorm {
 
     /// Returns the standard deviation of the result per channel: `|gamma|·sqrt(var / (var + epsilon))`.
     ///
-    /// Channels that died in training have a variance of next to nothing beside an ordinary gamma.
+    /// Dead channels have a tiny variance with an ordinary gamma.
     pub fn std(&self) -> Vec<f64> {
         let epsilon = f64::from(self.epsilon);
         let channel = |(&gamma, &variance): (&f32, &f32)| {

@@ -1,13 +1,13 @@
-//! Intervals that results lie in whatever the network is fed.
+//! Bounds of results that hold for any network input.
 
 use crate::ir::{Dim, Graph, Node, front_axis};
 
-/// Steps of a grid up to 1 that an even share of a Softmax takes at least: with more to share, nearly all of its results
-/// would be rounded to nothing.
+/// The fewest steps of a grid up to 1 for an even share of a Softmax: with more classes, nearly all results would round
+/// to 0.
 const STEPS_OF_A_SHARE: usize = 4;
 
-/// Returns the interval between the values that the first result of `node` tends to, where its operator has two: a
-/// grid of `bits` bits that ends before them saturates what the network is surest of.
+/// Returns the interval between the two limits of a saturating operator's first result: a grid of `bits` bits that ends
+/// before them would clip the most confident values.
 pub fn output_bounds(graph: &Graph, node: &Node, bits: u32) -> Option<[f32; 2]> {
     match node.op_type.as_str() {
         "Sigmoid" | "HardSigmoid" => Some([0.0, 1.0]),
@@ -17,8 +17,8 @@ pub fn output_bounds(graph: &Graph, node: &Node, bits: u32) -> Option<[f32; 2]> 
     }
 }
 
-/// Returns the least and the largest value that the first result of `node` can take, where there is one and statistics know
-/// nothing of it, as they do of Relu and Clip.
+/// Returns the bounds of the first result of `node`, if any, for operators whose bounds the moments do not include
+/// (those of Relu and Clip they do).
 pub fn output_limits(node: &Node) -> [Option<f32>; 2] {
     match node.op_type.as_str() {
         "Sigmoid" | "HardSigmoid" | "Softmax" => [Some(0.0), Some(1.0)],
@@ -33,17 +33,18 @@ pub fn output_limits(node: &Node) -> [Option<f32>; 2] {
     }
 }
 
-/// Returns the constant bounds of a Clip, where it has both.
+/// Returns the bounds of a Clip of floats, infinite where it has none; `None` for other operators and for bounds
+/// computed at run time.
 pub fn clip_bounds(graph: &Graph, node: &Node) -> Option<[f32; 2]> {
-    let bound = |i: usize, name: &str| match node.input(i) {
-        Some(id) => graph.constant_of(id)?.to_f32().ok()?.first().copied(),
-        None => node.attrs.get(name).map(|_| node.attrs.float(name, 0.0)),
+    let bound = |i: usize, name: &str, open: f32| match node.input(i) {
+        Some(id) => graph.constant_of(id).filter(|t| t.len() == 1)?.to_f32().ok()?.first().copied(),
+        None => Some(node.attrs.float(name, open)),
     };
-    let bounds = if node.is("Clip") { [bound(1, "min")?, bound(2, "max")?] } else { return None };
-    bounds.iter().all(|bound| bound.is_finite()).then_some(bounds)
+    let bounds = [bound(1, "min", f32::NEG_INFINITY)?, bound(2, "max", f32::INFINITY)?];
+    node.is("Clip").then_some(bounds)
 }
 
-/// Returns how many results of a Softmax share 1.
+/// Returns the number of classes of a Softmax.
 fn shares(graph: &Graph, node: &Node) -> Option<usize> {
     let shape = graph.value(node.input(0)?).shape.as_ref()?;
     let axis = front_axis(node.attrs.int("axis", -1), shape.len())?;

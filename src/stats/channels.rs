@@ -1,11 +1,11 @@
-//! What becomes of channels where operators rearrange, pad or join tensors.
+//! Channel moments after operators that rearrange, pad or concatenate tensors.
 
 use std::collections::HashMap;
 
 use super::{ClippedNormal, Moments};
 use crate::ir::{Graph, Node, ValueId};
 
-/// Channels stay apart where axis 1 keeps its size or is flattened with the axes behind it; else they are pooled.
+/// Channels stay separate where axis 1 keeps its size or is flattened with later axes; else they are pooled.
 pub(super) fn rearranged(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
     let size = |id: Option<ValueId>| graph.value(id?).shape.as_ref()?.get(1)?.known();
     let (before, after) = (size(node.input(0)), size(node.output(0)));

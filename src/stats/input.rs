@@ -1,49 +1,49 @@
-//! What the network's input looks like: given by the user, found from the first layer's statistics, or assumed.
+//! Statistics of the network's input: given by the user, inferred from the first layer's statistics, or assumed.
 
 use std::collections::HashSet;
 
 use serde::Serialize;
 
 use super::{BatchNorm, ClippedNormal, Moments};
-use crate::data::{InputKind, image_channels, input_kind, synthetic_inputs};
+use crate::data::{InputKind, InputMoments, image_channels, input_kind, synthetic_inputs};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Node, Tensor, ValueId};
 
-/// Correlation of neighbouring pixels of natural images, per pixel of distance, and of colour channels.
+/// Correlation of neighbouring pixels of natural images, per pixel of distance, and of color channels.
 const PIXEL_CORRELATION: f64 = 0.95;
 const COLOUR_CORRELATION: f64 = 0.9;
-/// The contrast of images that quantized networks are judged on, against that of what they are fed: of plain dead leaves,
-/// stronger ones, zoomed ones, blends and noise, these order networks best by what they lose.
+/// The factor on the contrast of images for verdicts: of plain, stronger and zoomed dead leaves, blends and noise,
+/// these rank networks best by their real loss.
 const STRONG_CONTRAST: f64 = 1.6;
 /// Mean and standard deviation of pixels of natural images on a scale of 0 to 1.
 const PIXEL: (f64, f64) = (0.45, 0.25);
 
-/// How the statistics were come by.
+/// The source of the statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InputSource {
     /// The user gave them.
     Given,
-    /// They follow from the first layer's weights and batch-normalisation statistics.
+    /// They follow from the first layer's weights and batch-normalization statistics.
     FirstLayer,
-    /// Images are fed as bytes.
+    /// The input takes images as bytes.
     Bytes,
-    /// They are those of inputs that the user handed over.
+    /// They are those of the user's own inputs.
     Data,
-    /// The graph tells: rows of a table, sizes of images, zeros and ones.
+    /// They follow from the graph: rows of a table, sizes of images, zeros and ones.
     Graph,
-    /// Nothing is known; normalised inputs are assumed.
+    /// They are unknown; normalized inputs are assumed.
     Assumed,
 }
 
 impl InputSource {
-    /// Returns whether this is a guess, which only the user can make sure.
+    /// Returns whether this is a guess, which only the user can confirm.
     pub fn is_guess(self) -> bool {
         self == Self::Assumed
     }
 }
 
-/// The conventions in which images are fed.
+/// The scales of image inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InputScale {
@@ -57,7 +57,7 @@ pub enum InputScale {
     Raw,
     /// An interval that the user gave.
     Custom,
-    /// Pixels, made inputs as the user said.
+    /// Preprocessed as the user specified.
     Preprocessed,
 }
 
@@ -68,18 +68,18 @@ pub struct InputStatistics {
     pub mean: Vec<f64>,
     /// Standard deviation per channel.
     pub std: Vec<f64>,
-    /// Smallest value that is fed.
+    /// Smallest input value.
     pub lo: f64,
-    /// Largest value that is fed.
+    /// Largest input value.
     pub hi: f64,
-    /// The convention.
+    /// The scale.
     pub scale: InputScale,
-    /// How it was come by.
+    /// Its source.
     pub source: InputSource,
 }
 
 impl InputStatistics {
-    /// Returns the statistics of inputs normalised to mean 0 and deviation 1.
+    /// Returns the statistics of inputs normalized to mean 0 and deviation 1.
     pub fn assumed() -> Self {
         Self::of_scale(InputScale::Normalised, InputSource::Assumed)
     }
@@ -132,7 +132,7 @@ impl InputStatistics {
         self.std.iter().sum::<f64>() / self.std.len() as f64
     }
 
-    /// Returns `tensor` with every value moved into the interval; other than float tensors stay as they are.
+    /// Returns `tensor` with its values clipped to the interval; tensors of other types are unchanged.
     ///
     /// # Errors
     /// When the values cannot be read.
@@ -145,7 +145,7 @@ impl InputStatistics {
         Tensor::from_floats(tensor.dtype(), tensor.shape(), &values)
     }
 
-    /// Checks that there is one mean and one deviation for all channels of every image that `graph` is fed, or one each.
+    /// Checks that mean and deviation have one value, or one per channel, for every image input of `graph`.
     ///
     /// # Errors
     /// [`Error::Usage`].
@@ -166,29 +166,30 @@ impl InputStatistics {
         Ok(())
     }
 
-    /// Returns `samples` synthetic inputs with these statistics for every input that `graph` must be fed; they do
-    /// not depend on `threads`.
+    /// Returns `samples` synthetic samples with these statistics for every fed input of `graph`, independent of
+    /// `threads`.
     ///
     /// # Errors
     /// When an input's shape is not known, or [`InputStatistics::check_channels`] fails.
     pub fn synthetic(&self, graph: &Graph, samples: usize, seed: u64, threads: usize) -> Result<Vec<Tensor>> {
         self.check_channels(graph)?;
         let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
-        let inputs = synthetic_inputs(graph, samples, (&narrow(&self.mean), &narrow(&self.std)), seed, threads)?;
+        let (mean, std) = (narrow(&self.mean), narrow(&self.std));
+        let inputs = synthetic_inputs(graph, samples, InputMoments { mean: &mean, std: &std }, seed, threads)?;
         let fed = graph.fed_inputs();
         let described = |id: ValueId| is_network_input(graph, id);
         inputs.into_iter().zip(fed).map(|(t, id)| if described(id) { self.clamp(t) } else { Ok(t) }).collect()
     }
 
-    /// Returns the same as moments of the input tensor.
+    /// Returns the moments of the input tensor.
     pub fn moments(&self) -> Moments {
         let channel = |(&mean, &std): (&f64, &f64)| ClippedNormal::new(mean, std).clip(self.lo, self.hi);
         Moments(self.mean.iter().zip(&self.std).map(channel).collect())
     }
 }
 
-/// Returns whether `id` is what [`InputStatistics`] describe, or a Cast of it: an image of floats or bytes, or where the
-/// network is fed no image, any features.
+/// Returns whether [`InputStatistics`] describe `id`, or the input of which it is a Cast: an image of floats or bytes,
+/// or any features if the network has no image input.
 pub fn is_network_input(graph: &Graph, id: ValueId) -> bool {
     let cast = graph.nodes.iter().find(|n| n.is("Cast") && n.output(0) == Some(id));
     let source = cast.and_then(|n| n.input(0)).unwrap_or(id);
@@ -202,7 +203,7 @@ pub fn is_network_input(graph: &Graph, id: ValueId) -> bool {
         }
 }
 
-/// Returns all values of which [`is_network_input`] holds.
+/// Returns all values for which [`is_network_input`] holds.
 fn network_inputs(graph: &Graph) -> HashSet<ValueId> {
     let fed = graph.fed_inputs();
     let casts = graph.nodes.iter().filter(|n| n.is("Cast") && n.input(0).is_some_and(|id| fed.contains(&id)));
@@ -210,11 +211,12 @@ fn network_inputs(graph: &Graph) -> HashSet<ValueId> {
     ids.filter(|&id| is_network_input(graph, id)).collect()
 }
 
-/// Returns the input's statistics as the first convolution and the normalisation behind it imply them.
+/// Returns the input's statistics, inferred from the first convolution and the normalization after it.
 ///
 /// With weight `w`, bias `b` and running moments `m`, `v` of the convolution's result: `m = Σ w·μ + b` is solved for
 /// the channel means `μ` by least squares, and `v = σ² · wᵀRw` for `σ`, `R` being the correlation of natural images.
-/// The convention whose deviation is nearest to `σ` is taken. Bytes are raw pixels. Without such a pair, inputs are assumed normalised.
+/// The scale whose deviation is nearest to `σ` is chosen. Bytes are raw pixels. Without such a pair, inputs are assumed
+/// normalized.
 pub fn guess_input(graph: &Graph, norms: &[BatchNorm]) -> InputStatistics {
     let bytes = |id: &ValueId| graph.value(*id).dtype == Some(DType::U8) && is_network_input(graph, *id);
     if graph.fed_inputs().iter().any(bytes) {

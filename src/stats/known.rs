@@ -1,4 +1,4 @@
-//! What is known of each input of a model, and how surely.
+//! The known properties of each input of a model, and their certainty.
 
 use serde::Serialize;
 
@@ -6,22 +6,22 @@ use super::{InputSource, InputStatistics, is_network_input};
 use crate::data::{InputKind, input_kind};
 use crate::ir::{DType, Graph, ValueId};
 
-/// What is known of one input.
+/// The known properties of one input.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct KnownInput {
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// Its kind.
     pub kind: InputKind,
-    /// Smallest and largest value that it takes, where anything tells or is assumed.
+    /// Its smallest and largest value, if known or assumed.
     pub range: Option<[f64; 2]>,
-    /// How the range is known.
+    /// The source of the range.
     pub source: InputSource,
-    /// Whether ranges behind it rest on a guess: of its own range, or of which ids are how frequent.
+    /// Whether ranges of later tensors depend on a guess: of its range, or of the frequencies of ids.
     pub is_guess: bool,
 }
 
-/// Returns what is known of every input that `graph` is fed, `statistics` being those of images and features.
+/// Returns the known properties of every fed input of `graph`; `statistics` are those of images and features.
 pub fn known_inputs(graph: &Graph, statistics: &InputStatistics) -> Vec<KnownInput> {
     graph.fed_inputs().into_iter().map(|id| known_input(graph, id, statistics)).collect()
 }

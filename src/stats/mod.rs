@@ -1,4 +1,4 @@
-//! What the teacher file itself says about its activations: batch-normalisation statistics, and the moments of every
+//! Statistics of activations from the model file itself: batch-normalization statistics, and the moments of every
 //! tensor that follow from them.
 
 mod batch_norm;
@@ -13,7 +13,7 @@ mod of_data;
 mod side_file;
 
 pub use batch_norm::{BatchNorm, batch_norm_of, read_batch_norms};
-pub use bounds::{output_bounds, output_limits};
+pub use bounds::{clip_bounds, output_bounds, output_limits};
 pub use clipped_normal::ClippedNormal;
 pub use guessed::{Guessed, guessed};
 pub use input::{InputScale, InputSource, InputStatistics, guess_input, is_network_input};

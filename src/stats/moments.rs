@@ -1,18 +1,20 @@
-//! Moments of every tensor that follow from batch-normalisation statistics (Nagel et al. 2019, section 4.2, appendix C).
+//! Moments of every tensor that follow from batch-normalization statistics (Nagel et al. 2019, section 4.2, appendix
+//! C).
 //!
-//! Each channel is a normal distribution clipped to an interval. Normalised tensors are normal around `beta`; ReLU and
+//! Each channel is a normal distribution clipped to an interval. Normalized tensors are normal around `beta`; ReLU and
 //! Clip narrow the interval; sums add moments as if independent; other operators go through their first two moments.
-//! What no rule covers has no moments, and ranges then come from inputs that are run.
+//! Tensors without a rule have no moments; their ranges come from running inputs.
 
 use std::collections::HashMap;
 
+use super::bounds::clip_bounds;
 use super::channels::{concat, padded, rearranged};
 use super::{BatchNorm, ClippedNormal, is_network_input};
 use crate::ir::{Dim, Graph, Node, ValueId};
 
 /// Correlation assumed between neighbouring pixels of one channel, where a rule sums or averages over them.
 const SPATIAL_CORRELATION: f64 = 0.5;
-/// The distribution of a tensor: one entry a channel, or a single one for all.
+/// The distribution of a tensor: one entry per channel, or a single one for all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moments(pub Vec<ClippedNormal>);
 
@@ -33,9 +35,9 @@ impl Moments {
     }
 }
 
-/// Returns the moments of every tensor that they are known for, by name.
+/// Returns the known moments of tensors, by name.
 ///
-/// `graph` may have its normalisations folded: their statistics are found by the name of the tensor they made.
+/// `graph` may have its normalisations folded: their statistics are matched by the name of their result.
 /// `input` describes the graph's inputs. Shapes must have been inferred.
 pub fn propagate(graph: &Graph, norms: &[BatchNorm], input: &Moments) -> HashMap<ValueId, Moments> {
     let by_output: HashMap<&str, &BatchNorm> = norms.iter().map(|n| (n.output.as_str(), n)).collect();
@@ -84,21 +86,12 @@ fn rule(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Option
     }
 }
 
-fn scalar(graph: &Graph, id: Option<ValueId>) -> Option<f64> {
-    let values = graph.constant_of(id?)?.to_f32().ok()?;
-    values.first().map(|&v| f64::from(v))
-}
-
 fn clip(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
-    let bound = |i: usize, name: &str, open: f64| match node.input(i) {
-        Some(id) => scalar(graph, Some(id)),
-        None => Some(node.attrs.get(name).map_or(open, |_| f64::from(node.attrs.float(name, 0.0)))),
-    };
-    let (lo, hi) = (bound(1, "min", f64::NEG_INFINITY)?, bound(2, "max", f64::INFINITY)?);
+    let [lo, hi] = clip_bounds(graph, node)?.map(f64::from);
     Some(x.map(|c| c.clip(lo, hi)))
 }
 
-/// `Min(x, caps)` with constant caps, one a channel or one for all.
+/// `Min(x, caps)` with constant caps, one per channel or one for all.
 fn capped(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
     let caps = node.input(1).filter(|&id| graph.constant_of(id).is_some())?;
     let caps = operand(graph, node, caps, &HashMap::new())?;
@@ -106,7 +99,7 @@ fn capped(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
     x.zip(&caps, |c, cap| c.clip(f64::NEG_INFINITY, cap.mean))
 }
 
-/// Constants of one value, or one value a channel (`[C, 1, 1]`, `[1, C, 1, 1]`, `[C]` where channels come last), are
+/// Constants of one value, or one value per channel (`[C, 1, 1]`, `[1, C, 1, 1]`, `[C]` where channels come last), are
 /// taken; others are not.
 fn operand(graph: &Graph, node: &Node, id: ValueId, known: &HashMap<ValueId, Moments>) -> Option<Moments> {
     let Some(tensor) = graph.constant_of(id) else { return known.get(&id).cloned() };
@@ -146,7 +139,7 @@ fn binary(graph: &Graph, node: &Node, known: &HashMap<ValueId, Moments>) -> Opti
     })
 }
 
-/// Returns the share of its taps that an output of a layer sees: below 1 where a ConvTranspose has strides.
+/// Returns the share of its taps that an output of a layer uses: below 1 for a strided ConvTranspose.
 pub fn share_of_taps(node: &Node) -> f64 {
     match node.ints("strides").filter(|_| node.is("ConvTranspose")) {
         Some(strides) => 1.0 / strides.iter().map(|&stride| stride as f64).product::<f64>().max(1.0),
@@ -197,7 +190,7 @@ fn weighted(graph: &Graph, node: &Node, x: &Moments) -> Option<Moments> {
     Some(Moments((0..outputs).map(output).collect()))
 }
 
-/// Returns whether a reduction leaves batch and channels alone.
+/// Returns whether a reduction keeps batch and channels.
 fn keeps_channels(graph: &Graph, node: &Node) -> bool {
     let rank = node.input(0).and_then(|id| graph.value(id).shape.as_ref()).map(Vec::len);
     let axes = match node.input(1) {

@@ -1,4 +1,4 @@
-//! What the inputs that a user hands over tell of a network's input.
+//! Input statistics from the user's own inputs.
 
 use super::{InputScale, InputSource, InputStatistics, is_network_input};
 use crate::data::image_channels;
@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::ir::{Graph, Tensor};
 
 impl InputStatistics {
-    /// Returns the statistics of the inputs of `graph` among `inputs`, one tensor for each, that statistics describe; none
-    /// where there is no such input.
+    /// Returns the statistics of those `inputs` of `graph` (one tensor per input) that [`InputStatistics`] describe;
+    /// `None` if there is no such input.
     ///
     /// # Errors
     /// When values cannot be read as floats.
@@ -33,7 +33,7 @@ impl InputStatistics {
     }
 }
 
-/// What is seen of the values of one channel.
+/// Sums and bounds of the values of one channel.
 #[derive(Clone, Copy)]
 struct Spread {
     count: f64,

@@ -1,11 +1,11 @@
-//! Statistics that come in a file beside a model whose exporter folded its normalisations away.
+//! Statistics in a side file, for a model whose exporter folded its normalizations.
 //!
-//! JSON: `{"NAME": {"mean": [..], "var": [..]}, ..}`. NumPy `.npz`: two arrays a name, `NAME.mean` and `NAME.var`.
-//! `NAME` is a tensor of the model, or the node that makes it: the output of a Conv, ConvTranspose, Gemm or MatMul with
-//! its bias added and before its activation function, which is where BatchNormalization stood (any other float result
-//! may be named too). `mean` and `var` hold one value a channel (axis 1; the last axis behind a MatMul): mean and
-//! variance (not the standard deviation) over samples and all other axes. Behind a folded BatchNormalization these are
-//! its `beta` and `gamma²`.
+//! JSON: `{"NAME": {"mean": [..], "var": [..]}, ..}`. NumPy `.npz`: two arrays per name, `NAME.mean` and `NAME.var`.
+//! `NAME` is a tensor of the model, or the node that produces it: the output of a Conv, ConvTranspose, Gemm or MatMul
+//! with its bias added and before its activation function, which is where BatchNormalization stood (any other float
+//! result may be named too). `mean` and `var` hold one value per channel (axis 1; the last axis after a MatMul): mean
+//! and variance (not the standard deviation) over samples and all other axes. After a folded BatchNormalization these
+//! are its `beta` and `gamma²`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::ir::{DType, Graph, ValueId, nearest_names};
 
-/// Bytes of a file of statistics at most: those of several million channels.
+/// The most bytes of a statistics file: those of several million channels.
 const MOST_BYTES: u64 = 1 << 28;
 
 /// Mean and variance of one tensor, per channel.
@@ -35,8 +35,8 @@ pub struct TensorStatistics {
 /// Returns the statistics in the `.json` or `.npz` file at `path`, by tensor or node.
 ///
 /// # Errors
-/// Files that cannot be read or are of another form; values that are no numbers, negative variances, channels that do
-/// not match.
+/// For files that cannot be read or have another format, NaN values, negative variances, and channels that do not
+/// match.
 pub fn read_statistics(path: &Path) -> Result<BTreeMap<String, TensorStatistics>> {
     let place = path.display().to_string();
     let statistics = match files::start_of(path, 2)?.starts_with(b"PK") {
@@ -88,7 +88,7 @@ fn from_arrays(place: &str, arrays: &Arrays) -> Result<BTreeMap<String, TensorSt
 fn unfit(given: &TensorStatistics) -> Option<String> {
     let (means, variances) = (given.mean.len(), given.variance.len());
     if means != variances || means == 0 {
-        return Some(format!("{means} means and {variances} variances; expected one of each a channel"));
+        return Some(format!("{means} means and {variances} variances; expected one of each per channel"));
     }
     let odd = |values: &[f32], what: &str, fits: fn(f32) -> bool, rule: &str| {
         let (i, value) = values.iter().enumerate().find(|(_, v)| !fits(**v))?;
@@ -100,8 +100,8 @@ fn unfit(given: &TensorStatistics) -> Option<String> {
     })
 }
 
-/// Returns the statistics as those of a normalisation that made each tensor; `graph` has its normalisations folded and
-/// its shapes inferred.
+/// Returns the statistics as those of a normalization that produced each tensor; `graph` has its normalizations folded
+/// and its shapes inferred.
 ///
 /// # Errors
 /// [`Error::Malformed`] for a name that no tensor and no node has, naming the nearest; for two names of one tensor; for
@@ -136,7 +136,7 @@ pub fn place_statistics(
     Ok(norms)
 }
 
-/// The first output of a node, by its own name or by the node's.
+/// Returns the first output of a node, by its own name or by the node's.
 fn tensor_called(graph: &Graph, name: &str) -> Option<ValueId> {
     let float = |id: &ValueId| graph.value(*id).dtype.is_none_or(|dtype| dtype == DType::F32);
     let results = || graph.nodes.iter().filter_map(|n| Some((n, n.output(0)?)));
@@ -158,11 +158,11 @@ fn no_such_name(graph: &Graph, name: &str) -> String {
         names.extend((!node.name.is_empty()).then_some(node.name.as_str()));
     }
     let nearest = nearest_names(name, names);
-    format!("no float tensor and no node is called so once the model is normalised; nearest: {nearest}")
+    format!("the normalized model has no float tensor or node of this name; nearest: {nearest}")
 }
 
-/// Returns what [`read_statistics`] reads, for every normalisation whose result is a tensor of the folded `graph`: by
-/// the node that now makes it where that has a name, which a file with folded normalisations shares.
+/// Returns statistics for [`read_statistics`], for every normalization whose result is a tensor of the folded `graph`:
+/// by the name of the node that now produces it, if it has one, which an exported folded file shares.
 pub fn statistics_to_write<'a>(
     graph: &Graph,
     norms: impl IntoIterator<Item = &'a BatchNorm>,

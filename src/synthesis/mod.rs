@@ -20,7 +20,7 @@ pub use input_spec::InputSpec;
 pub use latents::Latents;
 pub use options::Options;
 pub use report::{GeneratorReport, SynthesisReport};
-pub use stage::{Source, SyntheticImages, TrainedGenerator, synthesise};
+pub use stage::{SynthesisContext, SyntheticImages, TrainedGenerator, synthesise};
 pub use step::{ImageSynthesis, Maker};
 pub use teacher::{Swing, SynthesisTeacher};
 pub use terms::{Compared, LossInputs, TERMS, Term, Weights, loss, weights};

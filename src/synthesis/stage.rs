@@ -26,7 +26,7 @@ const SMALLEST_BATCH: usize = 16;
 const STAGE: u64 = 0x7379_6e74_6865_7369;
 
 /// The sources of image synthesis.
-pub struct Source<'a> {
+pub struct SynthesisContext<'a> {
     /// The float network with folded batch normalization.
     pub float: &'a Graph,
     /// The statistics of batch normalization, read before folding.
@@ -71,7 +71,7 @@ pub struct TrainedGenerator {
 /// [`Error::Unsupported`] for networks with neither statistics nor logits to synthesize from; when a checkpoint belongs
 /// to another run, or the engine fails.
 pub fn synthesise(
-    source: &Source,
+    source: &SynthesisContext,
     options: &Options,
     run: &Run,
     observer: &mut dyn Observer,
@@ -134,7 +134,7 @@ pub fn synthesise(
 /// Batches of images, with a generator each that is initialized from the seed and the batch number.
 struct Batches<'a> {
     synthesis: ImageSynthesis,
-    source: &'a Source<'a>,
+    source: &'a SynthesisContext<'a>,
     options: &'a Options,
     run: &'a Run<'a>,
     /// The number of classes, for class-conditional images.
@@ -151,7 +151,7 @@ struct Batch {
 }
 
 impl<'a> Batches<'a> {
-    fn new(source: &'a Source<'a>, options: &'a Options, run: &'a Run<'a>) -> Result<Self> {
+    fn new(source: &'a SynthesisContext<'a>, options: &'a Options, run: &'a Run<'a>) -> Result<Self> {
         let synthesis = ImageSynthesis::new(source, options)?;
         let classes = synthesis.teacher.logits.as_ref().map(|logits| logits.1);
         let classes = classes.filter(|_| options.conditional != Some(false));
@@ -216,7 +216,7 @@ impl<'a> Batches<'a> {
 
 /// Returns the network's other inputs for `samples` samples, by name.
 fn other_inputs(
-    source: &Source,
+    source: &SynthesisContext,
     teacher: &SynthesisTeacher,
     samples: usize,
     seed: u64,

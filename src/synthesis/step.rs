@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use super::generator::Generator;
 use super::latents::Latents;
 use super::options::Options;
-use super::stage::Source;
+use super::stage::SynthesisContext;
 use super::teacher::SynthesisTeacher;
 use super::terms::{Compared, LossInputs, Weights, loss, weights};
 use crate::error::Result;
@@ -68,7 +68,7 @@ impl ImageSynthesis {
     ///
     /// # Errors
     /// As [`SynthesisTeacher::new`]; [`crate::Error::Usage`] for an unknown loss term.
-    pub fn new(source: &Source, options: &Options) -> Result<Self> {
+    pub fn new(source: &SynthesisContext, options: &Options) -> Result<Self> {
         let teacher = SynthesisTeacher::new(source.float, source.norms)?;
         Ok(Self {
             weights: weights(&options.loss, !teacher.normals.is_empty())?,

@@ -1,44 +1,42 @@
-//! What to try after a verdict.
+//! Advice after a verdict.
 
-use super::{Judgement, Source, Verdict};
+use super::{Judgement, Verdict, VerdictSource};
 use crate::data::InputKind;
 use crate::stats::KnownInput;
 
-/// What was run.
+/// The facts of a run that advice depends on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Situation<'a> {
-    /// The float model, as it was named on the command line.
+    /// The float model, as named on the command line.
     pub model: &'a str,
     /// The quantized model.
     pub output: &'a str,
-    /// Fewest bits of weights and activations that were asked for.
+    /// Fewest requested bits of weights and activations.
     pub bits: u32,
     /// Whether the quantized network was trained.
     pub is_trained: bool,
-    /// Whether what the network is fed is a guess.
+    /// Whether the input statistics are a guess.
     pub is_guess: bool,
-    /// Whether that is the scale of images or features, which flags can tell.
+    /// Whether the guess is the scale of images or features, which flags can set.
     pub is_scale_unknown: bool,
 }
 
-impl<'a> Situation<'a> {
-    /// Returns the situation of two files, with what is known of the `inputs` of the network.
-    pub fn new((model, output): (&'a str, &'a str), bits: u32, is_trained: bool, inputs: &[KnownInput]) -> Self {
+impl Situation<'_> {
+    /// Returns the situation of a network with these `inputs`, the other fields empty.
+    pub fn of_inputs(inputs: &[KnownInput]) -> Self {
         let is_scale = |input: &KnownInput| matches!(input.kind, InputKind::Image { .. } | InputKind::Features);
         let is_guess = inputs.iter().any(|input| input.is_guess);
         let is_scale_unknown = inputs.iter().any(|input| input.is_guess && is_scale(input));
-        Self { model, output, bits, is_trained, is_guess, is_scale_unknown }
+        Self { is_guess, is_scale_unknown, ..Self::default() }
     }
-}
 
-impl Situation<'_> {
     /// Returns the command to try after `judgement`, and why.
     pub fn advice(&self, judgement: &Judgement) -> String {
         let Self { model, output, bits, is_trained, is_guess, is_scale_unknown } = *self;
-        let labels_tell = judgement.source == Source::Labels;
+        let labels_tell = judgement.source == VerdictSource::Labels;
         match judgement.verdict {
             Verdict::Good => format!("dfq-onnx bench {model} {output} shows what it gains"),
-            _ if judgement.source == Source::Checks => "--keep-failed keeps the file to look into".to_owned(),
+            _ if judgement.source == VerdictSource::Checks => "--keep-failed keeps the file for inspection".to_owned(),
             Verdict::Doubtful if is_guess && !is_scale_unknown && !labels_tell => {
                 "a few real inputs (--data FILE) make it sure".to_owned()
             }
@@ -51,11 +49,12 @@ impl Situation<'_> {
                 "training gains most at these bits: leave out --effort fast and --recipe".to_owned()
             }
             Verdict::Doubtful if !labels_tell => format!(
-                "labelled inputs (--eval FILE) or inputs of your own (--data FILE) tell for sure; dfq-onnx sensitivity \
+                "labeled inputs (--eval FILE) or your own inputs (--data FILE) settle it; dfq-onnx sensitivity \
                  {model} --bits {bits} names the layers that cost most"
             ),
             _ if bits < 8 => format!(
-                "more bits: --auto-bits {} gives them to the layers that need them, --precision w{bits}a8 or --bits 8 to all",
+                "more bits: --auto-bits {} gives them to the layers that need them, --precision w{bits}a8 or --bits 8 \
+                 to all",
                 bits + 1
             ),
             _ => format!(
@@ -73,7 +72,7 @@ mod tests {
     #[test]
     fn advice_follows_from_what_was_not_tried_yet() {
         let broken = grade(&Labels { images: 1000, lost: 300, gained: 0 });
-        let doubtful = Judgement { verdict: Verdict::Doubtful, source: Source::Synthetic, ..broken.clone() };
+        let doubtful = Judgement { verdict: Verdict::Doubtful, source: VerdictSource::Synthetic, ..broken.clone() };
         let low = Situation { model: "m.onnx", output: "q.onnx", bits: 4, ..Situation::default() };
         let trained = Situation { is_trained: true, ..low };
         let cases = [

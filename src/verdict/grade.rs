@@ -1,6 +1,6 @@
-//! Thresholds: from figures to a verdict.
+//! Thresholds that turn figures into a verdict.
 
-use super::{Inputs, Judgement, Response, Source, Verdict};
+use super::{Inputs, Judgement, Response, Verdict, VerdictSource};
 
 /// A figure in dB: `broken` below the first, `good` from the second on.
 struct Limits {
@@ -8,43 +8,44 @@ struct Limits {
     good: f64,
 }
 
-/// Class scores on synthetic images of strong contrast. Of 144 measured cases on 11 networks all that lose more than 16 points
-/// lie below the first limit, and none that loses less than 1; none above the second loses more than 2.
+/// Class scores on synthetic images of strong contrast. Of 144 measured cases on 11 networks all that lose more than 16
+/// points lie below the first limit, and none that loses less than 1; none above the second loses more than 2.
 const SYNTHETIC: Limits = Limits { broken: 1.25, good: 8.0 };
-/// Class scores on inputs that the network is made for.
+/// Class scores on inputs of the network's domain.
 const DATA: Limits = Limits { broken: 6.0, good: 12.0 };
-/// Other outputs: boxes, masks, embeddings, states, of which more is lost at the same noise than the highest class.
+/// Other outputs (boxes, masks, embeddings, states), which lose more at the same noise than the top class.
 const OTHER_OUTPUTS: Limits = Limits { broken: 3.0, good: 18.0 };
-/// The plain SQNR in dB from which such an output is not `broken`, however little the float one varies: an error of a third
-/// of its size.
+/// The plain SQNR in dB from which such an output is never `broken`, even if the float output hardly varies: an error
+/// of a third of its size.
 const CLOSE: f64 = 10.0;
-/// The share of inputs that the network is made for with the same highest class from which nothing is `broken`: of the
-/// measured cases on real images, none that loses more than 10 points reaches 0.9.
+/// The top-1 agreement on inputs of the network's domain from which nothing is `broken`: of the measured cases on real
+/// images, none that loses more than 10 points reaches 0.9.
 const AGREEING: f64 = 0.92;
-/// Where inputs are a guess, figures on them are one too: only what is beyond doubt is `broken`.
+/// The limit for `broken` where inputs are a guess, and so the figures on them.
 const GUESSED: Limits = Limits { broken: -3.0, good: f64::INFINITY };
-/// Points of top-1 by which `broken` begins and up to which the upper end of the confidence interval may reach for `good`.
+/// The drop of top-1 in points from which the verdict is `broken`, and the upper end of the confidence interval up to
+/// which it is `good`.
 const BROKEN_POINTS: f64 = 5.0;
 const GOOD_POINTS: f64 = 3.0;
-/// Inputs of the user's below which nothing is `good`.
+/// The fewest user inputs for `good`.
 const FEWEST: usize = 4;
 /// Two-sided 95 % of a normal distribution.
 const DEVIATIONS: f64 = 1.96;
 
-/// Two models on the same labelled inputs.
+/// Two models on the same labeled inputs.
 #[derive(Clone, Copy, Debug)]
 pub struct Labels {
     /// Inputs.
     pub images: usize,
-    /// Inputs that only the float model gets right.
+    /// Inputs that only the float model classifies correctly.
     pub lost: usize,
-    /// Inputs that only the quantized model gets right.
+    /// Inputs that only the quantized model classifies correctly.
     pub gained: usize,
 }
 
 impl Labels {
-    /// Returns by how many points top-1 drops, and the ends of its 95 % confidence interval for paired samples (Agresti and Min
-    /// 2005: half a sample is added to each of the four counts).
+    /// Returns the drop of top-1 in points, and the ends of its 95 % confidence interval for paired samples (Agresti
+    /// and Min 2005: half a sample is added to each of the four counts).
     pub fn drop(&self) -> [f64; 3] {
         let (n, lost, gained) = (self.images.max(1) as f64, self.lost as f64, self.gained as f64);
         let (wide, difference) = (n + 2.0, lost - gained);
@@ -54,7 +55,7 @@ impl Labels {
     }
 }
 
-/// Returns the verdict that labels give.
+/// Returns the verdict by labels.
 pub fn grade(labels: &Labels) -> Judgement {
     let [drop, lowest, highest] = labels.drop();
     let verdict = match () {
@@ -64,10 +65,10 @@ pub fn grade(labels: &Labels) -> Judgement {
     };
     Judgement {
         verdict,
-        source: Source::Labels,
+        source: VerdictSource::Labels,
         samples: labels.images,
         reason: format!(
-            "top-1 drops by {drop:.2} points on {} labelled inputs (95 % confidence: {lowest:.2} to {highest:.2})",
+            "top-1 drops by {drop:.2} points on {} labeled inputs (95 % confidence: {lowest:.2} to {highest:.2})",
             labels.images
         ),
         drop: Some([drop, lowest, highest]),
@@ -76,17 +77,17 @@ pub fn grade(labels: &Labels) -> Judgement {
     }
 }
 
-/// Returns the verdict that responses give: that of the worst output.
+/// Returns the verdict by responses: that of the worst output.
 pub(super) fn by_responses(outputs: Vec<Response>, samples: usize, inputs: &Inputs) -> Judgement {
     let graded = |response: &Response| Some((of_output(response, inputs)?, response.clone()));
     let worst =
         outputs.iter().filter_map(graded).min_by(|(a, x), (b, y)| a.cmp(b).then(figure(x).total_cmp(&figure(y))));
     let kind = match inputs.source {
-        Source::Data => "inputs of the data given",
+        VerdictSource::Data => "inputs of the data given",
         _ if inputs.is_guess => "synthetic inputs whose kind or range is a guess",
         _ => "synthetic inputs",
     };
-    let is_few = inputs.source == Source::Data && samples < FEWEST;
+    let is_few = inputs.source == VerdictSource::Data && samples < FEWEST;
     let (verdict, reason) = match worst {
         Some((Verdict::Good, response)) if is_few => {
             (Verdict::Doubtful, format!("{} on {samples} {kind}, too few to be sure", in_words(&response)))
@@ -105,14 +106,14 @@ fn of_output(response: &Response, inputs: &Inputs) -> Option<Verdict> {
     let figure = response.centered_sqnr_db?;
     let limits = match (inputs.source, response.is_scores) {
         _ if inputs.is_guess => GUESSED,
-        (Source::Data, true) => DATA,
+        (VerdictSource::Data, true) => DATA,
         (_, true) => SYNTHETIC,
         (_, false) => OTHER_OUTPUTS,
     };
     let is_close = match (response.is_scores, inputs.source) {
         // Boxes in pixels hardly vary beside their anchors, and small errors of theirs are no ruin.
         (false, _) => response.sqnr_db.is_some_and(|plain| plain >= CLOSE),
-        (true, Source::Data) => response.agreement.is_some_and(|agreement| agreement >= AGREEING),
+        (true, VerdictSource::Data) => response.agreement.is_some_and(|agreement| agreement >= AGREEING),
         (true, _) => false,
     };
     Some(match () {
@@ -167,7 +168,7 @@ mod tests {
             let inputs = Inputs { tensors: Vec::new(), source, is_guess };
             by_responses(outputs.to_vec(), 64, &inputs).verdict
         };
-        let (synthetic, data) = (Source::Synthetic, Source::Data);
+        let (synthetic, data) = (VerdictSource::Synthetic, VerdictSource::Data);
         let cases = [
             ("scores", of(&[response(Some(9.0), true)], synthetic, false), Verdict::Good),
             ("scores on data", of(&[response(Some(9.0), true)], data, false), Verdict::Doubtful),

@@ -1,6 +1,6 @@
-//! One word on a quantized model: `good`, `doubtful` or `broken`, and the figures that it rests on.
+//! The verdict on a quantized model: `good`, `doubtful` or `broken`, with its figures.
 //!
-//! Labels decide where there are any, then inputs of the user's, then synthetic ones. Thresholds were chosen by measurement:
+//! Labels decide if available, then the user's own inputs, then synthetic ones. Thresholds were chosen by measurement:
 //! `benches/README.md` has the table of figures against the real loss of top-1.
 
 mod advice;
@@ -19,24 +19,24 @@ use crate::runtime::Engine;
 use crate::stats::InputStatistics;
 use crate::verify::{Check, split};
 
-/// Multiply-accumulates that may be spent on one run of all samples.
+/// The most multiply-accumulates of one run of all samples.
 const MACS: u64 = 10_000_000_000;
-/// Samples, as far as [`MACS`] reach.
+/// The numbers of samples, within [`MACS`].
 const SAMPLES: std::ops::RangeInclusive<usize> = 32..=256;
-/// Values that the samples of an input may hold.
+/// The most values in the samples of an input.
 const VALUES: usize = 1 << 25;
 /// Samples in one run.
 const BATCH: usize = 16;
 
-/// What a quantized model is worth.
+/// The verdict on a quantized model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// It does not do what the float model does.
+    /// It lost the function of the float model.
     Broken,
-    /// It may have lost some of it, or too little is known to tell.
+    /// It may have lost accuracy, or too little is known.
     Doubtful,
-    /// It does what the float model does.
+    /// It keeps the function of the float model.
     Good,
 }
 
@@ -51,17 +51,17 @@ impl Verdict {
     }
 }
 
-/// What a verdict rests on.
+/// The basis of a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum VerdictSource {
     /// Labelled inputs.
     Labels,
-    /// Inputs of the user's without labels.
+    /// The user's own inputs without labels.
     Data,
     /// Synthetic inputs.
     Synthetic,
-    /// A check that failed, or nothing that could be run.
+    /// A failed check, or nothing that could run.
     Checks,
 }
 
@@ -70,10 +70,10 @@ pub enum Source {
 pub struct Judgement {
     /// The verdict.
     pub verdict: Verdict,
-    /// What it rests on.
+    /// Its basis.
     #[serde(rename = "verdict_source")]
-    pub source: Source,
-    /// Inputs that it rests on.
+    pub source: VerdictSource,
+    /// The number of inputs.
     #[serde(rename = "verdict_samples")]
     pub samples: usize,
     /// The figures, in words.
@@ -90,40 +90,38 @@ pub struct Judgement {
     pub next: String,
 }
 
-/// Inputs that a verdict rests on.
+/// The inputs of a verdict.
 pub struct Inputs {
     /// One tensor for each input of the model, samples first.
     pub tensors: Vec<Tensor>,
-    /// Where they come from: [`Source::Data`] or [`Source::Synthetic`].
-    pub source: Source,
-    /// Whether what the network is fed is a guess, so that synthetic inputs may be none that it knows.
+    /// Their source: [`VerdictSource::Data`] or [`VerdictSource::Synthetic`].
+    pub source: VerdictSource,
+    /// Whether the input statistics are a guess, so that synthetic inputs may lie outside the network's domain.
     pub is_guess: bool,
 }
 
 impl Inputs {
-    /// Returns inputs of the user's.
+    /// Returns the user's own inputs.
     pub fn of_data(tensors: Vec<Tensor>) -> Self {
-        Self { tensors, source: Source::Data, is_guess: false }
+        Self { tensors, source: VerdictSource::Data, is_guess: false }
     }
 
-    /// Returns synthetic inputs of strong contrast for `graph`, which takes `macs` multiply-accumulates a sample.
+    /// Returns synthetic inputs of strong contrast for `graph`, which takes `macs` multiply-accumulates a sample;
+    /// `is_guess` is left to the caller.
     ///
     /// # Errors
     /// When an input's shape is not known.
-    pub fn synthetic(
-        (graph, macs): (&Graph, u64),
-        (input, is_guess): (&InputStatistics, bool),
-        (seed, threads): (u64, usize),
-    ) -> Result<Self> {
+    pub fn synthetic(graph: &Graph, macs: u64, input: &InputStatistics, seed: u64, threads: usize) -> Result<Self> {
         let vivid = input.of_strong_contrast();
         let largest = graph.fed_inputs().into_iter().map(|id| graph.value(id).sample_len()).max().unwrap_or(1);
         let affordable = usize::try_from(MACS / macs.max(1)).unwrap_or(usize::MAX);
         let samples = affordable.clamp(*SAMPLES.start(), *SAMPLES.end()).min((VALUES / largest.max(1)).max(1));
-        Ok(Self { tensors: vivid.synthetic(graph, samples, seed, threads)?, source: Source::Synthetic, is_guess })
+        let tensors = vivid.synthetic(graph, samples, seed, threads)?;
+        Ok(Self { tensors, source: VerdictSource::Synthetic, is_guess: false })
     }
 }
 
-/// Returns what is to be thought of `quantized` by what it makes of `inputs`, against `original` in the default session of
+/// Returns the verdict on `quantized` by its responses to `inputs`, compared with `original` in the default session of
 /// `engine`.
 ///
 /// # Errors
@@ -142,7 +140,7 @@ pub fn after_checks(checks: &[Check], judge: impl FnOnce() -> Result<Judgement>)
     let Some(failed) = checks.iter().find(|check| !check.passed) else { return judge() };
     Ok(Judgement {
         verdict: Verdict::Broken,
-        source: Source::Checks,
+        source: VerdictSource::Checks,
         samples: 0,
         reason: format!("{} ({}): {}", failed.name, failed.engine, failed.message),
         drop: None,

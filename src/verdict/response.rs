@@ -1,8 +1,8 @@
-//! How a quantized model responds to inputs, against the float model: the figures that a verdict rests on.
+//! Responses of a quantized model to inputs, compared with the float model: the figures of a verdict.
 //!
 //! The signal is what an output *varies* by from input to input, not its size: networks whose outputs have a large
-//! constant part (scores behind a Relu, probabilities) look precise by a plain signal-to-noise ratio even when every input
-//! gets the same answer.
+//! constant part (scores behind a Relu, probabilities) look precise by a plain signal-to-noise ratio even when every
+//! input gets the same answer.
 
 use serde::Serialize;
 
@@ -13,18 +13,19 @@ use crate::outputs::{is_of_variable_size, may_hold_scores};
 use crate::runtime::{Engine, SessionOptions};
 use crate::verify::numbers;
 
-/// Probabilities below this are all the same impossible.
+/// Smaller probabilities count as equal.
 const SMALLEST_PROBABILITY: f64 = 1e-12;
-/// How far the sum of probabilities may lie from 1.
+/// The tolerated difference of a sum of probabilities from 1.
 const PROBABILITY_SUM: f64 = 1e-2;
 
-/// What one output of the quantized model does, against the float model's on the same inputs.
+/// The response of one output of the quantized model, compared with the float model on the same inputs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Response {
     /// The output.
     pub output: String,
-    /// Variance of the float output between inputs over the mean squared error, in dB ([`CenteredNoise::sqnr_db`]). Class
-    /// scores are compared up to a constant for each input. None for labels, and where the float output does not vary.
+    /// Variance of the float output between inputs over the mean squared error, in dB ([`CenteredNoise::sqnr_db`]).
+    /// Class scores are compared up to a constant for each input. None for labels, and where the float output does not
+    /// vary.
     pub centered_sqnr_db: Option<f64>,
     /// The same with the square of the float output as signal.
     pub sqnr_db: Option<f64>,
@@ -34,8 +35,8 @@ pub struct Response {
     pub is_scores: bool,
 }
 
-/// Returns the responses of `quantized` on `inputs` (samples first), output by output; outputs whose size depends on the data
-/// are left out.
+/// Returns the responses of `quantized` on `inputs` (samples first), output by output; outputs whose size depends on
+/// the data are left out.
 ///
 /// # Errors
 /// When `engine` refuses a model or fails to run it.
@@ -117,7 +118,8 @@ fn widened(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v)).collect()
 }
 
-/// Returns class scores less their mean: those of `row`, or the logarithms where the float model's are probabilities.
+/// Returns class scores minus their mean: those of `row`, or their logarithms where the float model returns
+/// probabilities.
 fn log_scores(row: &[f32], float: &[f32]) -> Vec<f64> {
     let sum: f64 = float.iter().map(|&v| f64::from(v)).sum();
     let is_probabilities = float.iter().all(|&v| v >= 0.0) && (sum - 1.0).abs() < PROBABILITY_SUM;

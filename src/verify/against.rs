@@ -1,4 +1,4 @@
-//! The quantized model against the float original: outputs, error per tensor, and which layer makes it.
+//! Compares the quantized model with the float original: outputs, errors per tensor, and the layers that cause them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use super::matches::Matches;
 use super::modes::Mode;
 use super::result::{OutputAgreement, TensorError};
 use super::structure::Quantizer;
-use super::tap::{Source, cut, tap};
+use super::tap::{TapLocation, cut, tap};
 use crate::error::Result;
 use crate::ir::{DType, Graph, Tensor, Uses, ValueId, is_dequantize};
 use crate::shape;
@@ -17,7 +17,7 @@ use crate::shape;
 /// Operators that carry weights; a layer is named after them.
 const WEIGHTED: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
 
-/// What [`against_float`] found.
+/// The result of [`against_float`].
 #[derive(Clone, Debug, Default)]
 pub struct Against {
     /// Per output.
@@ -28,8 +28,8 @@ pub struct Against {
     pub notes: Vec<String>,
 }
 
-/// What the quantized model did in the reference engine.
-pub struct Evidence<'a> {
+/// A run of the quantized model in the reference engine.
+pub struct QuantizedRun<'a> {
     /// The model.
     pub graph: &'a Graph,
     /// Its quantizers.
@@ -38,35 +38,34 @@ pub struct Evidence<'a> {
     pub batches: &'a [Vec<Tensor>],
     /// The outputs for them.
     pub outputs: &'a [Vec<Tensor>],
-    /// Those samples of which inner tensors were seen.
+    /// The samples with observed inner tensors.
     pub observed: &'a [Observed],
 }
 
-/// Returns how a quantized model compares with `original` in `mode`: outputs over all samples, inner tensors over those
-/// that were observed.
+/// Returns the comparison of a quantized model with `original` in `mode`: outputs over all samples, inner tensors over
+/// observed ones.
 ///
-/// Tensors are matched by name: a quantizer's float input, else what its DequantizeLinear makes. A name must mean the
-/// same tensor in both: after an equalisation that rescales channels, pass the rescaled float model as the original.
+/// Tensors are matched by name: a quantizer's float input, else the result of its DequantizeLinear. A name must mean
+/// the same tensor in both: after an equalization that rescales channels, pass the rescaled float model as the
+/// original.
 ///
 /// # Errors
 /// When the engine refuses either model or fails to run it.
-pub fn against_float(original: &Graph, evidence: &Evidence, mode: &Mode) -> Result<Against> {
-    let Evidence { graph: quantized, quantizers, .. } = *evidence;
+pub fn against_float(original: &Graph, run: &QuantizedRun, mode: &Mode) -> Result<Against> {
+    let QuantizedRun { graph: quantized, quantizers, .. } = *run;
     let matches = Matches::new(original, quantized, quantizers);
     let mut errors = Errors::new(quantizers.len(), &matches);
-    compare_outputs(original, evidence, &matches, mode, &mut errors)?;
-    let floats = float_tensors(original, evidence, &matches, mode)?;
+    compare_outputs(original, run, &matches, mode, &mut errors)?;
+    let floats = float_tensors(original, run, &matches, mode)?;
     let cut = cut(quantized, quantizers);
     let mut alone = mode.load(&cut.graph)?;
     let mut fed = Vec::with_capacity(floats.len());
-    for (Observed { inputs, integers, .. }, (floats, _)) in evidence.observed.iter().zip(&floats) {
+    for (Observed { inputs, integers, .. }, (floats, _)) in run.observed.iter().zip(&floats) {
         let own = feed(quantizers, floats, integers, &mut errors)?;
         fed.push(inputs.iter().cloned().chain(own).collect());
     }
     let made = alone.run_each(&fed)?;
-    for ((Observed { integers, .. }, (floats, float_outputs)), results) in
-        evidence.observed.iter().zip(&floats).zip(made)
-    {
+    for ((Observed { integers, .. }, (floats, float_outputs)), results) in run.observed.iter().zip(&floats).zip(made) {
         for (i, quantizer) in quantizers.iter().enumerate() {
             if let (Some(grid), Some(float), true) = (&quantizer.grid, &floats[i], errors.usable[i]) {
                 let float = numbers(float);
@@ -88,14 +87,14 @@ pub fn against_float(original: &Graph, evidence: &Evidence, mode: &Mode) -> Resu
 
 fn compare_outputs(
     original: &Graph,
-    evidence: &Evidence,
+    run: &QuantizedRun,
     matches: &Matches,
     mode: &Mode,
     errors: &mut Errors,
 ) -> Result<()> {
     let mut session = mode.load_original(original)?;
-    let inputs: Vec<Vec<Tensor>> = evidence.batches.iter().map(|batch| matches.own_inputs(batch)).collect();
-    for (float, outputs) in session.run_each(&inputs)?.iter().zip(evidence.outputs) {
+    let inputs: Vec<Vec<Tensor>> = run.batches.iter().map(|batch| matches.own_inputs(batch)).collect();
+    for (float, outputs) in session.run_each(&inputs)?.iter().zip(run.outputs) {
         for (pair, &(own, other)) in matches.outputs.iter().enumerate() {
             errors.outputs[pair].add(&numbers(&float[own]), &numbers(&outputs[other]));
             errors.labels[pair] |= !float[own].dtype().is_float();
@@ -110,25 +109,26 @@ fn compare_outputs(
 /// One entry per observed batch: the float tensor at each quantizer, where there is one, and the float outputs.
 type FloatTensors = Vec<(Vec<Option<Tensor>>, Vec<Tensor>)>;
 
-fn float_tensors(original: &Graph, evidence: &Evidence, matches: &Matches, mode: &Mode) -> Result<FloatTensors> {
+fn float_tensors(original: &Graph, run: &QuantizedRun, matches: &Matches, mode: &Mode) -> Result<FloatTensors> {
     let facts = shape::facts(original).unwrap_or_default();
     let dtype = |id: ValueId| facts.get(id.index()).and_then(|fact| fact.dtype).unwrap_or(DType::F32);
     let taps: Vec<_> = matches.tensors.iter().flatten().map(|&id| (id, dtype(id))).collect();
     let (tapped, sources) = tap(original, &taps);
     let mut session = mode.load_original(&tapped)?;
-    let inputs: Vec<Vec<Tensor>> = evidence.observed.iter().map(|o| matches.own_inputs(&o.inputs)).collect();
+    let inputs: Vec<Vec<Tensor>> = run.observed.iter().map(|o| matches.own_inputs(&o.inputs)).collect();
     let made = session.run_each(&inputs)?;
     let pick = |(inputs, mut outputs): (&Vec<Tensor>, Vec<Tensor>)| {
         let mut source = sources.iter();
         let tensors = matches.tensors.iter().map(|id| id.and_then(|_| source.next()));
-        let tensors = tensors.map(|source: Option<&Source>| source.map(|s| s.pick(inputs, &outputs).clone())).collect();
+        let tensors =
+            tensors.map(|source: Option<&TapLocation>| source.map(|s| s.pick(inputs, &outputs).clone())).collect();
         outputs.truncate(original.outputs.len());
         (tensors, outputs)
     };
     Ok(inputs.iter().zip(made).map(pick).collect())
 }
 
-/// Returns the integers to feed at every cut: the float model's tensor on the grid, else the quantized model's own.
+/// Returns the integers to feed at every cut: the float model's tensor, quantized, else the quantized model's own.
 fn feed(
     quantizers: &[Quantizer],
     floats: &[Option<Tensor>],
@@ -191,7 +191,7 @@ fn report(quantized: &Graph, quantizers: &[Quantizer], matches: &Matches, errors
         against.blame.push(TensorError {
             tensor: name.to_owned(),
             layers: before.layers,
-            bits: quantizer.grid.as_ref().map(super::grid::Grid::bits),
+            bits: quantizer.grid.as_ref().map(super::grid::QdqGrid::bits),
             local: relative(&errors.local[i]),
             accumulated: relative(&errors.accumulated[i]),
             isolated: before.quantizers.iter().all(|&i| errors.usable[i]),
@@ -226,12 +226,12 @@ fn report(quantized: &Graph, quantizers: &[Quantizer], matches: &Matches, errors
     against
 }
 
-/// Returns what errors are held relative to where no value reaches `smallest`; 0 where the reference says something.
+/// Returns the reference magnitude for errors if no value reaches `smallest`; else 0.
 fn floor(comparison: &Comparison, smallest: f64) -> f64 {
     if comparison.has_signal(smallest) { 0.0 } else { smallest }
 }
 
-/// What lies between a tensor and the quantizers before it.
+/// The nodes between a tensor and the quantizers before it.
 struct Upstream {
     layers: Vec<String>,
     quantizers: Vec<usize>,

@@ -1,4 +1,4 @@
-//! How far two float tensors are apart, added up over batches.
+//! The distance between two float tensors, accumulated over batches.
 
 use crate::data::{argmax, class_scores};
 use crate::ir::Tensor;
@@ -25,7 +25,7 @@ impl Comparison {
         comparison
     }
 
-    /// Adds further pairs; a difference in length counts as not a number.
+    /// Adds further pairs; a difference in length counts as NaN.
     pub fn add(&mut self, reference: &[f32], found: &[f32]) {
         if reference.len() != found.len() {
             self.noise = f64::NAN;
@@ -66,18 +66,17 @@ impl Comparison {
         self.relative_rms_above(0.0)
     }
 
-    /// Returns the same with a reference of `smallest` where its RMS is less: what is smaller says nothing.
+    /// Returns the same with the RMS of the reference raised to at least `smallest`.
     pub fn relative_rms_above(&self, smallest: f64) -> f64 {
         if self.noise == 0.0 { 0.0 } else { self.noise_rms() / self.reference_rms().max(smallest) }
     }
 
-    /// Returns the signal-to-noise ratio in dB, [`EQUAL_DB`] where both are equal, and its negative where a value is not
-    /// a number.
+    /// Returns the signal-to-noise ratio in dB, [`EQUAL_DB`] where both are equal, and its negative for NaN values.
     pub fn sqnr_db(&self) -> f64 {
         self.sqnr_db_above(0.0)
     }
 
-    /// Returns the same with a reference of `smallest` where its RMS is less.
+    /// Returns the ratio with the RMS of the reference raised to at least `smallest`.
     pub fn sqnr_db_above(&self, smallest: f64) -> f64 {
         let ratio = -20.0 * self.relative_rms_above(smallest).log10();
         match (self.noise == 0.0, ratio.is_nan()) {
@@ -102,7 +101,7 @@ impl Comparison {
     }
 }
 
-/// A comparison that keeps samples apart.
+/// A comparison per sample.
 #[derive(Clone, Debug, Default)]
 pub struct PerSample {
     /// All samples together.
@@ -111,7 +110,7 @@ pub struct PerSample {
 }
 
 impl PerSample {
-    /// Adds a batch: one entry for each row where the first axis is the batch of `samples`, else one for the whole.
+    /// Adds a batch: one entry per row if the first axis is the batch of `samples`, else one for all.
     pub fn add(&mut self, reference: &Tensor, found: &Tensor, samples: usize) {
         let (a, b) = (numbers(reference), numbers(found));
         self.pooled.add(&a, &b);
@@ -122,8 +121,8 @@ impl PerSample {
         }
     }
 
-    /// Returns the middle one of the samples' errors (RMS), relative to the RMS of the reference over all samples; not a
-    /// number where any value is none. A reference below `smallest` counts as that.
+    /// Returns the median RMS error of samples, relative to the RMS of the reference over all samples (at least
+    /// `smallest`); NaN if any value is NaN.
     pub fn middle_relative_rms(&self, smallest: f64) -> f64 {
         if self.pooled.noise == 0.0 || self.pooled.noise.is_nan() {
             return self.pooled.relative_rms();
@@ -137,17 +136,18 @@ impl PerSample {
     }
 }
 
-/// Agreement of the highest class, image by image.
+/// Top-1 agreement, image by image.
 #[derive(Clone, Debug, Default)]
 pub struct Top1 {
     /// Images compared.
     pub images: usize,
-    /// Per image with another highest class: by how much the reference prefers its own class to the other one.
+    /// For each image with another top class, the margin of the reference's class over the other one.
     pub margins: Vec<f64>,
 }
 
 impl Top1 {
-    /// Adds the rows of two outputs that hold class scores, or the labels of two that hold integers; others are left out.
+    /// Adds the rows of two outputs that hold class scores, or the labels of two that hold integers; others are left
+    /// out.
     pub fn add(&mut self, reference: &Tensor, found: &Tensor) {
         if let (Ok(a), Ok(b)) = (reference.to_i64(), found.to_i64())
             && a.len() == b.len()
@@ -171,12 +171,12 @@ impl Top1 {
         }
     }
 
-    /// Returns the share of images with the same highest class, none without images.
+    /// Returns the share of images with the same top class; `None` without images.
     pub fn agreement(&self) -> Option<f64> {
         (self.images > 0).then(|| 1.0 - self.margins.len() as f64 / self.images as f64)
     }
 
-    /// Returns how many images disagree although the reference's margin exceeds `explained`.
+    /// Returns the number of images that disagree with a margin above `explained`.
     pub fn decided_disagreements(&self, explained: f64) -> usize {
         let within = self.margins.iter().filter(|&&margin| margin <= explained).count();
         self.margins.len() - within

@@ -1,4 +1,4 @@
-//! The bytes that are shipped against the model that was checked: integer by integer, scale by scale.
+//! Compares the shipped file with the checked model: integer by integer, scale by scale.
 
 use std::path::Path;
 
@@ -8,19 +8,19 @@ use crate::onnx;
 
 use super::shadow::widen_initializers;
 
-/// How a file compares with the graph that it should hold.
+/// The comparison of a file with its intended graph.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decoded {
     /// Integers compared.
     pub integers: usize,
     /// Floating-point values compared, bit by bit.
     pub floats: usize,
-    /// What differs, one line per tensor or node.
+    /// The differences, one line per tensor or node.
     pub differences: Vec<String>,
 }
 
-/// Returns how the file at `path`, read again, compares with `intended`: its 2-bit and 4-bit integers are taken apart
-/// and compared with the values that the checked copy holds, everything else bit by bit, and all nodes are compared.
+/// Returns the comparison of the file at `path`, read again, with `intended`: its 2-bit and 4-bit integers are unpacked
+/// and compared with those of the checked copy, everything else bit by bit, and all nodes are compared.
 ///
 /// # Errors
 /// When the file cannot be read as a model.
@@ -33,7 +33,7 @@ pub fn decode_shipped(path: &Path, intended: &Graph) -> Result<Decoded> {
     compare_initializers(&shipped, &onnx::decode(onnx::encode(intended)?.into())?)
 }
 
-/// Returns how `shipped` compares with `intended`; see [`decode_shipped`].
+/// Returns the comparison of `shipped` with `intended`; see [`decode_shipped`].
 ///
 /// # Errors
 /// When an initializer contradicts its own size.

@@ -1,4 +1,4 @@
-//! The float original in several runtimes: what their float arithmetic differs by where nothing is quantized.
+//! The float original in several runtimes: the differences of their float arithmetic without quantization.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,23 +12,24 @@ use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Tensor, ValueId};
 use crate::{passes, shape};
 
-/// Samples that the float model runs on, where its batch is free.
+/// Samples of the float model, if its batch is open.
 const SAMPLES: usize = 2;
 
-/// The float model, a few inputs, and the tensors of it that quantizers round.
+/// The float model, a few inputs, and the tensors that quantizers round.
 pub struct FloatRun<'a> {
     original: Cow<'a, Graph>,
     inputs: Vec<Tensor>,
 }
 
 impl<'a> FloatRun<'a> {
-    /// Returns that of `original` on the first samples of `batch`, which is in the order of `quantized`'s inputs.
+    /// Returns the run of `original` on the first samples of `batch`, whose tensors are in the order of `quantized`'s
+    /// inputs.
     pub fn new(original: &'a Graph, quantized: &Graph, batch: &[Tensor]) -> Self {
         Self { original: Cow::Borrowed(original), inputs: few(original, own_inputs(original, quantized, batch)) }
     }
 
-    /// Returns the same without what exporters leave behind and in float32, which is what quantized models are made of;
-    /// none where it cannot be made.
+    /// Returns the same for the normalized float32 graph, from which quantized models are built; `None` where
+    /// normalization fails.
     pub fn normalised(&self, mode: &Mode) -> Option<FloatRun<'static>> {
         let mut graph = self.graph().clone();
         passes::normalise(&mut graph, mode.engine()).ok()?;
@@ -40,10 +41,10 @@ impl<'a> FloatRun<'a> {
         &self.original
     }
 
-    /// Checks that `mode` runs the model: what is made of it has no better chance there.
+    /// Checks that `mode` runs the float model.
     ///
     /// # Errors
-    /// What its engine says.
+    /// The error of its engine.
     pub fn runs_in(&self, mode: &Mode) -> Result<()> {
         let told = |error: Error| match error {
             Error::Runtime { engine, message } => {
@@ -55,7 +56,7 @@ impl<'a> FloatRun<'a> {
         Ok(())
     }
 
-    /// Returns what `mode` makes of `tensors`.
+    /// Returns the values of `tensors` in `mode`.
     ///
     /// # Errors
     /// When its engine cannot run the graph.
@@ -65,7 +66,7 @@ impl<'a> FloatRun<'a> {
         Ok(sources.iter().map(|source| source.pick(&self.inputs, &made).clone()).collect())
     }
 
-    /// Returns by how much two modes may differ in each of `tensors`: some times the largest difference there.
+    /// Returns the tolerated difference of two modes in each of `tensors`: a multiple of the largest difference there.
     ///
     /// # Errors
     /// When one of them cannot run the graph with these as outputs.
@@ -83,7 +84,7 @@ impl<'a> FloatRun<'a> {
     }
 }
 
-/// Returns the first samples of `inputs`, all of them where the model says how many it takes.
+/// Returns the first samples of `inputs`, or all of them for a fixed batch.
 fn few(original: &Graph, inputs: Vec<Tensor>) -> Vec<Tensor> {
     let samples = Tensor::samples_of(&inputs);
     let alike = inputs.iter().all(|t| t.shape().first() == Some(&samples));

@@ -3,7 +3,7 @@
 use super::result::{Check, OutputAgreement, Verification};
 use super::{EQUAL_DB, VerifyOptions};
 
-/// Returns the thresholds of `options` with what `result` reaches.
+/// Returns the thresholds of `options` with the values of `result`.
 pub fn gates(result: &Verification, options: &VerifyOptions) -> Vec<Check> {
     let gate = |name: &str, limit: f64, worst: Option<(String, f64)>, (text, missing): (fn(f64) -> String, &str)| {
         let message = match &worst {
@@ -38,8 +38,8 @@ fn worst(result: &Verification, value: impl Fn(&OutputAgreement) -> Option<f64>)
     values.min_by(|a, b| a.1.total_cmp(&b.1))
 }
 
-/// Returns the ratio that counts: none for labels, and that of equal tensors where the float output says nothing and the
-/// quantized one does not either.
+/// Returns the ratio to compare: `None` for labels, and the ratio of equal tensors if neither output exceeds the
+/// granularity.
 fn sqnr(output: &OutputAgreement) -> Option<f64> {
     let silent = output.no_signal && output.sqnr_db >= 0.0;
     (!output.labels).then_some(if silent { EQUAL_DB } else { output.sqnr_db })

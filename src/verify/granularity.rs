@@ -1,16 +1,16 @@
-//! The smallest magnitudes that tensors of a model tell from zero: errors are held relative to no less than these.
+//! The smallest significant magnitudes of tensors: relative errors use at least these as reference.
 
 use super::limits;
 use crate::ir::{Graph, Node, ValueId, is_dequantize, is_quantize};
 
-/// Operators whose results lie between -1 and 1 whatever they are fed; float kernels of them have errors in units of 1.
+/// Operators with results between -1 and 1; errors of their float kernels are relative to 1.
 const BOUNDED: &[&str] = &["Cos", "Erf", "HardSigmoid", "Sigmoid", "Sin", "Softsign", "Tanh"];
-/// Operators with exact integer products behind Q/DQ: their results are multiples of both steps.
+/// Operators with exact integer products after Q/DQ: their results are multiples of the product of both scales.
 const PRODUCTS: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
 
-/// Returns for every value of `graph` a magnitude of which smaller values say nothing: the step of the grid that it is
-/// on, or that of what it is computed from; what float kernels round where results are bounded; and no less than what
-/// float32 rounds at 1.
+/// Returns the smallest significant magnitude of every value of `graph`: the step of its grid, or of the grids that it
+/// is computed from; the rounding error of float kernels for bounded results; and at least the rounding error of
+/// float32 at 1.
 pub fn granularity(graph: &Graph) -> Vec<f64> {
     let mut smallest = vec![f64::from(f32::EPSILON); graph.value_ids().count()];
     for node in &graph.nodes {

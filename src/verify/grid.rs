@@ -1,12 +1,12 @@
-//! The integer grid of one quantizer as the file states it. Written apart from the code that emits such files, so that
-//! a slip there is not repeated here.
+//! The integer grid of one quantizer as the file states it. Independent of the code that emits files, so that a
+//! bug there is not repeated here.
 
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Node, Tensor, front_axis};
 
 /// Scales, zero points and range of a QuantizeLinear or DequantizeLinear whose scales are constant.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Grid {
+pub struct QdqGrid {
     /// One value, or one per slice along `axis`.
     pub scale: Vec<f32>,
     /// As many values as `scale`.
@@ -21,7 +21,7 @@ pub struct Grid {
     pub high: i64,
 }
 
-impl Grid {
+impl QdqGrid {
     /// Returns the grid of a QuantizeLinear or DequantizeLinear on integers of type `dtype`, over that type's whole
     /// range; `None` where scales are computed or blocked.
     pub fn of(graph: &Graph, node: &Node, dtype: DType) -> Option<Self> {
@@ -71,7 +71,7 @@ impl Grid {
         Ok(integers.to_i64()?.into_iter().enumerate().map(value).collect())
     }
 
-    /// Returns how many neighbouring elements of a tensor of `shape` share a scale.
+    /// Returns the number of adjacent elements of a tensor of `shape` share a scale.
     ///
     /// # Errors
     /// When the scales do not fit it.
@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn rounds_half_to_even_saturates_and_returns() {
-        let grid = Grid { scale: vec![0.5, 2.0], zero_point: vec![2, 0], axis: 0, dtype: DType::U8, low: 0, high: 15 };
+        let grid =
+            QdqGrid { scale: vec![0.5, 2.0], zero_point: vec![2, 0], axis: 0, dtype: DType::U8, low: 0, high: 15 };
         let q = grid.quantize(&[0.25, 0.75, -9.0, 3.0, 5.0, 99.0], &[2, 3]).unwrap();
         assert_eq!(q.to_i64().unwrap(), [2, 4, 0, 2, 2, 15]);
         assert_eq!(grid.dequantize(&q).unwrap(), [0.0, 1.0, -1.0, 4.0, 4.0, 30.0]);

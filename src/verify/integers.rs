@@ -1,4 +1,4 @@
-//! The integers of every quantizer, as the reference engine makes them of the first samples.
+//! The integers of every quantizer on the first samples, in the reference engine.
 
 use super::limits;
 use super::modes::Mode;
@@ -9,9 +9,9 @@ use crate::ir::{Dim, Graph, Tensor};
 use crate::outputs::settled_tensors;
 use crate::shape;
 
-/// One batch through the quantized model in the reference engine, with every quantizer's integers seen.
+/// One batch of the quantized model in the reference engine, with every quantizer's integers.
 pub struct Observed {
-    /// What the model was fed.
+    /// The model's inputs.
     pub inputs: Vec<Tensor>,
     /// The tensors that stand for the model's outputs (see [`settled_tensors`]).
     pub outputs: Vec<Tensor>,
@@ -20,15 +20,15 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Returns what a cut graph (see [`super::cut`]) is fed to do the same in pieces.
+    /// Returns the inputs of the cut graph (see [`super::cut`]).
     pub fn fed(&self) -> Vec<Tensor> {
         self.inputs.iter().chain(&self.integers).cloned().collect()
     }
 }
 
-/// Returns what the reference engine makes of the first samples of `batches`, in a few pieces of one size: as many samples
-/// as have [`limits::NODE_BY_NODE_INTEGERS`] integers, and [`limits::NODE_BY_NODE_SAMPLES`] at least. A batch that the
-/// model fixes is never cut.
+/// Returns the results of the reference engine on the first samples of `batches`, in a few pieces of one size: samples
+/// with [`limits::NODE_BY_NODE_INTEGERS`] integers in all, and at least [`limits::NODE_BY_NODE_SAMPLES`]. A fixed batch
+/// is never split.
 ///
 /// # Errors
 /// When the engine refuses the tapped model or fails.
@@ -72,7 +72,7 @@ fn wanted_samples(integers: usize) -> usize {
     (limits::NODE_BY_NODE_INTEGERS / integers.max(1)).max(limits::NODE_BY_NODE_SAMPLES)
 }
 
-/// Returns the first `wanted` samples of `batches` in pieces of a quarter of them, a last piece being filled up.
+/// Returns the first `wanted` samples of `batches` in pieces of a quarter, the last one filled up.
 fn pieces(batches: &[Vec<Tensor>], wanted: usize) -> Result<Vec<Vec<Tensor>>> {
     let length = |batch: &[Tensor]| batch.first().and_then(|t| t.shape().first().copied()).unwrap_or(1);
     let size = wanted.min(batches.iter().map(|batch| length(batch)).sum()).div_ceil(4).max(1);
@@ -90,7 +90,7 @@ fn pieces(batches: &[Vec<Tensor>], wanted: usize) -> Result<Vec<Vec<Tensor>>> {
     Ok(pieces)
 }
 
-/// Returns how many integers all quantizers make of one sample, where their shapes tell.
+/// Returns the integers of all quantizers per sample, if their shapes are known.
 fn integers_of_a_sample(graph: &Graph, quantizers: &[Quantizer]) -> Option<usize> {
     let facts = shape::facts(graph).ok()?;
     let one = |q: &Quantizer| -> Option<usize> {
@@ -101,7 +101,7 @@ fn integers_of_a_sample(graph: &Graph, quantizers: &[Quantizer]) -> Option<usize
     quantizers.iter().map(one).sum()
 }
 
-/// Returns whether an input's first axis is no free symbol, so that samples cannot be told apart or regrouped.
+/// Returns whether an input's first axis is not open, so that samples cannot be separated or regrouped.
 fn fixes_batch(graph: &Graph) -> bool {
     graph.fed_inputs().iter().any(|&id| {
         let first = graph.value(id).shape.as_ref().and_then(|shape| shape.first());

@@ -1,33 +1,33 @@
-//! What integer kernels add to float rounding (seen in ONNX Runtime 1.31 with default options): two of them compute with
-//! factors and biases of their own.
+//! Errors of integer kernels beyond float rounding (seen in ONNX Runtime 1.31 with default options): two kernels use
+//! rounded factors or biases.
 
 use super::structure::Quantizer;
 use crate::ir::{Graph, Node, Uses, ValueId, is_dequantize};
 
-/// Operators that keep values or cut them off: a kernel that ends in integers spans them.
+/// Operators that keep or clip values: a kernel with integer output spans them.
 const SPANNED: &[&str] =
     &["Clip", "Dropout", "Flatten", "Identity", "MaxPool", "Relu", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
 
-/// How far a kernel's real number may be from the operator's.
+/// The largest error of a kernel's result before rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct KernelError {
-    /// In units of the number.
+    /// Absolute.
     pub absolute: f64,
-    /// Relative to the number.
+    /// Relative to the result.
     pub relative: f64,
 }
 
 impl KernelError {
-    /// Returns the largest error at `x`, in its units.
+    /// Returns the largest absolute error at `x`.
     pub fn at(self, x: f32) -> f64 {
         self.absolute + self.relative * f64::from(x).abs()
     }
 }
 
-/// Returns how far off a kernel that takes and makes integers may be at `quantizer`.
+/// Returns the largest error of an integer kernel at `quantizer`.
 ///
-/// QLinearSoftmax multiplies probabilities by the largest integer up to `1 / scale` (254 for a scale of 1/255 in float32).
-/// A float bias of a layer becomes int32 on the product of both scales, which rounds it by half of that.
+/// QLinearSoftmax multiplies probabilities by the largest integer up to `1 / scale` (254 for a scale of 1/255 in
+/// float32). A float bias of a layer becomes int32 on the product of both scales, which rounds it by half of that.
 pub fn kernel_error(graph: &Graph, uses: &Uses, quantizer: &Quantizer) -> KernelError {
     let none = KernelError::default();
     let mut at = quantizer.input;
@@ -45,7 +45,7 @@ pub fn kernel_error(graph: &Graph, uses: &Uses, quantizer: &Quantizer) -> Kernel
     }
 }
 
-/// Returns half of what an int32 bias counts in, where the layer `node` has a float bias and integer operands.
+/// Returns half a step of the int32 bias, if the layer `node` has a float bias and integer operands.
 fn rounded_bias(graph: &Graph, uses: &Uses, node: &Node) -> Option<f64> {
     if !["Conv", "ConvTranspose", "Gemm"].iter().any(|op| node.is(op)) {
         return None;
@@ -54,7 +54,7 @@ fn rounded_bias(graph: &Graph, uses: &Uses, node: &Node) -> Option<f64> {
     Some(0.5 * scale_of(graph, uses, node.input(0)?)? * scale_of(graph, uses, node.input(1)?)?)
 }
 
-/// Returns the largest scale of the DequantizeLinear that makes `id`.
+/// Returns the largest scale of the DequantizeLinear that produces `id`.
 fn scale_of(graph: &Graph, uses: &Uses, id: ValueId) -> Option<f64> {
     let node = &graph.nodes[uses.producer(id)?];
     let scale = graph.constant_of(node.input(1).filter(|_| is_dequantize(node))?)?.to_f32().ok()?;

@@ -1,60 +1,59 @@
 //! The limits of the hard checks, each with its reason.
 
-/// Steps around a rounding tie within which either integer is right. Runtimes add float sums in another order each, and
+/// Steps around a rounding tie within which either integer is correct. Runtimes add float sums in different orders, and
 /// integer kernels multiply exact sums by a rounded factor: some roundings of float32 (2^-24 of the number each) on
 /// numbers of up to 2^9 steps, and on summands some times as large.
 pub const TIE_STEPS: f64 = 1.0 / 1024.0;
 /// The same relative to the number, for grids of more than 10 bits.
 pub const TIE_RELATIVE: f64 = 1.0 / 1_048_576.0;
-/// Where [`TIE_STEPS`] do not suffice: so many times the largest difference between both runtimes in the same tensor of
-/// the float model, which knows nothing of grids. A few samples show that difference, and their largest one is no bound.
+/// Where [`TIE_STEPS`] do not suffice: the tolerated multiple of the largest difference between both runtimes in the
+/// same tensor of the float model. That difference comes from a few samples, so it is not a bound.
 pub const FLOAT_NOISE: f64 = 4.0;
-/// Share of a quantizer's integers that may differ where no tie explains it.
+/// The tolerated share of a quantizer's integers that differ without a tie.
 pub const UNEXPLAINED_INTEGERS: f64 = 0.0;
-/// The same where scales are computed when the model runs, or a decision (Hardmax, Floor, TopK...) stands before the
-/// quantizer, so that ties are not known: float sums are added in another order in each runtime, and a sum that falls
-/// within an ulp of a tie may go either way.
+/// The same where scales are computed when the model runs, or a decision (Hardmax, Floor, TopK...) precedes the
+/// quantizer, so ties are unknown: runtimes add float sums in different orders, and a sum within an ulp of a tie may
+/// round either way.
 pub const DIFFERING_INTEGERS: f64 = 0.001;
-/// Steps by which such an integer may differ: a tie has two neighbours; two steps are an error of arithmetic.
+/// Steps by which such an integer may differ: a tie has two neighbors; two steps are an error of arithmetic.
 pub const LARGEST_STEP: i64 = 1;
 /// Relative RMS between runtimes of float outputs that are computed from the same integers: float arithmetic alone.
 pub const SAME_INTEGERS_RELATIVE_RMS: f64 = 0.001;
-/// The same of the float model, end to end, for a runtime to have a say: float arithmetic alone, through all layers.
+/// The same for the float model, end to end, for a runtime to vote: float arithmetic through all layers.
 pub const SAME_FLOAT_RELATIVE_RMS: f64 = 0.001;
-/// The smallest magnitude that results of functions up to 1 have something to say with: what 8 bits tell from zero. Float
-/// kernels of Sigmoid and its like are right to some ulps of 1 (tract's to 5e-7), and [`SAME_INTEGERS_RELATIVE_RMS`] of
-/// this is 4e-6.
+/// The smallest significant magnitude of functions with results up to 1: the resolution of 8 bits. Float kernels of
+/// Sigmoid and similar operators are accurate to some ulps of 1 (tract's to 5e-7), and [`SAME_INTEGERS_RELATIVE_RMS`]
+/// of this is 4e-6.
 pub const SMALLEST_OF_BOUNDED: f64 = 1.0 / 256.0;
-/// Relative RMS between runtimes, end to end, of the middle one of all samples, where every grid has 8 bits, and where
-/// pieces could not be compared node by node (else it is reported and held against nothing): a rounding
-/// tie that falls the other way moves all that follows by part of a step, and steps are small. Trained networks stay below
-/// 2 % but for few samples; one of 17 wide random layers reaches 2 % while its integers agree node by node. Single samples
-/// that a tie moves far do not move the middle one.
+/// Relative RMS between runtimes of the median sample, end to end, with all grids at 8 bits and without a node-by-node
+/// comparison (with one, it is only reported). A tie that rounds the other way moves all later values by part of a
+/// small step. Trained networks stay below 2 % except for few samples; one of 17 wide random layers reaches 2 % while
+/// its integers agree node by node. Outliers do not move the median.
 pub const RELATIVE_RMS_8_BITS: f64 = 0.05;
-/// The same where activations are signed with zero point 0: behind a Relu the half below 0 is unused, so a step is twice
-/// as large, and a MobileNet of 28 layers moves by 7 %.
+/// The same where activations are signed with zero point 0: after a Relu the half below 0 is unused, so a step is
+/// twice as large, and a MobileNet of 28 layers moves by 7 %.
 pub const RELATIVE_RMS_SYMMETRIC: f64 = 0.10;
 /// The same with a grid below 7 bits, where one step is a sixteenth of the range or more: on a ResNet-20 at 4 bits two
 /// images in a hundred move by a step between the modes of one runtime.
 pub const RELATIVE_RMS_LOW_BITS: f64 = 0.10;
-/// Grids from this many bits up count as 8-bit ones: a reduced range (7 bits) is made against saturation, not for size.
+/// The fewest bits that count as 8: a reduced range (7 bits) prevents saturation.
 pub const BITS_OF_8_BIT_GRIDS: u32 = 7;
-/// Share of images on which runtimes must agree in the highest class, near ties left out (see [`explained_margin`]).
+/// The top-1 agreement that runtimes must reach, near ties excluded (see [`explained_margin`]).
 pub const TOP1_BETWEEN_RUNTIMES: f64 = 0.99;
-/// So many images may disagree whatever their number: one of eight is no rate. A model that is wrong everywhere is
-/// caught by the relative RMS, which needs no number of images.
+/// Images that may always disagree, whatever their number: one in eight is not a rate. The relative RMS detects a model
+/// that is wrong everywhere.
 pub const DISAGREEMENTS_ALWAYS: usize = 1;
-/// Integers that the node-by-node comparison looks at, and the samples it takes at least: what changes one integer in a
-/// hundred thousand shows in four million. End to end, all samples run.
+/// Integers of the node-by-node comparison, and its fewest samples: an error in one of a hundred thousand integers
+/// shows in four million. End to end, all samples run.
 pub const NODE_BY_NODE_INTEGERS: usize = 4 << 20;
 /// See [`NODE_BY_NODE_INTEGERS`].
 pub const NODE_BY_NODE_SAMPLES: usize = 4;
-/// Samples of the checks where the user asks for no number: as many as cost [`DEFAULT_MACS`] in one run of the model.
+/// The default samples of checks: as many as cost [`DEFAULT_MACS`] in one run of the model.
 pub const DEFAULT_SAMPLES: std::ops::RangeInclusive<usize> = 8..=64;
 /// See [`DEFAULT_SAMPLES`].
 pub const DEFAULT_MACS: u64 = 2_000_000_000;
 
-/// Returns the samples to check on by default for a model of so many multiply-accumulates a sample.
+/// Returns the default samples for a model with this many multiply-accumulates per sample.
 pub fn default_samples(macs: u64) -> usize {
     let affordable = usize::try_from(DEFAULT_MACS / macs.max(1)).unwrap_or(usize::MAX);
     affordable.clamp(*DEFAULT_SAMPLES.start(), *DEFAULT_SAMPLES.end())
@@ -70,16 +69,17 @@ pub fn relative_rms(lowest_bits: u32, symmetric: bool) -> f64 {
     }
 }
 
-/// Returns the margin between two classes below which a change of the highest class between runtimes says nothing new.
+/// Returns the margin between two classes below which rounding explains a different top class.
 ///
 /// An error of relative RMS `limit` is allowed. Where it is spread evenly over the scores, the difference of two scores
-/// moves by `sqrt(2) * limit * rms` (one standard deviation); two of them are granted. A disagreement at a larger margin
-/// means that the error sits where it decides, which the relative RMS alone would not show.
+/// moves by `sqrt(2) * limit * rms` (one standard deviation); two of them are tolerated. A disagreement at a larger
+/// margin means that the error concentrates on the decisive scores, which the relative RMS would not show.
 pub fn explained_margin(limit: f64, reference_rms: f64) -> f64 {
     2.0 * std::f64::consts::SQRT_2 * limit * reference_rms
 }
 
-/// Returns how far from a rounding tie, in steps, either integer is right for a number of so many steps.
+/// Returns the distance from a rounding tie, in steps, within which either integer is correct for a value of this many
+/// steps.
 pub fn tie_steps(steps: f64) -> f64 {
     TIE_STEPS.max(TIE_RELATIVE * steps.abs())
 }
@@ -89,12 +89,12 @@ pub fn differing_integers(ties_are_known: bool) -> f64 {
     if ties_are_known { UNEXPLAINED_INTEGERS } else { DIFFERING_INTEGERS }
 }
 
-/// Returns how many of `count` integers may differ where the share is `limit`.
+/// Returns the number of `count` integers that may differ at the share `limit`.
 pub fn allowed(count: usize, limit: f64) -> usize {
     (count as f64 * limit) as usize
 }
 
-/// Returns how many of `images` may disagree by more than [`explained_margin`].
+/// Returns the number of `images` that may disagree by more than [`explained_margin`].
 pub fn disagreements(images: usize) -> usize {
     ((images as f64 * (1.0 - TOP1_BETWEEN_RUNTIMES) + 1e-9) as usize).max(DISAGREEMENTS_ALWAYS)
 }

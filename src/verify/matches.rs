@@ -1,26 +1,26 @@
-//! Which values of a quantized model and of its float original are the same.
+//! Matches the values of a quantized model with those of its float original.
 
 use super::structure::Quantizer;
 use crate::ir::{Graph, Tensor, ValueId};
 use crate::outputs::{is_of_variable_size, may_hold_scores};
 
-/// Which values of both models are the same.
+/// The matching values of both models.
 pub struct Matches {
-    /// For each fed input of the original, the place of its tensor among those of the quantized model.
+    /// For each fed input of the original, the index of the quantized model's input.
     pub inputs: Vec<usize>,
-    /// Places of outputs in the original and in the quantized model.
+    /// Indices of outputs in the original and in the quantized model.
     pub outputs: Vec<(usize, usize)>,
-    /// For each of those whether it may hold class scores.
+    /// For each of these outputs whether it may hold class scores.
     pub scores: Vec<bool>,
-    /// Outputs of the original that are not compared, since samples have results of their own size.
+    /// Outputs of the original that are not compared, since their size varies between samples.
     pub variable: Vec<ValueId>,
     /// For each quantizer the original's tensor.
     pub tensors: Vec<Option<ValueId>>,
 }
 
-/// Returns for each of `own` values of a graph the place of the same one among `others` of another graph: by name, else
-/// by order where there are as many.
-fn paired((graph, own): (&Graph, &[ValueId]), (other, others): (&Graph, &[ValueId])) -> Vec<(usize, usize)> {
+/// Returns for each of the values `own` of `graph` the index of its match among the values `others` of another graph:
+/// by name, else by order if there are as many.
+fn paired(graph: &Graph, own: &[ValueId], other: &Graph, others: &[ValueId]) -> Vec<(usize, usize)> {
     let place = |name: &str| others.iter().position(|&id| other.name_of(id) == name);
     let by_name = |(i, id): (usize, &ValueId)| {
         let found = place(graph.name_of(*id));
@@ -29,21 +29,21 @@ fn paired((graph, own): (&Graph, &[ValueId]), (other, others): (&Graph, &[ValueI
     own.iter().enumerate().filter_map(by_name).collect()
 }
 
-/// Returns `batch`, which is in the order of `quantized`'s inputs, in that of `original`'s.
+/// Returns `batch`, in the order of `quantized`'s inputs, in the order of `original`'s.
 pub fn own_inputs(original: &Graph, quantized: &Graph, batch: &[Tensor]) -> Vec<Tensor> {
-    let places = paired((original, &original.fed_inputs()), (quantized, &quantized.fed_inputs()));
+    let places = paired(original, &original.fed_inputs(), quantized, &quantized.fed_inputs());
     places.into_iter().map(|(_, place)| batch[place].clone()).collect()
 }
 
 impl Matches {
-    /// Returns `batch`, which is in the order of the quantized model's inputs, in that of the original's.
+    /// Returns `batch`, in the order of the quantized model's inputs, in the order of the original's.
     pub fn own_inputs(&self, batch: &[Tensor]) -> Vec<Tensor> {
         self.inputs.iter().map(|&i| batch[i].clone()).collect()
     }
 
-    /// Returns them, matched by name, and inputs and outputs by their order else.
+    /// Returns the matches by name, and by order for other inputs and outputs.
     pub fn new(original: &Graph, quantized: &Graph, quantizers: &[Quantizer]) -> Self {
-        let paired = |own: &[ValueId], others: &[ValueId]| paired((original, own), (quantized, others));
+        let paired = |own: &[ValueId], others: &[ValueId]| paired(original, own, quantized, others);
         let uses = original.uses();
         let own_inputs = original.fed_inputs();
         let exists = |id: &ValueId| uses.producer(*id).is_some() || own_inputs.contains(id);

@@ -1,6 +1,6 @@
-//! Checks a quantized Q/DQ model, whoever wrote it: the same results in two independent runtimes and in the bytes on
-//! disk (hard checks), and how far it is from its float original (reported, and a gate where the user asks).
-//! Agreement with the float model is not accuracy: no labels are involved.
+//! Checks a Q/DQ model of any tool: equal results in two independent runtimes and in the bytes on disk (hard checks),
+//! and the distance from its float original (reported, and a gate on request). Agreement with the float model is not
+//! accuracy: no labels are involved.
 
 mod against;
 mod compare;
@@ -27,21 +27,21 @@ mod voters;
 
 use std::path::{Path, PathBuf};
 
-pub use against::{Against, Evidence, against_float};
+pub use against::{Against, QuantizedRun, against_float};
 pub(crate) use compare::numbers;
 pub use compare::{Comparison, EQUAL_DB, Top1};
 pub use decode::{Decoded, compare_initializers, decode_shipped};
-pub use grid::Grid;
+pub use grid::QdqGrid;
 pub use integers::{Observed, observe};
 pub use modes::Engines;
 pub use result::{Check, IntegerAgreement, LeftOut, OutputAgreement, TensorError, Verification};
 pub use saturation::Saturation;
 pub use shadow::{shadow, widen_initializers};
 pub use structure::{QuantizedWeight, Quantizer, Structure, find_quantizers};
-pub use tap::{CutGraph, Source, cut, tap};
+pub use tap::{CutGraph, TapLocation, cut, tap};
 pub use voters::left_out;
 
-use crate::data::synthetic_inputs;
+use crate::data::{InputMoments, synthetic_inputs};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Tensor};
 use crate::runtime::{rows_of_a_run, rows_of_run};
@@ -51,22 +51,22 @@ use modes::{EndToEnd, Mode, end_to_end, modes, reported};
 use node_by_node::node_by_node;
 use voters::voters;
 
-/// How a verification is made.
+/// The options of a verification.
 #[derive(Clone, Debug)]
 pub struct VerifyOptions {
     /// Samples to run, synthetic or the first ones of those provided.
     pub samples: usize,
-    /// Samples in one run; a fixed batch of the model wins.
+    /// Samples in one run; a fixed batch of the model takes precedence.
     pub batch: usize,
     /// Seed of synthetic inputs.
     pub seed: u64,
-    /// Threads to work with; results do not depend on it.
+    /// Threads; results do not depend on them.
     pub threads: usize,
     /// Mean of synthetic images, one value or one per channel.
     pub mean: Vec<f32>,
     /// Standard deviation of synthetic images, one value or one per channel.
     pub std: Vec<f32>,
-    /// The file that will be handed over, to be decoded and compared.
+    /// The file to ship, which is decoded and compared.
     pub shipped: Option<PathBuf>,
     /// Smallest top-1 agreement with the float model, 0 to 1.
     pub min_agreement: Option<f64>,
@@ -90,13 +90,14 @@ impl Default for VerifyOptions {
     }
 }
 
-/// Returns what every check of `quantized` found, and how it compares with `original`, on `inputs` (batch axis first,
+/// Returns the results of all checks of `quantized` and its comparison with `original`, on `inputs` (batch axis first,
 /// in the order of [`Graph::fed_inputs`]) or on synthetic ones.
 ///
-/// A check that does not hold is part of the result and no error; an original that a runtime refuses is one.
+/// A failed check is part of the result, not an error; an original that a runtime refuses is an error.
 ///
 /// # Errors
-/// Without any engine, when no inputs can be made, when the shipped file cannot be read, or the original does not run.
+/// Without any engine, when synthetic inputs cannot be made, when the shipped file cannot be read, or the original does
+/// not run.
 pub fn verify(
     original: &Graph,
     quantized: &Graph,
@@ -114,7 +115,7 @@ pub fn verify(
         Some(_) => Vec::new(),
         None => {
             let VerifyOptions { mean, std, seed, threads, .. } = options;
-            synthetic_inputs(quantized, samples, (mean, std), *seed, *threads)?
+            synthetic_inputs(quantized, samples, InputMoments { mean, std }, *seed, *threads)?
         }
     };
     let batches = split(quantized, inputs.unwrap_or(&made), samples, options.batch.max(1))?;
@@ -149,8 +150,8 @@ pub fn verify(
         result.integers = pieces.agreements;
         result.notes.extend(pieces.notes);
         result.saturation = saturation::saturation(graph, quantizers, reference, &observed)?;
-        let evidence = Evidence { graph, quantizers, batches: &batches, outputs: &outputs, observed: &observed };
-        let against = against_float(original, &evidence, reference)?;
+        let run = QuantizedRun { graph, quantizers, batches: &batches, outputs: &outputs, observed: &observed };
+        let against = against_float(original, &run, reference)?;
         result.outputs = against.outputs;
         result.blame = against.blame;
         result.notes.extend(against.notes);

@@ -1,4 +1,4 @@
-//! The engines and modes that a model is checked in, and the end-to-end comparison between them.
+//! The engines and modes of checks, and the end-to-end comparison between them.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ use crate::ir::{Graph, Tensor};
 use crate::outputs::{compared_tensors, may_hold_scores};
 use crate::runtime::{Engine, Optimisation, PIECE_BYTES, Session, SessionOptions};
 
-/// The engines to check with; one of both at least.
+/// The engines of checks, at least one of both.
 #[derive(Clone, Copy, Default)]
 pub struct Engines<'a> {
     /// ONNX Runtime.
@@ -35,7 +35,7 @@ pub struct Mode<'a> {
 }
 
 impl<'a> Mode<'a> {
-    /// Returns how results name this mode.
+    /// Returns the name of this mode in results.
     pub fn name(&self) -> String {
         match (self.reads_copy, self.optimisation) {
             (false, Optimisation::None) => format!("{}, optimisation off", self.engine.name()),
@@ -53,12 +53,12 @@ impl<'a> Mode<'a> {
         self.engine.name()
     }
 
-    /// Returns whether Q/DQ around an operator becomes an integer kernel here.
+    /// Returns whether this mode fuses operators between Q/DQ into integer kernels.
     pub fn fuses(&self) -> bool {
         !self.reads_copy && self.optimisation == Optimisation::Default
     }
 
-    /// Returns `graph` as this mode can read it; a copy lives only as long as it is needed, for it may be large.
+    /// Returns `graph` in a form that this mode can read; a copy may be large, so drop it early.
     ///
     /// # Errors
     /// Where there is no such copy (see [`shadow`]).
@@ -90,8 +90,8 @@ impl<'a> Mode<'a> {
     }
 }
 
-/// Returns the modes to check in, tract's with `threads`. The first is the reference: nodes run as they are written, where
-/// that can be had.
+/// Returns the modes of checks, tract's with `threads`. The first is the reference: one that runs nodes as written, if
+/// available.
 pub fn modes<'a>(engines: &Engines<'a>, threads: usize) -> Vec<Mode<'a>> {
     let mut modes = Vec::new();
     if let Some(engine) = engines.ort {
@@ -105,20 +105,21 @@ pub fn modes<'a>(engines: &Engines<'a>, threads: usize) -> Vec<Mode<'a>> {
     modes
 }
 
-/// What [`end_to_end`] found.
+/// The result of [`end_to_end`].
 pub struct EndToEnd<'a> {
     /// The modes that ran; the first of them is the reference.
     pub ran: Vec<Mode<'a>>,
-    /// That the model loads and runs, relative RMS of each output, agreement of the highest class.
+    /// Checks that the model loads and runs, of the relative RMS of each output, and of top-1 agreement.
     pub checks: Vec<Check>,
     /// The model's outputs in the reference, batch by batch.
     pub outputs: Vec<Vec<Tensor>>,
 }
 
-/// Runs the model on every batch in every mode, one session at a time; `limit` is that on relative RMS between them.
+/// Runs the model on every batch in every mode, one session at a time; `limit` applies to the relative RMS between
+/// modes.
 ///
 /// # Errors
-/// [`Error::Resources`] where memory does not suffice: that says nothing of the model.
+/// [`Error::Resources`] when memory does not suffice, which says nothing about the model.
 pub fn end_to_end<'a>(graph: &Graph, modes: &[Mode<'a>], batches: &[Vec<Tensor>], limit: f64) -> Result<EndToEnd<'a>> {
     let mut found = EndToEnd { ran: Vec::new(), checks: Vec::new(), outputs: Vec::new() };
     let mut reference: Vec<Vec<Tensor>> = Vec::new();
@@ -144,8 +145,8 @@ pub fn end_to_end<'a>(graph: &Graph, modes: &[Mode<'a>], batches: &[Vec<Tensor>]
             true => (found.outputs, reference) = (ran.outputs, ran.compared),
             false => {
                 let both = reference.iter().zip(&ran.compared).zip(batches.iter().map(|b| samples_of(b)));
-                let both: Vec<Compared> = both.map(|((a, b), samples)| (a.as_slice(), b.as_slice(), samples)).collect();
-                found.checks.extend(compare(&both, (graph, limit), mode));
+                let pairs = both.map(|((reference, found), samples)| BatchPair { reference, found, samples });
+                found.checks.extend(compare(&pairs.collect::<Vec<_>>(), graph, limit, mode));
             }
         }
         found.ran.push(*mode);
@@ -153,8 +154,8 @@ pub fn end_to_end<'a>(graph: &Graph, modes: &[Mode<'a>], batches: &[Vec<Tensor>]
     Ok(found)
 }
 
-/// Returns the `checks` of whole models with those of `compared` modes made reports: where engines agree node by node, what
-/// is left between their ends is ties that fell the other way, which deep networks multiply.
+/// Returns the end-to-end `checks`, without a limit for modes in `compared`: where engines agree node by node, the
+/// remaining differences are ties, which deep networks amplify.
 pub fn reported(checks: Vec<Check>, compared: &[String]) -> Vec<Check> {
     let one = |check: Check| match check.measured.is_some() && compared.contains(&check.engine) {
         true => Check { limit: None, passed: true, ..check },
@@ -163,7 +164,7 @@ pub fn reported(checks: Vec<Check>, compared: &[String]) -> Vec<Check> {
     checks.into_iter().map(one).collect()
 }
 
-/// Outputs of the model, and the tensors that are compared between runtimes, batch by batch.
+/// The model's outputs and the tensors compared between runtimes, batch by batch.
 struct Ran {
     outputs: Vec<Vec<Tensor>>,
     compared: Vec<Vec<Tensor>>,
@@ -191,15 +192,19 @@ fn run_all(graph: &Graph, mode: &Mode, batches: &[Vec<Tensor>]) -> Result<Ran> {
     Ok(ran)
 }
 
-/// One batch: the reference's tensors, those of another mode, and the number of samples.
-type Compared<'a> = (&'a [Tensor], &'a [Tensor], usize);
+/// The tensors of one batch in the reference and in another mode.
+struct BatchPair<'a> {
+    reference: &'a [Tensor],
+    found: &'a [Tensor],
+    samples: usize,
+}
 
-fn compare(batches: &[Compared], (graph, limit): (&Graph, f64), mode: &Mode) -> Vec<Check> {
+fn compare(batches: &[BatchPair], graph: &Graph, limit: f64, mode: &Mode) -> Vec<Check> {
     let mut checks = Vec::new();
     let smallest = granularity(graph);
     for (i, (output, _)) in compared_tensors(graph).into_iter().enumerate() {
         let (mut comparison, mut top1) = (PerSample::default(), Top1::default());
-        for &(reference, found, samples) in batches {
+        for &BatchPair { reference, found, samples } in batches {
             comparison.add(&reference[i], &found[i], samples);
             if may_hold_scores(graph, output) {
                 top1.add(&reference[i], &found[i]);

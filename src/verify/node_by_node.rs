@@ -1,4 +1,4 @@
-//! Node by node: every engine is fed the same integers at every quantizer, and what it makes of them is compared.
+//! Node by node: every engine gets the same integers at every quantizer, and the results are compared.
 
 use super::compare::{Comparison, numbers};
 use super::float_run::FloatRun;
@@ -17,26 +17,26 @@ use crate::error::Result;
 use crate::ir::{DType, Graph, Tensor, ValueId};
 use crate::outputs::{decided_since_quantizers, settled_tensors};
 
-/// What [`node_by_node`] found.
+/// The result of [`node_by_node`].
 #[derive(Default)]
 pub struct NodeByNode {
-    /// The integers and the outputs of every mode that could be compared.
+    /// The checks of integers and outputs of every comparable mode.
     pub checks: Vec<Check>,
-    /// Every quantizer in each of those.
+    /// The agreement of every quantizer in each of these modes.
     pub agreements: Vec<IntegerAgreement>,
-    /// Names of the modes that could be compared.
+    /// Names of the compared modes.
     pub compared: Vec<String>,
-    /// Why others could not.
+    /// Why other modes could not be compared.
     pub notes: Vec<String>,
 }
 
-/// Compares all modes with the first (the reference), piece by piece: each piece of the model from quantized tensors to
-/// the next ones is fed the same integers, so that kernels that span a piece are those of the whole model.
+/// Compares all modes with the first (the reference), piece by piece: each piece of the model between quantized
+/// tensors gets the same integers, so that the kernels of a piece are those of the whole model.
 ///
-/// `float` tells what float arithmetic differs by.
+/// `float` gives the differences of float arithmetic.
 ///
 /// # Errors
-/// When the reference cannot read what it ran before.
+/// When the reference fails on a graph that it ran before.
 pub fn node_by_node(
     quantized: &Graph,
     quantizers: &[Quantizer],
@@ -54,7 +54,7 @@ pub fn node_by_node(
     let pieces = Pieces { graph, quantizers, observed, float };
     let mut reals = Reals::new(graph, quantizers, reference, observed);
     for mode in others {
-        let made = Made::by(mode, quantized, (quantizers, &settled), observed);
+        let made = Made::by(mode, quantized, quantizers, &settled, observed);
         let compared = made.and_then(|made| Ok((made.agreements(&pieces, &mut reals, [reference, mode])?, made)));
         let (agreements, made) = match compared {
             Ok(compared) => compared,
@@ -74,8 +74,9 @@ pub fn node_by_node(
     Ok(found)
 }
 
-/// What a mode makes of the given integers, batch by batch.
+/// The results of a mode on the given integers, batch by batch.
 struct Made {
+    mode: String,
     integers: Vec<Vec<Tensor>>,
     outputs: Vec<Vec<Tensor>>,
 }
@@ -84,7 +85,8 @@ impl Made {
     fn by(
         mode: &Mode,
         quantized: &Graph,
-        (quantizers, settled): (&[Quantizer], &[(ValueId, DType)]),
+        quantizers: &[Quantizer],
+        settled: &[(ValueId, DType)],
         observed: &[Observed],
     ) -> Result<Self> {
         let cut = cut(&*mode.readable(quantized)?, quantizers);
@@ -95,6 +97,7 @@ impl Made {
         let pick =
             |(fed, run): (&Vec<Tensor>, &Vec<Tensor>)| sources.iter().map(|s| s.pick(fed, run).clone()).collect();
         Ok(Self {
+            mode: mode.name(),
             outputs: fed.iter().zip(&runs).map(pick).collect(),
             integers: runs.iter().map(|run| cut.results.iter().map(|&at| run[at].clone()).collect()).collect(),
         })
@@ -115,7 +118,7 @@ impl Made {
             true => kernel_error(graph, &uses, &quantizers[i]),
             false => KernelError::default(),
         };
-        let of = |i: usize, error| self.agreement(i, pieces, reals, (&mode.name(), error));
+        let of = |i: usize, error| self.agreement(i, pieces, reals, error);
         let mut agreements = (0..quantizers.len()).map(|i| of(i, kernel(i))).collect::<Result<Vec<_>>>()?;
         let open: Vec<usize> = (0..quantizers.len()).filter(|&i| agreements[i].unexplained() > 0).collect();
         for (i, noise) in pieces.noise(&open, [reference, mode]) {
@@ -125,25 +128,20 @@ impl Made {
         Ok(agreements)
     }
 
-    /// Returns how the integers of one quantizer agree, of which a kernel may be off by `error`.
-    fn agreement(
-        &self,
-        index: usize,
-        pieces: &Pieces,
-        reals: &Reals,
-        (name, error): (&str, KernelError),
-    ) -> Result<IntegerAgreement> {
+    /// Returns the agreement of one quantizer's integers, of which a kernel may be off by `error`.
+    fn agreement(&self, index: usize, pieces: &Pieces, reals: &Reals, error: KernelError) -> Result<IntegerAgreement> {
         let quantizer = &pieces.quantizers[index];
-        let mut agreement = IntegerAgreement::of(pieces.graph.name_of(quantizer.input), name);
+        let mut agreement = IntegerAgreement::of(pieces.graph.name_of(quantizer.input), &self.mode);
         for (batch, (o, made)) in pieces.observed.iter().zip(&self.integers).enumerate() {
             let real = reals.of(index, batch).unwrap_or_default();
-            add(&mut agreement, quantizer, (&o.integers[index], &made[index]), (real, error))?;
+            let batch = QuantizedBatch { expected: &o.integers[index], found: &made[index], real };
+            add(&mut agreement, quantizer, &batch, error)?;
         }
         Ok(agreement)
     }
 }
 
-/// What is compared, and what it is held against.
+/// The compared graph and its references.
 struct Pieces<'a> {
     graph: &'a Graph,
     quantizers: &'a [Quantizer],
@@ -152,8 +150,8 @@ struct Pieces<'a> {
 }
 
 impl Pieces<'_> {
-    /// Returns by how much two modes may differ at each of these quantizers: by what they differ in the float model, where
-    /// that has the same tensor.
+    /// Returns the tolerated difference of two modes at each of these quantizers: that in the float model, if it has
+    /// the same tensor.
     fn noise(&self, open: &[usize], modes: [&Mode; 2]) -> Vec<(usize, f64)> {
         if open.is_empty() {
             return Vec::new();
@@ -172,13 +170,24 @@ impl Pieces<'_> {
     }
 }
 
+/// The results of one quantizer on one batch.
+struct QuantizedBatch<'a> {
+    /// The integers of the reference.
+    expected: &'a Tensor,
+    /// The integers of another mode.
+    found: &'a Tensor,
+    /// The values before rounding; empty where they are unknown.
+    real: &'a [f32],
+}
+
 /// Adds one batch; integers of different shapes are all counted as differing.
 fn add(
     agreement: &mut IntegerAgreement,
     quantizer: &Quantizer,
-    (expected, found): (&Tensor, &Tensor),
-    (real, error): (&[f32], KernelError),
+    batch: &QuantizedBatch,
+    error: KernelError,
 ) -> Result<()> {
+    let QuantizedBatch { expected, found, real } = *batch;
     agreement.count += expected.len();
     if expected == found {
         return Ok(());

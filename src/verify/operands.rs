@@ -9,7 +9,7 @@ use crate::ir::{DType, Graph, Node, Tensor, ValueId, is_dequantize};
 
 /// A Conv, Gemm or MatMul of uint8 inputs and constant int8 weights.
 pub struct Product {
-    /// How messages name it.
+    /// Its name in messages.
     pub name: String,
     /// Its result.
     pub output: ValueId,
@@ -25,12 +25,12 @@ pub struct Product {
 
 enum Form {
     Rows,
-    Window(Window),
+    Window(ProductWindow),
 }
 
 /// A convolution over two axes.
 #[derive(Clone)]
-struct Window {
+struct ProductWindow {
     group: usize,
     channels_per_group: usize,
     kernel: [usize; 2],
@@ -41,9 +41,9 @@ struct Window {
 
 #[derive(Clone)]
 enum Pads {
-    /// Before the first element of each axis, and behind the last.
+    /// Before and after each axis.
     Explicit([usize; 4]),
-    /// As many as make the result as large as the input over the stride; whether an odd one goes before.
+    /// SAME padding; whether an odd element goes before.
     Same(bool),
 }
 
@@ -84,7 +84,7 @@ fn rows(node: &Node, weight: &Tensor) -> Option<(Vec<Vec<i8>>, Form)> {
     let integers: Vec<i8> = weight.to_i64().ok()?.into_iter().map(i8::try_from).collect::<Result<_, _>>().ok()?;
     match (node.op_type.as_str(), weight.shape()) {
         ("Conv", &[outputs, channels, height, width]) => {
-            let window = Window::of(node, channels, [height, width]).filter(|_| channels > 1)?;
+            let window = ProductWindow::of(node, channels, [height, width]).filter(|_| channels > 1)?;
             let positions = height * width;
             let row = |o: usize| {
                 let at = |k: usize| integers[(o * channels + k % channels) * positions + k / channels];
@@ -106,13 +106,13 @@ fn rows(node: &Node, weight: &Tensor) -> Option<(Vec<Vec<i8>>, Form)> {
 }
 
 impl Product {
-    /// Returns the value of one in the accumulator of an output channel.
+    /// Returns the scale of the accumulator of an output channel.
     pub fn scale(&self, channel: usize) -> f64 {
         let weight = self.weight_scale[if self.weight_scale.len() == 1 { 0 } else { channel }];
         f64::from(self.input_scale) * f64::from(weight)
     }
 
-    /// Returns the inputs that each group of output channels reads, one item per sample and group; nothing where the
+    /// Returns the inputs that each group of output channels reads, one item per sample and group; empty if the
     /// integers do not fit the layer.
     pub fn columns<'a>(&'a self, integers: &'a Tensor) -> Vec<Columns<'a>> {
         let shape = integers.shape();
@@ -153,10 +153,10 @@ pub struct Columns<'a> {
 
 enum Reads<'a> {
     Rows { k: usize },
-    Window { window: &'a Window, place: Place, padding: u8 },
+    Window { window: &'a ProductWindow, place: Place, padding: u8 },
 }
 
-/// Where a window lies on an input.
+/// The position of a window on an input.
 #[derive(Clone)]
 struct Place {
     input: [usize; 2],
@@ -173,7 +173,7 @@ impl Columns<'_> {
         }
     }
 
-    /// Returns the inputs that meet weight `k` of every row, one per position.
+    /// Returns the inputs multiplied by weight `k` of every row, one per position.
     pub fn gather(&self, k: usize) -> Vec<u8> {
         match &self.reads {
             Reads::Rows { k: all } => self.x.iter().skip(k).step_by(*all).copied().collect(),
@@ -198,7 +198,7 @@ impl Columns<'_> {
     }
 }
 
-impl Window {
+impl ProductWindow {
     fn of(node: &Node, channels_per_group: usize, kernel: [usize; 2]) -> Option<Self> {
         let sizes = |name: &str| -> Option<[usize; 2]> {
             let Some(values) = node.ints(name) else { return Some([1, 1]) };

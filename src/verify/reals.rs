@@ -1,4 +1,4 @@
-//! The real numbers that quantizers round, as the reference computes them from given integers.
+//! The float values before each quantizer, computed by the reference from given integers.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::ir::{DType, Graph, Tensor, ValueId};
 use crate::shape;
 
-/// What the reference engine quantizes, batch by batch; computed for those quantizers that are asked for.
+/// The reference's values before quantizers, batch by batch, computed on request.
 pub struct Reals<'a> {
     graph: &'a Graph,
     quantizers: &'a [Quantizer],
@@ -21,12 +21,12 @@ pub struct Reals<'a> {
 }
 
 impl<'a> Reals<'a> {
-    /// Returns them for `graph`, as the reference `mode` reads it, with nothing computed yet.
+    /// Returns an empty set for `graph` in the reference `mode`.
     pub fn new(graph: &'a Graph, quantizers: &'a [Quantizer], mode: &'a Mode<'a>, observed: &'a [Observed]) -> Self {
         Self { graph, quantizers, mode, observed, known: HashMap::new() }
     }
 
-    /// Computes what the quantizers of these indices round.
+    /// Computes the values before the quantizers with these indices.
     ///
     /// # Errors
     /// When the engine refuses the graph with those tensors as outputs.
@@ -52,7 +52,7 @@ impl<'a> Reals<'a> {
         Ok(())
     }
 
-    /// Returns what quantizer `index` rounds in a batch, where it was computed.
+    /// Returns the values before quantizer `index` in a batch, if computed.
     pub fn of(&self, index: usize, batch: usize) -> Option<&[f32]> {
         self.known.get(&index)?.get(batch).map(Vec::as_slice)
     }

@@ -1,4 +1,4 @@
-//! What a verification found, as data for reports.
+//! The result of a verification, as data for reports.
 
 use serde::Serialize;
 
@@ -7,33 +7,33 @@ use super::saturation::Saturation;
 /// One check with its limit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Check {
-    /// What is checked.
+    /// Its name.
     pub name: String,
-    /// Where it was checked.
+    /// The engine.
     pub engine: String,
-    /// What was measured; none where nothing could be.
+    /// The measured value, if any.
     pub measured: Option<f64>,
-    /// What it is held against: a largest value, for agreement and dB a smallest one; none for what is only reported.
+    /// The limit: a maximum, but a minimum for agreement and dB; `None` for a value that is only reported.
     pub limit: Option<f64>,
     /// Whether it holds.
     pub passed: bool,
-    /// The worst place, or why nothing was measured.
+    /// The worst tensor, or why nothing was measured.
     pub message: String,
 }
 
 impl Check {
-    /// Returns whether something was measured that is held against nothing.
+    /// Returns whether a value is only reported.
     pub fn is_report(&self) -> bool {
         self.measured.is_some() && self.limit.is_none()
     }
 }
 
-/// A runtime that takes no part in the checks.
+/// A runtime excluded from the checks.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LeftOut {
     /// The runtime.
     pub engine: String,
-    /// Why: what it makes of the float model.
+    /// The reason: its result on the float model.
     pub reason: String,
 }
 
@@ -43,22 +43,22 @@ impl std::fmt::Display for LeftOut {
     }
 }
 
-/// How an output of the quantized model compares with the float model's on the same inputs. On synthetic inputs this is
-/// agreement with the float model and says nothing about labels.
+/// The agreement of an output of the quantized model with the float model on the same inputs. On synthetic inputs this
+/// says nothing about labels.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OutputAgreement {
     /// The output.
     pub output: String,
     /// Signal-to-noise ratio in dB; [`super::EQUAL_DB`] for equal ones. Without a signal, that of the smallest one.
     pub sqnr_db: f64,
-    /// Whether no value of the float output says anything: all lie below the step of the quantized output's grid, or below
-    /// what float kernels round.
+    /// Whether no value of the float output is significant: all lie below the step of the quantized output's grid, or
+    /// below the rounding error of float kernels.
     pub no_signal: bool,
     /// Cosine of the angle between both.
     pub cosine: f64,
     /// Largest difference.
     pub max_abs: f64,
-    /// Whether the output holds integers, of which only the share of equal ones says something.
+    /// Whether the output holds integers, for which only the share of equal ones matters.
     pub labels: bool,
     /// Share of images with the same highest class, for class scores; share of equal labels, for integers.
     pub top1_agreement: Option<f64>,
@@ -73,12 +73,13 @@ pub struct TensorError {
     pub layers: Vec<String>,
     /// Bits of its grid; none for an output that stays float.
     pub bits: Option<u32>,
-    /// Relative RMS of the error when the layers are fed with the float model's own tensors, on their grids: what these
-    /// layers and this grid add by themselves.
+    /// Relative RMS of the error when the layers are fed with the float model's own tensors, on their grids: the error
+    /// of these layers and this grid alone.
     pub local: f64,
     /// Relative RMS of the error in the running model, all earlier errors included.
     pub accumulated: f64,
-    /// Whether every quantizer before it could be fed from the float model; where not, `local` holds earlier errors too.
+    /// Whether every quantizer before it could be fed from the float model; where not, `local` holds earlier errors
+    /// too.
     pub isolated: bool,
 }
 
@@ -93,39 +94,39 @@ pub struct IntegerAgreement {
     pub count: usize,
     /// Integers that differ.
     pub differing: usize,
-    /// Those of them that stand for a number so near a rounding tie that either integer is right.
+    /// Differing integers whose value is so near a rounding tie that either is correct.
     pub ties: usize,
     /// The largest difference in steps.
     pub largest_step: i64,
 }
 
 impl IntegerAgreement {
-    /// Returns that of a tensor in an engine, with nothing compared yet.
+    /// Returns an empty agreement of a tensor in an engine.
     pub(super) fn of(tensor: &str, engine: &str) -> Self {
         let (tensor, engine) = (tensor.to_owned(), engine.to_owned());
         Self { tensor, engine, count: 0, differing: 0, ties: 0, largest_step: 0 }
     }
 
-    /// Returns how many integers differ that are on no tie.
+    /// Returns the number of differing integers that are not ties.
     pub fn unexplained(&self) -> usize {
         self.differing - self.ties
     }
 }
 
-/// Everything that a verification found.
+/// The result of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Verification {
     /// Samples that were run.
     pub samples: usize,
-    /// Samples of which every quantizer's integers were looked at; fewer where the tensors are large.
+    /// Samples compared node by node; fewer for large tensors.
     pub node_by_node_samples: usize,
-    /// Whether the inputs were made up; agreement on them is not a statement about real ones.
+    /// Whether the inputs were synthetic; agreement on them says nothing about real ones.
     pub synthetic_inputs: bool,
     /// Engines and modes that ran.
     pub engines: Vec<String>,
     /// Whether two independent runtimes ran; false means that nothing was cross-checked.
     pub second_runtime: bool,
-    /// Runtimes that take no part in the checks.
+    /// Runtimes excluded from the checks.
     pub left_out: Vec<LeftOut>,
     /// The engine that others are compared with.
     pub reference: Option<String>,
@@ -133,7 +134,7 @@ pub struct Verification {
     pub quantizers: usize,
     /// Bits of the coarsest grid.
     pub lowest_bits: u32,
-    /// The hard checks: whether the file does the same everywhere.
+    /// The hard checks: equal results in all runtimes.
     pub checks: Vec<Check>,
     /// The user's thresholds, where given.
     pub gates: Vec<Check>,
@@ -143,8 +144,7 @@ pub struct Verification {
     pub blame: Vec<TensorError>,
     /// Between engines, per quantizer.
     pub integers: Vec<IntegerAgreement>,
-    /// Layers that can go wrong on x86 processors without VNNI, with what the inputs of this check would have made of
-    /// it.
+    /// Layers that can saturate on x86 processors without VNNI, with the error on the inputs of this check.
     pub saturation: Vec<Saturation>,
     /// What could not be compared, and why.
     pub notes: Vec<String>,

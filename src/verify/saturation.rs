@@ -1,9 +1,9 @@
-//! Sums of two products at 16 bits: what integer kernels of x86 processors without VNNI would get wrong.
+//! Sums of two products at 16 bits: the errors of integer kernels on x86 processors without VNNI.
 //!
-//! Their instruction (`vpmaddubsw`) multiplies unsigned by signed bytes, adds neighbours and saturates the sum to int16.
-//! Emulated with the integers that a check really saw, in the order in which ONNX Runtime packs them: kernel positions,
-//! then input channels; padding is the zero point. Layers with one channel a group have kernels of their own, which do
-//! not saturate. Nothing of this is in what the check's runtimes computed on a processor with VNNI.
+//! Their instruction (`vpmaddubsw`) multiplies unsigned by signed bytes, adds neighbors and saturates the sum to int16.
+//! Emulated on the observed integers of a check, in the order in which ONNX Runtime packs them: kernel positions, then
+//! input channels; padding is the zero point. Depthwise layers have other kernels, which do not saturate. The results
+//! of the check itself do not include this error.
 
 use serde::Serialize;
 
@@ -24,9 +24,9 @@ pub struct Saturation {
     pub pairs: usize,
     /// See [`Saturation::pairs`].
     pub risky_pairs: usize,
-    /// Sums of two products that did with the integers seen.
+    /// Sums of two products that exceeded 16 bits on the observed integers.
     pub saturated: u64,
-    /// Elements of the layer's result that were looked at, and how many a saturated sum goes into.
+    /// Examined elements of the layer's result, and those that include a saturated sum.
     pub results: u64,
     /// See [`Saturation::results`].
     pub wrong_results: u64,
@@ -36,8 +36,8 @@ pub struct Saturation {
     pub relative_rms: f64,
 }
 
-/// Returns every layer of `graph` with uint8 inputs and int8 weights that could saturate, and what the observed integers
-/// would have made of it.
+/// Returns every layer of `graph` with uint8 inputs and int8 weights that could saturate, and its error on the observed
+/// integers.
 ///
 /// # Errors
 /// When the engine cannot run the graph with the affected results among its outputs.

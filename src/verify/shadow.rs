@@ -1,4 +1,4 @@
-//! The copy of a model for tract: the same integers in 8-bit containers, and nothing that tract would fold wrongly.
+//! The copy of a model for tract: the same integers in 8-bit containers, without patterns that tract folds wrongly.
 
 use std::collections::HashMap;
 
@@ -9,12 +9,12 @@ use crate::ir::{DType, Graph, Node, Tensor, is_dequantize, is_quantize};
 const WEIGHTED: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
 
 /// Returns `graph` with INT4, UINT4, INT2 and UINT2 initializers (zero points too) re-stored as INT8 and UINT8, with
-/// explicit zero points wherever the output type of QuantizeLinear is stated by an attribute alone, which tract ignores,
-/// and with a Max that changes no value behind DequantizeLinear, which tract folds nothing across.
+/// explicit zero points wherever the output type of QuantizeLinear is stated by an attribute alone, which tract
+/// ignores, and with a Max that changes no value behind DequantizeLinear, which tract folds nothing across.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for blocked scales and 16-bit integers, and for activations in a type below 8 bits: there a wider type would also
-/// saturate elsewhere.
+/// [`Error::Unsupported`] for blocked scales and 16-bit integers, and for activations in a type below 8 bits: there a
+/// wider type would also saturate elsewhere.
 pub fn shadow(graph: &Graph) -> Result<Graph> {
     let mut copy = widen_initializers(graph)?;
     for i in 0..copy.nodes.len() {
@@ -30,8 +30,8 @@ pub fn shadow(graph: &Graph) -> Result<Graph> {
     Ok(copy)
 }
 
-/// Puts a Max with the lowest number between every DequantizeLinear of activations and the operators without weights that
-/// read it.
+/// Puts a Max with the lowest number between every DequantizeLinear of activations and the operators without weights
+/// that read it.
 ///
 /// tract 0.23.9 makes one table of 256 entries of DequantizeLinear, operators that keep every axis, and QuantizeLinear.
 /// For operators that look at more than one element (Softmax and what is made of it, RMSNormalization) it is wrong; for
@@ -107,7 +107,7 @@ fn refuse_unreadable(graph: &Graph, node: &Node) -> Result<()> {
     if node.attrs.int("block_size", 0) != 0 || scale.is_some_and(|s| s.shape().len() > 1) {
         return Err(Error::unsupported(
             graph.describe(node),
-            "scales in blocks (block_size) are not known to tract, so the model cannot be checked there; quantize per \
+            "tract does not support blocked scales (block_size), so it cannot check the model; quantize per \
              channel or per tensor",
         ));
     }
@@ -116,13 +116,13 @@ fn refuse_unreadable(graph: &Graph, node: &Node) -> Result<()> {
     if zero_point.or(stated).is_some_and(|dtype| dtype.bits() == 16) {
         return Err(Error::unsupported(
             graph.describe(node),
-            "16-bit integers are not known to tract, so the model cannot be checked there; quantize to 8 bits or fewer",
+            "tract does not support 16-bit integers, so it cannot check the model; quantize to 8 bits or fewer",
         ));
     }
     if is_quantize(node) && zero_point.or(stated).is_some_and(|dtype| dtype.bits() < 8) {
         return Err(Error::unsupported(
             graph.describe(node),
-            "activations in a type below 8 bits are not known to tract; emit uint8 followed by an integer Clip",
+            "tract does not support activations in a type below 8 bits; emit uint8 followed by an integer Clip",
         ));
     }
     Ok(())
@@ -136,7 +136,7 @@ fn state_zero_point(copy: &mut Graph, at: usize) -> Result<()> {
     let scale = node
         .input(1)
         .and_then(|id| copy.constant_of(id))
-        .ok_or_else(|| Error::unsupported(copy.describe(node), "scales computed at run time are not known to tract"))?;
+        .ok_or_else(|| Error::unsupported(copy.describe(node), "tract does not support scales computed at run time"))?;
     let zeros = Tensor::from_ints(dtype, scale.shape(), &vec![0; scale.len()])?;
     let id = copy.add_constant("zero_point_stated", zeros);
     copy.nodes[at].inputs.resize(3, None);

@@ -1,21 +1,21 @@
-//! Where a Q/DQ model quantizes: activation quantizers and stored weights. Makes no assumption on who wrote the model.
+//! The activation quantizers and stored weights of a Q/DQ model of any tool.
 
-use super::grid::{Grid, bits_for_levels};
+use super::grid::{QdqGrid, bits_for_levels};
 use crate::ir::{DType, Graph, Node, Uses, ValueId, is_dequantize, is_quantize, quantized_type};
 
-/// An activation quantizer: QuantizeLinear, then an integer Clip where there is one.
+/// An activation quantizer: QuantizeLinear, with an integer Clip if present.
 #[derive(Clone, Debug)]
 pub struct Quantizer {
     /// The float tensor that is quantized.
     pub input: ValueId,
     /// The integers that all later nodes read.
     pub integers: ValueId,
-    /// What DequantizeLinear makes of them.
+    /// The results of its DequantizeLinear nodes.
     pub dequantized: Vec<ValueId>,
     /// The type of the integers.
     pub dtype: DType,
-    /// Scales and range; none where they are computed at run time.
-    pub grid: Option<Grid>,
+    /// Scales and range; `None` where they are computed at run time.
+    pub grid: Option<QdqGrid>,
 }
 
 /// An initializer of integers that a DequantizeLinear reads.
@@ -25,7 +25,7 @@ pub struct QuantizedWeight {
     pub integers: ValueId,
     /// The float weight.
     pub dequantized: ValueId,
-    /// The bits that its integers use; none for vectors, and for int32 (biases) and wider.
+    /// The bits that its integers use; `None` for vectors, and for int32 (biases) and wider.
     pub bits: Option<u32>,
 }
 
@@ -43,19 +43,19 @@ impl Structure {
     pub fn lowest_bits(&self) -> u32 {
         let activations = self.quantizers.iter().filter_map(|q| {
             let (low, high) = q.dtype.int_range()?;
-            Some(q.grid.as_ref().map_or(bits_for_levels(high - low + 1), Grid::bits))
+            Some(q.grid.as_ref().map_or(bits_for_levels(high - low + 1), QdqGrid::bits))
         });
         activations.chain(self.weights.iter().filter_map(|w| w.bits)).min().unwrap_or(8)
     }
 
     /// Returns whether an activation is signed with zero point 0.
     pub fn is_symmetric(&self) -> bool {
-        let symmetric = |grid: &Grid| grid.low < 0 && grid.zero_point.iter().all(|&zero| zero == 0);
+        let symmetric = |grid: &QdqGrid| grid.low < 0 && grid.zero_point.iter().all(|&zero| zero == 0);
         self.quantizers.iter().filter_map(|q| q.grid.as_ref()).any(symmetric)
     }
 }
 
-/// Returns where `graph` quantizes. Quantizers of constants are not listed: they belong to weights.
+/// Returns the quantizers of `graph`. Quantizers of constants are not listed: they belong to weights.
 pub fn find_quantizers(graph: &Graph) -> Structure {
     let uses = graph.uses();
     let constant = constants(graph);
@@ -78,7 +78,7 @@ pub fn find_quantizers(graph: &Graph) -> Structure {
 
 fn quantizer(graph: &Graph, uses: &Uses, node: &Node, input: ValueId, output: ValueId) -> Quantizer {
     let dtype = quantized_type(graph, node);
-    let mut grid = Grid::of(graph, node, dtype);
+    let mut grid = QdqGrid::of(graph, node, dtype);
     let mut integers = output;
     let clip = uses.only_consumer(output).map(|i| &graph.nodes[i]).filter(|next| next.is("Clip"));
     if let Some(clip) = clip

@@ -1,4 +1,4 @@
-//! Inner tensors made visible, and the cut graph whose integers are fed from outside.
+//! Taps inner tensors as outputs, and cuts a graph at its quantizers.
 
 use std::collections::HashMap;
 
@@ -6,16 +6,16 @@ use super::structure::Quantizer;
 use crate::ir::{DType, Dim, Graph, Tensor, ValueId};
 use crate::shape;
 
-/// Where the contents of a tapped tensor are after a run.
+/// The location of a tapped tensor after a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// It is this one of the fed inputs.
+pub enum TapLocation {
+    /// The fed input with this index.
     Input(usize),
-    /// It is this one of the outputs.
+    /// The output with this index.
     Output(usize),
 }
 
-impl Source {
+impl TapLocation {
     /// Returns the tensor among the inputs and outputs of a run.
     pub fn pick<'a>(&self, inputs: &'a [Tensor], outputs: &'a [Tensor]) -> &'a Tensor {
         match *self {
@@ -25,14 +25,14 @@ impl Source {
     }
 }
 
-/// Returns `graph` with `taps` among its outputs, and where each of them is found. Existing outputs keep their places.
-pub fn tap(graph: &Graph, taps: &[(ValueId, DType)]) -> (Graph, Vec<Source>) {
+/// Returns `graph` with `taps` among its outputs, and their locations. Existing outputs keep their indices.
+pub fn tap(graph: &Graph, taps: &[(ValueId, DType)]) -> (Graph, Vec<TapLocation>) {
     let mut exposed = Exposed::of(graph.clone());
     let inputs = first_places(&graph.fed_inputs());
     let mut sources = Vec::with_capacity(taps.len());
     for &(id, dtype) in taps {
         let input = inputs.get(&id).copied();
-        sources.push(input.map_or_else(|| Source::Output(exposed.expose(id, dtype)), Source::Input));
+        sources.push(input.map_or_else(|| TapLocation::Output(exposed.expose(id, dtype)), TapLocation::Input));
     }
     (exposed.graph, sources)
 }
@@ -48,7 +48,7 @@ impl Exposed {
         Self { places: first_places(&graph.outputs), graph }
     }
 
-    /// Makes `id` an output where it is none yet, and returns its place among the outputs.
+    /// Makes `id` an output if it is not one yet, and returns its index.
     fn expose(&mut self, id: ValueId, dtype: DType) -> usize {
         let value = self.graph.value_mut(id);
         value.dtype = value.dtype.or(Some(dtype));
@@ -70,14 +70,14 @@ fn first_places(ids: &[ValueId]) -> HashMap<ValueId, usize> {
 pub struct CutGraph {
     /// Its inputs are those of the original, then one tensor of integers per quantizer.
     pub graph: Graph,
-    /// The place of each quantizer's own result among the outputs.
+    /// The output index of each quantizer's own result.
     pub results: Vec<usize>,
 }
 
 /// Returns `graph` with every quantizer's integers as an output, while their readers read a new input instead.
 ///
-/// One run of it with given integers does to every stretch between quantizers what the whole model does, without an
-/// error of one stretch reaching the next: engines are compared node by node, and each layer's own error is seen alone.
+/// A run with given integers computes every part between quantizers as the whole model does, but errors of one part do
+/// not reach the next: so engines are compared node by node, and each layer's error is isolated.
 pub fn cut(graph: &Graph, quantizers: &[Quantizer]) -> CutGraph {
     let mut cut = Exposed::of(graph.clone());
     let mut results = Vec::with_capacity(quantizers.len());

@@ -1,14 +1,14 @@
-//! Rounding ties: where two runtimes may make neighbouring integers of one real number.
+//! Rounding ties, at which two runtimes may round to adjacent integers.
 
-use super::grid::Grid;
+use super::grid::QdqGrid;
 use super::limits;
 
-/// One integer of a quantizer in two runtimes, and the real number that it stands for.
+/// One integer of a quantizer in two runtimes, and the value before rounding.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair {
     /// The element of the tensor.
     pub element: usize,
-    /// The real number.
+    /// The value before rounding.
     pub x: f32,
     /// The integers.
     pub integers: (i64, i64),
@@ -17,8 +17,8 @@ pub struct Pair {
 /// Returns whether `pair` is one step apart and `x / scale`, in double precision, lies no farther from the tie between
 /// both integers than the arithmetic's error: [`limits::tie_steps`] and `error`, in units of `x`.
 ///
-/// `inner` elements in a row share a scale (see [`Grid::inner`]).
-pub fn is_tie(grid: &Grid, inner: usize, pair: Pair, error: f64) -> bool {
+/// `inner` elements in a row share a scale (see [`QdqGrid::inner`]).
+pub fn is_tie(grid: &QdqGrid, inner: usize, pair: Pair, error: f64) -> bool {
     let (low, high) = (pair.integers.0.min(pair.integers.1), pair.integers.0.max(pair.integers.1));
     if high - low != limits::LARGEST_STEP {
         return false;
@@ -37,7 +37,8 @@ mod tests {
 
     #[test]
     fn neighbours_are_a_tie_only_where_the_real_number_lies_between_them() {
-        let grid = Grid { scale: vec![0.5, 0.1], zero_point: vec![2, 0], axis: 0, dtype: DType::U8, low: 0, high: 255 };
+        let grid =
+            QdqGrid { scale: vec![0.5, 0.1], zero_point: vec![2, 0], axis: 0, dtype: DType::U8, low: 0, high: 255 };
         let cases = [
             ("exactly between", 0, 0.25, (2, 3), 0.0, true),
             ("in the other order", 0, 0.25, (3, 2), 0.0, true),

@@ -1,4 +1,4 @@
-//! Which runtimes have a say: a second one must compute the float model as the first one does.
+//! Selects the runtimes that vote: a second one must agree with the first on the float model.
 
 use super::compare::{Comparison, numbers};
 use super::float_run::FloatRun;
@@ -9,8 +9,8 @@ use super::result::LeftOut;
 use crate::ir::{Graph, Tensor};
 use crate::outputs::settled_tensors;
 
-/// Parts `modes` into those that have a say and those that have none, with the reason. The first mode always has one; a
-/// second runtime has one where it computes the float model, as it is or normalised, as the first does.
+/// Splits `modes` into voters and others, with the reasons. The first mode always votes; a second runtime votes if it
+/// agrees with the first on the float model, unchanged or normalized.
 pub fn voters<'a>(float: &FloatRun, modes: Vec<Mode<'a>>) -> (Vec<Mode<'a>>, Vec<LeftOut>) {
     let [reference, ..] = modes[..] else { return (modes, Vec::new()) };
     let (mut voting, mut left_out) = (Vec::new(), Vec::new());
@@ -28,13 +28,13 @@ pub fn voters<'a>(float: &FloatRun, modes: Vec<Mode<'a>>) -> (Vec<Mode<'a>>, Vec
     (voting, left_out)
 }
 
-/// Returns which runtime of `engines` will have no say on what is made of `original`, judged by its results on `inputs`.
+/// Returns the runtime of `engines` that cannot vote on quantized versions of `original`, by its results on `inputs`.
 pub fn left_out(original: &Graph, engines: &Engines, inputs: &[Tensor]) -> Vec<LeftOut> {
     voters(&FloatRun::new(original, original, inputs), modes(engines, 1)).1
 }
 
-/// Returns why `mode` is no judge of models made from the float one; none where it computes the same as `reference`, or
-/// where the reference cannot run it either.
+/// Returns why `mode` cannot vote on quantized versions of the float model; `None` if it agrees with `reference`, or
+/// the reference cannot run it either.
 fn float_fault(float: &FloatRun, reference: &Mode, mode: &Mode) -> Option<String> {
     let graph = float.graph();
     let settled = settled_tensors(graph);
@@ -54,7 +54,7 @@ fn float_fault(float: &FloatRun, reference: &Mode, mode: &Mode) -> Option<String
     })
 }
 
-/// Engines explain errors by all that led to them; returns one line of what is a few.
+/// Returns the first line of an engine's error.
 fn in_short(message: &str) -> String {
     const LONGEST: usize = 240;
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -111,8 +111,8 @@ fn images_on_another_scale_are_refused_where_the_scale_is_known_and_told_of_wher
     bare.node("GlobalAveragePool", "c", "p", []);
     bare.node("Flatten", "p", "y", []);
     std::fs::write(folder.path().join("bare.onnx"), onnx::encode(&bare.outputs("y")).unwrap()).unwrap();
-    let (refused, silent) = ("the model is fed", "");
-    let (unsure, one_sided) = ("nothing in the model tells", "no input below 0");
+    let (refused, silent) = ("the model expects", "");
+    let (unsure, one_sided) = ("preprocessing is unknown", "no input below 0");
     let cases = [
         (format!("eval {digits} {labelled} {right}"), 0, silent),
         (format!("eval {digits} {labelled}"), 0, one_sided),
@@ -193,7 +193,7 @@ fn a_network_of_bytes_takes_no_means() {
         format!("quantize m.onnx -o q.onnx --eval {digits} --mean 0.3 --std 0.34"),
     ] {
         let ran = run(folder.path(), &command);
-        let says = ["input \"x\" takes uint8", "leave these flags out"];
+        let says = ["input \"x\" takes uint8", "leave out --mean, --std and --scale"];
         assert!(ran.code == Some(2) && says.iter().all(|s| ran.stderr.contains(s)), "{command}: {}", ran.stderr);
         assert!(ran.left.is_empty(), "{:?}", ran.left);
     }

@@ -8,7 +8,7 @@ mod sweep;
 use std::collections::HashMap;
 
 use dfq_onnx::ir::{Attr, Graph, Tensor};
-use dfq_onnx::layers::{Scope, Step, absorb, equalise};
+use dfq_onnx::layers::{LayerStep, Scope, absorb, equalise};
 use dfq_onnx::plan::{Plan, Policy, plan};
 use dfq_onnx::shape;
 use dfq_onnx::stats::{BatchNorm, propagate};
@@ -135,7 +135,7 @@ fn equalised_layers_have_the_outputs_of_before() {
     for (name, mut graph, expected) in equalisable() {
         let plan = planned(&mut graph, &per_tensor());
         let mut equalised = graph.clone();
-        let steps = equalise(&mut equalised, &plan, &mut [], (Scope::All, &HashMap::new())).unwrap();
+        let steps = equalise(&mut equalised, &plan, &mut [], Scope::All, &HashMap::new()).unwrap();
         let applied: Vec<&str> = steps.iter().filter(|s| s.refused.is_none()).map(|s| s.layer.as_str()).collect();
         if applied != expected {
             failed.push(format!("{name}: applied to {applied:?}, expected {expected:?}: {steps:?}"));
@@ -163,7 +163,7 @@ fn two_by_two_channels_are_equalised_as_by_hand() {
     g.node("Conv", "r y_w", "y", []);
     let mut graph = g.outputs("y");
     let plan = planned(&mut graph, &per_tensor());
-    equalise(&mut graph, &plan, &mut [], (Scope::All, &HashMap::new())).unwrap();
+    equalise(&mut graph, &plan, &mut [], Scope::All, &HashMap::new()).unwrap();
     let values = |name: &str| graph.constant_of(graph.find(name).unwrap()).unwrap().to_f32().unwrap();
     assert_eq!((values("a_w"), values("a_b"), values("y_w")), (vec![2.0, -2.0], vec![0.5, 2.0], vec![2.0, 2.0]));
 }
@@ -183,7 +183,7 @@ fn a_depthwise_triple_settles_on_the_common_solution() {
     g.node("Conv", "rb y_w", "y", []);
     let mut graph = g.outputs("y");
     let plan = planned(&mut graph, &per_tensor());
-    equalise(&mut graph, &plan, &mut [], (Scope::All, &HashMap::new())).unwrap();
+    equalise(&mut graph, &plan, &mut [], Scope::All, &HashMap::new()).unwrap();
     let mut failed = Vec::new();
     for name in ["a_w", "b_w", "y_w"] {
         let values = graph.constant_of(graph.find(name).unwrap()).unwrap().to_f32().unwrap();
@@ -244,7 +244,7 @@ fn what_cannot_be_equalised_is_refused_with_the_reason() {
     for (name, mut graph, policy, reason) in cases {
         let plan = planned(&mut graph, &policy);
         let mut equalised = graph.clone();
-        let steps = equalise(&mut equalised, &plan, &mut [], (Scope::All, &HashMap::new())).unwrap();
+        let steps = equalise(&mut equalised, &plan, &mut [], Scope::All, &HashMap::new()).unwrap();
         let found = steps.iter().find(|s| s.layer == "a").and_then(|s| s.refused.as_deref());
         if found != Some(reason) {
             failed.push(format!("{name}: {found:?}, expected \"{reason}\""));
@@ -286,7 +286,7 @@ fn high_biases_move_to_the_next_layer_without_a_change_of_outputs() {
     let steps = absorb(&mut absorbed, &plan, &mut norms).unwrap();
     let note = steps[0].note.clone();
     assert!(note.as_ref().is_some_and(|note| note.starts_with("5 channel(s), exact for 99.87 %")), "{note:?}");
-    assert_eq!(steps[0], Step { note, ..Step::new("absorb", "a".to_owned(), None) });
+    assert_eq!(steps[0], LayerStep { note, ..LayerStep::new("absorb", "a".to_owned(), None) });
     assert_eq!(norms[0].beta, [3.0, 3.0, 3.0, 6.0, 3.0, 20.0]);
     let bias = absorbed.constant_of(absorbed.find("a_b").unwrap()).unwrap().to_f32().unwrap();
     assert_eq!(bias, [3.0, 3.0, 3.0, 6.0, 3.0, 20.0]);
@@ -301,7 +301,7 @@ fn statistics_scale_with_the_channels_that_they_describe() {
     let moments = propagate(&graph, &norms, &input);
     let mut equalised = graph.clone();
     let before = norms[0].clone();
-    equalise(&mut equalised, &plan, &mut norms, (Scope::All, &moments)).unwrap();
+    equalise(&mut equalised, &plan, &mut norms, Scope::All, &moments).unwrap();
     let bias = equalised.constant_of(equalised.find("a_b").unwrap()).unwrap().to_f32().unwrap();
     let share = |c: usize| (norms[0].beta[c] / before.beta[c], norms[0].gamma[c] / before.gamma[c], bias[c] / 20.0);
     let shares: Vec<(f32, f32, f32)> = (0..6).map(share).collect();

@@ -209,12 +209,12 @@ fn the_printed_flags_give_the_same_bytes_again() {
 fn averages_that_cannot_be_had_are_usage_errors_that_tell_what_can() {
     let folder = with_net();
     let cases = [
-        ("--auto-bits 2", "out of reach: from 2.49 to 8.00 can be had; fixed are"),
+        ("--auto-bits 2", "out of reach: possible are 2.49 to 8.00; fixed are"),
         ("--auto-bits 2", "--all-layers frees"),
         ("--auto-bits 4 --exclude hostile", "out of reach"),
         ("--auto-bits 4 --exclude hostile", "(576 elements of 32 bits)"),
         ("--auto-bits 4 --layer-bits hostile=w8 --layer-bits fourth=w8", "out of reach"),
-        ("--auto-bits 3 --bit-candidates 4,8", "from 4."),
+        ("--auto-bits 3 --bit-candidates 4,8", "possible are 4."),
         ("--auto-bits 4 --bit-candidates 4", "needs two widths"),
         ("--auto-bits 1.9", "from 2 to 8"),
         ("--auto-bits 8.1", "from 2 to 8"),

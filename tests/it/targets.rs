@@ -55,8 +55,8 @@ fn what_a_target_lacks_is_refused_with_advice() {
             Policy { layer_bits: vec![("c2".to_owned(), dfq_onnx::plan::LayerBits::both(4))], ..tensorrt(8, 8) },
             "--precision w4a8",
         ),
-        ("affine weights", Policy { symmetric: false, ..tensorrt(8, 8) }, "leave --affine out"),
-        ("affine weights", Policy { symmetric: false, ..policy(Target::Portable, 8, 8) }, "leave --affine out"),
+        ("affine weights", Policy { symmetric: false, ..tensorrt(8, 8) }, "leave out --affine"),
+        ("affine weights", Policy { symmetric: false, ..policy(Target::Portable, 8, 8) }, "leave out --affine"),
         ("a reduced range", Policy { reduce_range: true, ..tensorrt(8, 8) }, "x86"),
         ("int4 in tract", Policy { container: Int4, ..policy(Target::Portable, 4, 8) }, "--container int8"),
         ("int4 at 8 bits", Policy { container: Int4, ..policy(Target::Onnx, 8, 8) }, "--bits 4"),
@@ -64,7 +64,7 @@ fn what_a_target_lacks_is_refused_with_advice() {
         (
             "int4 convolutions in TensorRT",
             Policy { container: Int4, exclude_ops: vec!["Gemm".to_owned()], ..tensorrt(4, 8) },
-            "Gemm and MatMul alone",
+            "only weights of Gemm and MatMul",
         ),
     ];
     let mut failed = Vec::new();

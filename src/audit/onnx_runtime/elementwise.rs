@@ -1,7 +1,7 @@
 //! Sums, products, joins, means and activation functions.
 
 use super::{eight_bits, one_type, required_result};
-use crate::audit::view::{Grid, View};
+use crate::audit::view::{KernelGrid, View};
 use crate::audit::{Reason, Runs};
 use crate::ir::{Node, ValueId};
 
@@ -16,7 +16,7 @@ pub(super) fn choose(view: &View, node: &Node) -> Result<Runs, Reason> {
 }
 
 fn on_grids(view: &View, node: &Node, inputs: &[ValueId]) -> Result<Runs, Reason> {
-    let grids: Vec<(ValueId, Option<Grid>)> = inputs.iter().map(|&id| (id, view.operand(id))).collect();
+    let grids: Vec<(ValueId, Option<KernelGrid>)> = inputs.iter().map(|&id| (id, view.operand(id))).collect();
     if grids.iter().all(|(_, grid)| grid.is_none()) {
         return Err(Reason::NotQuantized);
     }
@@ -31,7 +31,7 @@ fn on_grids(view: &View, node: &Node, inputs: &[ValueId]) -> Result<Runs, Reason
     Ok(Runs::Integer)
 }
 
-/// A Relu or Clip is absorbed by a quantizer that cuts off as much.
+/// A Relu or Clip is absorbed by a quantizer that clips as much.
 pub(super) fn activation(view: &View, node: &Node) -> Result<Runs, Reason> {
     let output = node.output(0).ok_or(Reason::NotQuantized)?;
     match view.result(output) {

@@ -1,7 +1,7 @@
 //! Conv, Gemm and MatMul.
 
 use super::{eight_bits, one_type, required_result};
-use crate::audit::view::{Grid, View};
+use crate::audit::view::{KernelGrid, View};
 use crate::audit::{Reason, Runs};
 use crate::ir::{DType, Node, ValueId, is_dequantize, is_quantize};
 
@@ -53,8 +53,8 @@ pub(super) fn matmul(view: &View, node: &Node) -> Result<Runs, Reason> {
     Ok(Runs::Integer)
 }
 
-/// The quantizer behind a result that may as well stay float: none where nothing quantizes it.
-fn optional_result(view: &View, node: &Node) -> Result<Option<Grid>, Reason> {
+/// Returns the quantizer after a result that may also stay float; `None` where nothing quantizes it.
+fn optional_result(view: &View, node: &Node) -> Result<Option<KernelGrid>, Reason> {
     let output = node.output(0).ok_or(Reason::NotQuantized)?;
     let behind = view.behind_activation(output)?;
     match view.result(behind) {
@@ -71,7 +71,7 @@ struct Call<'a> {
     node: &'a Node,
     x: ValueId,
     w: ValueId,
-    input: Grid,
+    input: KernelGrid,
 }
 
 impl<'a> Call<'a> {
@@ -86,7 +86,7 @@ impl<'a> Call<'a> {
     }
 
     /// The weight's grid; none for a float constant that ONNX Runtime quantizes by itself, per tensor.
-    fn weight(&self, quantized_by_runtime: bool) -> Result<Option<Grid>, Reason> {
+    fn weight(&self, quantized_by_runtime: bool) -> Result<Option<KernelGrid>, Reason> {
         let name = || self.view.name(self.w);
         match (self.view.operand(self.w), self.view.graph.constant_of(self.w)) {
             (Some(grid), _) => Ok(Some(grid)),
@@ -98,7 +98,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn bias(&self, weight: Option<&Grid>, quantized_by_runtime: bool) -> Result<(), Reason> {
+    fn bias(&self, weight: Option<&KernelGrid>, quantized_by_runtime: bool) -> Result<(), Reason> {
         let Some(bias) = self.node.input(2) else { return Ok(()) };
         let view = self.view;
         let Some(maker) = view.maker(bias).filter(|n| is_dequantize(n)) else {
@@ -117,7 +117,7 @@ impl<'a> Call<'a> {
     }
 
     /// Whether the bias's scale is `input scale times weight scale` where all three are constants.
-    fn is_product(&self, maker: &Node, weight: &Grid) -> bool {
+    fn is_product(&self, maker: &Node, weight: &KernelGrid) -> bool {
         let floats = |tensor: Option<&crate::ir::Tensor>| tensor.and_then(|t| t.to_f32().ok());
         let scale = floats(maker.input(1).and_then(|id| self.view.graph.constant_of(id)));
         let (Some(b), Some(x), Some(w)) = (scale, floats(self.input.scale.as_ref()), floats(weight.scale.as_ref()))

@@ -1,5 +1,5 @@
-//! The rules of ONNX Runtime's CPU execution provider (1.31, x86-64, default options): which Q/DQ patterns its optimiser
-//! replaces by integer kernels.
+//! The rules of ONNX Runtime's CPU execution provider (1.31, x86-64, default options): which Q/DQ patterns its
+//! optimizer replaces with integer kernels.
 
 mod elementwise;
 mod layers;
@@ -9,7 +9,7 @@ pub use layers::BIAS_SCALE_TOLERANCE;
 
 use super::Reason;
 use super::rule::Row;
-use super::view::{Grid, View};
+use super::view::{KernelGrid, View};
 use crate::ir::{DType, Node, ValueId};
 
 /// One row per operator family; operators without a row have no integer kernel.
@@ -31,8 +31,8 @@ pub(super) const RULES: &[Row] = &[
     Row { ops: &["ArgMax"], judge: moving::arg_max },
 ];
 
-/// Returns the only quantizer behind a kernel's result, a needless Relu or Clip passed over.
-fn required_result(view: &View, node: &Node) -> Result<Grid, Reason> {
+/// Returns the only quantizer after a kernel's result, skipping a redundant Relu or Clip.
+fn required_result(view: &View, node: &Node) -> Result<KernelGrid, Reason> {
     let output = node.output(0).ok_or(Reason::NotQuantized)?;
     if view.uses.is_output(output) {
         return Err(Reason::GraphOutput { tensor: view.name(output) });

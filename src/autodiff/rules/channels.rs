@@ -1,11 +1,11 @@
-//! Operators of ours on channels and on positions.
+//! Our own operators on channels and positions.
 
-use crate::autodiff::{Gradients, Step};
+use crate::autodiff::{BackwardCall, Gradients};
 use crate::expr::{CHANNEL_AFFINE_GRADIENT, Expr, SELECT_GRADIENT, index};
 use crate::ir::Attr;
 
 /// mean and variance of the n elements of each channel: dmean/n + 2/n·dvariance·(x - mean).
-pub fn channel_moments<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+pub fn channel_moments<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let (x, mean) = (s.x(0)?, s.y()?);
     let gradient = |i: usize| s.grads.get(i).copied().flatten();
     let share = 1.0 / (x.len() / mean.len().max(1)) as f32;
@@ -21,7 +21,7 @@ pub fn channel_moments<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
 }
 
 /// y = a·x + b with a and b of each channel: a·dy, Σ dy·x, Σ dy.
-pub fn channel_affine<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+pub fn channel_affine<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let (x, a, dy) = (s.x(0)?, s.x(1)?, s.dy()?);
     if s.wants(1) {
         let gradients = s.builder().own(CHANNEL_AFFINE_GRADIENT, &[x, a, dy], [], 3);
@@ -32,8 +32,8 @@ pub fn channel_affine<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     Ok(vec![s.wants(0).then_some(()).map(dx), None, s.wants(2).then(|| dy.sum(&along, false))])
 }
 
-/// y is x where rows and columns cross: each element of dy added where it came from.
-pub fn select<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+/// y is x at the crossings of rows and columns: each element of dy is added to its element of x.
+pub fn select<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let shape = s.x(0)?.shape();
     let size = |axis: usize| Attr::Int(index(shape[axis]));
     let attrs = [("height", size(2)), ("width", size(3))];

@@ -1,11 +1,11 @@
-//! Products of matrices.
+//! Matrix products.
 
-use crate::autodiff::{Gradients, Step};
+use crate::autodiff::{BackwardCall, Gradients};
 use crate::expr::Expr;
 
 /// Y = A·B over the last two axes, the others broadcast: dY·Bᵀ, Aᵀ·dY. Vectors count as matrices of one row or column,
 /// and the rows of all batches as those of one matrix where B is one.
-pub fn matmul<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+pub fn matmul<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let (a, b, dy) = (s.x(0)?, s.x(1)?, s.dy()?);
     if let ([.., depth], [_, columns], true) = (a.shape().as_slice(), b.shape().as_slice(), a.rank() > 2) {
         let rows = a.len() / (*depth).max(1);
@@ -39,7 +39,7 @@ pub fn matmul<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
 }
 
 /// Y = α·A'·B' + β·C, with A' and B' transposed where the attributes say so.
-pub fn gemm<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+pub fn gemm<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let (a, b, dy) = (s.x(0)?, s.x(1)?, s.dy()?);
     let (alpha, beta) = (s.attrs.float("alpha", 1.0), s.attrs.float("beta", 1.0));
     let (trans_a, trans_b) = (s.attrs.int("transA", 0) != 0, s.attrs.int("transB", 0) != 0);

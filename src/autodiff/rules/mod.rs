@@ -1,4 +1,4 @@
-//! One function per operator, by family, and the table of them.
+//! Gradient rules, one function per operator, and their table.
 
 mod activation;
 mod channels;
@@ -15,7 +15,7 @@ mod resize;
 use super::Rule;
 use crate::expr::{CHANNEL_AFFINE, CHANNEL_MOMENTS, FAKE_QUANTIZE, SELECT};
 
-/// The rule of every operator of ours that has one.
+/// The rules of our own operators.
 pub const OWN_RULES: &[(&str, Rule)] = &[
     (FAKE_QUANTIZE, quantize::fake_quantize),
     (CHANNEL_MOMENTS, channels::channel_moments),
@@ -23,7 +23,7 @@ pub const OWN_RULES: &[(&str, Rule)] = &[
     (SELECT, channels::select),
 ];
 
-/// The rule of every operator that has one.
+/// The rules of ONNX operators.
 pub const RULES: &[(&str, Rule)] = &[
     ("Add", elementwise::add),
     ("Sub", elementwise::sub),

@@ -1,22 +1,22 @@
 //! Operators that move elements: each gradient moves back.
 
-use crate::autodiff::{Gradients, Step};
+use crate::autodiff::{BackwardCall, Gradients};
 use crate::error::Result;
 use crate::expr::{Expr, index};
 use crate::ir::Attr;
 
 /// y has the elements of x in another shape (Reshape, Flatten, Squeeze, Unsqueeze): dy in the shape of x.
-pub fn reshape<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+pub fn reshape<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     Ok(vec![Some(s.dy()?.reshape(&s.x(0)?.shape())), None])
 }
 
 /// y is x broadcast: dy, which the engine sums.
-pub fn expand<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+pub fn expand<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     Ok(vec![Some(s.dy()?), None])
 }
 
-/// y has the axes of x in another order: dy in the order that undoes it.
-pub fn transpose<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+/// y is x transposed: dy transposed by the inverse permutation.
+pub fn transpose<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let rank = s.x(0)?.rank();
     let order: Vec<usize> = match s.attrs.ints("perm") {
         None => (0..rank).rev().collect(),
@@ -27,8 +27,8 @@ pub fn transpose<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     Ok(vec![Some(s.dy()?.transpose(&back))])
 }
 
-/// y is all inputs along one axis: each its slice of dy.
-pub fn concat<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+/// y is all inputs concatenated: for each input its slice of dy.
+pub fn concat<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let axis = s.axis(0)?;
     let dy = s.dy()?;
     let (mut start, mut gradients) = (0, Vec::with_capacity(s.inputs.len()));
@@ -40,8 +40,8 @@ pub fn concat<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     Ok(gradients)
 }
 
-/// Each output is a slice of x: all their gradients along the axis, zeros where there is none.
-pub fn split<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+/// Each output is a slice of x: their gradients concatenated, zeros where one is missing.
+pub fn split<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let axis = s.axis(0)?;
     let part = |i: usize| {
         let output = s.outputs[i]?;
@@ -53,8 +53,8 @@ pub fn split<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     Ok(vec![Some(if others.is_empty() { *first } else { first.concat(others, axis) }), None])
 }
 
-/// y is a part of x, with steps: dy with zeros in between and around. Ends and steps are constants.
-pub fn slice<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+/// y is a strided slice of x: dy with zeros between and around its elements. Ends and steps must be constants.
+pub fn slice<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let shape = s.x(0)?.shape();
     let mut dy = s.dy()?;
     let ints = |i: usize| match s.inputs.get(i).copied().flatten() {
@@ -70,19 +70,14 @@ pub fn slice<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
         let from = if start < 0 { start + size } else { start };
         dy = match step {
             1 => within(dy, axis, from.clamp(0, size), size),
-            step => scattered(
-                s,
-                dy,
-                axis,
-                (from.clamp(if step < 0 { -1 } else { 0 }, if step < 0 { size - 1 } else { size }), step),
-                size,
-            ),
+            step if step < 0 => scattered(dy, axis, from.clamp(-1, size - 1), step, size),
+            step => scattered(dy, axis, from.clamp(0, size), step, size),
         };
     }
     Ok(vec![Some(dy), None, None, None, None])
 }
 
-/// Returns `part` from `start` on in zeros of `size` along `axis`.
+/// Returns zeros of `size` along `axis` with `part` at `start`.
 fn within(part: Expr<'_>, axis: usize, start: i64, size: i64) -> Expr<'_> {
     let shape = part.shape();
     let own = index(shape[axis]);
@@ -91,22 +86,23 @@ fn within(part: Expr<'_>, axis: usize, start: i64, size: i64) -> Expr<'_> {
     part.pad(&before, &behind)
 }
 
-/// Returns the elements of `part` at every `step`-th place from `start` on, in zeros of `size` along `axis`.
-fn scattered<'b>(s: &Step<'_, 'b>, part: Expr<'b>, axis: usize, (start, step): (i64, i64), size: i64) -> Expr<'b> {
+/// Returns zeros of `size` along `axis` with the elements of `part` at every `step`-th index from `start`.
+fn scattered(part: Expr<'_>, axis: usize, start: i64, step: i64, size: i64) -> Expr<'_> {
+    let builder = part.builder();
     let mut shape = part.shape();
     let places: Vec<i64> = (0..index(shape[axis])).map(|i| start + i * step).collect();
     let mut along = vec![1; shape.len()];
     along[axis] = places.len();
-    let places = s.builder().ints(&places).reshape(&along).expand(&shape);
+    let places = builder.ints(&places).reshape(&along).expand(&shape);
     shape[axis] = usize::try_from(size).unwrap_or(0);
-    let zeros = s.builder().zeros(part.dtype(), &shape);
+    let zeros = builder.zeros(part.dtype(), &shape);
     let axis = ("axis", Attr::Int(index(axis)));
-    s.builder().apply("ScatterElements", &[zeros, places, part], [axis])
+    builder.apply("ScatterElements", &[zeros, places, part], [axis])
 }
 
-/// y is x between constants (negative widths cut): dy cut where x was padded, padded where x was cut. Where x is
-/// reflected or its ends are repeated, what was padded comes back to where it was read, axis by axis.
-pub fn pad<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+/// y is x padded by constants (negative widths crop): dy cropped where x was padded, padded where x was cropped. With
+/// reflection or edge padding, the gradient of the padding is added to the elements that it copies, axis by axis.
+pub fn pad<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let mode = s.attrs.string("mode").unwrap_or("constant");
     let fold = match mode {
         "constant" => None,
@@ -135,11 +131,11 @@ pub fn pad<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     Ok(vec![Some(dx), None, None, None])
 }
 
-/// Makes the gradient of an axis of x from that of its widths before and behind.
+/// Folds the gradient of a padded axis back onto the axis of x.
 type Fold = for<'b> fn(Expr<'b>, usize, [i64; 2], i64) -> Expr<'b>;
 
-/// Returns the widths of a Pad before and behind every axis of x.
-fn widths(s: &Step) -> Result<[Vec<i64>; 2]> {
+/// Returns the widths of a Pad before and after every axis of x.
+fn widths(s: &BackwardCall) -> Result<[Vec<i64>; 2]> {
     let rank = s.x(0)?.rank();
     let pads = s.x(1)?.constant_ints().ok_or_else(|| s.error("its widths are computed at run time"))?;
     let axes: Vec<usize> = match s.inputs.get(3).copied().flatten() {
@@ -165,7 +161,7 @@ fn reflected<'b>(dy: Expr<'b>, axis: usize, [before, behind]: [i64; 2], size: i6
     both(before, behind, || back(0, before, 1), || back(before + size, behind, size - 1 - behind))
 }
 
-/// y begins with the first element of x again and again, and ends with the last.
+/// y repeats the first element of x at its start, and the last element at its end.
 fn repeated<'b>(dy: Expr<'b>, axis: usize, [before, behind]: [i64; 2], size: i64) -> Expr<'b> {
     let back = |from: i64, width: i64, start: i64| {
         let part = dy.slice(axis, places(from)..places(from + width));
@@ -174,7 +170,7 @@ fn repeated<'b>(dy: Expr<'b>, axis: usize, [before, behind]: [i64; 2], size: i64
     both(before, behind, || back(0, before, 0), || back(before + size, behind, size - 1))
 }
 
-/// Returns the sum of what comes back of both ends, of which one may be empty.
+/// Returns the sum of the gradients of both ends, of which one may be empty.
 fn both<'b>(before: i64, behind: i64, front: impl Fn() -> Expr<'b>, end: impl Fn() -> Expr<'b>) -> Expr<'b> {
     match (before, behind) {
         (_, 0) => front(),
@@ -188,8 +184,8 @@ fn places(width: i64) -> usize {
     usize::try_from(width).unwrap_or(0)
 }
 
-/// y picks slices of x along an axis: each slice of dy added where it came from.
-pub fn gather<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+/// y gathers slices of x along an axis: each slice of dy is added to its slice of x.
+pub fn gather<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let (x, indices, dy) = (s.x(0)?, s.x(1)?, s.dy()?);
     let axis = s.axis(0)?;
     let (shape, picked) = (x.shape(), indices.len());
@@ -204,14 +200,14 @@ pub fn gather<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     Ok(vec![Some(s.builder().apply("ScatterElements", &[zeros, places, dy.reshape(&flat)], attrs)), None])
 }
 
-/// y has blocks of pixels as channels: the inverse, DepthToSpace.
-pub fn space_to_depth<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+/// SpaceToDepth: the inverse, DepthToSpace.
+pub fn space_to_depth<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let block = Attr::Int(s.attrs.int("blocksize", 1));
     Ok(vec![Some(s.builder().apply("DepthToSpace", &[s.dy()?], [("blocksize", block)]))])
 }
 
-/// y has blocks of channels as pixels: the inverse, SpaceToDepth, with the channels in the order of the mode.
-pub fn depth_to_space<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+/// DepthToSpace: the inverse, SpaceToDepth, with the channels in the order of the mode.
+pub fn depth_to_space<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let x = s.x(0)?;
     let block = usize::try_from(s.attrs.int("blocksize", 1)).map_err(|_| s.error("its block size is negative"))?;
     let [n, c, h, w] = x.dims();

@@ -1,11 +1,11 @@
 //! Normalisations.
 
-use crate::autodiff::{Gradients, Step};
+use crate::autodiff::{BackwardCall, Gradients};
 use crate::error::Result;
 use crate::expr::Expr;
 
 /// y = (x - mean)·scale/√(var + ε) + bias with given mean and variance of each channel.
-pub fn batch_normalization<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+pub fn batch_normalization<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     if s.attrs.int("training_mode", 0) != 0 {
         return Err(s.error("it is in training mode; compose it of means instead"));
     }
@@ -29,25 +29,25 @@ pub fn batch_normalization<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
 }
 
 /// y = n·scale + bias with n = (x - mean)/√(var + ε) over all axes from `axis` on.
-pub fn layer_normalization<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+pub fn layer_normalization<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let (x, scale, dy) = (s.x(0)?, s.x(1)?, s.dy()?);
     let normal = Normal::of(s, x, (s.axis(-1)?..x.rank()).collect());
     Ok(vec![s.wants(0).then(|| normal.back(dy * scale)), s.wants(1).then(|| dy * normal.n), s.wants(2).then_some(dy)])
 }
 
 /// The same over the pixels of each channel, with scale and bias of each channel.
-pub fn instance_normalization<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+pub fn instance_normalization<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let channels = s.x(0)?.shape().get(1).copied().unwrap_or(1);
     in_groups(s, channels)
 }
 
 /// The same over the pixels and channels of each group, with scale and bias of each channel.
-pub fn group_normalization<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+pub fn group_normalization<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let groups = s.attrs.int("num_groups", 0);
     in_groups(s, usize::try_from(groups).map_err(|_| s.error(format!("num_groups is {groups}")))?)
 }
 
-fn in_groups<'b>(s: &Step<'_, 'b>, groups: usize) -> Gradients<'b> {
+fn in_groups<'b>(s: &BackwardCall<'_, 'b>, groups: usize) -> Gradients<'b> {
     let (x, scale, dy) = (s.x(0)?, s.x(1)?, s.dy()?);
     let shape = x.shape();
     let (batch, channels, pixels) = (shape[0], shape[1], shape[2..].iter().product::<usize>());
@@ -66,7 +66,7 @@ fn in_groups<'b>(s: &Step<'_, 'b>, groups: usize) -> Gradients<'b> {
     ])
 }
 
-/// A tensor normalised over some axes.
+/// A tensor normalized over some axes.
 struct Normal<'b> {
     /// (x - mean)·inverse.
     n: Expr<'b>,
@@ -76,7 +76,7 @@ struct Normal<'b> {
 }
 
 impl<'b> Normal<'b> {
-    fn of(s: &Step<'_, 'b>, x: Expr<'b>, axes: Vec<usize>) -> Self {
+    fn of(s: &BackwardCall<'_, 'b>, x: Expr<'b>, axes: Vec<usize>) -> Self {
         let centred = x - x.mean(&axes, true);
         let inverse = (centred.square().mean(&axes, true) + s.attrs.float("epsilon", 1e-5)).sqrt().reciprocal();
         Self { n: centred * inverse, inverse, axes }

@@ -1,13 +1,14 @@
 //! Pools.
 
 use super::resize::summed;
-use crate::autodiff::{Gradients, Step};
-use crate::expr::{Expr, Window, index, indices};
+use crate::autodiff::{BackwardCall, Gradients};
+use crate::expr::{Expr, index, indices};
 use crate::ir::{Attr, Tensor};
+use crate::shape::ConvWindow;
 
-/// y = the largest of each window: dy, added where that lies. Of several that are equal the first counts, but in blocks
-/// side by side each has its share: the places are not needed there, and ONNX Runtime's quick pools do not tell them.
-pub fn max_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+/// y = the maximum of each window: dy is added to its first occurrence. In windows side by side all elements equal to
+/// the maximum share dy: this needs no indices, which ONNX Runtime's fast pools do not return.
+pub fn max_pool<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let (x, dy) = (s.x(0)?, s.dy()?);
     let (shape, kernel) = (x.shape(), kernel(s));
     let window = s.window(&kernel, &shape[2..], &dy.shape()[2..])?;
@@ -25,7 +26,7 @@ pub fn max_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     Ok(vec![Some(found.reshape(&shape))])
 }
 
-/// Returns `dy` in equal shares to all elements of each block of x that are equal to y.
+/// Returns `dy` shared equally among all elements of each block of x that are equal to y.
 fn shared<'b>(x: Expr<'b>, y: Expr<'b>, dy: Expr<'b>, kernel: &[usize]) -> Expr<'b> {
     let sizes = dy.builder().ints(&indices(&x.shape()));
     let attrs = [("coordinate_transformation_mode", "asymmetric".into()), ("nearest_mode", "floor".into())];
@@ -35,13 +36,13 @@ fn shared<'b>(x: Expr<'b>, y: Expr<'b>, dy: Expr<'b>, kernel: &[usize]) -> Expr<
     wins * spread(dy / summed(wins, &runs))
 }
 
-fn kernel(s: &Step) -> Vec<usize> {
+fn kernel(s: &BackwardCall) -> Vec<usize> {
     let kernel = s.attrs.ints("kernel_shape").unwrap_or_default();
     kernel.iter().filter_map(|&k| usize::try_from(k).ok()).collect()
 }
 
-/// y = the mean of each window: dy over the size of its window, to each of its elements.
-pub fn average_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+/// y = the mean of each window: dy over the window's size, to each of its elements.
+pub fn average_pool<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let (x, dy) = (s.x(0)?, s.dy()?);
     let (shape, positions, kernel) = (x.shape(), dy.shape(), kernel(s));
     let window = s.window(&kernel, &shape[2..], &positions[2..])?;
@@ -51,16 +52,12 @@ pub fn average_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
     Ok(vec![Some(s.builder().apply("ConvTranspose", &[dy * shares, ones], attrs))])
 }
 
-/// Returns one over the number of elements of each window, which padding counts among them where the attribute says so.
-fn shares(s: &Step, window: &Window, sizes: &[usize], positions: &[usize]) -> Tensor {
+/// Returns one over the number of elements of each window, padding included if `count_include_pad` is set.
+fn shares(s: &BackwardCall, window: &ConvWindow, sizes: &[usize], positions: &[usize]) -> Tensor {
     let include = s.attrs.int("count_include_pad", 0) != 0;
     let along = |axis: usize| -> Vec<f32> {
         let size = index(sizes[axis]);
-        let padded = match s.attrs.string("auto_pad").unwrap_or("NOTSET") {
-            "NOTSET" => s.attrs.ints("pads").map_or(0, |pads| pads[axis + window.rank()]),
-            _ => window.behind[axis].max(0),
-        };
-        let (from, to) = if include { (-window.before[axis], size + padded) } else { (0, size) };
+        let (from, to) = if include { (-window.before[axis], size + window.after[axis]) } else { (0, size) };
         let count = |position: usize| {
             let start = index(position) * window.strides[axis] - window.before[axis];
             let inside = |k: &i64| (from..to).contains(&(start + k * window.dilations[axis]));
@@ -76,16 +73,16 @@ fn shares(s: &Step, window: &Window, sizes: &[usize], positions: &[usize]) -> Te
     Tensor::from_f32(positions, &values)
 }
 
-/// y = the largest of each channel: dy in equal shares to all elements that are equal to y.
-pub fn global_max_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+/// y = the maximum of each channel: dy shared equally among all elements that are equal to y.
+pub fn global_max_pool<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let (x, y, dy) = (s.x(0)?, s.y()?, s.dy()?);
     let wins = x.equal(y).cast(x.dtype());
     let axes: Vec<usize> = (2..x.rank()).collect();
     Ok(vec![Some(if axes.is_empty() { dy } else { wins * (dy / wins.sum(&axes, true)) })])
 }
 
-/// y = the mean of each channel: dy over the number of its elements, to each of them.
-pub fn global_average_pool<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+/// y = the mean of each channel: dy over the number of its elements, to each element.
+pub fn global_average_pool<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let shape = s.x(0)?.shape();
     let elements: usize = shape[2..].iter().product();
     Ok(vec![Some((s.dy()? * (1.0 / elements.max(1) as f32)).expand(&shape))])

@@ -1,24 +1,24 @@
 //! Reductions and softmax.
 
-use crate::autodiff::{Gradients, Step};
+use crate::autodiff::{BackwardCall, Gradients};
 use crate::error::Result;
 use crate::expr::{Expr, index};
 
 /// y = Σ x: dy everywhere.
-pub fn sum<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+pub fn sum<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let kept = Kept::of(s)?;
     Ok(vec![Some(kept.dy.expand(&s.x(0)?.shape())), None])
 }
 
 /// y = Σ x / n: dy/n everywhere.
-pub fn mean<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+pub fn mean<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let kept = Kept::of(s)?;
     let n = s.x(0)?.len() / kept.dy.len().max(1);
     Ok(vec![Some((kept.dy * (1.0 / n.max(1) as f32)).expand(&s.x(0)?.shape())), None])
 }
 
-/// y = max x, or min x: dy in equal shares to all elements that are equal to y.
-pub fn extreme<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+/// y = max x, or min x: dy shared equally among all elements that are equal to y.
+pub fn extreme<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let kept = Kept::of(s)?;
     let x = s.x(0)?;
     let wins = x.equal(kept.y).cast(x.dtype());
@@ -30,20 +30,20 @@ pub fn extreme<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
 }
 
 /// y = softmax(x): y·(dy - Σ y·dy).
-pub fn softmax<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+pub fn softmax<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let (y, dy) = (s.y()?, s.dy()?);
     let axis = s.axis(-1)?;
     Ok(vec![Some(y * (dy - (y * dy).sum(&[axis], true)))])
 }
 
 /// y = ln softmax(x): dy - e^y·Σ dy.
-pub fn log_softmax<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+pub fn log_softmax<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let (y, dy) = (s.y()?, s.dy()?);
     let axis = s.axis(-1)?;
     Ok(vec![Some(dy - y.exp() * dy.sum(&[axis], true))])
 }
 
-/// Result and gradient of a reduction, with the axes that went as 1.
+/// Result and gradient of a reduction, with the reduced axes kept as 1.
 struct Kept<'b> {
     y: Expr<'b>,
     dy: Expr<'b>,
@@ -51,7 +51,7 @@ struct Kept<'b> {
 }
 
 impl<'b> Kept<'b> {
-    fn of(s: &Step<'_, 'b>) -> Result<Self> {
+    fn of(s: &BackwardCall<'_, 'b>) -> Result<Self> {
         let x = s.x(0)?;
         let listed = match s.inputs.get(1).copied().flatten() {
             None => Vec::new(),

@@ -1,11 +1,11 @@
 //! Resize by nearest and linear sampling: along each axis y = M x with a constant M, made here as ONNX Runtime samples.
 
-use crate::autodiff::{Gradients, Step};
+use crate::autodiff::{BackwardCall, Gradients};
 use crate::error::Result;
 use crate::expr::{Expr, indices};
 use crate::ir::{Attr, Tensor};
 
-/// The two elements of x that one element of y is made of, and their weights.
+/// The two elements of x that one element of y interpolates, and their weights.
 type Sample = [(usize, f32); 2];
 
 /// How one axis is sampled.
@@ -20,7 +20,7 @@ struct Axis<'a> {
 }
 
 /// y = M x along each resized axis: Mᵀ dy. Scales are constants, or follow from the sizes.
-pub fn resize<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
+pub fn resize<'b>(s: &BackwardCall<'_, 'b>) -> Gradients<'b> {
     let (x, mut dx) = (s.x(0)?, s.dy()?);
     let shape = x.shape();
     let mut runs = vec![1; shape.len()];
@@ -41,7 +41,7 @@ pub fn resize<'b>(s: &Step<'_, 'b>) -> Gradients<'b> {
 }
 
 /// Returns how each axis is sampled.
-fn resized<'a>(s: &Step<'a, '_>) -> Result<Vec<(usize, Axis<'a>)>> {
+fn resized<'a>(s: &BackwardCall<'a, '_>) -> Result<Vec<(usize, Axis<'a>)>> {
     let text = |name: &str, default: &'static str| s.attrs.string(name).unwrap_or(default);
     let (mode, nearest) = (text("mode", "nearest"), text("nearest_mode", "round_prefer_floor"));
     let coordinates = text("coordinate_transformation_mode", "half_pixel");
@@ -75,12 +75,12 @@ fn resized<'a>(s: &Step<'a, '_>) -> Result<Vec<(usize, Axis<'a>)>> {
     Ok(axes.iter().enumerate().map(one).collect())
 }
 
-/// What `coordinate_transformation_mode` may be.
+/// The supported values of `coordinate_transformation_mode`.
 const COORDINATES: &[&str] =
     &["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"];
 
 impl Axis<'_> {
-    /// Returns what element `j` of y is made of.
+    /// Returns the elements of x that element `j` of y interpolates.
     fn sample(&self, j: usize) -> Sample {
         let last = self.from.saturating_sub(1);
         let at = self.coordinate(real(j));
@@ -104,7 +104,7 @@ impl Axis<'_> {
         }
     }
 
-    /// Returns the place in x of place `j` in y, in the same floating-point steps as ONNX Runtime.
+    /// Returns the coordinate in x of index `j` in y, in the same floating-point steps as ONNX Runtime.
     fn coordinate(&self, j: f32) -> f32 {
         let (from, to, scale) = (real(self.from), real(self.to), self.scale);
         match self.coordinates {
@@ -134,7 +134,7 @@ fn run(samples: &[Sample], from: usize) -> Option<usize> {
     (k * from == samples.len() && samples.iter().enumerate().all(copies)).then_some(k)
 }
 
-/// Returns the sums of `runs` neighbours along each axis; the first two have none. A pool is the quickest way there.
+/// Returns the sums of `runs` neighbors along each axis but the first two, by an AveragePool, which is fastest.
 pub fn summed<'b>(dy: Expr<'b>, runs: &[usize]) -> Expr<'b> {
     let elements: usize = runs.iter().product();
     if elements == 1 {

@@ -1,13 +1,15 @@
-//! Convolutions and their gradients on the CPU: blocked ones of ONNX Runtime, and a kernel of ours for the weight.
+//! Lowers convolutions and their gradients on the CPU: to ONNX Runtime's blocked convolutions, and to our own kernel
+//! for the weight gradient.
 
 use super::blocked::{self, Form, Value};
-use super::ort_cpu::KERNELS;
+use super::ort_cpu::kernel;
 use super::{Lowered, Results, standard};
 use crate::expr::own::{CONV_WEIGHT_GRADIENT, SELECT_GRADIENT};
-use crate::expr::{Expr, Window, index};
+use crate::expr::{Expr, index};
 use crate::ir::{Attr, Attrs, DType};
+use crate::shape::{ConvWindow, Fact};
 
-/// A convolution that gradients pass; ONNX Runtime sees to others by itself.
+/// Lowers a convolution with a gradient; ONNX Runtime optimizes the others itself.
 pub(super) fn conv<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let (x, w) = (call.value(0)?, call.x(1)?);
     let shape = x.shape();
@@ -15,27 +17,28 @@ pub(super) fn conv<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let stays = w.dtype() != DType::F32 || is_constant(w) && !is_passed_back(call);
     let (Ok([filters, ..]), false) = (<[usize; 4]>::try_from(w.shape()), stays) else { return Ok(None) };
     let Some(form) = form(shape[1], filters, group, call.block) else { return Ok(None) };
-    let window = Window::read(call.attrs(), &w.shape()[2..], &shape[2..], &call.shapes[0][2..]);
+    let window = ConvWindow::read(call.attrs(), &w.shape()[2..], &shape[2..], &call.shapes[0][2..]);
     let Ok(window) = window else { return Ok(None) };
     let up = filters.next_multiple_of(call.block);
     let bias = call.optional(2).map(|bias| bias.pad(&[0], &[index(up - filters)]));
     let attrs = window.attributes(blocked_groups(form, group, up));
-    Ok(Some(vec![blocks((x, form), (w, bias), attrs, &call.shapes[0], call.block)]))
+    let (x, w) = (x.in_order_of(form, call.block), blocked::weight(w, form, call.block));
+    Ok(Some(vec![blocked::convolution(x, w, bias, attrs, &call.shapes[0])]))
 }
 
-/// Returns whether the input gradient of a convolution with the same weight is there too.
+/// Returns whether the graph also has the input gradient of a convolution with the same weight.
 fn is_passed_back(call: &Lowered) -> bool {
     call.graph.nodes.iter().any(|node| node.is("ConvTranspose") && node.input(1) == call.node.input(1))
 }
 
-/// The gradient of the input of a convolution is a convolution with the weight turned around: without strides, and where
-/// the window sees one pixel, of which those that strides left out are filled in behind.
+/// Lowers the input gradient of a convolution to a convolution with the rotated weight: with stride 1, or with 1x1
+/// kernels, whose result is then spread to the strided positions.
 pub(super) fn conv_transpose<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let (x, w) = (call.value(0)?, call.x(1)?);
     let (x_shape, y_shape) = (x.shape(), &call.shapes[0]);
     let group = call.attrs().int("group", 1);
     let is_plain = call.optional(2).is_none() && w.rank() == 4 && w.dtype() == DType::F32;
-    let window = || Window::read(call.attrs(), &w.shape()[2..], &y_shape[2..], &x_shape[2..]).ok();
+    let window = || ConvWindow::read(call.attrs(), &w.shape()[2..], &y_shape[2..], &x_shape[2..]).ok();
     let Some(window) = is_plain.then(window).flatten() else { return Ok(None) };
     let (close, shape) = match without_strides(&window) {
         Some(close) => (close, [&y_shape[..2], &x_shape[2..]].concat()),
@@ -49,20 +52,21 @@ pub(super) fn conv_transpose<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
         Form::Grouped => return Ok(None),
     };
     let attrs = turned.attributes(blocked_groups(form, group, y_shape[1].next_multiple_of(call.block)));
-    let made = blocks((x, form), (w, None), attrs, &shape, call.block);
+    let (x, w) = (x.in_order_of(form, call.block), blocked::weight(w, form, call.block));
+    let made = blocked::convolution(x, w, None, attrs, &shape);
     Ok(Some(vec![if shape == *y_shape { made } else { spaced(call, &made, &window.strides) }]))
 }
 
-/// Returns the window without its strides, where it sees one pixel and none of them is padding.
-fn without_strides(window: &Window) -> Option<Window> {
+/// Returns a strided 1x1 window without padding as a window of stride 1; `None` for other windows.
+fn without_strides(window: &ConvWindow) -> Option<ConvWindow> {
     let is_strided = window.strides.iter().any(|&stride| stride != 1);
     let sees_one = window.kernel.iter().all(|&size| size == 1) && window.before.iter().all(|&pad| pad == 0);
     let one = || vec![1; window.rank()];
     let fits = is_strided && sees_one && window.behind.iter().all(|&pad| pad <= 0);
-    fits.then(|| Window { strides: one(), dilations: one(), behind: vec![0; window.rank()], ..window.clone() })
+    fits.then(|| ConvWindow { strides: one(), dilations: one(), behind: vec![0; window.rank()], ..window.clone() })
 }
 
-/// Returns `x` with zeros between its pixels and behind them, in the shape of the only result.
+/// Returns `x` with zeros between and after its pixels, in the shape of the call's result.
 fn spaced<'b>(call: &Lowered<'_, 'b>, x: &Value<'b>, strides: &[i64]) -> Value<'b> {
     let (x, channels) = (x.blocked(call.block), x.shape()[1]);
     let [n, up, h, w] = x.dims();
@@ -72,12 +76,13 @@ fn spaced<'b>(call: &Lowered<'_, 'b>, x: &Value<'b>, strides: &[i64]) -> Value<'
     let inputs = [x, places(h, strides[0]), places(w, strides[1])].map(Some);
     let sizes = [("height", height), ("width", width), ("block", call.block)];
     let attrs = Attrs::from(sizes.map(|(name, size)| (name, Attr::Int(index(size)))));
-    let made = call.builder.foreign((KERNELS, SELECT_GRADIENT), &inputs, attrs, (DType::F32, &[n, up, height, width]));
-    Value::of_blocks(made, channels)
+    let fact = Fact::of_shape(DType::F32, &[n, up, height, width]);
+    let made = call.builder.foreign(kernel(SELECT_GRADIENT, attrs), &inputs, vec![fact]);
+    Value::of_blocks(made[0], channels)
 }
 
-/// Returns the window of the convolution that undoes one with `window`, where that has no strides.
-fn turned(window: &Window) -> Option<Window> {
+/// Returns the window of the convolution that computes the input gradient for `window`; `None` with strides.
+fn turned(window: &ConvWindow) -> Option<ConvWindow> {
     if window.strides.iter().any(|&stride| stride != 1) {
         return None;
     }
@@ -85,10 +90,10 @@ fn turned(window: &Window) -> Option<Window> {
     let pads = |given: &[i64]| -> Vec<i64> { given.iter().enumerate().map(|(i, pad)| span(i) - pad).collect() };
     let (before, behind) = (pads(&window.before), pads(&window.behind));
     let fits = before.iter().chain(&behind).all(|&pad| pad >= 0);
-    fits.then(|| Window { before, behind, ..window.clone() })
+    fits.then(|| ConvWindow { before, behind, ..window.clone() })
 }
 
-/// Returns a kernel turned around in both directions.
+/// Returns a kernel rotated by 180 degrees.
 fn around(w: Expr<'_>) -> Expr<'_> {
     if w.shape()[2..].iter().all(|&size| size == 1) {
         return w;
@@ -99,26 +104,11 @@ fn around(w: Expr<'_>) -> Expr<'_> {
     b.apply("Slice", &[w, starts, ends, axes, steps], [])
 }
 
-/// Returns a convolution that makes `shape`.
-fn blocks<'b>(
-    (x, form): (&Value<'b>, Form),
-    (w, bias): (Expr<'b>, Option<Expr<'b>>),
-    attrs: Attrs,
-    shape: &[usize],
-    block: usize,
-) -> Value<'b> {
-    let x = if form == Form::Narrow { x.plain() } else { x.blocked(block) };
-    let (mut up, channels) = (shape.to_vec(), shape[1]);
-    up[1] = channels.next_multiple_of(block);
-    let w = blocked::weight(w, form, block);
-    Value::of_blocks(blocked::convolution(x.builder(), (x, w, bias), attrs, &up), channels)
-}
-
 fn form(channels: usize, filters: usize, group: i64, block: usize) -> Option<Form> {
     Form::of(channels, filters, usize::try_from(group).ok()?, block)
 }
 
-/// Depthwise kernels count the channels that fill up blocks as groups too.
+/// Returns the number of groups; blocked depthwise kernels count padding channels as groups too.
 fn blocked_groups(form: Form, group: i64, up: usize) -> i64 {
     if form == Form::Depthwise { index(up) } else { group }
 }
@@ -144,6 +134,6 @@ pub(super) fn weight_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     attrs.set("x_blocked", Attr::Int(i64::from(x_blocked)));
     attrs.set("dy_blocked", Attr::Int(i64::from(dy_blocked)));
     let inputs = [order(x, x_blocked), order(dy, dy_blocked)].map(Some);
-    let fact = (inputs[0].map_or(DType::F32, Expr::dtype), call.shapes[0].as_slice());
-    Ok(Some(vec![call.builder.foreign((KERNELS, CONV_WEIGHT_GRADIENT), &inputs, attrs, fact).into()]))
+    let fact = Fact::of_shape(inputs[0].map_or(DType::F32, Expr::dtype), &call.shapes[0]);
+    Ok(Some(vec![call.builder.foreign(kernel(CONV_WEIGHT_GRADIENT, attrs), &inputs, vec![fact])[0].into()]))
 }

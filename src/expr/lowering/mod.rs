@@ -1,5 +1,4 @@
-//! From what was built to what a runtime runs: one rule for each operator that is written in another way than it was
-//! meant.
+//! Lowering: replaces operators of a finished graph by those that a runtime runs, with one rule per operator.
 
 mod blocked;
 mod channels;
@@ -17,24 +16,24 @@ use crate::error::{Error, Result};
 use crate::ir::{Attrs, Graph, Node, ValueId};
 use blocked::Value;
 
-/// What is put in place of one call: its results, in order, or nothing where the call stays as it is.
+/// The results of the replacement of a call, in order; `None` where the call stays.
 type Results<'b> = Result<Option<Vec<Value<'b>>>>;
 
 type LoweringRule = for<'b> fn(&Lowered<'_, 'b>) -> Results<'b>;
 
-/// A way of writing a graph.
+/// The rules of a runtime.
 #[derive(Clone, Copy, Debug)]
 pub struct Lowering {
     /// Domain, operator and rule.
     rules: &'static [(&'static str, &'static str, LoweringRule)],
-    /// Channels that lie side by side in blocked tensors; 1 where there are none.
+    /// Channels of a block in blocked tensors; 1 without blocked kernels.
     block: usize,
 }
 
-/// One call that is written in another way.
+/// One call to be lowered.
 #[derive(Debug)]
 struct Lowered<'a, 'b> {
-    /// How a message names it.
+    /// Its name in messages.
     place: &'a str,
     node: &'a Node,
     /// The graph that it belongs to.
@@ -48,18 +47,18 @@ struct Lowered<'a, 'b> {
 }
 
 impl<'b> Lowered<'_, 'b> {
-    /// Returns input `i` as the value that it is.
+    /// Returns input `i` in any layout.
     fn value(&self, i: usize) -> Result<&Value<'b>> {
         let found = self.inputs.get(i).and_then(Option::as_ref);
         found.ok_or_else(|| Error::unsupported(self.place, format!("input {i} is missing")))
     }
 
-    /// Returns input `i`, which may be left out, in the order of the standard.
+    /// Returns the optional input `i` in plain layout.
     fn optional(&self, i: usize) -> Option<Expr<'b>> {
         Some(self.inputs.get(i)?.as_ref()?.plain())
     }
 
-    /// Returns input `i` in the order of the standard.
+    /// Returns input `i` in plain layout.
     fn x(&self, i: usize) -> Result<Expr<'b>> {
         Ok(self.value(i)?.plain())
     }
@@ -76,16 +75,16 @@ impl<'b> Lowered<'_, 'b> {
 }
 
 impl Lowering {
-    /// Returns how many channels lie side by side in blocked tensors; 1 where there are none.
+    /// Returns the channels of a block in blocked tensors; 1 without blocked kernels.
     pub fn block(&self) -> usize {
         self.block
     }
 
-    /// Returns `graph` with every operator that has a rule replaced by what the rule makes. Names of inputs stay, those of
-    /// other values may change; outputs keep their order.
+    /// Returns `graph` with every operator that has a rule replaced. Names of inputs stay, names of other values may
+    /// change; outputs keep their order.
     ///
     /// # Errors
-    /// An operator of ours without a rule; what a rule refuses.
+    /// For our own operators without a rule; those of the rules.
     pub(super) fn lower(&self, graph: &Graph) -> Result<Graph> {
         let builder = Builder::new(&graph.name);
         let mut made: Vec<Option<Value>> = vec![None; graph.value_ids().count()];

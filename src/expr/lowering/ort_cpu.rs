@@ -1,20 +1,26 @@
-//! ONNX Runtime on the CPU: its blocked convolutions wherever gradients pass, and kernels of our own where it has
-//! no good ones (see `runtime::kernels`). Values stay in blocks between operators that do not care about the order.
+//! Lowering for ONNX Runtime on the CPU: its blocked convolutions where gradients are needed, and our own kernels where
+//! it has no fast ones (see `runtime::kernels`). Values stay blocked between operators that work in either layout.
 
 use super::Value;
 use super::{Lowered, Lowering, Results, channels, convolution, standard};
 use crate::expr::Expr;
 use crate::expr::own::{
-    CHANNEL_AFFINE, CHANNEL_AFFINE_GRADIENT, CHANNEL_MOMENTS, CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE,
+    self, CHANNEL_AFFINE, CHANNEL_AFFINE_GRADIENT, CHANNEL_MOMENTS, CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE,
     FAKE_QUANTIZE_GRADIENT, OWN_DOMAIN, SELECT, SELECT_GRADIENT, STOP_GRADIENT,
 };
-use crate::ir::{Attr, Attrs, DType};
+use crate::ir::{Attr, Attrs, DType, Node};
+use crate::shape::Fact;
 
-/// The domain of the kernels of our own, version 1.
+/// The domain of our own kernels, version 1.
 pub const KERNELS: &str = "dfq-onnx.cpu";
 
 /// `y = x` where a condition of the same shape holds, 0 elsewhere; one of those kernels.
 pub const KEEP_WHERE: &str = "KeepWhere";
+
+/// Returns a node of [`KERNELS`], its inputs and outputs still empty.
+pub(super) fn kernel(op_type: &str, attrs: impl Into<Attrs>) -> Node {
+    own::of_domain(KERNELS, op_type, attrs)
+}
 
 /// Returns the lowering for blocks of `block` channels: 16 with AVX-512, 8 with AVX2.
 pub const fn ort_cpu(block: usize) -> Lowering {
@@ -48,8 +54,7 @@ pub const fn ort_cpu(block: usize) -> Lowering {
     }
 }
 
-/// Returns the attributes of the kernels of fake-quantizers; none where bounds differ between channels, which is written
-/// in standard operators.
+/// Returns the attributes of fake-quantize kernels; `None` where bounds differ between channels, which have no kernel.
 fn levels(call: &Lowered) -> Option<Attrs> {
     let one = |name: &str| match call.attrs().floats(name) {
         Some(&[only]) => Some(Attr::Float(only)),
@@ -64,9 +69,8 @@ fn fake_quantize<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let (x, scale) = (call.value(0)?, call.x(1)?);
     let in_blocks = x.is_blocked() && call.attrs().int("axis", -1) < 0;
     let given = if in_blocks { x.blocked(call.block) } else { x.plain() };
-    let fact = (given.dtype(), given.shape());
-    let kernel = (KERNELS, FAKE_QUANTIZE);
-    let made = call.builder.foreign(kernel, &[Some(given), Some(scale)], levels, (fact.0, &fact.1));
+    let fact = Fact::of_shape(given.dtype(), &given.shape());
+    let made = call.builder.foreign(kernel(FAKE_QUANTIZE, levels), &[Some(given), Some(scale)], vec![fact])[0];
     Ok(Some(vec![if in_blocks { Value::of_blocks(made, x.shape()[1]) } else { made.into() }]))
 }
 
@@ -76,14 +80,14 @@ fn fake_quantize_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let in_blocks = x.is_blocked() && dy.is_blocked() && call.attrs().int("axis", -1) < 0;
     let order = |value: &Value<'b>| if in_blocks { value.blocked(call.block) } else { value.plain() };
     let (given, dy) = (order(x), order(dy));
-    let facts = [(given.dtype(), given.shape()), (scale.dtype(), scale.shape())];
+    let facts = [given, scale].map(|e| Fact::of_shape(e.dtype(), &e.shape())).to_vec();
     let inputs = [Some(given), Some(scale), Some(dy)];
-    let made = call.builder.foreign_results((KERNELS, FAKE_QUANTIZE_GRADIENT), &inputs, levels, &facts);
+    let made = call.builder.foreign(kernel(FAKE_QUANTIZE_GRADIENT, levels), &inputs, facts);
     let dx = if in_blocks { Value::of_blocks(made[0], x.shape()[1]) } else { made[0].into() };
     Ok(Some(vec![dx, made[1].into()]))
 }
 
-/// Sums over everything but channels are made of blocks as they lie.
+/// Sums over all axes but the channels, in blocked layout.
 fn sum<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let x = call.value(0)?;
     let axes = call.optional(1).and_then(Expr::constant_ints);
@@ -97,8 +101,7 @@ fn sum<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     Ok(Some(vec![sums.reshape(&call.shapes[0]).into()]))
 }
 
-/// Operators on elements of which some are blocked and the others single numbers or of the same shape; zeros, which fill
-/// up blocks, stay zeros.
+/// Elementwise operators that keep the zeros of the channel padding.
 fn elementwise<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let numbers = call.inputs.iter().flatten().filter(|value| value.is_number()).count();
     let keeps_zeros = numbers == 0 || call.node.is("Mul");
@@ -112,8 +115,8 @@ fn clip<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     if spans_zero { in_blocks(call) } else { Ok(None) }
 }
 
-/// What fills up blocks may compare either way, for what is chosen by it is zero on both sides. Truth values cannot be
-/// reordered, so both orders are compared; the one that nobody reads goes away.
+/// Compares in both layouts, since booleans cannot be reordered; an unused result is removed later. Results in the
+/// channel padding do not matter: both choices are zero there.
 fn compare<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let Some(blocked) = in_blocks(call)? else { return Ok(None) };
     let plain: Vec<Option<Expr>> = call.inputs.iter().map(|value| value.as_ref().map(Value::plain)).collect();
@@ -132,7 +135,7 @@ fn choose<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     }
 }
 
-/// Zeros in place of what a condition does not hold for, as in the gradients of Relu and Clip.
+/// Keeps elements where a condition holds and writes zeros elsewhere, as in the gradients of Relu and Clip.
 fn keep_where<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let both = [call.value(0)?, call.value(1)?];
     let blocked = both.iter().any(|value| value.is_blocked()) && both.iter().all(|value| value.can_be_blocked());
@@ -140,12 +143,12 @@ fn keep_where<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     if both.iter().any(|value| value.shape() != call.shapes[0]) || given[1].dtype() != DType::F32 {
         return in_blocks(call);
     }
-    let fact = (DType::F32, given[1].shape());
-    let made = call.builder.foreign((KERNELS, KEEP_WHERE), &given.map(Some), Attrs::default(), (fact.0, &fact.1));
+    let fact = Fact::of_shape(DType::F32, &given[1].shape());
+    let made = call.builder.foreign(kernel(KEEP_WHERE, Attrs::default()), &given.map(Some), vec![fact])[0];
     Ok(Some(vec![if blocked { Value::of_blocks(made, call.shapes[0][1]) } else { made.into() }]))
 }
 
-/// Returns the same call on blocks, where an input is blocked and the others can be.
+/// Returns the same call in blocked layout if an input is blocked and the others can be.
 fn in_blocks<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let inputs: Vec<&Value> = call.inputs.iter().flatten().collect();
     let shape = &call.shapes[0];

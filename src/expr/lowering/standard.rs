@@ -1,4 +1,4 @@
-//! Operators of the ONNX standard alone, for every runtime and device.
+//! Lowering to standard ONNX operators, for every runtime and device.
 
 use super::{Lowered, Lowering, Results};
 use crate::error::Result;
@@ -35,7 +35,7 @@ pub(super) fn fake_quantize<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     Ok(Some(vec![y.into()]))
 }
 
-/// Inside of the clip the gradient passes the rounding as if it were not there; outside it stops.
+/// Straight-through estimator: passes the gradient inside the clipping range, zero outside.
 pub(super) fn fake_quantize_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let quantizer = Quantizer::read(call)?;
     let (x, dy) = (call.x(0)?, call.x(2)?);
@@ -49,13 +49,13 @@ pub(super) fn fake_quantize_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> 
     Ok(Some(vec![dx.into(), dscale.into()]))
 }
 
-/// The scales and bounds of a fake quantizer, aligned with what it quantizes.
+/// The scales and bounds of a fake quantizer, broadcast to its input.
 struct Quantizer<'b> {
     scale: Expr<'b>,
     axis: Option<usize>,
     lo: Expr<'b>,
     hi: Expr<'b>,
-    /// Whether one bound serves all.
+    /// Whether all channels share the bounds.
     is_uniform: bool,
 }
 
@@ -85,8 +85,8 @@ impl<'b> Quantizer<'b> {
     }
 }
 
-/// A convolution in which batch and channels, and strides and dilations, change places: each group of channels becomes
-/// the batch, and the gradient of its results the kernel.
+/// The weight gradient as a convolution with batch and channels exchanged, and strides and dilations exchanged: the
+/// channels of a group become the batch, and the gradient of the output the kernel.
 pub(super) fn conv_weight_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let (x, dy) = (call.x(0)?, call.x(1)?);
     let group = call.attrs().int("group", 1);
@@ -139,12 +139,12 @@ pub(super) fn channel_affine_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b>
     Ok(Some(vec![(dy * aligned(a, x)).into(), summed(dy * x).into(), summed(dy).into()]))
 }
 
-/// Returns every axis of a tensor but that of its channels.
+/// Returns all axes of a tensor but the channel axis.
 fn but_channels(x: Expr) -> Vec<usize> {
     (0..x.rank()).filter(|&axis| axis != 1).collect()
 }
 
-/// Returns one number for each channel of `x` in a shape that is broadcast to it.
+/// Returns one number per channel in a shape that broadcasts to `x`.
 fn aligned<'b>(numbers: Expr<'b>, x: Expr<'b>) -> Expr<'b> {
     let mut shape = vec![1; x.rank()];
     shape[1] = numbers.len();
@@ -155,7 +155,7 @@ pub(super) fn select<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     Ok(Some(vec![call.x(0)?.gather(call.x(1)?, 2).gather(call.x(2)?, 3).into()]))
 }
 
-/// Products with matrices of zeros and ones: ScatterElements adds in no fixed order on CUDA.
+/// Multiplies by matrices of zeros and ones, since ScatterElements adds in no fixed order on CUDA.
 pub(super) fn select_gradient<'b>(call: &Lowered<'_, 'b>) -> Results<'b> {
     let (dy, rows, columns) = (call.x(0)?, call.x(1)?, call.x(2)?);
     let &[_, _, height, width] = &call.shapes[0][..] else { return Ok(None) };

@@ -1,5 +1,5 @@
-//! Files of external data: named after the model that they are first written for and after what they hold, so that a
-//! model never finds the weights of another one under the name that it knows.
+//! External data files, named after their first model and the digest of their contents, so that a model never reads the
+//! weights of another one.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use crate::files::{draft_folders, folder_of, start_of};
 use crate::onnx::files_of;
 
-/// Digits of the sha256 of a file's contents that stand in its name.
+/// Digits of the sha256 in a file's name.
 const DIGITS: usize = 16;
 /// First bytes of files that may be models: the tags of a model's fields.
 const TAGS: &[u8] = &[0x08, 0x12, 0x1a, 0x22, 0x28, 0x32, 0x3a, 0x42, 0x72, 0xa2, 0xca];
 
-/// Returns the name of the file of external data whose contents have this sha256, for a model of the name `model`.
+/// Returns the name of the external data file with this sha256 for the model named `model`.
 pub fn data_name(model: &str, sha256: &str) -> String {
     format!("{model}.{}.data", &sha256[..DIGITS.min(sha256.len())])
 }
@@ -23,8 +23,8 @@ fn is_data_of(model: &str, name: &OsStr) -> bool {
     digits.is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// Removes the files of external data that were written for a model at `output` and that no model in its folder reads:
-/// not the one there now, no copy of an earlier one under another name, and none that is about to be published.
+/// Removes external data files of earlier models at `output` that no model in its folder reads: neither the current
+/// one, nor a copy of an earlier one under another name, nor one about to be published.
 pub fn remove_unread(output: &Path) {
     let (folder, name) = (folder_of(output), output.file_name().unwrap_or_default().to_string_lossy());
     let candidates: Vec<PathBuf> =

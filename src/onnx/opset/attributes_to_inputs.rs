@@ -34,7 +34,7 @@ pub(super) fn slice(site: &mut Site) -> Result<()> {
     optional_ints(site, "axes", 3)
 }
 
-/// Dropout 10: the mask became boolean; one that nobody reads is dropped.
+/// Dropout 10: the mask became boolean; one without readers is dropped.
 pub(super) fn dropout_mask(site: &mut Site) -> Result<()> {
     let Some(mask) = site.node().output(1) else { return Ok(()) };
     if site.is_read(mask) {

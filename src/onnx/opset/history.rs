@@ -1,4 +1,4 @@
-//! The operators of the default domain and the opsets that they are of.
+//! The operators of the default domain and the opsets of their versions.
 
 use super::NEWEST;
 use crate::error::Error;
@@ -7,7 +7,7 @@ use crate::ir::{Graph, Node, nearest_names};
 /// One operator a line with the versions of its schema, as `onnx.defs` of ONNX 1.23 lists them up to opset 24.
 const HISTORY: &str = include_str!("history.txt");
 
-/// What names of TensorRT's plugins hold, which its exporters put into the default domain.
+/// Substrings of the names of TensorRT's plugins, which its exporters put into the default domain.
 const PLUGINS: &[&str] = &["TRT", "Plugin"];
 
 /// Returns each operator with the versions of its schema.
@@ -18,16 +18,16 @@ pub(super) fn operators() -> impl Iterator<Item = (&'static str, impl Iterator<I
     })
 }
 
-/// Returns whether a node names an operator of the default domain that there is in no opset; names of TensorRT's plugins are
-/// none of these, nor is what may be newer than opset 24.
+/// Returns whether a node names an operator of the default domain that no opset has; TensorRT's plugins and operators
+/// that may be newer than opset 24 do not count.
 pub fn is_misspelt(node: &Node, opset: i64) -> bool {
     let op = node.op_type.as_str();
     let is_plugin = || PLUGINS.iter().any(|part| op.contains(part));
     node.domain.is_empty() && opset <= NEWEST && !is_plugin() && operators().all(|known| known.0 != op)
 }
 
-/// Returns what is wrong with a node whose operator the default domain does not have at all: it is misspelt, or belongs into
-/// a domain of its own.
+/// Returns the error for a node whose operator the default domain lacks: it is misspelled, or belongs to another
+/// domain.
 pub fn misspelt(graph: &Graph) -> Option<Error> {
     let node = graph.nodes.iter().find(|node| is_misspelt(node, graph.opset()))?;
     let nearest = nearest_names(&node.op_type, operators().map(|known| known.0));
@@ -37,7 +37,7 @@ pub fn misspelt(graph: &Graph) -> Option<Error> {
     Some(Error::unsupported(graph.describe(node), message))
 }
 
-/// Returns what is wrong with the first node whose operator came with a later opset than the one of `graph`.
+/// Returns the error for the first node whose operator is newer than the opset of `graph`.
 pub fn too_new(graph: &Graph) -> Option<Error> {
     let opset = graph.opset();
     let first_version = |node: &Node| operators().find(|known| known.0 == node.op_type)?.1.min();

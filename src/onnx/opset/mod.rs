@@ -1,6 +1,6 @@
 //! Opset upgrade: rewrites a graph of the default operator set to a newer version, operator by operator, never down.
 //!
-//! What each operator needs stands in [`table`]; a new adapter is one function and one row there.
+//! [`table`] lists the changes of each operator; a new adapter is one function and one row there.
 
 mod attributes;
 mod attributes_to_inputs;
@@ -23,7 +23,7 @@ pub const OLDEST: i64 = 7;
 /// The newest opset that can be upgraded to.
 pub const NEWEST: i64 = 24;
 
-/// The newest opset that is read; models between [`NEWEST`] and this keep theirs.
+/// The newest supported opset; models between [`NEWEST`] and this keep their opset.
 pub const NEWEST_READ: i64 = 26;
 
 /// The lowest file-format version of each opset: (first opset, version), as in the ONNX release table.
@@ -33,25 +33,26 @@ const FILE_FORMATS: &[(i64, i64)] =
 /// The first file-format version in which an initializer that is also an input is a default that a caller may replace.
 const OVERRIDABLE_INITIALIZERS: i64 = 4;
 
-/// Nodes of one operator that were rewritten at one step.
+/// The rewritten nodes of one operator at one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgraded {
-    /// The operator as it was called before the step.
+    /// The operator's name before the step.
     pub op: String,
     /// The opset before the step.
     pub from: i64,
     /// The opset at which the operator changed.
     pub to: i64,
-    /// How many nodes were rewritten.
+    /// The number of rewritten nodes.
     pub count: usize,
 }
 
-/// Upgrades `graph` to opset `target` and returns what was rewritten; a target at or below the current opset changes
-/// nothing. Bodies of control flow are upgraded with it. The file-format version is raised to the lowest one that `target` allows. On failure `graph` is as before.
+/// Upgrades `graph` to opset `target` and returns the rewritten nodes; a target at or below the current opset changes
+/// nothing. Bodies of control flow are upgraded with it. The file-format version is raised to the lowest one that
+/// `target` allows. On failure `graph` is as before.
 ///
 /// # Errors
-/// [`Error::Unsupported`] when the opset is below [`OLDEST`] or above [`NEWEST_READ`], `target` is above [`NEWEST`], or a node has no counterpart
-/// in the new opset; [`Error::Malformed`] when a node lacks what its operator requires.
+/// [`Error::Unsupported`] when the opset is below [`OLDEST`] or above [`NEWEST_READ`], `target` is above [`NEWEST`], or
+/// a node has no counterpart in the new opset; [`Error::Malformed`] when a node lacks what its operator requires.
 pub fn upgrade(graph: &mut Graph, target: i64) -> Result<Vec<Upgraded>> {
     let source = graph.opset();
     match out_of_range(source) {
@@ -81,7 +82,7 @@ pub fn upgrade(graph: &mut Graph, target: i64) -> Result<Vec<Upgraded>> {
     Ok(report)
 }
 
-/// Returns what is wrong with an opset that is not read.
+/// Returns the error for an unsupported opset.
 pub fn out_of_range(opset: i64) -> Option<Error> {
     let message = match opset {
         ..OLDEST => format!(
@@ -103,7 +104,7 @@ pub fn rewrites() -> impl Iterator<Item = (&'static str, i64)> {
     TABLE.iter().filter(rewrites).flat_map(|row| row.versions.iter().map(|&version| (row.op, version)))
 }
 
-/// Returns whether an operator of the default domain is one of those that the table knows.
+/// Returns whether the table has this operator of the default domain.
 pub fn is_known(op: &str) -> bool {
     NEVER_CHANGED.contains(&op) || TABLE.iter().any(|row| row.op == op)
 }
@@ -113,7 +114,7 @@ fn refuse_unknown_operators(graph: &Graph, target: i64) -> Result<()> {
         Some(node) => Err(Error::unsupported(
             graph.describe(node),
             format!(
-                "nothing is known of this operator between opset {} and {target}; export the model again at opset {target}",
+                "cannot upgrade this operator from opset {} to {target}; export the model again at opset {target}",
                 graph.opset()
             ),
         )),
@@ -145,7 +146,7 @@ fn step(graph: &mut Graph, version: i64, report: &mut Vec<Upgraded>) -> Result<(
     Ok(())
 }
 
-/// Puts new nodes around the nodes that they were made for; `placed` is in the order of the nodes.
+/// Inserts new nodes around their nodes; `placed` is in the order of the nodes.
 fn place(graph: &mut Graph, placed: Vec<(usize, Vec<Node>, Vec<Node>)>) {
     let mut placed = placed.into_iter().peekable();
     for (i, node) in std::mem::take(&mut graph.nodes).into_iter().enumerate() {

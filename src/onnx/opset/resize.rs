@@ -66,7 +66,8 @@ pub(super) fn half_pixel_for_nn(site: &mut Site) -> Result<()> {
     let nearest = attrs.string("mode").unwrap_or("nearest") == "nearest";
     if !nearest || attrs.string("nearest_mode") != Some("floor") {
         return Err(site.refuse(
-            "coordinate_transformation_mode tf_half_pixel_for_nn exists no more; export the model again with half_pixel",
+            "coordinate_transformation_mode tf_half_pixel_for_nn no longer exists; export the model again with \
+             half_pixel",
         ));
     }
     site.node_mut().set("coordinate_transformation_mode", "half_pixel");

@@ -1,4 +1,4 @@
-//! What an adapter works on: one node of the graph, and the constants and nodes that it puts around it.
+//! The argument of an adapter: one node of the graph, and the constants and nodes added around it.
 
 use half::f16;
 
@@ -46,7 +46,7 @@ impl<'g> Site<'g> {
         inputs[i] = Some(id);
     }
 
-    /// Leaves out input `i`; an initializer that nobody else reads goes with it.
+    /// Removes input `i`, and its initializer if nothing else reads it.
     pub(super) fn drop_input(&mut self, i: usize) {
         let Some(id) = self.node_mut().inputs.get_mut(i).and_then(Option::take) else { return };
         if !self.is_read(id) && self.graph.constant_of(id).is_some() {
@@ -100,7 +100,7 @@ impl<'g> Site<'g> {
         match self.node_mut().attrs.remove(name) {
             None => Ok(None),
             Some(Attr::Ints(values)) => Ok(Some(values)),
-            Some(_) => Err(self.malformed(format!("attribute \"{name}\" is no list of integers"))),
+            Some(_) => Err(self.malformed(format!("attribute \"{name}\" is not a list of integers"))),
         }
     }
 
@@ -109,7 +109,7 @@ impl<'g> Site<'g> {
         match self.node_mut().attrs.remove(name) {
             None => Ok(None),
             Some(Attr::Float(value)) => Ok(Some(value)),
-            Some(_) => Err(self.malformed(format!("attribute \"{name}\" is no float"))),
+            Some(_) => Err(self.malformed(format!("attribute \"{name}\" is not a float"))),
         }
     }
 
@@ -123,7 +123,8 @@ impl<'g> Site<'g> {
             Some(dtype) => dtype,
             None if mentions_other_floats(self.graph) => {
                 return Err(self.refuse(
-                    "the element type of its input is not declared and the file mixes several; add the types with onnx.shape_inference.infer_shapes",
+                    "the element type of its input is not declared and the file mixes several; add the types with \
+                     onnx.shape_inference.infer_shapes",
                 ));
             }
             None => DType::F32,

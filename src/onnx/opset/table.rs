@@ -1,11 +1,11 @@
-//! One row per operator and change: what a node needs when its operator's version changes. Operators without a row and
-//! not under [`NEVER_CHANGED`] are refused.
+//! The changes of operators between versions, one row per operator and change. Operators without a row and not under
+//! [`NEVER_CHANGED`] are refused.
 
 use super::site::Site;
 use super::{attributes, attributes_to_inputs, normalization, resize, softmax};
 use crate::error::Result;
 
-/// What a step of an operator's version asks of its nodes.
+/// The effect of a version change on a node.
 #[derive(Clone, Copy)]
 pub(super) enum Adapter {
     /// Types, shapes or optional attributes were added; a node of the version before means the same.
@@ -16,7 +16,7 @@ pub(super) enum Adapter {
     Refuse(&'static str),
 }
 
-/// An operator, the opsets at which it changed in this way, and what its nodes need then.
+/// An operator, the opsets of a change, and its effect on nodes.
 pub(super) struct Row {
     pub(super) op: &'static str,
     pub(super) versions: &'static [i64],
@@ -179,7 +179,7 @@ pub(super) const TABLE: &[Row] = &[
     rewrite("RoiAlign", &[16], attributes::roi_align),
     unchanged("Round", &[22]),
     unchanged("Scan", &[11, 16, 19, 21, 23, 24]),
-    refuse("Scan", &[9], "Scan has no batch axis any more; export the model again"),
+    refuse("Scan", &[9], "Scan no longer has a batch axis; export the model again"),
     rewrite("Scatter", &[11], attributes::scatter),
     unchanged("ScatterElements", &[13, 16, 18]),
     unchanged("ScatterND", &[13, 16, 18]),

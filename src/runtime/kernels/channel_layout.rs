@@ -1,4 +1,4 @@
-//! Where the channels of a tensor lie, and sums of each.
+//! The layout of channels in a tensor, and sums per channel.
 
 use std::ops::Range;
 
@@ -7,12 +7,12 @@ pub(super) const PIECE: usize = 1 << 14;
 /// Sums that run beside each other: whole blocks.
 pub(super) const LANES: usize = 16;
 
-/// How the channels of a tensor `[N, C, …]` lie in memory.
+/// The memory layout of the channels of a tensor `[N, C, …]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Channels {
-    /// Those that count; what fills up the last block is zero.
+    /// Channels without padding; the padding of the last block is zero.
     count: usize,
-    /// Channels that lie side by side, 1 in plain order.
+    /// Channels of a block, 1 in plain layout.
     pub(super) block: usize,
     /// Blocks in an image.
     pub(super) blocks: usize,
@@ -22,10 +22,10 @@ pub struct Channels {
 }
 
 impl Channels {
-    /// Returns how `count` channels lie in a tensor of `shape` in blocks of 8 or 16, or of 1 in plain order.
+    /// Returns the layout of `count` channels in a tensor of `shape`, in blocks of 8 or 16, or of 1 in plain layout.
     ///
     /// # Errors
-    /// What does not fit together.
+    /// When the arguments do not fit together.
     pub fn new(shape: &[usize], count: usize, block: usize) -> Result<Self, String> {
         if !matches!(block, 1 | 8 | 16) {
             return Err(format!("expected blocks of 1, 8 or 16 channels, found {block}"));
@@ -80,7 +80,7 @@ impl Channels {
         }
     }
 
-    /// Returns both sums of every channel from what was kept of each piece.
+    /// Returns both sums of every channel from the sums of all pieces.
     pub(super) fn totals(&self, pieces: impl Iterator<Item = Vec<f64>>) -> [Vec<f64>; 2] {
         let mut totals = [vec![0.0; self.blocks * self.block], vec![0.0; self.blocks * self.block]];
         for (piece, kept) in pieces.enumerate() {

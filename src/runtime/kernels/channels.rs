@@ -1,28 +1,29 @@
 //! Statistics and affine maps of channels, in one pass over memory each. Every version of a kernel gives the same bits:
-//! nothing is contracted, and sums run in f64 in lanes of a fixed number.
+//! no fused multiply-add, and sums in f64 in a fixed number of lanes.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::channel_layout::{LANES, PIECE};
 use super::job::{Job, dispatch};
-use super::{Channels, Instructions, Spread};
+use super::{Channels, Execution};
 
 /// Writes the mean and the biased variance of each channel of `x`.
 ///
 /// # Errors
-/// Tensors of other lengths than `channels` says.
+/// For tensors of other lengths than `channels` requires.
 pub fn channel_moments(
     x: &[f32],
     channels: &Channels,
-    (mean, variance): (&mut [f32], &mut [f32]),
-    (best, spread): (Instructions, Spread),
+    mean: &mut [f32],
+    variance: &mut [f32],
+    execution: Execution,
 ) -> Result<(), String> {
     channels.check(&[x.len()], &[mean.len(), variance.len()])?;
     let pieces: Vec<Mutex<Vec<f64>>> = x.chunks(PIECE).map(|_| Mutex::default()).collect();
-    spread(pieces.len(), &|piece| {
+    (execution.spread)(pieces.len(), &|piece| {
         let mut sums = pieces[piece].lock().unwrap_or_else(PoisonError::into_inner);
         let x = &x[piece * PIECE..x.len().min((piece + 1) * PIECE)];
-        dispatch(best, Moments { channels, piece, x, sums: &mut sums });
+        dispatch(execution.instructions, Moments { channels, piece, x, sums: &mut sums });
     });
     let kept = pieces.into_iter().map(|piece| piece.into_inner().unwrap_or_else(PoisonError::into_inner));
     let [sums, squares] = channels.totals(kept);
@@ -36,46 +37,72 @@ pub fn channel_moments(
     Ok(())
 }
 
+/// The factor `a` and the offset `b` of each channel.
+#[derive(Clone, Copy, Debug)]
+pub struct Affine<'a> {
+    /// `[C]`.
+    pub a: &'a [f32],
+    /// `[C]`.
+    pub b: &'a [f32],
+}
+
 /// Writes `a·x + b` to `y` with `a` and `b` of each channel.
 ///
 /// # Errors
-/// Tensors of other lengths than `channels` says.
+/// For tensors of other lengths than `channels` requires.
 pub fn channel_affine(
     x: &[f32],
-    (a, b): (&[f32], &[f32]),
+    affine: Affine,
     channels: &Channels,
     y: &mut [f32],
-    (best, spread): (Instructions, Spread),
+    execution: Execution,
 ) -> Result<(), String> {
-    channels.check(&[x.len(), y.len()], &[a.len(), b.len()])?;
+    channels.check(&[x.len(), y.len()], &[affine.a.len(), affine.b.len()])?;
     let pieces: Vec<Mutex<&mut [f32]>> = y.chunks_mut(PIECE).map(Mutex::new).collect();
-    spread(pieces.len(), &|piece| {
+    (execution.spread)(pieces.len(), &|piece| {
         let mut y = pieces[piece].lock().unwrap_or_else(PoisonError::into_inner);
         let x = &x[piece * PIECE..][..y.len()];
-        dispatch(best, Affine { channels, piece, x, a, b, y: &mut y });
+        dispatch(execution.instructions, Forward { channels, piece, x, affine, y: &mut y });
     });
     Ok(())
+}
+
+/// The tensors of [`channel_affine_gradient`].
+#[derive(Debug)]
+pub struct AffineGradient<'a> {
+    /// The input of the affine map.
+    pub x: &'a [f32],
+    /// The factor of each channel.
+    pub a: &'a [f32],
+    /// The gradient of the output.
+    pub dy: &'a [f32],
+    /// Receives the gradient of `x`.
+    pub dx: &'a mut [f32],
+    /// Receives the gradient of `a`.
+    pub da: &'a mut [f32],
+    /// Receives the gradient of `b`.
+    pub db: &'a mut [f32],
 }
 
 /// Writes `a·dy` to `dx`, and for each channel the sums of `dy·x` and of `dy` to `da` and `db`.
 ///
 /// # Errors
-/// Tensors of other lengths than `channels` says.
+/// For tensors of other lengths than `channels` requires.
 pub fn channel_affine_gradient(
-    (x, a, dy): (&[f32], &[f32], &[f32]),
+    tensors: AffineGradient,
     channels: &Channels,
-    dx: &mut [f32],
-    (da, db): (&mut [f32], &mut [f32]),
-    (best, spread): (Instructions, Spread),
+    execution: Execution,
 ) -> Result<(), String> {
+    let AffineGradient { x, a, dy, dx, da, db } = tensors;
     channels.check(&[x.len(), dy.len(), dx.len()], &[a.len(), da.len(), db.len()])?;
     let pieces: Vec<Mutex<(&mut [f32], Vec<f64>)>> =
         dx.chunks_mut(PIECE).map(|dx| Mutex::new((dx, Vec::new()))).collect();
-    spread(pieces.len(), &|piece| {
+    (execution.spread)(pieces.len(), &|piece| {
         let mut guard = pieces[piece].lock().unwrap_or_else(PoisonError::into_inner);
         let (dx, sums) = &mut *guard;
         let range = piece * PIECE..piece * PIECE + dx.len();
-        dispatch(best, Backward { channels, piece, x: &x[range.clone()], a, dy: &dy[range], dx, sums });
+        let (x, dy) = (&x[range.clone()], &dy[range]);
+        dispatch(execution.instructions, Backward { channels, piece, x, a, dy, dx, sums });
     });
     let kept = pieces.into_iter().map(|piece| piece.into_inner().unwrap_or_else(PoisonError::into_inner).1);
     for (to, totals) in [da, db].into_iter().zip(channels.totals(kept)) {
@@ -103,8 +130,8 @@ impl Job for Moments<'_> {
     }
 }
 
-/// Two sums in every lane. An index that is not known when this is compiled would keep them in memory, so what is left of
-/// a run is filled up with zeros.
+/// Two sums per lane. The rest of a run is padded with zeros, since an index unknown at compile time would keep the
+/// sums in memory.
 struct Sums([f64; LANES], [f64; LANES]);
 
 impl Sums {
@@ -138,20 +165,19 @@ fn moments(x: &[f32]) -> [[f64; LANES]; 2] {
     [sums.0, sums.1]
 }
 
-struct Affine<'a> {
+struct Forward<'a> {
     channels: &'a Channels,
     piece: usize,
     x: &'a [f32],
-    a: &'a [f32],
-    b: &'a [f32],
+    affine: Affine<'a>,
     y: &'a mut [f32],
 }
 
-impl Job for Affine<'_> {
+impl Job for Forward<'_> {
     #[inline(always)]
     fn run(self) {
         for (block, range) in self.channels.runs(self.piece, self.x.len()) {
-            let [a, b] = [self.a, self.b].map(|numbers| self.channels.lanes(numbers, block));
+            let [a, b] = [self.affine.a, self.affine.b].map(|numbers| self.channels.lanes(numbers, block));
             let (x, x_rest) = self.x[range.clone()].as_chunks::<LANES>();
             let (y, y_rest) = self.y[range].as_chunks_mut::<LANES>();
             for (x, y) in x.iter().zip(y) {
@@ -179,7 +205,7 @@ impl Job for Backward<'_> {
     fn run(self) {
         for (block, range) in self.channels.runs(self.piece, self.x.len()) {
             let a = self.channels.lanes(self.a, block);
-            let sums = gradient((&self.x[range.clone()], &self.dy[range.clone()]), &a, &mut self.dx[range]);
+            let sums = gradient(&self.x[range.clone()], &self.dy[range.clone()], &a, &mut self.dx[range]);
             self.channels.keep(sums, self.sums);
         }
     }
@@ -187,7 +213,7 @@ impl Job for Backward<'_> {
 
 /// Writes `a·dy` and returns sums of `dy·x` and of `dy`.
 #[inline(always)]
-fn gradient((x, dy): (&[f32], &[f32]), a: &[f32; LANES], dx: &mut [f32]) -> [[f64; LANES]; 2] {
+fn gradient(x: &[f32], dy: &[f32], a: &[f32; LANES], dx: &mut [f32]) -> [[f64; LANES]; 2] {
     let mut sums = Sums([0.0; LANES], [0.0; LANES]);
     let ((x, x_rest), (dy, dy_rest)) = (x.as_chunks::<LANES>(), dy.as_chunks::<LANES>());
     let (dx, dx_rest) = dx.as_chunks_mut::<LANES>();
@@ -202,7 +228,7 @@ fn gradient((x, dy): (&[f32], &[f32]), a: &[f32; LANES], dx: &mut [f32]) -> [[f6
 
 #[cfg(test)]
 mod tests {
-    use super::super::in_turn;
+    use super::super::{Instructions, Spread, in_turn};
     use super::*;
 
     #[test]
@@ -216,13 +242,14 @@ mod tests {
             let x: Vec<f32> = (0..channels.len).map(number).collect();
             let dy: Vec<f32> = (0..channels.len).map(|i| number(i + 99)).collect();
             let (a, b) = (&x[..count], &dy[..count]);
-            let run = |best: Instructions, spread: Spread| {
-                let how = (best, spread);
+            let run = |instructions: Instructions, spread: Spread| {
+                let execution = Execution { instructions, spread };
                 let [mut y, mut dx] = [vec![0.0; x.len()], vec![0.0; x.len()]];
                 let [mut mean, mut variance, mut da, mut db] = [0; 4].map(|_| vec![0.0; count]);
-                channel_moments(&x, &channels, (&mut mean, &mut variance), how).unwrap();
-                channel_affine(&x, (a, b), &channels, &mut y, how).unwrap();
-                channel_affine_gradient((&x, a, &dy), &channels, &mut dx, (&mut da, &mut db), how).unwrap();
+                channel_moments(&x, &channels, &mut mean, &mut variance, execution).unwrap();
+                channel_affine(&x, Affine { a, b }, &channels, &mut y, execution).unwrap();
+                let tensors = AffineGradient { x: &x, a, dy: &dy, dx: &mut dx, da: &mut da, db: &mut db };
+                channel_affine_gradient(tensors, &channels, execution).unwrap();
                 [y, dx, mean, variance, da, db].map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
             };
             let expected = run(Instructions::available()[0], &in_turn);

@@ -1,13 +1,13 @@
-//! What a weight gradient is told: the window, and the sizes of both tensors, checked against each other.
+//! The arguments of a weight gradient: the window and the sizes of both tensors, checked against each other.
 
 /// The attributes of a weight gradient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvAttributes {
     /// Height and width of the kernel.
     pub kernel: [usize; 2],
-    /// How far the window moves.
+    /// Distance between windows.
     pub strides: [usize; 2],
-    /// Zeros above, left, below and right, as ONNX orders them.
+    /// Padding above, left, below and right, in the order of ONNX.
     pub pads: [usize; 4],
     /// Distance between the kernel's elements.
     pub dilations: [usize; 2],
@@ -36,14 +36,14 @@ pub struct Convolution {
     pub(super) output: [usize; 2],
 }
 
-/// Sizes above this are refused, so that products of a few of them fit.
+/// Larger sizes are refused, so that products of a few of them fit.
 const LARGEST: usize = 1 << 31;
 
 impl ConvAttributes {
     /// Returns this window.
     ///
     /// # Errors
-    /// What does not fit together in it.
+    /// When its fields do not fit together.
     pub fn checked(self) -> Result<Self, String> {
         let positive = [self.kernel, self.strides, self.dilations, [self.group, self.channels], [self.filters, 1]];
         if positive.as_flattened().iter().chain(&self.pads).any(|&n| n >= LARGEST) {
@@ -85,10 +85,10 @@ impl ConvAttributes {
 }
 
 impl Convolution {
-    /// Returns the convolution by a window that was checked, from the shapes of `x` and `dy`.
+    /// Returns the convolution with a window on the shapes of `x` and `dy`.
     ///
     /// # Errors
-    /// What does not fit the window.
+    /// When the shapes do not fit the window.
     pub fn new(window: &ConvAttributes, x: &[usize], dy: &[usize]) -> Result<Self, String> {
         let w = window.clone().checked()?;
         let (&[batch, c, h, width], &[images, o, oh, ow]) = (x, dy) else {
@@ -120,7 +120,7 @@ impl Convolution {
         Ok(Self { window: w, batch, input: [h, width], output: [oh, ow] })
     }
 
-    /// Returns how many elements x, dy and the gradient have.
+    /// Returns the numbers of elements of x, dy and the gradient.
     pub fn lengths(&self) -> [usize; 3] {
         let w = &self.window;
         let padded = |n: usize, blocked: bool| if blocked { n.next_multiple_of(w.block) } else { n };

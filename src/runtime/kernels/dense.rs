@@ -4,7 +4,7 @@
 use super::instructions::Kind;
 use super::lanes::Lanes;
 use super::pieces::{Patch, Piece, Pieces, add_up, covered, patches, signed, signed_range};
-use super::{Convolution, Instructions, Spread};
+use super::{Convolution, Execution, Instructions};
 
 /// Blocked tensors, in which every group of channels fills whole blocks.
 pub(super) struct Blocked<'a> {
@@ -20,7 +20,7 @@ pub(super) struct Blocked<'a> {
     pub out_blocks: usize,
 }
 
-/// What one tile sums over: up to three pairs of a block of channels and a column of the kernel, in one of its rows.
+/// The taps of one tile: up to three pairs of a block of channels and a column of the kernel, in one row.
 struct Taps {
     count: usize,
     blocks: [usize; 3],
@@ -35,7 +35,7 @@ impl Blocked<'_> {
         self.in_blocks * kh * kw * self.block * self.block
     }
 
-    /// Panics unless both tensors are as long as the sizes say, which is what makes pointers into them good.
+    /// Panics unless both tensors have the lengths of their shapes, which makes pointers into them valid.
     pub(super) fn check(&self) {
         let (c, group) = (self.convolution, self.convolution.window.group);
         let [x, dy] = [(self.in_blocks, c.input), (self.out_blocks, c.output)]
@@ -43,7 +43,7 @@ impl Blocked<'_> {
         assert!(self.x.len() == x && self.dy.len() == dy, "tensors are as long as their shapes say");
     }
 
-    /// Returns how many filters of block `block` of all are real.
+    /// Returns the number of filters in block `block`, without padding.
     pub(super) fn filters_in(&self, block: usize) -> usize {
         let all = self.convolution.window.filters / self.convolution.window.group;
         (all - block % self.out_blocks * self.block).min(self.block)
@@ -51,13 +51,13 @@ impl Blocked<'_> {
 }
 
 /// Writes the gradient, `[O, C/group, kh, kw]`.
-pub(super) fn dense(b: &Blocked, best: Instructions, dw: &mut [f32], scratch: &mut Vec<f32>, spread: Spread) {
+pub(super) fn dense(b: &Blocked, dw: &mut [f32], scratch: &mut Vec<f32>, execution: Execution) {
     b.check();
     let window = &b.convolution.window;
     let blocks = window.group * b.out_blocks;
     let pieces = Pieces { patches: patches(b.convolution), blocks, sums: b.sums() };
-    let taps = taps(b, most_taps(best));
-    add_up(&pieces, scratch, spread, &|sums| piece(b, &taps, best, sums));
+    let taps = taps(b, most_taps(execution.instructions));
+    add_up(&pieces, scratch, execution.spread, &|piece| add(b, &taps, execution.instructions, piece));
     for (block, sums) in scratch.chunks(b.sums()).take(blocks).enumerate() {
         let first = block / b.out_blocks * (window.filters / window.group) + block % b.out_blocks * b.block;
         let row = window.channels / window.group * window.kernel[0] * window.kernel[1];
@@ -84,8 +84,8 @@ fn unpack(b: &Blocked, o: usize, sums: &[f32], dw: &mut [f32]) {
     }
 }
 
-/// Returns how many taps a tile has at most: sums, channels and a filter stay in registers, of which AVX-512 has 32 and
-/// others 16. Twelve sums of three taps and four filters would fill those, and compilers spill one of them.
+/// Returns the most taps of a tile: sums, channels and a filter stay in registers, of which AVX-512 has 32 and others
+/// 16. Twelve sums of three taps and four filters would fill those, and compilers spill one of them.
 fn most_taps(best: Instructions) -> usize {
     match best.0 {
         #[cfg(target_arch = "x86_64")]
@@ -128,11 +128,12 @@ fn runs(n: usize, most: usize) -> Vec<(usize, usize)> {
 }
 
 #[allow(unsafe_code)]
-fn piece(b: &Blocked, taps: &[Taps], best: Instructions, (patches, block, sums): Piece) {
+fn add(b: &Blocked, taps: &[Taps], instructions: Instructions, piece: Piece) {
+    let Piece { patches, block, sums } = piece;
     let job = Job { b, taps, patches, block };
     // SAFETY: `Instructions` are there by construction, and `dense` checked the lengths of both tensors; vectors are as
     // long as a block.
-    match (best.0, b.block) {
+    match (instructions.0, b.block) {
         #[cfg(target_arch = "x86_64")]
         (Kind::Avx512, 16) => unsafe { avx512(&job, sums) },
         #[cfg(target_arch = "x86_64")]

@@ -1,16 +1,16 @@
 //! Weight gradient where every channel has a filter of its own: vectors are of channels, and nine kernel positions stay
 //! in registers while all pixels of a patch go by.
 
+use super::Execution;
 use super::dense::Blocked;
 use super::lanes::{InLanes, Lanes, in_lanes};
 use super::pieces::{Patch, Piece, Pieces, add_up, covered, patches, signed, signed_range};
-use super::{Instructions, Spread};
 
 /// Rows and columns of the kernel that are summed together.
 const SIDE: usize = 3;
 
 /// Writes the gradient, `[C, 1, kh, kw]`; `in_blocks` and `out_blocks` of `b` are those of all channels.
-pub(super) fn depthwise(b: &Blocked, best: Instructions, dw: &mut [f32], scratch: &mut Vec<f32>, spread: Spread) {
+pub(super) fn depthwise(b: &Blocked, dw: &mut [f32], scratch: &mut Vec<f32>, execution: Execution) {
     let c = b.convolution;
     let [x, dy] = [c.input, c.output].map(|size| c.batch * b.in_blocks * size[0] * size[1] * b.block);
     assert!(b.x.len() == x && b.dy.len() == dy, "tensors are as long as their shapes say");
@@ -20,7 +20,7 @@ pub(super) fn depthwise(b: &Blocked, best: Instructions, dw: &mut [f32], scratch
     let pieces = Pieces { patches: patches(c), blocks: b.in_blocks, sums };
     let zeros = vec![0.0; c.input[1] * b.block];
     let job = Job { b, zeros: &zeros };
-    add_up(&pieces, scratch, spread, &|sums| in_lanes(&job, best, (b.block, sums)));
+    add_up(&pieces, scratch, execution.spread, &|piece| in_lanes(&job, execution.instructions, b.block, piece));
     for (channel, row) in dw.chunks_exact_mut(kernel).enumerate() {
         let sums = &scratch[channel / b.block * sums..];
         for (k, value) in row.iter_mut().enumerate() {
@@ -41,7 +41,8 @@ type Taps = [[usize; SIDE]; 2];
 #[allow(unsafe_code)]
 impl InLanes for Job<'_> {
     #[inline(always)]
-    unsafe fn run<L: Lanes>(&self, (patches, block, sums): Piece) {
+    unsafe fn run<L: Lanes>(&self, piece: Piece) {
+        let Piece { patches, block, sums } = piece;
         let [kh, kw] = self.b.convolution.window.kernel;
         for patch in patches {
             for row in (0..kh).step_by(SIDE) {

@@ -1,11 +1,11 @@
-//! Values rounded to a grid, and the gradients of that, in one pass over memory each. Every version of a kernel gives
-//! the same bits: nothing is contracted, and sums run in lanes of a fixed number.
+//! Fake quantization and its gradients, in one pass over memory each. Every version of a kernel gives the same bits: no
+//! fused multiply-add, and sums in a fixed number of lanes.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+use super::Execution;
 use super::job::{Job, dispatch};
-use super::{Instructions, Spread};
 
 /// Elements in a piece of work.
 const PIECE: usize = 1 << 14;
@@ -14,14 +14,14 @@ const LANES: usize = 64;
 /// Elements that are summed in f32 before they are added to a sum in f64.
 const IN_SINGLE: usize = 2048;
 
-/// How the elements of a tensor are rounded.
+/// The rounding of a tensor.
 #[derive(Clone, Copy, Debug)]
 pub struct Rounding<'a> {
-    /// Steps: one, or one for each index of an axis.
+    /// Scales: one, or one per index of an axis.
     pub scales: &'a [f32],
-    /// Elements behind one index of the axis; all of the tensor where there is one scale.
+    /// Elements of one index of the axis; the whole tensor with a single scale.
     pub inner: usize,
-    /// The levels at the ends, in scales.
+    /// The lowest and the highest level, in scales.
     pub levels: [f32; 2],
 }
 
@@ -29,7 +29,7 @@ impl<'a> Rounding<'a> {
     /// Returns the rounding of a tensor of `shape` with `scales` along `axis`, or with a single one for none.
     ///
     /// # Errors
-    /// What does not fit together.
+    /// When the arguments do not fit together.
     pub fn new(scales: &'a [f32], levels: [f32; 2], shape: &[usize], axis: Option<usize>) -> Result<Self, String> {
         let (expected, inner) = match axis {
             None => (1, shape.iter().product::<usize>().max(1)),
@@ -63,34 +63,42 @@ impl<'a> Rounding<'a> {
 ///
 /// # Errors
 /// Tensors of different lengths.
-pub fn fake_quantize(
-    x: &[f32],
-    rounding: &Rounding,
-    y: &mut [f32],
-    (best, spread): (Instructions, Spread),
-) -> Result<(), String> {
+pub fn fake_quantize(x: &[f32], rounding: &Rounding, y: &mut [f32], execution: Execution) -> Result<(), String> {
     if x.len() != y.len() {
         return Err(format!("expected y of {} elements, found {}", x.len(), y.len()));
     }
     let pieces: Vec<Mutex<&mut [f32]>> = y.chunks_mut(PIECE).map(Mutex::new).collect();
-    spread(pieces.len(), &|piece| {
+    (execution.spread)(pieces.len(), &|piece| {
         let mut y = pieces[piece].lock().unwrap_or_else(PoisonError::into_inner);
-        dispatch(best, Forward { rounding, piece, x: &x[piece * PIECE..][..y.len()], y: &mut y });
+        dispatch(execution.instructions, Forward { rounding, piece, x: &x[piece * PIECE..][..y.len()], y: &mut y });
     });
     Ok(())
 }
 
-/// Writes to `dx` `dy` where `lo ≤ x / scale ≤ hi` and 0 elsewhere, and to `dscale` for each scale the sum of `dy` times
-/// `round(v) - v` there and `lo` or `hi` elsewhere, `v = x / scale` (Esser et al. 2020, equations 2 and 3).
+/// The tensors of [`fake_quantize_gradient`].
+#[derive(Debug)]
+pub struct QuantizerGradient<'a> {
+    /// The quantizer's input.
+    pub x: &'a [f32],
+    /// The gradient of its output.
+    pub dy: &'a [f32],
+    /// Receives the gradient of `x`.
+    pub dx: &'a mut [f32],
+    /// Receives the gradient of the scales.
+    pub dscale: &'a mut [f32],
+}
+
+/// Writes to `dx` `dy` where `lo ≤ x / scale ≤ hi` and 0 elsewhere, and to `dscale` for each scale the sum of `dy`
+/// times `round(v) - v` there and `lo` or `hi` elsewhere, `v = x / scale` (Esser et al. 2020, equations 2 and 3).
 ///
 /// # Errors
 /// Tensors of different lengths.
 pub fn fake_quantize_gradient(
-    (x, dy): (&[f32], &[f32]),
+    tensors: QuantizerGradient,
     rounding: &Rounding,
-    (dx, dscale): (&mut [f32], &mut [f32]),
-    (best, spread): (Instructions, Spread),
+    execution: Execution,
 ) -> Result<(), String> {
+    let QuantizerGradient { x, dy, dx, dscale } = tensors;
     if x.len() != dx.len() || x.len() != dy.len() || dscale.len() != rounding.scales.len() {
         let found = [dy.len(), dx.len(), dscale.len()];
         let expected = [x.len(), x.len(), rounding.scales.len()];
@@ -98,11 +106,11 @@ pub fn fake_quantize_gradient(
     }
     type Sums = Vec<(usize, f64)>;
     let pieces: Vec<Mutex<(&mut [f32], Sums)>> = dx.chunks_mut(PIECE).map(|dx| Mutex::new((dx, Vec::new()))).collect();
-    spread(pieces.len(), &|piece| {
+    (execution.spread)(pieces.len(), &|piece| {
         let mut guard = pieces[piece].lock().unwrap_or_else(PoisonError::into_inner);
         let (dx, sums) = &mut *guard;
         let range = piece * PIECE..piece * PIECE + dx.len();
-        dispatch(best, Backward { rounding, piece, x: &x[range.clone()], dy: &dy[range], dx, sums });
+        dispatch(execution.instructions, Backward { rounding, piece, x: &x[range.clone()], dy: &dy[range], dx, sums });
     });
     let mut totals = vec![0.0f64; dscale.len()];
     for piece in pieces {
@@ -158,13 +166,13 @@ impl Job for Backward<'_> {
         let Self { rounding, piece, x, dy, dx, sums } = self;
         for (i, range) in rounding.runs(piece, x.len()) {
             let (x, dy) = (&x[range.clone()], &dy[range.clone()]);
-            sums.push((i, gradient((x, dy), (rounding.scales[i], rounding.levels), &mut dx[range])));
+            sums.push((i, gradient(x, dy, rounding.scales[i], rounding.levels, &mut dx[range])));
         }
     }
 }
 
 #[inline(always)]
-fn gradient((x, dy): (&[f32], &[f32]), grid: (f32, [f32; 2]), dx: &mut [f32]) -> f64 {
+fn gradient(x: &[f32], dy: &[f32], scale: f32, levels: [f32; 2], dx: &mut [f32]) -> f64 {
     let mut total = 0.0f64;
     for ((x, dy), dx) in x.chunks(IN_SINGLE).zip(dy.chunks(IN_SINGLE)).zip(dx.chunks_mut(IN_SINGLE)) {
         let ((x, x_rest), (dy, dy_rest)) = (x.as_chunks::<LANES>(), dy.as_chunks::<LANES>());
@@ -172,15 +180,15 @@ fn gradient((x, dy): (&[f32], &[f32]), grid: (f32, [f32; 2]), dx: &mut [f32]) ->
         let mut lanes = [0.0f32; LANES];
         for ((x, dy), dx) in x.iter().zip(dy).zip(dx) {
             for i in 0..LANES {
-                let (inside, scale) = slopes(x[i], grid);
+                let (inside, slope) = slopes(x[i], scale, levels);
                 dx[i] = if inside { dy[i] } else { 0.0 };
-                lanes[i] += dy[i] * scale;
+                lanes[i] += dy[i] * slope;
             }
         }
         for ((x, dy), dx) in x_rest.iter().zip(dy_rest).zip(dx_rest) {
-            let (inside, scale) = slopes(*x, grid);
+            let (inside, slope) = slopes(*x, scale, levels);
             *dx = if inside { *dy } else { 0.0 };
-            total += f64::from(dy * scale);
+            total += f64::from(dy * slope);
         }
         total += lanes.into_iter().map(f64::from).sum::<f64>();
     }
@@ -189,7 +197,7 @@ fn gradient((x, dy): (&[f32], &[f32]), grid: (f32, [f32; 2]), dx: &mut [f32]) ->
 
 /// Returns whether the clip leaves `x` as it is, and the slope of its rounded value by the scale.
 #[inline(always)]
-fn slopes(x: f32, (scale, levels): (f32, [f32; 2])) -> (bool, f32) {
+fn slopes(x: f32, scale: f32, levels: [f32; 2]) -> (bool, f32) {
     let v = x / scale;
     let held = clip(v, levels);
     let inside = held == v;
@@ -198,7 +206,7 @@ fn slopes(x: f32, (scale, levels): (f32, [f32; 2])) -> (bool, f32) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::in_turn;
+    use super::super::{Instructions, Spread, in_turn};
     use super::*;
 
     #[test]
@@ -211,10 +219,12 @@ mod tests {
         for (axis, scales) in [(None, 1), (Some(0), 5), (Some(1), 7), (Some(2), 1003)] {
             let scales: Vec<f32> = (0..scales).map(|i| 0.7 + i as f32 / 999.0).collect();
             let rounding = Rounding::new(&scales, [-8.0, 7.0], &shape, axis).unwrap();
-            let run = |best: Instructions, spread: Spread| {
+            let run = |instructions: Instructions, spread: Spread| {
+                let execution = Execution { instructions, spread };
                 let (mut y, mut dx, mut dscale) = (vec![0.0; x.len()], vec![0.0; x.len()], vec![0.0; scales.len()]);
-                fake_quantize(&x, &rounding, &mut y, (best, spread)).unwrap();
-                fake_quantize_gradient((&x, &dy), &rounding, (&mut dx, &mut dscale), (best, spread)).unwrap();
+                fake_quantize(&x, &rounding, &mut y, execution).unwrap();
+                let tensors = QuantizerGradient { x: &x, dy: &dy, dx: &mut dx, dscale: &mut dscale };
+                fake_quantize_gradient(tensors, &rounding, execution).unwrap();
                 [y, dx, dscale].map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
             };
             let expected = run(Instructions::available()[0], &in_turn);

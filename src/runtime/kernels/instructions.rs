@@ -1,6 +1,6 @@
-//! Which vector instructions kernels may use.
+//! The vector instructions of kernels.
 
-/// Vector instructions that this machine has: no other value can be made.
+/// Vector instructions that this machine supports; no other value can be constructed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instructions(pub(super) Kind);
 
@@ -15,7 +15,7 @@ pub(super) enum Kind {
 }
 
 impl Instructions {
-    /// Returns everything that this machine has, the best last; the first is always there.
+    /// Returns all that this machine supports, the best last; the first is portable.
     pub fn available() -> Vec<Self> {
         #[cfg(target_arch = "x86_64")]
         let avx2 = std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma");
@@ -29,12 +29,12 @@ impl Instructions {
         kinds.into_iter().filter(|(_, has)| *has).map(|(kind, _)| Self(kind)).collect()
     }
 
-    /// Returns the best that this machine has.
+    /// Returns the best that this machine supports.
     pub fn best() -> Self {
         *Self::available().last().expect("portable code runs everywhere")
     }
 
-    /// Returns the number of channels in a block that suits: 16 with AVX-512, else 8.
+    /// Returns the channels of a block: 16 with AVX-512, else 8.
     pub fn block(self) -> usize {
         match self.0 {
             #[cfg(target_arch = "x86_64")]

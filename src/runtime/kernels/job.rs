@@ -1,14 +1,14 @@
-//! Work on slices that is written once, as plain loops, and compiled for every set of instructions.
+//! Jobs: plain loops over slices, compiled for every set of instructions.
 
 use super::Instructions;
 use super::instructions::Kind;
 
-/// One piece of such work; its `run` is inlined always.
+/// One piece of work; its `run` is always inlined.
 pub(super) trait Job {
     fn run(self);
 }
 
-/// Does a piece of work with the best instructions.
+/// Runs a piece of work with the given instructions.
 #[allow(unsafe_code)]
 pub(super) fn dispatch(best: Instructions, job: impl Job) {
     match best.0 {

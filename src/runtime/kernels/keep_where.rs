@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use super::Execution;
 use super::job::{Job, dispatch};
-use super::{Instructions, Spread};
 
 /// Elements in a piece of work.
 const PIECE: usize = 1 << 14;
@@ -12,21 +12,16 @@ const PIECE: usize = 1 << 14;
 ///
 /// # Errors
 /// Tensors of different lengths.
-pub fn keep_where(
-    condition: &[bool],
-    x: &[f32],
-    y: &mut [f32],
-    (best, spread): (Instructions, Spread),
-) -> Result<(), String> {
+pub fn keep_where(condition: &[bool], x: &[f32], y: &mut [f32], execution: Execution) -> Result<(), String> {
     if condition.len() != x.len() || y.len() != x.len() {
         let found = [condition.len(), y.len()];
         return Err(format!("expected condition and y of {} elements, found {found:?}", x.len()));
     }
     let pieces: Vec<Mutex<&mut [f32]>> = y.chunks_mut(PIECE).map(Mutex::new).collect();
-    spread(pieces.len(), &|piece| {
+    (execution.spread)(pieces.len(), &|piece| {
         let mut y = pieces[piece].lock().unwrap_or_else(PoisonError::into_inner);
         let range = piece * PIECE..piece * PIECE + y.len();
-        dispatch(best, Keep { condition: &condition[range.clone()], x: &x[range], y: &mut y });
+        dispatch(execution.instructions, Keep { condition: &condition[range.clone()], x: &x[range], y: &mut y });
     });
     Ok(())
 }
@@ -48,7 +43,7 @@ impl Job for Keep<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::in_turn;
+    use super::super::{Instructions, Spread, in_turn};
     use super::*;
 
     #[test]
@@ -57,11 +52,11 @@ mod tests {
         let x: Vec<f32> = (0..2 * PIECE + 77).map(|i| i as f32 - 999.5).collect();
         let condition: Vec<bool> = (0..x.len()).map(|i| i % 3 == 0 || i % 7 == 0).collect();
         let expected: Vec<f32> = x.iter().zip(&condition).map(|(x, holds)| if *holds { *x } else { 0.0 }).collect();
-        for best in Instructions::available() {
+        for instructions in Instructions::available() {
             for spread in [&in_turn as Spread, &backwards] {
                 let mut y = vec![f32::NAN; x.len()];
-                keep_where(&condition, &x, &mut y, (best, spread)).unwrap();
-                assert!(y == expected, "{best:?}");
+                keep_where(&condition, &x, &mut y, Execution { instructions, spread }).unwrap();
+                assert!(y == expected, "{instructions:?}");
             }
         }
     }

@@ -22,7 +22,7 @@ pub(super) trait Lanes: Copy {
     unsafe fn multiply_add(self, a: Self, b: Self) -> Self;
 }
 
-/// A piece of work that is written once for all vectors.
+/// A job that is generic over vectors.
 pub(super) trait InLanes {
     /// Adds what a block of channels sums up over some patches.
     ///
@@ -31,10 +31,10 @@ pub(super) trait InLanes {
     unsafe fn run<L: Lanes>(&self, piece: Piece);
 }
 
-/// Does a piece of `job` on blocks of 8 or 16 channels, whose tensors were checked to be as long as their shapes say.
-pub(super) fn in_lanes(job: &impl InLanes, best: Instructions, (block, piece): (usize, Piece)) {
+/// Runs a piece of `job` on blocks of 8 or 16 channels; the lengths of its tensors must be checked before.
+pub(super) fn in_lanes(job: &impl InLanes, instructions: Instructions, block: usize, piece: Piece) {
     // SAFETY: `Instructions` are there by construction, vectors are as long as a block, and lengths were checked.
-    match (best.0, block) {
+    match (instructions.0, block) {
         #[cfg(target_arch = "x86_64")]
         (Kind::Avx512, 16) => unsafe { avx512(job, piece) },
         #[cfg(target_arch = "x86_64")]

@@ -11,8 +11,8 @@ pub(super) struct Plain<'a> {
     pub size: [usize; 2],
 }
 
-/// Makes `packed` the tensor in blocks, `[N, groups · blocks, H, W, block]`; the channels of each of `groups` begin a
-/// block, and what is left of its last one is zero.
+/// Writes the tensor in blocks to `packed`, `[N, groups · blocks, H, W, block]`; the channels of each of `groups` begin
+/// a block, and the rest of its last block is zero.
 pub(super) fn to_blocks(plain: &Plain, groups: usize, block: usize, packed: &mut Vec<f32>, spread: Spread) {
     let pixels = plain.size[0] * plain.size[1];
     let channels = plain.channels / groups;
@@ -34,7 +34,7 @@ pub(super) fn to_blocks(plain: &Plain, groups: usize, block: usize, packed: &mut
     });
 }
 
-/// Makes `padded` the plain x of a convolution with its padding around every channel.
+/// Writes the plain x of a convolution with its padding to `padded`.
 pub(super) fn with_padding(convolution: &Convolution, x: &[f32], padded: &mut Vec<f32>, spread: Spread) {
     let ([h, w], pads) = (convolution.input, convolution.window.pads);
     let [height, width] = [h + pads[0] + pads[2], w + pads[1] + pads[3]];

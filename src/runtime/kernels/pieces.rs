@@ -1,4 +1,4 @@
-//! Splits a sum over all pixels into fixed pieces and adds up what they give, in a fixed order.
+//! Splits a sum over all pixels into fixed pieces and adds their results in a fixed order.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use super::{Convolution, Spread};
 
 /// Pixels in a patch: those of 16 channels of x and dy stay in a first-level cache.
 const PATCH: usize = 256;
-/// Pieces that are made at least, where there are as many patches.
+/// The fewest pieces, if there are as many patches.
 const PIECES: usize = 16;
 
 /// Some pixels of dy.
@@ -18,10 +18,16 @@ pub(super) struct Patch {
     pub columns: Range<usize>,
 }
 
-/// One piece of work: patches, the number of a block of filters, and the sums of it to add to.
-pub(super) type Piece<'a> = (&'a [Patch], usize, &'a mut [f32]);
+/// One piece of work.
+pub(super) struct Piece<'a> {
+    pub patches: &'a [Patch],
+    /// The index of a block of filters.
+    pub block: usize,
+    /// The sums of this block, to be added to.
+    pub sums: &'a mut [f32],
+}
 
-/// A gradient in the making: sums for each of so many blocks of filters.
+/// The pieces of a gradient: sums for each block of filters.
 pub(super) struct Pieces {
     pub patches: Vec<Patch>,
     pub blocks: usize,
@@ -47,8 +53,7 @@ pub(super) fn patches(convolution: &Convolution) -> Vec<Patch> {
     patches
 }
 
-/// Adds up what `work` adds to the sums of each block over all patches; `scratch` begins with the sums of block after
-/// block then.
+/// Adds the sums of each block by `work` over all patches; `scratch` then begins with the sums of all blocks in order.
 pub(super) fn add_up(pieces: &Pieces, scratch: &mut Vec<f32>, spread: Spread, work: &(dyn Fn(Piece) + Sync)) {
     let Pieces { patches, blocks, sums } = pieces;
     let parts = PIECES.div_ceil(*blocks).clamp(1, patches.len().max(1));
@@ -60,7 +65,7 @@ pub(super) fn add_up(pieces: &Pieces, scratch: &mut Vec<f32>, spread: Spread, wo
         let (part, block) = (piece / blocks, piece % blocks);
         let patches = &patches[part * patches.len() / parts..(part + 1) * patches.len() / parts];
         let mut sums = chunks[piece].lock().unwrap_or_else(PoisonError::into_inner);
-        work((patches, block, &mut sums));
+        work(Piece { patches, block, sums: &mut sums });
     });
     let (first, others) = scratch.split_at_mut(all);
     let chunks: Vec<Mutex<&mut [f32]>> = first.chunks_mut(*sums).map(Mutex::new).collect();
@@ -82,12 +87,12 @@ pub(super) fn covered(range: Range<isize>, shift: isize, stride: isize, size: is
     start..behind.clamp(start, range.end)
 }
 
-/// Returns a size that was checked to be no larger than a tensor as a number with a sign.
+/// Returns a checked size as a signed number.
 pub(super) fn signed(n: usize) -> isize {
     isize::try_from(n).expect("sizes were checked")
 }
 
-/// Returns a range with signs.
+/// Returns a signed range.
 pub(super) fn signed_range(range: &Range<usize>) -> Range<isize> {
     signed(range.start)..signed(range.end)
 }

@@ -1,16 +1,16 @@
-//! Weight gradient from few channels in plain NCHW, such as those of images: vectors are of filters, and so many kernel
-//! positions stay in registers while all pixels of a patch go by.
+//! Weight gradient from few channels in plain NCHW, such as those of images: vectors are of filters, and several kernel
+//! positions stay in registers over all pixels of a patch.
 
+use super::Execution;
 use super::dense::Blocked;
 use super::lanes::{InLanes, Lanes, in_lanes};
 use super::pieces::{Piece, Pieces, add_up, patches, signed, signed_range};
-use super::{Instructions, Spread};
 
 /// Kernel positions (of one channel each) that are summed together.
 const TAPS: usize = 9;
 
 /// Writes the gradient, `[O, C/group, kh, kw]`; x of `b` is `[N, C, H + pads, W + pads]`.
-pub(super) fn plain_input(b: &Blocked, best: Instructions, dw: &mut [f32], scratch: &mut Vec<f32>, spread: Spread) {
+pub(super) fn plain_input(b: &Blocked, dw: &mut [f32], scratch: &mut Vec<f32>, execution: Execution) {
     let (c, window) = (b.convolution, &b.convolution.window);
     let padded = padded_size(b);
     let image = window.channels * padded[0] * padded[1];
@@ -23,7 +23,7 @@ pub(super) fn plain_input(b: &Blocked, best: Instructions, dw: &mut [f32], scrat
     let pieces = Pieces { patches: patches(c), blocks, sums };
     let offsets = offsets(b, padded);
     let job = Job { b, offsets: &offsets, padded };
-    add_up(&pieces, scratch, spread, &|sums| in_lanes(&job, best, (b.block, sums)));
+    add_up(&pieces, scratch, execution.spread, &|piece| in_lanes(&job, execution.instructions, b.block, piece));
     for (block, sums) in scratch.chunks(sums).take(blocks).enumerate() {
         let first = block / b.out_blocks * (window.filters / window.group) + block % b.out_blocks * b.block;
         for o in 0..b.filters_in(block) {
@@ -40,7 +40,7 @@ pub(super) fn padded_size(b: &Blocked) -> [usize; 2] {
     [c.input[0] + pads[0] + pads[2], c.input[1] + pads[1] + pads[3]]
 }
 
-/// Returns where each tap lies from the first, filled up by repeating the last one.
+/// Returns the offset of each tap from the first, padded by repeating the last one.
 fn offsets(b: &Blocked, padded: [usize; 2]) -> Vec<isize> {
     let window = &b.convolution.window;
     let mut offsets = Vec::new();
@@ -66,7 +66,8 @@ struct Job<'a> {
 #[allow(unsafe_code)]
 impl InLanes for Job<'_> {
     #[inline(always)]
-    unsafe fn run<L: Lanes>(&self, (patches, block, sums): Piece) {
+    unsafe fn run<L: Lanes>(&self, piece: Piece) {
+        let Piece { patches, block, sums } = piece;
         let (b, c) = (self.b, self.b.convolution);
         let window = &c.window;
         let [oh, ow] = c.output.map(signed);

@@ -1,13 +1,13 @@
-//! Pixels where chosen rows and columns cross, and the gradient of that.
+//! Selects pixels at the crossings of rows and columns, and its gradient.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::Spread;
 
-/// Elements in a piece of work, about.
+/// Approximate elements in a piece of work.
 const PIECE: usize = 1 << 14;
 
-/// Which pixels are chosen of images `[N, C, H, W]` in blocks of so many channels, or plain.
+/// The selected pixels of images `[N, C, H, W]`, in blocked or plain layout.
 #[derive(Clone, Debug)]
 pub struct Selection {
     rows: Vec<usize>,
@@ -19,12 +19,12 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Returns the choice of `rows` and `columns` from images of `shape` in blocks of 8 or 16 channels, or of 1 in plain
-    /// order.
+    /// Returns the selection of `rows` and `columns` from images of `shape`, in blocks of 8 or 16 channels, or of 1 in
+    /// plain layout.
     ///
     /// # Errors
-    /// Indices outside of the image; what does not fit together.
-    pub fn new(shape: &[usize], (rows, columns): (&[i64], &[i64]), block: usize) -> Result<Self, String> {
+    /// For indices outside the image, and blocks that do not fit the channels.
+    pub fn new(shape: &[usize], rows: &[i64], columns: &[i64], block: usize) -> Result<Self, String> {
         let &[n, channels, height, width] = shape else {
             return Err(format!("expected 4 axes, found the shape {shape:?}"));
         };
@@ -45,7 +45,7 @@ impl Selection {
         })
     }
 
-    /// Returns the elements in a plane of the images and of what is chosen.
+    /// Returns the elements in a plane of the images and of the selection.
     fn lengths(&self) -> [usize; 2] {
         [self.size[0] * self.size[1], self.rows.len() * self.columns.len()].map(|pixels| pixels * self.block)
     }
@@ -59,10 +59,10 @@ impl Selection {
     }
 }
 
-/// Writes to `y` the pixels of `x` where rows and columns cross.
+/// Writes the selected pixels of `x` to `y`.
 ///
 /// # Errors
-/// Tensors of other lengths than `selection` says.
+/// For tensors of other lengths than `selection` requires.
 pub fn select(x: &[f32], selection: &Selection, y: &mut [f32], spread: Spread) -> Result<(), String> {
     selection.check(x.len(), y.len())?;
     let [x_len, y_len] = selection.lengths();
@@ -71,14 +71,14 @@ pub fn select(x: &[f32], selection: &Selection, y: &mut [f32], spread: Spread) -
         8 => chosen::<8>,
         _ => chosen::<1>,
     };
-    in_planes((y, y_len), spread, &|plane, y| work(selection, &x[plane * x_len..][..x_len], y));
+    in_planes(y, y_len, spread, &|plane, y| work(selection, &x[plane * x_len..][..x_len], y));
     Ok(())
 }
 
-/// Writes to `dx` each element of `dy` added where it came from, zeros elsewhere.
+/// Writes the gradient to `dx`: each element of `dy` added to its pixel, zeros elsewhere.
 ///
 /// # Errors
-/// Tensors of other lengths than `selection` says.
+/// For tensors of other lengths than `selection` requires.
 pub fn select_gradient(dy: &[f32], selection: &Selection, dx: &mut [f32], spread: Spread) -> Result<(), String> {
     selection.check(dx.len(), dy.len())?;
     let [dx_len, dy_len] = selection.lengths();
@@ -87,12 +87,12 @@ pub fn select_gradient(dy: &[f32], selection: &Selection, dx: &mut [f32], spread
         8 => returned::<8>,
         _ => returned::<1>,
     };
-    in_planes((dx, dx_len), spread, &|plane, dx| work(selection, &dy[plane * dy_len..][..dy_len], dx));
+    in_planes(dx, dx_len, spread, &|plane, dx| work(selection, &dy[plane * dy_len..][..dy_len], dx));
     Ok(())
 }
 
-/// Does `work` on every plane of `len` elements and its number.
-fn in_planes((to, len): (&mut [f32], usize), spread: Spread, work: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+/// Applies `work` to every plane of `len` elements and its index.
+fn in_planes(to: &mut [f32], len: usize, spread: Spread, work: &(dyn Fn(usize, &mut [f32]) + Sync)) {
     if to.is_empty() {
         return;
     }

@@ -1,23 +1,34 @@
-//! The gradient of a convolution's weight: which kernel suits, and what it needs copied.
+//! The gradient of a convolution's weight: chooses the kernel and copies tensors to its layout.
 
 use super::dense::{Blocked, dense};
 use super::depthwise::depthwise;
 use super::pack::{Plain, to_blocks, with_padding};
 use super::plain_input::plain_input;
-use super::{Convolution, Instructions, Spread};
+use super::{Convolution, Execution};
 
-/// Writes to `dw`, `[O, C/group, kh, kw]`, the sum over images and pixels of `dy` times what the kernel saw of `x`.
-/// `scratch` is memory that one call leaves to the next.
+/// The tensors of [`weight_gradient`].
+#[derive(Debug)]
+pub struct WeightGradient<'a> {
+    /// The input of the convolution.
+    pub x: &'a [f32],
+    /// The gradient of its output.
+    pub dy: &'a [f32],
+    /// Receives the gradient of its weight.
+    pub dw: &'a mut [f32],
+}
+
+/// Writes the gradient to `dw`, `[O, C/group, kh, kw]`: the sum over images and pixels of `dy` times the patch of `x`.
+/// `scratch` is memory to reuse between calls.
 ///
 /// # Errors
-/// A tensor that is not as long as the convolution says.
+/// For tensors of other lengths than `convolution` requires.
 pub fn weight_gradient(
     convolution: &Convolution,
-    (x, dy): (&[f32], &[f32]),
-    dw: &mut [f32],
+    tensors: WeightGradient,
     scratch: &mut [Vec<f32>; 3],
-    (best, spread): (Instructions, Spread),
+    execution: Execution,
 ) -> Result<(), String> {
+    let (WeightGradient { x, dy, dw }, spread) = (tensors, execution.spread);
     let (found, expected) = ([x.len(), dy.len(), dw.len()], convolution.lengths());
     if found != expected {
         return Err(format!("expected x, dy and dw of {expected:?} elements, found {found:?}"));
@@ -53,11 +64,11 @@ pub fn weight_gradient(
         (_, true) => plain_input,
         _ => dense,
     };
-    kernel(&blocked, best, dw, sums, spread);
+    kernel(&blocked, dw, sums, execution);
     Ok(())
 }
 
-/// Returns the convolution with all pixels of an image in one row, where its window sees one pixel at a time.
+/// Returns a 1x1 convolution with all pixels of an image in one row; other convolutions unchanged.
 fn flattened(convolution: &Convolution) -> Convolution {
     let (mut flat, window) = (convolution.clone(), &convolution.window);
     let one_by_one = window.kernel == [1, 1] && window.strides == [1, 1] && window.pads == [0; 4];
@@ -70,7 +81,7 @@ fn flattened(convolution: &Convolution) -> Convolution {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ConvAttributes, in_turn};
+    use super::super::{ConvAttributes, Instructions, Spread, in_turn};
     use super::*;
 
     /// Numbers from -1 to 1 that look random.
@@ -108,10 +119,12 @@ mod tests {
         cases
     }
 
-    fn gradient(convolution: &Convolution, best: Instructions, spread: Spread) -> Vec<f32> {
+    fn gradient(convolution: &Convolution, instructions: Instructions, spread: Spread) -> Vec<f32> {
         let [x, dy, dw] = convolution.lengths();
         let (x, dy, mut dw) = (numbers(x, 1), numbers(dy, 2), vec![0.0; dw]);
-        weight_gradient(convolution, (&x, &dy), &mut dw, &mut Default::default(), (best, spread)).unwrap();
+        let tensors = WeightGradient { x: &x, dy: &dy, dw: &mut dw };
+        let execution = Execution { instructions, spread };
+        weight_gradient(convolution, tensors, &mut Default::default(), execution).unwrap();
         dw
     }
 
@@ -154,8 +167,9 @@ mod tests {
         let [x, dy, dw] = convolution.lengths();
         for lengths in [[x - 1, dy, dw], [x, dy + 1, dw], [x, dy, dw - 1]] {
             let [x, dy, mut dw] = lengths.map(|n| vec![0.0; n]);
-            let run = (Instructions::best(), &in_turn as Spread);
-            let error = weight_gradient(&convolution, (&x, &dy), &mut dw, &mut Default::default(), run).unwrap_err();
+            let tensors = WeightGradient { x: &x, dy: &dy, dw: &mut dw };
+            let execution = Execution { instructions: Instructions::best(), spread: &in_turn };
+            let error = weight_gradient(&convolution, tensors, &mut Default::default(), execution).unwrap_err();
             assert!(error.contains("elements"), "{error}");
         }
     }

@@ -1,5 +1,5 @@
-//! Whether the file of a library is whole. The system's loader maps it without looking: of one that is cut short, the
-//! process ends with a signal when it comes to what is missing.
+//! Checks that a library's file is complete. The system's loader maps a truncated file without a check, and the process
+//! is then killed by a signal at the first missing page.
 
 use std::path::Path;
 
@@ -9,23 +9,23 @@ use object::{FileKind, Object, ObjectSegment};
 
 use crate::files;
 
-/// Says whether every part of the ELF, Mach-O or PE file at `path` that is loaded lies inside of it.
+/// Checks that every loaded part of the ELF, Mach-O or PE file at `path` lies inside the file.
 ///
 /// # Errors
-/// Why it is not whole, or no such file, in words.
+/// The reason why it is incomplete or not such a file, in words.
 pub(super) fn check_whole(path: &Path) -> Result<(), String> {
     let file = files::open(path).map_err(|e| format!("{:#}", anyhow::Error::from(e)))?;
     let bytes = file.metadata().map_err(|e| e.to_string())?.len();
-    let parts = parts(&ReadCache::new(file)).map_err(|e| format!("is no library, or is cut short ({e})"))?;
+    let parts = parts(&ReadCache::new(file)).map_err(|e| format!("is not a library, or is truncated ({e})"))?;
     let end = parts.iter().map(|(offset, size)| offset.saturating_add(*size)).max().unwrap_or(0);
     match end {
-        0 => Err("holds nothing that could be loaded".to_owned()),
-        _ if end > bytes => Err(format!("is cut short: it has {bytes} bytes of at least {end}")),
+        0 => Err("holds nothing to load".to_owned()),
+        _ if end > bytes => Err(format!("is truncated: it has {bytes} bytes of at least {end}")),
         _ => Ok(()),
     }
 }
 
-/// Returns where the parts of a file that are loaded begin, and their sizes.
+/// Returns the offsets and sizes of the loaded parts of a file.
 fn parts<R: ReadCacheOps>(data: &ReadCache<R>) -> object::Result<Vec<(u64, u64)>> {
     match FileKind::parse(data)? {
         FileKind::MachOFat32 => Ok(ranges(MachOFatFile32::parse(data)?.arches())),
@@ -67,15 +67,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_is_no_library() {
+    fn truncated_files_are_not_libraries() {
         let cases: &[(&str, Vec<u8>, Option<&str>)] = &[
             ("whole ELF", elf(5000, 5000), None),
             ("cut ELF", elf(5000, 4999), Some("has 4999 bytes of at least 5000")),
-            ("header alone", elf(5000, 80), Some("no library, or is cut short")),
+            ("header alone", elf(5000, 80), Some("not a library, or is truncated")),
             ("whole universal file", universal(100, 164), None),
             ("cut universal file", universal(100, 163), Some("has 163 bytes of at least 164")),
-            ("text", b"not a library at all, whatever its name".to_vec(), Some("no library")),
-            ("empty", Vec::new(), Some("no library")),
+            ("text", b"some text".to_vec(), Some("not a library")),
+            ("empty", Vec::new(), Some("not a library")),
         ];
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lib");

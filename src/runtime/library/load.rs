@@ -11,12 +11,13 @@ use crate::error::{Error, Result};
 /// The oldest minor version of ONNX Runtime 1 that works.
 pub const OLDEST_MINOR: u32 = 24;
 
-/// The environment variable that keeps ONNX Runtime from sending usage data and from leaving an identifier in the user's
-/// cache folder. It is read when the library is loaded; nothing that is said later stops it (seen in 1.31). Only a process
-/// without other threads can set it soundly, so the program does so first of all, and users of this crate have to.
+/// The environment variable that keeps ONNX Runtime from sending usage data and from leaving an identifier in the
+/// user's cache folder. It is read when the library is loaded; later settings have no effect (seen in 1.31). Setting it
+/// is sound only in a process without other threads, so the program does it first, and users of this crate must do it
+/// themselves.
 pub const TELEMETRY_SWITCH: &str = "ORT_DISABLE_TELEMETRY";
 
-/// The library is global to the process by its nature: a second one cannot be loaded beside it.
+/// The library is global to the process: a second one cannot be loaded.
 static LOADED: Mutex<Option<(PathBuf, ort::environment::Environment)>> = Mutex::new(None);
 
 /// Returns the version of the library at `path`, or why it cannot be used. The library is not kept loaded.
@@ -35,7 +36,7 @@ pub fn examine(path: &Path) -> Result<String, String> {
     }
     match ort::util::probe(path) {
         None if is_name => Err("no such file, and no library of this name is installed".to_owned()),
-        None => Err("is no ONNX Runtime 1 library that this system can load".to_owned()),
+        None => Err("is not an ONNX Runtime 1 library for this system".to_owned()),
         Some(minor) if minor < OLDEST_MINOR => Err(format!("version 1.{minor}, expected 1.{OLDEST_MINOR} or newer")),
         Some(minor) => Ok(version_in_path(path, minor)),
     }
@@ -50,7 +51,8 @@ pub fn examine(_path: &Path) -> Result<String, String> {
     Ok(format!("1.{}", ort::MINOR_VERSION))
 }
 
-/// Libraries tell their minor version only through the binding; the patch level stands in the file's name or folder.
+/// Returns the version: the binding reports only the minor version; the patch level is in the name of the file or
+/// folder.
 #[cfg(feature = "load-dynamic")]
 fn version_in_path(path: &Path, minor: u32) -> String {
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -69,11 +71,11 @@ fn version_in_path(path: &Path, minor: u32) -> String {
     }
 }
 
-/// Returns the environment of the library at `path`, which is loaded where none is yet. Logs a warning where the process
-/// did not set [`TELEMETRY_SWITCH`].
+/// Returns the environment of the library at `path`, loading it on first use. Logs a warning if the process did not set
+/// [`TELEMETRY_SWITCH`].
 ///
 /// # Errors
-/// [`Error::Resources`] when the file is no usable library, or another one is loaded already.
+/// [`Error::Resources`] when the file is not a usable library, or another one is loaded already.
 pub fn load(path: &Path) -> Result<ort::environment::Environment> {
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,7 +107,7 @@ pub fn load(path: &Path) -> Result<ort::environment::Environment> {
     Ok(environment)
 }
 
-/// Returns the execution providers that the library at `path` was built with, of those that this program can use.
+/// Returns the execution providers that the library at `path` was built with, as far as this program supports them.
 ///
 /// # Errors
 /// As [`load`].

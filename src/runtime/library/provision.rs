@@ -12,16 +12,16 @@ use crate::digest::sha256_of_file;
 use crate::files;
 use crate::runtime::machine;
 
-/// The version that is fetched.
+/// The fetched version.
 pub const VERSION: &str = "1.31.1";
 
 /// The name of the lock in the folder of the library.
 const LOCK: &str = "lock";
-/// What the names of folders begin with that wheels are fetched into.
+/// The prefix of folders for fetched wheels.
 const FETCHED: &str = ".fetch-";
-/// The name of the record of what was unpacked.
+/// The name of the record of an unpacked library.
 const RECORD: &str = "unpacked.json";
-/// Bytes of a record at most.
+/// The most bytes of a record.
 const LONGEST_RECORD: u64 = 1 << 16;
 
 /// A wheel of [`VERSION`] and the library in it.
@@ -33,7 +33,7 @@ struct Wheel {
     sha256: &'static str,
 }
 
-/// Always those for CPython 3.12: pip fetches them from any Python, and the library in them depends on none.
+/// Always the wheels for CPython 3.12: any pip can fetch them, and the library in them does not depend on Python.
 const WHEELS: &[Wheel] = &[
     Wheel {
         os: "linux",
@@ -79,12 +79,12 @@ pub fn folder(cache: &Path) -> PathBuf {
     cache.join(format!("onnxruntime-{VERSION}"))
 }
 
-/// Returns the library in the cache folder, fetched there where it is missing; says so in one line on stderr.
+/// Returns the library in the cache folder, fetching it if missing, with one line on stderr.
 ///
-/// Processes and threads wait for one another, so that it is fetched once.
+/// Concurrent processes and threads fetch it once.
 ///
 /// # Errors
-/// What failed, in words: no wheel for this platform, no Python or pip, no network, a wrong checksum, no space.
+/// The failure, in words: no wheel for this platform, no Python or pip, no network, a wrong checksum, no space.
 pub fn provision(cache: &Path) -> Result<PathBuf, String> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
     let wheel = wheel_for(os, arch).ok_or_else(|| format!("there is no wheel of version {VERSION} for {os} {arch}"))?;
@@ -116,7 +116,7 @@ pub fn provision(cache: &Path) -> Result<PathBuf, String> {
     Ok(target)
 }
 
-/// Removes what runs that were killed had fetched into the cache folder, unless another one fetches into it now.
+/// Removes leftovers of killed runs from the cache folder, unless another process is fetching.
 pub fn remove_leftovers(cache: &Path) {
     let folder = folder(cache);
     if !files::folders_named(&folder, FETCHED).is_empty()
@@ -136,7 +136,7 @@ fn remove_fetched(folder: &Path) {
     }
 }
 
-/// What was unpacked, in a file beside it.
+/// The record of an unpacked library, in a file beside it.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Record {
     library: String,
@@ -156,7 +156,7 @@ impl Record {
         files::write(&folder.join(RECORD), json.as_bytes()).map_err(|e| e.to_string())
     }
 
-    /// Returns what was unpacked as the library at `path`; nothing where it came another way.
+    /// Returns the record of the library at `path`; `None` if it was not unpacked by this program.
     fn read(path: &Path) -> Option<Self> {
         let text = files::read(&path.with_file_name(RECORD), LONGEST_RECORD).ok()?;
         let record: Self = serde_json::from_slice(&text).ok()?;
@@ -168,7 +168,7 @@ fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Says whether the library at `path` has the size that it was unpacked with, where that is known.
+/// Checks that the library at `path` has its recorded size, if there is a record.
 ///
 /// # Errors
 /// Both sizes, in words.
@@ -180,7 +180,7 @@ pub fn check_size(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Says whether the library at `path` holds what was unpacked, where that is known. All of it is read.
+/// Checks that the library at `path` has its recorded digest, if there is a record. Reads the whole file.
 ///
 /// # Errors
 /// Both digests, in words.
@@ -234,7 +234,7 @@ fn unpack(archive: &Path, library: &str, to: &Path) -> Result<(), String> {
     out.sync_all().map_err(|e| broken(&e))
 }
 
-/// Returns the name under which Python runs, `None` where there is none.
+/// Returns the command that runs Python, if any.
 pub fn python_program() -> Option<&'static str> {
     ["python3", "python"].into_iter().find(|name| machine::output(name, &["--version"]).is_some())
 }

@@ -1,4 +1,4 @@
-//! Where an ONNX Runtime library may lie on this machine, and which of those places holds a usable one.
+//! Searches the places of an ONNX Runtime library on this machine for a usable one.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::runtime::machine;
 /// The environment variable that names a library.
 pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
 
-/// How a library was found.
+/// The place of a library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
@@ -47,16 +47,16 @@ impl std::fmt::Display for Origin {
 }
 
 impl Origin {
-    /// Whether the user named the file: another one is then not looked for.
+    /// Returns whether the user named the file, which excludes other places.
     fn is_explicit(self) -> bool {
         matches!(self, Self::Argument | Self::Environment)
     }
 }
 
-/// A library that can be loaded.
+/// A usable library.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Found {
-    /// How it was found.
+    /// Its place.
     pub origin: Origin,
     /// The file, or a name for the system's loader.
     #[serde(serialize_with = "crate::shown::path")]
@@ -65,12 +65,12 @@ pub struct Found {
     pub version: String,
 }
 
-/// The places to look in, in their order; absent ones are not looked in.
+/// The places to search, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
-    /// What `--ort-lib` names.
+    /// The file of `--ort-lib`.
     pub argument: Option<PathBuf>,
-    /// What `ORT_DYLIB_PATH` names.
+    /// The file of `ORT_DYLIB_PATH`.
     pub environment: Option<PathBuf>,
     /// The folder of the executable.
     pub executable_folder: Option<PathBuf>,
@@ -83,7 +83,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// Returns all places that this process can look in; `ort_lib` is what `--ort-lib` names.
+    /// Returns all places of this process; `ort_lib` is the file of `--ort-lib`.
     pub fn of_this_process(ort_lib: Option<&Path>) -> Self {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         // A bare name is a name for the system's loader, unless the file is there.
@@ -139,7 +139,7 @@ impl Places {
             Err(why) if origin.is_explicit() => {
                 result = Err(Error::Resources(format!(
                     "ONNX Runtime library {} (from {origin}): {why}; name the libonnxruntime file of version 1.{} or \
-                     newer, or leave it out to have one searched",
+                     newer, or leave it out to search for one",
                     path.display(),
                     load::OLDEST_MINOR
                 )));
@@ -147,7 +147,7 @@ impl Places {
             }
             Err(why) => {
                 match origin {
-                    Origin::Cache => tracing::warn!("{} is passed over: {why}", path.display()),
+                    Origin::Cache => tracing::warn!("skipped {}: {why}", path.display()),
                     _ => tracing::debug!("{} ({origin}): {why}", path.display()),
                 }
                 false
@@ -157,7 +157,7 @@ impl Places {
     }
 }
 
-/// Returns the first usable library of `places`, fetched into the cache folder where there is none.
+/// Returns the first usable library of `places`, or fetches one into the cache folder.
 ///
 /// # Errors
 /// [`Error::Resources`] when a file that the user named cannot be used, or when none is found and `offline` forbids
@@ -185,7 +185,7 @@ pub fn locate(places: &Places, offline: bool) -> Result<Found> {
     Ok(Found { origin: Origin::Provisioned, path, version })
 }
 
-/// Names that the system's loader is asked for.
+/// Library names for the system's loader.
 const SYSTEM_NAMES: &[&str] = if cfg!(target_os = "windows") {
     &["onnxruntime.dll"]
 } else if cfg!(target_os = "macos") {

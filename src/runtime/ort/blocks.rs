@@ -1,4 +1,4 @@
-//! In which blocks of channels ONNX Runtime's convolutions compute on this processor.
+//! The block size of ONNX Runtime's blocked convolutions on this processor.
 
 use crate::error::Result;
 use crate::expr::{NCHWC, OPSET};
@@ -8,8 +8,7 @@ use crate::runtime::{Engine, Optimisation, OrtEngine, SessionOptions};
 /// Channels of the probe: more than any block.
 const CHANNELS: usize = 64;
 
-/// Returns how many channels lie side by side in a blocked tensor: 16 with AVX-512, 8 with AVX2. `None` where the library
-/// has no blocked kernels.
+/// Returns the channels of a block: 16 with AVX-512, 8 with AVX2. `None` if the library has no blocked kernels.
 pub(super) fn block(engine: &OrtEngine) -> Option<usize> {
     channels_before_second_pixel(engine).ok().filter(|&block| block > 1 && block < CHANNELS)
 }

@@ -1,5 +1,5 @@
-//! CUDA graphs of steps: which kernels run in a step is recorded once for each of the two directions between the buffers
-//! of the state, and from then on replayed. Small networks spend most of a step on starting kernels otherwise.
+//! CUDA graphs of steps: the kernels of a step are recorded once for each of the two directions between the state's
+//! buffers and then replayed. Otherwise small networks spend most of a step on kernel launches.
 
 use ort::AsPointer;
 use ort::session::{RunOptions, Session};
@@ -9,12 +9,11 @@ use crate::error::{Error, Result};
 use crate::ir::Tensor;
 use crate::runtime::{Device, SessionOptions, StepSession};
 
-/// Steps that run as they are before the first is recorded, one in each direction. The library runs a graph twice more
-/// before it records it; all together the memory that a step takes is settled by then, and none may be taken while
-/// recording.
+/// Steps that run before recording, one in each direction. The library runs a graph twice more before it records it, so
+/// all memory of a step is allocated by then, as recording requires.
 const WARM_UP: u64 = 2;
 
-/// The library's way to say that a run is neither recorded nor replayed; 0 is its own.
+/// The library's id of a run that is neither recorded nor replayed; 0 is reserved.
 const REGULAR: &str = "-1";
 const DIRECTIONS: [&str; 2] = ["1", "2"];
 
@@ -23,7 +22,7 @@ const DIRECTIONS: [&str; 2] = ["1", "2"];
 /// (microsoft/onnxruntime, pull request 32121).
 const OLDEST_MINOR: u32 = 30;
 
-/// Returns whether steps on `device` are to be recorded.
+/// Returns whether to record steps on `device`.
 pub(super) fn captures(device: Device, options: &SessionOptions) -> bool {
     options.cuda_graphs && matches!(device, Device::Cuda(_))
 }
@@ -35,7 +34,7 @@ pub(in crate::runtime) fn too_old(version: &str) -> Option<String> {
     is_old.then(|| format!("ONNX Runtime {version} cannot replay two of them in turn, 1.{OLDEST_MINOR} and newer can"))
 }
 
-/// Returns an input that a kernel reads on the host; a replay would go on with what it held when it was bound.
+/// Returns an input that a kernel reads on the host, if any; a replay would reuse its contents at binding time.
 pub(super) fn host_input(session: &Session) -> ort::Result<Option<String>> {
     let mut memories = vec![std::ptr::null(); session.inputs().len()];
     // SAFETY: the library writes as many pointers as there is room for, one for each input.
@@ -46,7 +45,8 @@ pub(super) fn host_input(session: &Session) -> ort::Result<Option<String>> {
     }
     let on_host = |memory: *const ort::sys::OrtMemoryInfo| {
         let mut device = ort::sys::OrtMemoryInfoDeviceType::OrtMemoryInfoDeviceType_CPU;
-        // SAFETY: every session with these inputs was made by asking the same, and found no null; it owns them, and lives.
+        // SAFETY: every session with these inputs was made by asking the same, and found no null; it owns them, and
+        // lives.
         #[allow(unsafe_code)]
         unsafe {
             (ort::api().MemoryInfoGetDeviceType)(memory, &mut device);
@@ -57,12 +57,12 @@ pub(super) fn host_input(session: &Session) -> ort::Result<Option<String>> {
     Ok(found.map(|(input, _)| input.name().to_owned()))
 }
 
-/// Says that steps run without CUDA graphs.
+/// Logs that steps run without CUDA graphs.
 pub(super) fn warn(why: &dyn std::fmt::Display) {
     tracing::warn!("training runs without CUDA graphs, slower where the network is small: {why}");
 }
 
-/// How each of a row of steps is run.
+/// The state of recording.
 pub(super) struct Capture {
     regular: RunOptions,
     directions: [RunOptions; 2],
@@ -79,12 +79,12 @@ impl Capture {
         Ok(Self { regular: options(REGULAR)?, directions: [options(DIRECTIONS[0])?, options(DIRECTIONS[1])?], done: 0 })
     }
 
-    /// Returns how the next step is run, in direction `turn`.
+    /// Returns the mode of the next step in direction `turn`.
     pub fn options(&self, turn: usize) -> &RunOptions {
         if self.done < WARM_UP { &self.regular } else { &self.directions[turn] }
     }
 
-    /// Takes note of a step that was made.
+    /// Counts a finished step.
     pub fn count(&mut self) {
         self.done += 1;
     }
@@ -95,13 +95,13 @@ impl Capture {
     }
 }
 
-/// What makes steps from a state without recording them.
+/// Runs steps without recording.
 pub(super) type Regular = Box<dyn FnOnce(&[(String, Tensor)]) -> Result<OrtSteps> + Send>;
 
-/// Steps that are recorded, and go on without where that fails.
+/// Recorded steps, falling back to plain steps on failure.
 pub(super) struct CapturedSteps {
     steps: OrtSteps,
-    /// Gone once both directions are recorded.
+    /// `None` once both directions are recorded.
     regular: Option<Regular>,
 }
 

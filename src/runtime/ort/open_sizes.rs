@@ -1,12 +1,12 @@
-//! Graphs in which an If stays, without declared sizes: ONNX Runtime infers shapes inside of branches that are never taken,
-//! and refuses the model where declared sizes do not fit one of them (1.31; a network for two sampling rates has a branch
+//! Removes declared sizes from graphs with an If: ONNX Runtime infers shapes even inside branches that are never taken,
+//! and refuses the model if declared sizes do not fit one of them (1.31; a network for two sampling rates has a branch
 //! for frames of each).
 
 use std::borrow::Cow;
 
 use crate::ir::{Dim, Graph};
 
-/// Returns `graph` with open sizes wherever its file would declare numbers, where an If stays in it.
+/// Returns `graph` with all declared sizes open, if it has an If.
 pub(super) fn with_open_sizes(graph: &Graph) -> Cow<'_, Graph> {
     if !graph.nodes.iter().any(|node| node.is("If")) {
         return Cow::Borrowed(graph);

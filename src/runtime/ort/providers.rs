@@ -1,5 +1,4 @@
-//! The options that ONNX Runtime's execution providers are registered with. Each is stated, also where it is the
-//! library's default: defaults differ between its versions.
+//! The options of ONNX Runtime's execution providers. Defaults are stated too, since they differ between versions.
 
 use std::path::Path;
 
@@ -8,28 +7,27 @@ use ort::ep::{ArenaExtendStrategy, CUDA, ExecutionProviderDispatch, TensorRT};
 
 use crate::runtime::Device;
 
-/// Bytes that a tactic of TensorRT may use: its own default is all of the device's memory, in which the state of
-/// training and the layers that CUDA runs have to live too.
+/// The most bytes of a TensorRT tactic: by default all device memory, which the training state and CUDA layers share.
 const TENSORRT_WORKSPACE: usize = 1 << 30;
 
 /// TensorRT's default: from 4 on the time to build an engine grows by multiples, and a step graph has a thousand nodes.
 const TENSORRT_LEVEL: u8 = 3;
 
-/// How a session uses its device.
+/// The use of a device by a session.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Use<'a> {
-    /// Whether integer kernels of the CPU are asked for that do not saturate.
+    /// Whether to request CPU integer kernels that do not saturate.
     pub is_precise: bool,
-    /// Whether it runs so often that choosing kernels with care pays.
+    /// Whether it runs often enough for a careful choice of kernels.
     pub often: bool,
-    /// Whether products may round their factors to 10 bits behind the point.
+    /// Whether products may round their factors to 10 fraction bits.
     pub tf32: bool,
     /// Whether CUDA's work is captured once and then replayed.
     pub cuda_graphs: bool,
-    /// A folder for what TensorRT learned about kernels; any session may share it.
+    /// A folder for TensorRT's kernel timings, shared by all sessions.
     pub timing_cache: Option<&'a Path>,
-    /// A folder for TensorRT's engines of this very graph and its constants. The library tells engines apart by names of
-    /// tensors alone: in a shared folder it would run one model with the weights of another.
+    /// A folder for TensorRT's engines of this very graph and its constants. The library tells engines apart by names
+    /// of tensors alone: in a shared folder it would run one model with the weights of another.
     pub engine_cache: Option<&'a Path>,
 }
 
@@ -44,7 +42,8 @@ pub(super) fn providers(device: Device, how: &Use) -> Vec<ExecutionProviderDispa
     }
 }
 
-/// - TF32: on in steps of training alone, where its error is far below the noise of a batch, and tensor cores pay. Everything
+/// - TF32: on in steps of training alone, where its error is far below the noise of a batch, and tensor cores pay.
+///   Everything
 ///   that is compared with another runtime stays in float32, whose limits it would miss.
 /// - Search for convolutions: exhaustive where shapes are run thousands of times; a session that runs once would spend
 ///   longer on the search than on the run. cuDNN 9 orders kernels by a model in both and times none, so that a run

@@ -10,21 +10,22 @@ use super::capture::Capture;
 use super::value::{allocate, copy, from_tensor, put};
 use crate::error::Result;
 use crate::ir::Tensor;
-use crate::runtime::step_layout::{PhaseLayout, Slot, Source, StepLayout};
+use crate::runtime::step_layout::{PhaseLayout, Slot, StepInput, StepLayout};
 use crate::runtime::{Device, StepSession};
 
 pub(super) struct OrtSteps {
-    /// Those of each phase. They keep the session, so they stand before what it reads: fields are dropped in order.
+    /// The bindings of each phase. They keep the session, so they come before the data it reads: fields are dropped in
+    /// order.
     bindings: Vec<Vec<Binding>>,
     buffers: [Vec<DynTensor>; 2],
-    /// The state to go back to.
+    /// The saved state.
     kept: Vec<DynTensor>,
     /// The feeds of each phase.
     feeds: Vec<Vec<DynTensor>>,
-    /// Which of its two buffers holds each entry of the state.
+    /// The current buffer (of two) of each state entry.
     sides: Vec<usize>,
     layout: StepLayout,
-    /// How steps are recorded, where they are: all that they read and write stays where it is then.
+    /// The recording of steps, if any: all memory that they read and write then stays in place.
     capture: Option<Capture>,
     /// The session of each phase.
     loaded: Vec<OrtSession>,
@@ -38,8 +39,8 @@ struct Binding {
 }
 
 impl OrtSteps {
-    /// Returns steps of the graphs behind `loaded` from `state`, all of which fit `layout`. Only steps of a single graph
-    /// can be recorded by `capture`.
+    /// Returns steps of the `loaded` graphs from `state`, which must fit `layout`. Only steps of a single graph can be
+    /// recorded by `capture`.
     pub fn new(
         loaded: Vec<OrtSession>,
         layout: StepLayout,
@@ -62,7 +63,7 @@ impl OrtSteps {
         Ok(Self { bindings, buffers: [first, second], kept, feeds, sides, layout, capture, loaded })
     }
 
-    /// Returns whether nothing but replays is left to do.
+    /// Returns whether all steps are replays from now on.
     pub fn is_captured(&self) -> bool {
         self.capture.as_ref().is_some_and(Capture::is_complete)
     }
@@ -72,7 +73,7 @@ impl OrtSteps {
         (0..self.layout.state.len()).map(|index| self.read(index)).collect()
     }
 
-    /// Returns a copy of the state that was kept last, by name.
+    /// Returns a copy of the saved state, by name.
     pub fn kept(&self) -> Result<Vec<(String, Tensor)>> {
         let value = |value: &DynTensor| from_tensor(value).map_err(|e| self.failed(&e));
         self.layout.state.iter().zip(&self.kept).map(|(slot, kept)| Ok((slot.name.clone(), value(kept)?))).collect()
@@ -87,8 +88,8 @@ impl OrtSteps {
     fn binding(&mut self, phase: usize) -> ort::Result<(usize, bool)> {
         let PhaseLayout { inputs, updates, .. } = &self.layout.phases[phase];
         let read = inputs.iter().filter_map(|source| match source {
-            Source::State(place) => Some(place),
-            Source::Feed(_) => None,
+            StepInput::State(place) => Some(place),
+            StepInput::Feed(_) => None,
         });
         let sides: Vec<usize> = read.chain(updates).map(|&place| self.sides[place]).collect();
         if let Some(found) = self.bindings[phase].iter().position(|binding| binding.sides == sides) {
@@ -105,8 +106,8 @@ impl OrtSteps {
     fn bind_inputs(&mut self, phase: usize, at: usize) -> ort::Result<()> {
         for (name, source) in self.loaded[phase].inputs.iter().zip(&self.layout.phases[phase].inputs) {
             let value = match *source {
-                Source::State(place) => &self.buffers[self.sides[place]][place],
-                Source::Feed(place) => &self.feeds[phase][place],
+                StepInput::State(place) => &self.buffers[self.sides[place]][place],
+                StepInput::Feed(place) => &self.feeds[phase][place],
             };
             self.bindings[phase][at].binding.bind_input(name, value)?;
         }

@@ -1,9 +1,9 @@
-//! Weights that several layers read as one copy for each: what ONNX Runtime's kernels that do not saturate need (1.31 puts
-//! another tensor in the place of each such weight, and refuses to do so twice).
+//! Copies weights that several layers share, as ONNX Runtime's non-saturating kernels require (1.31 replaces each such
+//! weight and fails on the second replacement).
 
 use crate::ir::{Graph, ValueId, is_dequantize};
 
-/// Returns `graph` with integers, a zero point and a DequantizeLinear of its own for every reader of a dequantized weight;
+/// Returns `graph` with separate integers, zero point and DequantizeLinear for every reader of a dequantized weight;
 /// results are the same.
 pub(super) fn unshared(graph: &Graph) -> Graph {
     let mut graph = graph.clone();

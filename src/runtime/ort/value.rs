@@ -1,4 +1,4 @@
-//! Host tensors to and from values of ONNX Runtime.
+//! Converts between host tensors and values of ONNX Runtime.
 
 use std::ffi::CString;
 use std::ptr::NonNull;
@@ -66,7 +66,8 @@ pub fn put(tensor: &Tensor, value: &mut DynTensor) -> ort::Result<()> {
     if !value.memory_info().is_cpu_accessible() {
         return to_value(tensor)?.copy_into(value);
     }
-    // SAFETY: the value lies in host memory, nothing reads it during the call, and it holds as many bytes as are copied.
+    // SAFETY: the value lies in host memory, nothing reads it during the call, and it holds as many bytes as are
+    // copied.
     #[allow(unsafe_code)]
     unsafe {
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), value.data_ptr_mut().cast::<u8>(), bytes.len());
@@ -104,14 +105,14 @@ pub fn from_tensor(value: &DynTensor) -> ort::Result<Tensor> {
     }
     let bytes = match value.size() {
         None | Some(0) => Bytes::new(),
-        // SAFETY: the value lives in host memory, holds `len` initialised bytes, and is borrowed for the copy.
+        // SAFETY: the value lives in host memory, holds `len` initialized bytes, and is borrowed for the copy.
         #[allow(unsafe_code)]
         Some(len) => unsafe { Bytes::copy_from_slice(std::slice::from_raw_parts(value.data_ptr().cast::<u8>(), len)) },
     };
     Tensor::new(dtype, shape, bytes).map_err(|e| ort::Error::new(e.to_string()))
 }
 
-/// An initializer that a session reads where it lies; must outlive the session.
+/// An initializer that a session reads in place; it must outlive the session.
 pub struct Initializer {
     value: NonNull<ort::sys::OrtValue>,
     _bytes: Bytes,

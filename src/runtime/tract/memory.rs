@@ -1,9 +1,9 @@
-//! Nodes for which tract 0.23 takes axes and elements for granted that need not be there: it would read other memory.
+//! Nodes for which tract 0.23 assumes axes and elements that may be missing, and would read out of bounds.
 
 use crate::ir::{Graph, Node};
 use crate::shape::{Fact, facts};
 
-/// Operators of which the second axis of the input is that of channels.
+/// Operators whose input has channels on its second axis.
 const OF_CHANNELS: &[&str] = &[
     "AveragePool",
     "BatchNormalization",
@@ -18,12 +18,12 @@ const OF_CHANNELS: &[&str] = &[
     "MaxPool",
 ];
 
-/// Operators that make an axis of any length, by sizes or factors of which tract takes the ones that others leave aside.
+/// Operators that resize axes, whose sizes or factors tract reads even where the specification ignores them.
 const OF_FACTORS: &[&str] = &["Resize", "Upsample"];
 /// The largest factor.
 const LARGEST_FACTOR: f32 = 65_536.0;
 
-/// Returns what is wrong with the first node of `graph` that tract would read other memory for, where shapes tell.
+/// Returns the problem of the first node of `graph` for which tract would read out of bounds, as far as shapes tell.
 pub(super) fn beyond_memory(graph: &Graph) -> Option<String> {
     let is_checked = |node: &&Node| OF_CHANNELS.iter().chain(OF_FACTORS).any(|op| node.is(op));
     graph.nodes.iter().find(is_checked)?;

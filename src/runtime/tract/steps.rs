@@ -1,4 +1,4 @@
-//! Training steps in tract: what a run gives is moved into the state, which the next run reads.
+//! Training steps in tract: results of a run are moved into the state, which the next run reads.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use super::{datum_type, failed, from_tract, guarded, to_tract};
 use crate::error::Result;
 use crate::ir::Tensor;
 use crate::runtime::StepSession;
-use crate::runtime::step_layout::{Source, StepLayout};
+use crate::runtime::step_layout::{StepInput, StepLayout};
 
 pub(super) struct TractSteps {
-    /// One for each phase.
+    /// One per phase.
     plans: Vec<Arc<TypedRunnableModel>>,
     state: TVec<TValue>,
-    /// The state to go back to.
+    /// The saved state.
     kept: TVec<TValue>,
     layout: StepLayout,
 }
@@ -27,7 +27,7 @@ impl TractSteps {
         Ok(Self { plans, kept: state.clone(), state, layout })
     }
 
-    /// tract checks no outputs against what the graph declares, so what is to be the state is checked here.
+    /// Checks new state entries, since tract does not check outputs against the graph's declarations.
     fn check(&self, phase: usize, found: &[TValue]) -> Result<()> {
         let updates = &self.layout.phases[phase].updates;
         if found.len() != updates.len() {
@@ -51,9 +51,9 @@ impl StepSession for TractSteps {
     fn step(&mut self, phase: usize, feeds: &[Tensor]) -> Result<()> {
         let layout = self.layout.phase_at(phase)?;
         layout.check_feeds(feeds)?;
-        let input = |source: &Source| match *source {
-            Source::State(place) => Ok(self.state[place].clone()),
-            Source::Feed(place) => Ok(to_tract(&feeds[place])?.into_tvalue()),
+        let input = |source: &StepInput| match *source {
+            StepInput::State(place) => Ok(self.state[place].clone()),
+            StepInput::Feed(place) => Ok(to_tract(&feeds[place])?.into_tvalue()),
         };
         let inputs = layout.inputs.iter().map(input).collect::<Result<TVec<TValue>>>()?;
         let next = guarded(|| self.plans[phase].run(inputs))?;

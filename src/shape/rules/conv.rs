@@ -1,6 +1,6 @@
 //! Convolutions.
 
-use super::window::{Window, sizes};
+use super::window::{SlidingWindow, sizes};
 use crate::error::Result;
 use crate::ir::{Dim, Shape};
 use crate::shape::dims::times;
@@ -19,7 +19,7 @@ pub fn conv(call: &Call) -> Result<Vec<Fact>> {
     }
     bias(call, &w[0])?;
     let mut y = vec![x[0].clone(), w[0].clone()];
-    y.extend(Window::read(call, &kernel)?.slide(&x[2..])?);
+    y.extend(SlidingWindow::read(call, &kernel)?.slide(&x[2..])?);
     Ok(vec![call.shaped(Some(y))])
 }
 
@@ -31,7 +31,7 @@ pub fn conv_transpose(call: &Call) -> Result<Vec<Fact>> {
     let group = group(call)?;
     let channels = times(call, &w[1], &group)?;
     bias(call, &channels)?;
-    let window = Window::read(call, &kernel)?;
+    let window = SlidingWindow::read(call, &kernel)?;
     let mut y = vec![x[0].clone(), channels];
     match call.attrs.ints("output_shape") {
         Some(shape) => {
@@ -43,12 +43,12 @@ pub fn conv_transpose(call: &Call) -> Result<Vec<Fact>> {
     Ok(vec![call.shaped(Some(y))])
 }
 
-/// Returns the elements of what kernels of a Conv or ConvTranspose may unpack: the input with its padding, or the result
-/// before padding is cut off.
+/// Returns the elements of buffers that kernels of a Conv or ConvTranspose may unpack: the padded input, or the result
+/// before padding is cropped.
 pub fn unpacked(call: &Call) -> Option<usize> {
     let (x, w) = (call.shape(0)?, call.shape(1)?);
     let kernel = check(call, x, w).ok()?;
-    let window = Window::read(call, &kernel).ok()?;
+    let window = SlidingWindow::read(call, &kernel).ok()?;
     let (channels, spatial) = match call.op_type {
         "ConvTranspose" => (times(call, &w[1], &group(call).ok()?).ok()?, window.uncut_sizes(&x[2..])),
         _ => (x[1].clone(), window.padded(&x[2..])),

@@ -1,4 +1,4 @@
-//! Operators that work element by element, with broadcasting where they have several inputs.
+//! Elementwise operators, with broadcasting of several inputs.
 
 use ndarray::{ArrayD, IxDyn};
 
@@ -17,7 +17,7 @@ pub fn identity(call: &Call) -> Result<Vec<Fact>> {
     Ok(vec![call.input(0).cloned().unwrap_or_default()])
 }
 
-/// Truth values in the shape of input 0.
+/// Booleans in the shape of input 0.
 pub fn unary_bool(call: &Call) -> Result<Vec<Fact>> {
     Ok(vec![Fact::new(Some(DType::Bool), call.shape(0).cloned())])
 }
@@ -35,7 +35,7 @@ pub fn arithmetic(call: &Call) -> Result<Vec<Fact>> {
     Ok(vec![fact.with_contents(contents)])
 }
 
-/// Comparisons and logic: inputs broadcast, truth values out.
+/// Comparisons and logic: inputs broadcast, booleans out.
 pub fn comparison(call: &Call) -> Result<Vec<Fact>> {
     let fact = Fact::new(Some(DType::Bool), all(call, 0)?);
     let contents = combined(call, &fact);

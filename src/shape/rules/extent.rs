@@ -1,4 +1,4 @@
-//! Operators that change how far an axis reaches: Pad, Slice, Expand, Tile, Resize.
+//! Operators that change the length of axes: Pad, Slice, Expand, Tile, Resize.
 
 use ndarray::Axis;
 
@@ -129,7 +129,7 @@ pub fn expand(call: &Call) -> Result<Vec<Fact>> {
     Ok(vec![fact.with_contents(contents)])
 }
 
-/// Tile: every axis repeated; the operator set 1 form (`tiles`, `axis`) is not followed.
+/// Tile: every axis repeated; the operator set 1 form (`tiles`, `axis`) is not supported.
 pub fn tile(call: &Call) -> Result<Vec<Fact>> {
     let Some(x) = call.shape(0) else { return Ok(vec![call.shaped(None)]) };
     let repeats = call.items(1).filter(|_| call.opset >= 6);

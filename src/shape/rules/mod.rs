@@ -1,4 +1,4 @@
-//! One function per operator family, and the table of them.
+//! Shape rules, one function per operator family, and their table.
 
 mod conv;
 mod elementwise;
@@ -21,7 +21,7 @@ use crate::error::Result;
 /// Returns the facts of a call's outputs, in order; missing ones are unknown.
 pub type Rule = fn(&Call) -> Result<Vec<Fact>>;
 
-/// Returns the elements of what kernels of a call may unpack beside its results; none for most operators.
+/// Returns the elements of buffers that kernels of a call may unpack besides its results; `None` for most operators.
 pub(super) fn unpacked(call: &Call) -> Option<usize> {
     match call.op_type {
         "Conv" | "ConvTranspose" => conv::unpacked(call),
@@ -30,7 +30,7 @@ pub(super) fn unpacked(call: &Call) -> Option<usize> {
     }
 }
 
-/// The rule of every operator of the default domain that has one, by family.
+/// The rules of operators of the default domain, by family.
 pub const RULES: &[(&str, Rule)] = &[
     ("Conv", conv::conv),
     ("ConvTranspose", conv::conv_transpose),

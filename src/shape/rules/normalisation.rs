@@ -1,4 +1,4 @@
-//! Normalisations: output as input, with statistics beside it where they are asked for.
+//! Normalisations: output as input, and statistics if requested.
 
 use crate::error::Result;
 use crate::ir::{DType, Dim};

@@ -1,6 +1,6 @@
 //! Pools over spatial axes.
 
-use super::window::{Window, sizes};
+use super::window::{SlidingWindow, sizes};
 use crate::error::Result;
 use crate::ir::{DType, Dim, Shape};
 use crate::shape::{Call, Fact};
@@ -15,7 +15,7 @@ pub fn pool(call: &Call) -> Result<Vec<Fact>> {
         }
         Some(x) => {
             let mut y = x[..2].to_vec();
-            y.extend(Window::read(call, &kernel)?.slide(&x[2..])?);
+            y.extend(SlidingWindow::read(call, &kernel)?.slide(&x[2..])?);
             Some(y)
         }
         None => None,
@@ -28,7 +28,7 @@ pub fn unpacked(call: &Call) -> Option<usize> {
     let kernel = sizes(call, "kernel_shape", call.attrs.ints("kernel_shape")?).ok()?;
     let kernel: Shape = kernel.into_iter().map(Dim::Known).collect();
     let x = call.shape(0).filter(|x| x.len() == kernel.len() + 2)?;
-    let spatial = Window::read(call, &kernel).ok()?.padded(&x[2..]);
+    let spatial = SlidingWindow::read(call, &kernel).ok()?.padded(&x[2..]);
     let first = x[..2].iter().map(|dim| dim.known().unwrap_or(1));
     Some(first.chain(spatial).fold(1, usize::saturating_mul))
 }

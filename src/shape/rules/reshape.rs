@@ -1,4 +1,4 @@
-//! Operators that give the same elements another shape.
+//! Operators that reshape.
 
 use ndarray::IxDyn;
 
@@ -52,7 +52,7 @@ pub fn reshape(call: &Call) -> Result<Vec<Fact>> {
     Ok(vec![moved(call, Some(y))])
 }
 
-/// What is left of the elements of `x` after `y`, equal symbols cancelled; an error where it certainly does not fit.
+/// Returns the elements of `x` over those of `y`, equal symbols cancelled; an error where they cannot fit.
 fn quotient(call: &Call, x: &Shape, y: &Shape, free: bool) -> Result<Dim> {
     let mut over: Vec<&Dim> = x.iter().collect();
     let mut under: Vec<&Dim> = Vec::new();
@@ -157,7 +157,7 @@ pub fn depth_space(call: &Call) -> Result<Vec<Fact>> {
     Ok(vec![call.shaped(Some(shape))])
 }
 
-/// The fact of input 0 in another shape; its elements keep their order.
+/// Returns the fact of input 0 in another shape; its elements keep their order.
 fn moved(call: &Call, shape: Option<Shape>) -> Fact {
     let fact = call.shaped(shape);
     let contents = || {

@@ -1,11 +1,12 @@
-//! Windows that slide over spatial axes: the attributes of convolutions and pools, and the sizes that follow.
+//! Output sizes of convolutions and pools over axes that may be unknown; [`crate::shape::ConvWindow`] has the padding
+//! over known axes.
 
 use crate::error::Result;
 use crate::ir::{Dim, Shape};
 use crate::shape::{Call, dims};
 
 /// Kernel, strides, dilations and padding of one call.
-pub struct Window<'c> {
+pub struct SlidingWindow<'c> {
     call: &'c Call<'c>,
     kernel: Shape,
     strides: Vec<usize>,
@@ -24,7 +25,7 @@ pub fn sizes(call: &Call, name: &str, values: &[i64]) -> Result<Vec<usize>> {
     values.iter().map(one).collect()
 }
 
-impl<'c> Window<'c> {
+impl<'c> SlidingWindow<'c> {
     /// Returns the window that the attributes describe.
     pub fn read(call: &'c Call<'c>, kernel: &[Dim]) -> Result<Self> {
         let rank = kernel.len();
@@ -50,7 +51,7 @@ impl<'c> Window<'c> {
         self.auto_pad.starts_with("SAME")
     }
 
-    /// Begin and end padding of axis `i`.
+    /// Returns the padding before and after axis `i`; 0 where `auto_pad` computes it.
     fn padding(&self, i: usize) -> (i64, i64) {
         match self.auto_pad {
             "NOTSET" | "" => (self.pads[i], self.pads[i + self.kernel.len()]),
@@ -58,13 +59,13 @@ impl<'c> Window<'c> {
         }
     }
 
-    /// The input elements that axis `i` of the window spans.
+    /// Returns the input elements that the window spans along axis `i`.
     fn span(&self, i: usize) -> Option<i64> {
         let [k, d] = [i64::try_from(self.kernel[i].known()?).ok()?, i64::try_from(self.dilations[i]).ok()?];
         (k - 1).checked_mul(d)?.checked_add(1)
     }
 
-    /// The elements of axis `i` that a transposed window reaches from `n` positions, before padding is cut off.
+    /// Returns the elements along axis `i` of a transposed convolution of `n` positions, before padding is cropped.
     fn uncut(&self, i: usize, n: usize) -> Option<i128> {
         let [n, stride] = [i128::try_from(n).ok()?, i128::try_from(self.strides[i]).ok()?];
         (n - 1).checked_mul(stride)?.checked_add(i128::from(self.span(i)?))
@@ -117,7 +118,7 @@ impl<'c> Window<'c> {
         Ok(usize::try_from(positions).map_or(Dim::Unknown, Dim::Known))
     }
 
-    /// Returns the spatial sizes that a transposed convolution makes.
+    /// Returns the spatial output sizes of a transposed convolution.
     pub fn unslide(&self, spatial: &[Dim]) -> Result<Shape> {
         self.check_rank(spatial)?;
         let extra = self.call.attrs.ints("output_padding").unwrap_or(&[]);
@@ -139,7 +140,7 @@ impl<'c> Window<'c> {
         spatial.iter().enumerate().map(one).collect()
     }
 
-    /// Returns the spatial sizes of an input of `spatial` sizes with its padding around it.
+    /// Returns the `spatial` sizes of an input with its padding.
     pub fn padded(&self, spatial: &[Dim]) -> Vec<usize> {
         let one = |(i, dim): (usize, &Dim)| {
             let n = dim.known().unwrap_or(1);
@@ -154,7 +155,7 @@ impl<'c> Window<'c> {
         spatial.iter().take(self.kernel.len()).enumerate().map(one).collect()
     }
 
-    /// Returns the spatial sizes that a transposed window makes of `spatial` ones before padding is cut off.
+    /// Returns the spatial output sizes of a transposed convolution before padding is cropped.
     pub fn uncut_sizes(&self, spatial: &[Dim]) -> Vec<usize> {
         let one = |(i, dim): (usize, &Dim)| {
             self.uncut(i, dim.known().unwrap_or(1))

@@ -5,7 +5,7 @@ use dfq_onnx::ir::{Attr, DType, Graph, ValueId};
 use dfq_onnx::plan::Target;
 
 use super::wrong;
-use crate::support::qdq::{Grid, I8, LOW, POSITIVE, Qdq, U8};
+use crate::support::qdq::{I8, LOW, POSITIVE, Qdq, ScalarGrid, U8};
 
 /// What the rules are tried on: name, what becomes of `y`, the kind of reason, the graph.
 type Case = (&'static str, Runs, &'static str, fn(i64) -> Graph);
@@ -17,7 +17,13 @@ fn conv(n: &mut Qdq, inputs: &[ValueId]) -> ValueId {
 }
 
 /// `DQ(x) -> y -> Q -> DQ`, the node built by `build`.
-fn between(opset: i64, shape: &[usize], (x, y): (Grid, Grid), build: fn(&mut Qdq, ValueId) -> ValueId) -> Graph {
+fn between(
+    opset: i64,
+    shape: &[usize],
+    x: ScalarGrid,
+    y: ScalarGrid,
+    build: fn(&mut Qdq, ValueId) -> ValueId,
+) -> Graph {
     let mut n = Qdq::new(opset);
     let image = n.input("x", shape);
     let x = n.pair(image, x);
@@ -48,7 +54,7 @@ fn relu6_behind(n: &mut Qdq, x: ValueId) -> ValueId {
     n.node("clip", "Clip", &[y, lo, hi], [])
 }
 
-fn sum(opset: i64, quantizes_second: bool, grids: (Grid, Grid, Grid)) -> Graph {
+fn sum(opset: i64, quantizes_second: bool, grids: (ScalarGrid, ScalarGrid, ScalarGrid)) -> Graph {
     let mut n = Qdq::new(opset);
     let (a, b) = (n.input("a", IMAGE), n.input("b", IMAGE));
     let a = n.pair(a, grids.0);
@@ -58,7 +64,7 @@ fn sum(opset: i64, quantizes_second: bool, grids: (Grid, Grid, Grid)) -> Graph {
     n.finish(&[out])
 }
 
-fn join(opset: i64, second: Grid) -> Graph {
+fn join(opset: i64, second: ScalarGrid) -> Graph {
     let mut n = Qdq::new(opset);
     let (a, b) = (n.input("a", IMAGE), n.input("b", IMAGE));
     let (a, b) = (n.pair(a, U8), n.pair(b, second));
@@ -67,7 +73,7 @@ fn join(opset: i64, second: Grid) -> Graph {
     n.finish(&[out])
 }
 
-fn unary(opset: i64, op: &'static str, grid: Grid) -> Graph {
+fn unary(opset: i64, op: &'static str, grid: ScalarGrid) -> Graph {
     let mut n = Qdq::new(opset);
     let image = n.input("x", IMAGE);
     let x = n.pair(image, U8);
@@ -88,31 +94,31 @@ fn gemm(n: &mut Qdq, x: ValueId, bias: Option<ValueId>) -> ValueId {
 }
 
 const CASES: &[Case] = &[
-    ("conv", Runs::Integer, "", |o| between(o, IMAGE, (U8, U8), plain_conv)),
-    ("conv, int32 bias", Runs::Integer, "", |o| between(o, IMAGE, (U8, U8), |n, x| conv_with_bias(n, x, 1.0))),
+    ("conv", Runs::Integer, "", |o| between(o, IMAGE, U8, U8, plain_conv)),
+    ("conv, int32 bias", Runs::Integer, "", |o| between(o, IMAGE, U8, U8, |n, x| conv_with_bias(n, x, 1.0))),
     ("conv, bias scale ten times too large", Runs::Float, "bias_grid", |o| {
-        between(o, IMAGE, (U8, U8), |n, x| conv_with_bias(n, x, 10.0))
+        between(o, IMAGE, U8, U8, |n, x| conv_with_bias(n, x, 10.0))
     }),
     ("conv, float bias", Runs::Integer, "", |o| {
-        between(o, IMAGE, (U8, U8), |n, x| {
+        between(o, IMAGE, U8, U8, |n, x| {
             let (w, b) = (n.weight(&[8, 4, 3, 3], DType::I8), n.constant(&[8]));
             conv(n, &[x, w, b])
         })
     }),
     ("conv, float weight", Runs::Integer, "", |o| {
-        between(o, IMAGE, (U8, U8), |n, x| {
+        between(o, IMAGE, U8, U8, |n, x| {
             let w = n.constant(&[8, 4, 3, 3]);
             conv(n, &[x, w])
         })
     }),
     ("conv, uint8 weight", Runs::Integer, "", |o| {
-        between(o, IMAGE, (U8, U8), |n, x| {
+        between(o, IMAGE, U8, U8, |n, x| {
             let w = n.weight(&[8, 4, 3, 3], DType::U8);
             conv(n, &[x, w])
         })
     }),
-    ("conv, int8 throughout", Runs::Integer, "", |o| between(o, IMAGE, (I8, I8), plain_conv)),
-    ("conv, int8 in and uint8 out", Runs::Integer, "", |o| between(o, IMAGE, (I8, U8), plain_conv)),
+    ("conv, int8 throughout", Runs::Integer, "", |o| between(o, IMAGE, I8, I8, plain_conv)),
+    ("conv, int8 in and uint8 out", Runs::Integer, "", |o| between(o, IMAGE, I8, U8, plain_conv)),
     ("conv, int8 that two nodes read", Runs::Float, "signed_activation", |o| {
         let mut n = Qdq::new(o);
         let image = n.input("x", IMAGE);
@@ -160,21 +166,21 @@ const CASES: &[Case] = &[
         let out = n.pair(y, U8);
         n.finish(&[out])
     }),
-    ("conv, relu and uint8 from 0", Runs::Integer, "", |o| between(o, IMAGE, (U8, POSITIVE), relu_behind)),
-    ("conv, relu and int8 from -128", Runs::Integer, "", |o| between(o, IMAGE, (I8, LOW), relu_behind)),
-    ("conv, relu and symmetric int8", Runs::Float, "activation_stays", |o| between(o, IMAGE, (I8, I8), relu_behind)),
-    ("conv, relu6 within the grid", Runs::Integer, "", |o| between(o, IMAGE, (U8, POSITIVE), relu6_behind)),
+    ("conv, relu and uint8 from 0", Runs::Integer, "", |o| between(o, IMAGE, U8, POSITIVE, relu_behind)),
+    ("conv, relu and int8 from -128", Runs::Integer, "", |o| between(o, IMAGE, I8, LOW, relu_behind)),
+    ("conv, relu and symmetric int8", Runs::Float, "activation_stays", |o| between(o, IMAGE, I8, I8, relu_behind)),
+    ("conv, relu6 within the grid", Runs::Integer, "", |o| between(o, IMAGE, U8, POSITIVE, relu6_behind)),
     ("conv, relu6 inside a wider grid", Runs::Float, "activation_stays", |o| {
-        between(o, IMAGE, (U8, Grid { scale: 0.05, ..POSITIVE }), relu6_behind)
+        between(o, IMAGE, U8, ScalarGrid { scale: 0.05, ..POSITIVE }, relu6_behind)
     }),
     ("conv, pool before the quantizer", Runs::Integer, "", |o| {
-        between(o, IMAGE, (U8, POSITIVE), |n, x| {
+        between(o, IMAGE, U8, POSITIVE, |n, x| {
             let y = plain_conv(n, x);
             n.node("pool", "MaxPool", &[y], [("kernel_shape", Attr::Ints(vec![2, 2]))])
         })
     }),
     ("transposed conv", Runs::Float, "no_integer_kernel", |o| {
-        between(o, IMAGE, (U8, U8), |n, x| {
+        between(o, IMAGE, U8, U8, |n, x| {
             let w = n.weight(&[4, 4, 3, 3], DType::I8);
             n.node("y", "ConvTranspose", &[x, w], [])
         })
@@ -183,13 +189,13 @@ const CASES: &[Case] = &[
     ("add, one float side", Runs::Float, "float_operand", |o| sum(o, false, (U8, U8, U8))),
     ("add, int8 throughout", Runs::Integer, "", |o| sum(o, true, (I8, I8, I8))),
     ("add of a constant", Runs::Float, "float_operand", |o| {
-        between(o, IMAGE, (U8, U8), |n, x| {
+        between(o, IMAGE, U8, U8, |n, x| {
             let c = n.constant(&[1, 4, 1, 1]);
             n.node("y", "Add", &[x, c], [])
         })
     }),
     ("mul by a stored constant", Runs::Integer, "", |o| {
-        between(o, IMAGE, (U8, U8), |n, x| {
+        between(o, IMAGE, U8, U8, |n, x| {
             let c = n.constant(&[1, 4, 1, 1]);
             let c = n.pair(c, U8);
             n.node("y", "Mul", &[x, c], [])
@@ -205,10 +211,10 @@ const CASES: &[Case] = &[
     ("tanh", Runs::Float, "no_integer_kernel", |o| unary(o, "Tanh", U8)),
     ("relu between pairs", Runs::Absorbed, "", |o| unary(o, "Relu", POSITIVE)),
     ("relu before symmetric int8", Runs::Float, "activation_stays", |o| unary(o, "Relu", I8)),
-    ("average pool", Runs::Integer, "", |o| between(o, IMAGE, (U8, U8), |n, x| pool(n, "AveragePool", x))),
-    ("max pool", Runs::Integer, "", |o| between(o, IMAGE, (U8, U8), |n, x| pool(n, "MaxPool", x))),
+    ("average pool", Runs::Integer, "", |o| between(o, IMAGE, U8, U8, |n, x| pool(n, "AveragePool", x))),
+    ("max pool", Runs::Integer, "", |o| between(o, IMAGE, U8, U8, |n, x| pool(n, "MaxPool", x))),
     ("max pool of two grids", Runs::Float, "different_grids", |o| {
-        between(o, IMAGE, (U8, POSITIVE), |n, x| pool(n, "MaxPool", x))
+        between(o, IMAGE, U8, POSITIVE, |n, x| pool(n, "MaxPool", x))
     }),
     ("max pool without quantized result", Runs::Integer, "", |o| {
         let mut n = Qdq::new(o);
@@ -219,29 +225,29 @@ const CASES: &[Case] = &[
         n.finish(&[out])
     }),
     ("transpose", Runs::Integer, "", |o| {
-        between(o, IMAGE, (U8, U8), |n, x| n.node("y", "Transpose", &[x], [("perm", Attr::Ints(vec![0, 2, 3, 1]))]))
+        between(o, IMAGE, U8, U8, |n, x| n.node("y", "Transpose", &[x], [("perm", Attr::Ints(vec![0, 2, 3, 1]))]))
     }),
     ("slice", Runs::Integer, "", |o| {
-        between(o, IMAGE, (U8, U8), |n, x| {
+        between(o, IMAGE, U8, U8, |n, x| {
             let (from, to, axis) = (n.ints(&[1]), n.ints(&[3]), n.ints(&[1]));
             n.node("y", "Slice", &[x, from, to, axis], [])
         })
     }),
     ("nearest resize", Runs::Integer, "", |o| {
-        between(o, IMAGE, (U8, U8), |n, x| {
+        between(o, IMAGE, U8, U8, |n, x| {
             let none = n.0.add_constant("none", dfq_onnx::ir::Tensor::from_f32(&[0], &[]));
             let scales = n.0.add_constant("scales", dfq_onnx::ir::Tensor::from_f32(&[4], &[1.0, 1.0, 2.0, 2.0]));
             n.node("y", "Resize", &[x, none, scales], [("mode", Attr::from("nearest"))])
         })
     }),
     ("depth to space", Runs::Integer, "", |o| {
-        between(o, IMAGE, (U8, U8), |n, x| n.node("y", "DepthToSpace", &[x], [("blocksize", Attr::Int(2))]))
+        between(o, IMAGE, U8, U8, |n, x| n.node("y", "DepthToSpace", &[x], [("blocksize", Attr::Int(2))]))
     }),
     ("space to depth", Runs::Float, "no_integer_kernel", |o| {
-        between(o, IMAGE, (U8, U8), |n, x| n.node("y", "SpaceToDepth", &[x], [("blocksize", Attr::Int(2))]))
+        between(o, IMAGE, U8, U8, |n, x| n.node("y", "SpaceToDepth", &[x], [("blocksize", Attr::Int(2))]))
     }),
     ("reshape", Runs::Integer, "", |o| {
-        between(o, IMAGE, (U8, U8), |n, x| {
+        between(o, IMAGE, U8, U8, |n, x| {
             let shape = n.ints(&[1, 256]);
             n.node("y", "Reshape", &[x, shape], [])
         })
@@ -256,19 +262,19 @@ const CASES: &[Case] = &[
         n.finish(&[y])
     }),
     ("largest value", Runs::Integer, "", |o| {
-        between(o, IMAGE, (U8, U8), |n, x| n.node("y", "ReduceMax", &[x], [("keepdims", Attr::Int(1))]))
+        between(o, IMAGE, U8, U8, |n, x| n.node("y", "ReduceMax", &[x], [("keepdims", Attr::Int(1))]))
     }),
     ("mean of an axis", Runs::Float, "no_integer_kernel", |o| {
-        between(o, IMAGE, (U8, U8), |n, x| n.node("y", "ReduceMean", &[x], [("keepdims", Attr::Int(1))]))
+        between(o, IMAGE, U8, U8, |n, x| n.node("y", "ReduceMean", &[x], [("keepdims", Attr::Int(1))]))
     }),
     ("gather", Runs::Integer, "", |o| {
-        between(o, IMAGE, (U8, U8), |n, x| {
+        between(o, IMAGE, U8, U8, |n, x| {
             let at = n.ints(&[0, 2]);
             n.node("y", "Gather", &[x, at], [("axis", Attr::Int(1))])
         })
     }),
     ("where", Runs::Integer, "", |o| {
-        between(o, IMAGE, (U8, U8), |n, x| {
+        between(o, IMAGE, U8, U8, |n, x| {
             let (zero, other) = (n.scalar(0.0), n.constant(IMAGE));
             let condition = n.node("condition", "Greater", &[x, zero], []);
             let other = n.pair(other, U8);
@@ -287,12 +293,12 @@ const CASES: &[Case] = &[
         n.finish(&outputs)
     }),
     ("pad", Runs::Float, "no_integer_kernel", |o| {
-        between(o, IMAGE, (U8, U8), |n, x| {
+        between(o, IMAGE, U8, U8, |n, x| {
             let pads = n.ints(&[0, 0, 1, 1, 0, 0, 1, 1]);
             n.node("y", "Pad", &[x, pads], [])
         })
     }),
-    ("gemm", Runs::Integer, "", |o| between(o, &[1, 16], (U8, U8), |n, x| gemm(n, x, None))),
+    ("gemm", Runs::Integer, "", |o| between(o, &[1, 16], U8, U8, |n, x| gemm(n, x, None))),
     ("gemm, float result", Runs::Integer, "", |o| {
         let mut n = Qdq::new(o);
         let x = n.input("x", &[1, 16]);
@@ -333,7 +339,7 @@ const CASES: &[Case] = &[
         let y = n.node("y", "MatMul", &[a, b], []);
         n.finish(&[y])
     }),
-    ("matmul", Runs::Integer, "", |o| between(o, &[4, 4], (U8, U8), |n, x| n.node("y", "MatMul", &[x, x], []))),
+    ("matmul", Runs::Integer, "", |o| between(o, &[4, 4], U8, U8, |n, x| n.node("y", "MatMul", &[x, x], []))),
     ("matmul, only the weight", Runs::Float, "weight_only", |o| {
         let mut n = Qdq::new(o);
         let x = n.input("x", &[4, 16]);
@@ -355,13 +361,13 @@ const CASES: &[Case] = &[
 /// Graphs that need opset 21: packed weights.
 const PACKED: &[Case] = &[
     ("conv, int4 weight", Runs::Float, "type_without_kernel", |o| {
-        between(o, IMAGE, (U8, U8), |n, x| {
+        between(o, IMAGE, U8, U8, |n, x| {
             let w = n.weight(&[8, 4, 3, 3], DType::I4);
             conv(n, &[x, w])
         })
     }),
     ("gemm, int4 weight", Runs::Float, "type_without_kernel", |o| {
-        between(o, &[1, 16], (U8, U8), |n, x| {
+        between(o, &[1, 16], U8, U8, |n, x| {
             let w = n.weight(&[6, 16], DType::I4);
             n.node("y", "Gemm", &[x, w], [("transB", Attr::Int(1))])
         })

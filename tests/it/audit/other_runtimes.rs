@@ -3,10 +3,10 @@
 use dfq_onnx::audit::{Kernels, Runs, audit_for};
 use dfq_onnx::ir::{Attr, DType, Graph, ValueId};
 
-use crate::support::qdq::{Grid, I8, Qdq, U8};
+use crate::support::qdq::{I8, Qdq, ScalarGrid, U8};
 
 /// Returns `x -> Q/DQ -> y = op(x, weight)`, and what reads it.
-fn layer(grid: Option<Grid>, op: &str, weight: Option<DType>) -> Graph {
+fn layer(grid: Option<ScalarGrid>, op: &str, weight: Option<DType>) -> Graph {
     let mut n = Qdq::new(21);
     let image = n.input("x", &[1, 4, 8, 8]);
     let x = grid.map_or(image, |grid| n.pair(image, grid));
@@ -28,7 +28,13 @@ fn documented_rules_hold_and_everything_else_is_not_known() {
     let cases = [
         ("symmetric int8", rt, layer(Some(I8), "Conv", Some(DType::I8)), Runs::Integer, Runs::Absorbed),
         ("uint8", rt, layer(Some(U8), "Conv", Some(DType::I8)), Runs::Float, Runs::NotKnown),
-        ("zero point", rt, layer(Some(Grid { zero: 3, ..I8 }), "Conv", Some(DType::I8)), Runs::Float, Runs::NotKnown),
+        (
+            "zero point",
+            rt,
+            layer(Some(ScalarGrid { zero: 3, ..I8 }), "Conv", Some(DType::I8)),
+            Runs::Float,
+            Runs::NotKnown,
+        ),
         ("int4 weight", rt, layer(Some(I8), "Conv", Some(DType::I4)), Runs::Float, Runs::NotKnown),
         ("only the weight", rt, layer(None, "Conv", Some(DType::I8)), Runs::Float, Runs::NotKnown),
         ("float weight", rt, layer(Some(I8), "Conv", None), Runs::Float, Runs::NotKnown),

@@ -119,7 +119,7 @@ fn pipes_and_devices_are_refused_wherever_a_file_is_read() {
             assert!(std::process::Command::new("mkfifo").arg(folder.join(name)).status().unwrap().success());
         }
     };
-    let refused: &[&str] = &["data.npz", "no regular file"];
+    let refused: &[&str] = &["data.npz", "not a regular file"];
     let mut cases: Vec<Case> = COMMANDS.iter().map(|command| case("pipe", pipe, command, 3, refused)).collect();
     for (command, code) in [
         ("quantize pipe.onnx", 3),

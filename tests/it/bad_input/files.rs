@@ -50,7 +50,7 @@ fn files_of_other_kinds_are_named_with_what_converts_them() {
 #[test]
 fn data_of_other_kinds_is_named_too() {
     let kinds: &[(&'static str, &'static [u8], &'static [&'static str])] = &[
-        ("empty", b"", &["data.npz", "is no .npz or .npy file", "numpy.savez"]),
+        ("empty", b"", &["data.npz", "is not an .npz or .npy file", "numpy.savez"]),
         ("image", b"\x89PNG\r\n\x1a\n", &["data.npz", "it is an image", "numpy.savez"]),
         ("page", b"<!DOCTYPE html>", &["data.npz", "it is a web page"]),
     ];

@@ -36,7 +36,7 @@ fn inputs_take_values_of_their_type_and_shape() {
         ("one for all", set("flags", "1"), "bool [2] [1, 1] of 3 inputs"),
         ("open sizes are 1", set("scale", "0.5"), "float32 [1, 1] [0.5] of 3 inputs"),
         ("an unknown name", set("rate", "1"), "no such input; the nearest are"),
-        ("a word", set("sr", "high"), "\"high\" is no int64"),
+        ("a word", set("sr", "high"), "\"high\" is not of type int64"),
         ("too many", set("sr", "1,2"), "2 values for 1 element(s)"),
     ];
     let wrong: Vec<_> = cases.iter().filter(|(_, found, expected)| !found.contains(expected)).collect();

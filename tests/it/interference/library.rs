@@ -38,7 +38,7 @@ fn a_library_that_is_cut_short_is_refused_by_every_command() {
             let mut program = program(made.path(), command);
             program.args((command == "inspect").then_some(&model)).arg("--ort-lib").arg(&path);
             let output = program.output().unwrap();
-            if output.status.code() != Some(5) || !said(&output).contains("cut short") {
+            if output.status.code() != Some(5) || !said(&output).contains("truncated") {
                 wrong.push(format!("{command}, {bytes} bytes: {}", said(&output)));
             }
         }

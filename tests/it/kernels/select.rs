@@ -27,7 +27,7 @@ fn indices(values: &[i64]) -> Tensor {
 }
 
 /// Returns a graph of one operator on `shape`, rows and columns.
-fn graph(op_type: &str, shape: &[usize], (rows, columns): (&[i64], &[i64]), attrs: Attrs) -> Graph {
+fn graph(op_type: &str, shape: &[usize], rows: &[i64], columns: &[i64], attrs: Attrs) -> Graph {
     let mut graph = single(op_type, &[shape, &[rows.len()], &[columns.len()]], 1, attrs);
     for i in [1, 2] {
         let id = graph.inputs[i];
@@ -36,7 +36,7 @@ fn graph(op_type: &str, shape: &[usize], (rows, columns): (&[i64], &[i64]), attr
     graph
 }
 
-fn attrs((height, width): (usize, usize), block: usize) -> Attrs {
+fn attrs(height: usize, width: usize, block: usize) -> Attrs {
     let number = |n: usize| Attr::Int(i64::try_from(n).unwrap());
     Attrs::from([("height", number(height)), ("width", number(width)), ("block", number(block))])
 }
@@ -67,9 +67,9 @@ fn pixels_are_chosen_and_their_gradients_come_back() {
         let [y, dx] = expected(case, &x, &dy);
         for block in [1, 8, 16] {
             let [x, dy, y, dx] = [&x, &dy, &y, &dx].map(|tensor| laid(tensor, block));
-            let attrs = attrs((shape[2], shape[3]), block);
-            let forward = graph("Select", x.shape(), (rows, columns), attrs.clone());
-            let backward = graph("SelectGradient", dy.shape(), (rows, columns), attrs);
+            let attrs = attrs(shape[2], shape[3], block);
+            let forward = graph("Select", x.shape(), rows, columns, attrs.clone());
+            let backward = graph("SelectGradient", dy.shape(), rows, columns, attrs);
             for (graph, input, expected) in [(forward, x, y), (backward, dy, dx)] {
                 match run_alike(&graph, &[input, indices(rows), indices(columns)]) {
                     Ok(found) if found[0].shape() == expected.shape() && found[0].bytes() == expected.bytes() => {}
@@ -91,7 +91,7 @@ fn indices_outside_of_the_image_are_refused() {
         ("a column before the first", [0, 3], [0, i64::MIN], "column -"),
     ] {
         for (op_type, shape) in [("Select", [2, 3, 4, 5]), ("SelectGradient", [2, 3, 2, 2])] {
-            let graph = graph(op_type, &shape, (&rows, &columns), attrs((4, 5), 1));
+            let graph = graph(op_type, &shape, &rows, &columns, attrs(4, 5, 1));
             match run(&graph, &[normal(&shape, 1), indices(&rows), indices(&columns)], 1) {
                 Err(message) if message.contains(word) => {}
                 found => failed.push(format!("{name}, {op_type}: {found:?}")),

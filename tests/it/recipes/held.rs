@@ -1,5 +1,5 @@
-//! `fast` against rounding to nearest on inputs that its statistics do not go with: no step may do harm there, and one that
-//! would says so.
+//! `fast` against rounding to nearest on inputs that its statistics do not go with: no step may do harm there, and one
+//! that would says so.
 
 use dfq_onnx::ir::{Dim, Graph, Tensor};
 use dfq_onnx::onnx;
@@ -17,8 +17,8 @@ const HARMLESS: f64 = 1.5;
 const USUAL: (f64, f64) = (-0.88, 2.06);
 const SAMPLES: usize = 16;
 
-/// A trained network with the interval that it is said to be fed, and whether it takes one sample at a time, which leaves
-/// its statistics out of what steps go by.
+/// A trained network with the interval that it is said to be fed, and whether it takes one sample at a time, which
+/// leaves its statistics out of what steps go by.
 type Case = (&'static str, &'static str, (f64, f64), bool);
 
 const CASES: &[Case] = &[
@@ -96,7 +96,7 @@ fn what_is_left_out_says_why() {
     let made = prepared(&model("digits_mobilenet", true), &Policy::default()).unwrap();
     let made = Prepared { input: InputStatistics::of_interval(-10.0, 20.0), ..made };
     let fast = quantized_from(&made, &Policy::default(), "fast", 1).unwrap();
-    let told = |step: &dfq_onnx::layers::Step| {
+    let told = |step: &dfq_onnx::layers::LayerStep| {
         step.step == "bias"
             && (step.refused.is_some() || step.note.as_ref().is_some_and(|note| note.contains("saturated")))
     };

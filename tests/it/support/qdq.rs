@@ -4,7 +4,7 @@ use dfq_onnx::ir::{Attr, Attrs, DType, Dim, Graph, Node, Tensor, ValueId};
 
 /// A per-tensor grid.
 #[derive(Clone, Copy)]
-pub struct Grid {
+pub struct ScalarGrid {
     /// The type of the integers.
     pub dtype: DType,
     /// The scale.
@@ -14,13 +14,13 @@ pub struct Grid {
 }
 
 /// uint8 with zero point 128: any sign.
-pub const U8: Grid = Grid { dtype: DType::U8, scale: 0.02, zero: 128 };
+pub const U8: ScalarGrid = ScalarGrid { dtype: DType::U8, scale: 0.02, zero: 128 };
 /// uint8 with zero point 0: what a Relu leaves.
-pub const POSITIVE: Grid = Grid { dtype: DType::U8, scale: 0.02, zero: 0 };
+pub const POSITIVE: ScalarGrid = ScalarGrid { dtype: DType::U8, scale: 0.02, zero: 0 };
 /// int8 with zero point 0.
-pub const I8: Grid = Grid { dtype: DType::I8, scale: 0.02, zero: 0 };
+pub const I8: ScalarGrid = ScalarGrid { dtype: DType::I8, scale: 0.02, zero: 0 };
 /// int8 with zero point -128.
-pub const LOW: Grid = Grid { dtype: DType::I8, scale: 0.02, zero: -128 };
+pub const LOW: ScalarGrid = ScalarGrid { dtype: DType::I8, scale: 0.02, zero: -128 };
 
 /// A graph in the making.
 pub struct Qdq(pub Graph);
@@ -59,19 +59,19 @@ impl Qdq {
     }
 
     /// Returns the integers of `x` on a grid.
-    pub fn quantize(&mut self, x: ValueId, grid: Grid) -> ValueId {
+    pub fn quantize(&mut self, x: ValueId, grid: ScalarGrid) -> ValueId {
         let inputs = self.with_grid(x, grid);
         self.node("q", "QuantizeLinear", &inputs, [])
     }
 
     /// Returns the floats behind integers on a grid.
-    pub fn dequantize(&mut self, q: ValueId, grid: Grid) -> ValueId {
+    pub fn dequantize(&mut self, q: ValueId, grid: ScalarGrid) -> ValueId {
         let inputs = self.with_grid(q, grid);
         self.node("dq", "DequantizeLinear", &inputs, [])
     }
 
     /// Returns `x` quantized and dequantized.
-    pub fn pair(&mut self, x: ValueId, grid: Grid) -> ValueId {
+    pub fn pair(&mut self, x: ValueId, grid: ScalarGrid) -> ValueId {
         let q = self.quantize(x, grid);
         self.dequantize(q, grid)
     }
@@ -85,7 +85,7 @@ impl Qdq {
     }
 
     /// Returns a dequantized int32 bias for input grid `x` and [`Qdq::weight`], its scales off by `factor`.
-    pub fn bias(&mut self, n: usize, x: Grid, factor: f32) -> ValueId {
+    pub fn bias(&mut self, n: usize, x: ScalarGrid, factor: f32) -> ValueId {
         let scales: Vec<f32> = (0..n).map(|i| factor * x.scale * (0.01 * (1.0 + i as f32 / 64.0))).collect();
         self.stored(&[n], DType::I32, &scales, None)
     }
@@ -130,7 +130,7 @@ impl Qdq {
         self.node("stored", "DequantizeLinear", &inputs, [("axis", Attr::Int(0))])
     }
 
-    fn with_grid(&mut self, id: ValueId, grid: Grid) -> [ValueId; 3] {
+    fn with_grid(&mut self, id: ValueId, grid: ScalarGrid) -> [ValueId; 3] {
         let scale = self.0.add_constant("scale", Tensor::from_f32(&[], &[grid.scale]));
         let zero = Tensor::from_ints(grid.dtype, &[], &[grid.zero]).unwrap();
         [id, scale, self.0.add_constant("zero_point", zero)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use dfq_onnx::data::synthetic_inputs;
+use dfq_onnx::data::{InputMoments, synthetic_inputs};
 use dfq_onnx::ir::{Attr, Attrs, DType, Dim, Graph, Node, Tensor, ValueId};
 use dfq_onnx::runtime::{Engine, SessionOptions, TractEngine};
 use dfq_onnx::verify::tap;
@@ -58,8 +58,8 @@ pub fn float_net() -> Graph {
     graph
 }
 
-/// Returns the quantized twin of [`float_net`]: conv1 and gemm weights in int8, conv2 in `conv2`, activations in uint8, of
-/// which `relu2` has 4 bits (a Clip to 0..=15).
+/// Returns the quantized twin of [`float_net`]: conv1 and gemm weights in int8, conv2 in `conv2`, activations in uint8,
+/// of which `relu2` has 4 bits (a Clip to 0..=15).
 pub fn quantized_net(conv2: WeightGrid) -> Graph {
     let float = float_net();
     let ranges = ranges(&float, &["x", "relu1", "conv2", "relu2", "flat"]);
@@ -101,9 +101,9 @@ fn node(graph: &mut Graph, name: &str, op: &str, inputs: &[ValueId], attrs: Attr
 fn ranges(graph: &Graph, names: &[&'static str]) -> HashMap<&'static str, (f32, f32)> {
     let ids: Vec<_> = names.iter().map(|name| (graph.find(name).unwrap(), DType::F32)).collect();
     let (tapped, sources) = tap(graph, &ids);
-    let inputs = synthetic_inputs(graph, 64, (&[0.0], &[1.0]), 99, 1).unwrap();
+    let inputs = synthetic_inputs(graph, 64, InputMoments::STANDARD, 99, 1).unwrap();
     let outputs = TractEngine.load(&tapped, &SessionOptions::default()).unwrap().run(&inputs).unwrap();
-    let range = |(name, source): (&&'static str, &dfq_onnx::verify::Source)| {
+    let range = |(name, source): (&&'static str, &dfq_onnx::verify::TapLocation)| {
         let values = source.pick(&inputs, &outputs).to_f32().unwrap();
         (*name, values.iter().fold((0f32, 0f32), |(lo, hi), &v| (lo.min(v), hi.max(v))))
     };

@@ -74,14 +74,14 @@ fn inputs_that_do_not_fit_are_refused() {
     let before = files(folder.path());
     let cases: &[(&str, &str, i32, &[&str])] = &[
         ("no file", "--data none.npz", 3, &["none.npz"]),
-        ("no arrays", "--data text.npz", 3, &["text.npz", "no .npz"]),
+        ("no arrays", "--data text.npz", 3, &["text.npz", "not an .npz"]),
         ("inputs of another size", "--data small.npz", 3, &["small.npz", "\"input\"", "[96, 1, 16, 16]"]),
         ("images of another size", "--data narrow.npz", 3, &["narrow.npz", "[96, 16, 16, 1]"]),
-        ("another scale", "--data raw.npz", 2, &["raw.npz", "is fed -1.000 to 1.000", "--scale"]),
-        ("an eighth of the contrast", "--data unit.npz", 2, &["unit.npz", "is fed -1.000 to 1.000", "--std"]),
+        ("another scale", "--data raw.npz", 2, &["raw.npz", "expects -1.000 to 1.000", "--scale"]),
+        ("an eighth of the contrast", "--data unit.npz", 2, &["unit.npz", "expects -1.000 to 1.000", "--std"]),
         ("no number", "--data nan.npz", 3, &["nan.npz", "NaN"]),
         ("a single one", "--data one.npz", 3, &["one.npz", "at least 2"]),
-        ("hardly any contrast", "--data dim.npz", 2, &["dim.npz", "is fed -1.000 to 1.000"]),
+        ("hardly any contrast", "--data dim.npz", 2, &["dim.npz", "expects -1.000 to 1.000"]),
         ("too few for a step", "--data few.npz --recipe cascade --batch 16", 2, &["3 images are too few", "--batch"]),
         ("ranges of something else", "--data fed.npz --ranges synthetic", 2, &["cannot be used with"]),
         (

@@ -5,14 +5,14 @@ use dfq_onnx::runtime::{Engine, SessionOptions, TractEngine};
 use dfq_onnx::verify::{Verification, VerifyOptions, left_out, shadow, verify};
 
 use super::{both, failed, named};
-use crate::support::qdq::{Grid, Qdq, U8};
+use crate::support::qdq::{Qdq, ScalarGrid, U8};
 use crate::support::random_inputs;
 
 /// An operator between two layers: how the node is written, with constants as it needs them.
 pub(super) type Between = fn(&mut Qdq, ValueId) -> ValueId;
 
 /// Returns a Gemm, what `between` adds, and another Gemm, in floats and quantized, on inputs `[4, 8]`.
-pub(super) fn networks(between: Between, after: Grid) -> [Graph; 2] {
+pub(super) fn networks(between: Between, after: ScalarGrid) -> [Graph; 2] {
     [false, true].map(|is_quantized| {
         let mut q = Qdq::new(21);
         let mut at = q.input("x", &[4, 8]);
@@ -44,11 +44,11 @@ fn checked([float, quantized]: &[Graph; 2]) -> Verification {
     verify(float, quantized, &both(), None, &VerifyOptions::default()).unwrap()
 }
 
-const PROBABILITIES: Grid = Grid { dtype: DType::U8, scale: 1.0 / 255.0, zero: 0 };
+const PROBABILITIES: ScalarGrid = ScalarGrid { dtype: DType::U8, scale: 1.0 / 255.0, zero: 0 };
 
 #[test]
 fn operators_that_look_at_whole_rows_are_checked_in_tract_behind_quantized_tensors() {
-    let cases: [(&str, Between, Grid); 12] = [
+    let cases: [(&str, Between, ScalarGrid); 12] = [
         ("Softmax", |q, x| q.node("op", "Softmax", &[x], []), PROBABILITIES),
         ("Softmax of the first axis", |q, x| q.node("op", "Softmax", &[x], [("axis", Attr::Int(0))]), PROBABILITIES),
         (
@@ -67,7 +67,11 @@ fn operators_that_look_at_whole_rows_are_checked_in_tract_behind_quantized_tenso
             },
             PROBABILITIES,
         ),
-        ("LogSoftmax", |q, x| q.node("op", "LogSoftmax", &[x], []), Grid { dtype: DType::U8, scale: 0.05, zero: 255 }),
+        (
+            "LogSoftmax",
+            |q, x| q.node("op", "LogSoftmax", &[x], []),
+            ScalarGrid { dtype: DType::U8, scale: 0.05, zero: 255 },
+        ),
         ("Hardmax", |q, x| q.node("op", "Hardmax", &[x], []), PROBABILITIES),
         (
             "LayerNormalization",

@@ -3,9 +3,11 @@
 use ort::operator::{ComputeContext, KernelContext};
 use ort::value::TensorElementType;
 
-use super::{Custom, F32, input, number, output, spreading, tensor};
+use super::{Custom, F32, execute, input, number, output, tensor};
 use crate::expr::{CHANNEL_AFFINE, CHANNEL_AFFINE_GRADIENT, CHANNEL_MOMENTS};
-use crate::runtime::kernels::{Channels, Instructions, channel_affine, channel_affine_gradient, channel_moments};
+use crate::runtime::kernels::{
+    Affine, AffineGradient, Channels, channel_affine, channel_affine_gradient, channel_moments,
+};
 
 /// The attributes of all of them: `channels`, the number that counts; `block` (1), 8 or 16 for tensors in blocks.
 struct Layout {
@@ -42,7 +44,7 @@ impl Custom for ChannelMoments {
         let [mut mean, mut variance] = [output(run, 0, &[self.0.channels])?, output(run, 1, &[self.0.channels])?];
         let mean = mean.try_extract_tensor_mut::<f32>()?.1;
         let variance = variance.try_extract_tensor_mut::<f32>()?.1;
-        spreading(run, |spread| channel_moments(x, &channels, (mean, variance), (Instructions::best(), spread)))
+        execute(run, |execution| channel_moments(x, &channels, mean, variance, execution))
     }
 }
 
@@ -64,7 +66,7 @@ impl Custom for ChannelAffine {
         let channels = self.0.of(&shape)?;
         let mut y = output(run, 0, &shape)?;
         let y = y.try_extract_tensor_mut::<f32>()?.1;
-        spreading(run, |spread| channel_affine(x, (a, b), &channels, y, (Instructions::best(), spread)))
+        execute(run, |execution| channel_affine(x, Affine { a, b }, &channels, y, execution))
     }
 }
 
@@ -87,9 +89,8 @@ impl Custom for ChannelAffineGradient {
         let mut dx = output(run, 0, &shape)?;
         let [mut da, mut db] = [output(run, 1, &[self.0.channels])?, output(run, 2, &[self.0.channels])?];
         let dx = dx.try_extract_tensor_mut::<f32>()?.1;
-        let sums = (da.try_extract_tensor_mut::<f32>()?.1, db.try_extract_tensor_mut::<f32>()?.1);
-        spreading(run, |spread| {
-            channel_affine_gradient((x, a, dy), &channels, dx, sums, (Instructions::best(), spread))
-        })
+        let (da, db) = (da.try_extract_tensor_mut::<f32>()?.1, db.try_extract_tensor_mut::<f32>()?.1);
+        let tensors = AffineGradient { x, a, dy, dx, da, db };
+        execute(run, |execution| channel_affine_gradient(tensors, &channels, execution))
     }
 }

@@ -3,9 +3,9 @@
 use ort::operator::{ComputeContext, KernelContext};
 use ort::value::TensorElementType;
 
-use super::{Custom, F32, input, output, spreading, tensor};
+use super::{Custom, F32, execute, input, output, tensor};
 use crate::expr::KEEP_WHERE;
-use crate::runtime::kernels::{Instructions, keep_where};
+use crate::runtime::kernels::keep_where;
 
 /// `y = KeepWhere(condition, x)`: Where of the condition, x and 0, all of one shape.
 pub(super) struct KeepWhere;
@@ -25,6 +25,6 @@ impl Custom for KeepWhere {
         let (shape, x) = tensor(&x)?;
         let mut y = output(run, 0, &shape)?;
         let y = y.try_extract_tensor_mut::<f32>()?.1;
-        spreading(run, |spread| keep_where(condition, x, y, (Instructions::best(), spread)))
+        execute(run, |execution| keep_where(condition, x, y, execution))
     }
 }

@@ -1,4 +1,4 @@
-//! The operators of [`kernels::DOMAIN`]: what ONNX Runtime calls and what it hands to the kernels.
+//! The custom operators of [`kernels::DOMAIN`], which call the kernels.
 
 mod channels;
 mod keep_where;
@@ -12,12 +12,12 @@ use ort::value::{TensorElementType, ValueRef, ValueRefMut};
 
 use crate::expr::{CONV_WEIGHT_GRADIENT, FAKE_QUANTIZE, FAKE_QUANTIZE_GRADIENT};
 use crate::runtime::kernels::{
-    self, ConvAttributes, Convolution, Instructions, Rounding, Spread, fake_quantize, fake_quantize_gradient,
-    weight_gradient,
+    self, ConvAttributes, Convolution, Execution, Instructions, QuantizerGradient, Rounding, WeightGradient,
+    fake_quantize, fake_quantize_gradient, weight_gradient,
 };
 use operator::{Custom, Registered};
 
-/// Returns the operators, to be registered with one session.
+/// Returns the operators for registration with one session.
 pub(super) fn operators() -> ort::Result<OperatorDomain> {
     OperatorDomain::new(kernels::DOMAIN)?
         .add(Registered::<ConvWeightGradient>::default())?
@@ -73,19 +73,18 @@ impl Custom for ConvWeightGradient {
         let convolution = Convolution::new(&self.window, &x_shape, &dy_shape).map_err(ort::Error::new)?;
         let mut dw = output(run, 0, &self.window.gradient_shape())?;
         let dw = dw.try_extract_tensor_mut::<f32>()?.1;
-        spreading(run, |spread| {
-            weight_gradient(&convolution, (x, dy), dw, &mut self.scratch, (Instructions::best(), spread))
-        })
+        let tensors = WeightGradient { x, dy, dw };
+        execute(run, |execution| weight_gradient(&convolution, tensors, &mut self.scratch, execution))
     }
 }
 
 /// The attributes of both quantizing operators.
-struct Grid {
+struct Levels {
     levels: [f32; 2],
     axis: Option<usize>,
 }
 
-impl Grid {
+impl Levels {
     fn read(node: &KernelContext) -> ort::Result<Self> {
         let axis = match node.get::<i64>("axis").unwrap_or(-1) {
             -1 => None,
@@ -95,10 +94,10 @@ impl Grid {
     }
 }
 
-/// `y = FakeQuantize(x, scale)`: `scale · round(clip(x / scale, lo, hi))`, the bits of Div, Clip, Round and Mul.
+/// `y = FakeQuantize(x, scale)`: `scale · round(clip(x / scale, lo, hi))`, bit-equal to Div, Clip, Round and Mul.
 ///
 /// Attributes: `lo` and `hi`, the levels at the ends in scales; `axis` (-1), that of the scales, -1 for a single one.
-struct FakeQuantize(Grid);
+struct FakeQuantize(Levels);
 
 impl Custom for FakeQuantize {
     const NAME: &str = FAKE_QUANTIZE;
@@ -106,7 +105,7 @@ impl Custom for FakeQuantize {
     const OUTPUTS: usize = 1;
 
     fn read(node: &KernelContext) -> ort::Result<Self> {
-        Grid::read(node).map(Self)
+        Levels::read(node).map(Self)
     }
 
     fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
@@ -115,12 +114,13 @@ impl Custom for FakeQuantize {
         let rounding = Rounding::new(scales, self.0.levels, &shape, self.0.axis).map_err(ort::Error::new)?;
         let mut y = output(run, 0, &shape)?;
         let y = y.try_extract_tensor_mut::<f32>()?.1;
-        spreading(run, |spread| fake_quantize(x, &rounding, y, (Instructions::best(), spread)))
+        execute(run, |execution| fake_quantize(x, &rounding, y, execution))
     }
 }
 
-/// `dx, dscale = FakeQuantizeGradient(x, scale, dy)`, with the attributes of [`FakeQuantize`]; dscale has the shape of scale.
-struct FakeQuantizeGradient(Grid);
+/// `dx, dscale = FakeQuantizeGradient(x, scale, dy)`, with the attributes of [`FakeQuantize`]; dscale has the shape of
+/// scale.
+struct FakeQuantizeGradient(Levels);
 
 impl Custom for FakeQuantizeGradient {
     const NAME: &str = FAKE_QUANTIZE_GRADIENT;
@@ -128,7 +128,7 @@ impl Custom for FakeQuantizeGradient {
     const OUTPUTS: usize = 2;
 
     fn read(node: &KernelContext) -> ort::Result<Self> {
-        Grid::read(node).map(Self)
+        Levels::read(node).map(Self)
     }
 
     fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
@@ -138,22 +138,22 @@ impl Custom for FakeQuantizeGradient {
         let (mut dx, mut dscale) = (output(run, 0, &shape)?, output(run, 1, &scales_shape)?);
         let dx = dx.try_extract_tensor_mut::<f32>()?.1;
         let dscale = dscale.try_extract_tensor_mut::<f32>()?.1;
-        spreading(run, |spread| {
-            fake_quantize_gradient((x, dy), &rounding, (dx, dscale), (Instructions::best(), spread))
-        })
+        let tensors = QuantizerGradient { x, dy, dx, dscale };
+        execute(run, |execution| fake_quantize_gradient(tensors, &rounding, execution))
     }
 }
 
 /// Runs a kernel on the threads of the session.
-fn spreading(run: &ComputeContext, kernel: impl FnOnce(Spread) -> Result<(), String>) -> ort::Result<()> {
+fn execute(run: &ComputeContext, kernel: impl FnOnce(Execution) -> Result<(), String>) -> ort::Result<()> {
     let failed = Cell::new(None);
-    let done = kernel(&|pieces, work| {
+    let spread = |pieces: usize, work: &(dyn Fn(usize) + Sync)| {
         if pieces < 2 {
             (0..pieces).for_each(work);
         } else if let Err(error) = run.par_for(pieces, 0, work) {
             failed.set(Some(error));
         }
-    });
+    };
+    let done = kernel(Execution { instructions: Instructions::best(), spread: &spread });
     match failed.take() {
         Some(error) => Err(error),
         None => done.map_err(ort::Error::new),

@@ -1,23 +1,23 @@
-//! What ONNX Runtime asks of every operator, said once.
+//! The interface of ONNX Runtime's custom operators.
 
 use std::marker::PhantomData;
 
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;
 
-/// An operator: what it reads and makes, and, as a value, the attributes of one node.
+/// An operator; a value holds the attributes of one node.
 pub(super) trait Custom: Send + Sized + 'static {
     /// Its name in the domain.
     const NAME: &str;
     /// The element type of each input.
     const INPUTS: &[TensorElementType];
-    /// How many outputs it has, all of them float32.
+    /// The number of outputs, all float32.
     const OUTPUTS: usize;
 
     /// Returns the operator with the attributes of `node`.
     fn read(node: &KernelContext) -> ort::Result<Self>;
 
-    /// Makes the outputs of the inputs.
+    /// Computes the outputs from the inputs.
     fn compute(&mut self, run: &ComputeContext) -> ort::Result<()>;
 }
 

@@ -3,7 +3,7 @@
 use ort::operator::{ComputeContext, KernelContext};
 use ort::value::{TensorElementType, ValueRef};
 
-use super::{Custom, F32, input, number, output, spreading, tensor};
+use super::{Custom, F32, execute, input, number, output, tensor};
 use crate::expr::{SELECT, SELECT_GRADIENT};
 use crate::runtime::kernels::{Selection, select, select_gradient};
 
@@ -26,11 +26,11 @@ impl Custom for Select {
     fn compute(&mut self, run: &ComputeContext) -> ort::Result<()> {
         let (x, rows, columns) = (input(run, 0)?, input(run, 1)?, input(run, 2)?);
         let ((mut shape, x), rows, columns) = (tensor(&x)?, indices(&rows)?, indices(&columns)?);
-        let selection = Selection::new(&shape, (rows, columns), self.block).map_err(ort::Error::new)?;
+        let selection = Selection::new(&shape, rows, columns, self.block).map_err(ort::Error::new)?;
         shape[2..].copy_from_slice(&[rows.len(), columns.len()]);
         let mut y = output(run, 0, &shape)?;
         let y = y.try_extract_tensor_mut::<f32>()?.1;
-        spreading(run, |spread| select(x, &selection, y, spread))
+        execute(run, |execution| select(x, &selection, y, execution.spread))
     }
 }
 
@@ -60,10 +60,10 @@ impl Custom for SelectGradient {
             return Err(ort::Error::new(format!("expected {rows} rows and {columns} columns, found {shape:?}")));
         }
         shape[2..].copy_from_slice(&self.size);
-        let selection = Selection::new(&shape, (rows, columns), self.block).map_err(ort::Error::new)?;
+        let selection = Selection::new(&shape, rows, columns, self.block).map_err(ort::Error::new)?;
         let mut dx = output(run, 0, &shape)?;
         let dx = dx.try_extract_tensor_mut::<f32>()?.1;
-        spreading(run, |spread| select_gradient(dy, &selection, dx, spread))
+        execute(run, |execution| select_gradient(dy, &selection, dx, execution.spread))
     }
 }
 

@@ -1,20 +1,21 @@
-//! What a rule is given: one operator call and the gradient of its results.
+//! The argument of a gradient rule: one operator call and the gradients of its outputs.
 
 use crate::error::{Error, Result};
-use crate::expr::{Builder, Expr, Window};
+use crate::expr::{Builder, Expr};
 use crate::ir::{Attrs, front_axis};
+use crate::shape::ConvWindow;
 
 /// The gradient of each input, in order; `None` where there is none.
 pub type Gradients<'b> = Result<Vec<Option<Expr<'b>>>>;
 
-/// Returns the gradient of each input, in order; `None` where there is none. Gradients may have the shape of the
-/// result where the input was broadcast to it.
-pub type Rule = for<'b> fn(&Step<'_, 'b>) -> Gradients<'b>;
+/// A gradient rule: returns the gradient of each input, in order. Where an input was broadcast, its gradient may have
+/// the shape of the output.
+pub type Rule = for<'b> fn(&BackwardCall<'_, 'b>) -> Gradients<'b>;
 
-/// One operator call on the way back.
+/// One operator call in the backward pass.
 #[derive(Debug)]
-pub struct Step<'a, 'b> {
-    /// How a message names the node.
+pub struct BackwardCall<'a, 'b> {
+    /// The name of the node in messages.
     pub place: &'a str,
     /// The operator.
     pub op_type: &'a str,
@@ -30,7 +31,7 @@ pub struct Step<'a, 'b> {
     pub wanted: &'a [bool],
 }
 
-impl<'b> Step<'_, 'b> {
+impl<'b> BackwardCall<'_, 'b> {
     /// Returns input `i`.
     ///
     /// # Errors
@@ -72,17 +73,17 @@ impl<'b> Step<'_, 'b> {
     /// Returns the attribute `axis` counted from the front.
     ///
     /// # Errors
-    /// As [`Step::front`].
+    /// As [`BackwardCall::front`].
     pub fn axis(&self, default: i64) -> Result<usize> {
         self.front(self.attrs.int("axis", default))
     }
 
-    /// Returns its window; see [`Window::read`].
+    /// Returns the window of the call; see [`ConvWindow::read`].
     ///
     /// # Errors
-    /// When its attributes are of a form that is not handled.
-    pub fn window(&self, kernel: &[usize], large: &[usize], small: &[usize]) -> Result<Window> {
-        Window::read(self.attrs, kernel, large, small).map_err(|message| self.error(message))
+    /// When its attributes are not supported.
+    pub fn window(&self, kernel: &[usize], large: &[usize], small: &[usize]) -> Result<ConvWindow> {
+        ConvWindow::read(self.attrs, kernel, large, small).map_err(|message| self.error(message))
     }
 
     /// Returns whether the gradient of input `i` is wanted.
@@ -90,7 +91,7 @@ impl<'b> Step<'_, 'b> {
         self.wanted.get(i).copied().unwrap_or(false)
     }
 
-    /// Returns what is being built.
+    /// Returns the builder of the graph.
     pub fn builder(&self) -> &'b Builder {
         let any = self.inputs.iter().chain(self.outputs).flatten().next();
         any.expect("an operator has an output").builder()
