@@ -3,7 +3,7 @@
     python benches/accuracy.py DFQ_ONNX MODEL [--seeds 0 1 2] [--eval FILE] [--divergence] [-- FLAGS...]    # needs Linux
 
 FLAGS go to `dfq-onnx quantize` (--bits 4 --all-layers, say). Prints for each seed the drop of the last state (never the
-best of several) in points on the labelled images of --eval (../shared/data/cifar10_test_first5000.npz), what held-out
+best of several) in points on the labeled images of --eval (../shared/data/cifar10_test_first5000.npz), what held-out
 inputs say of each stage, wall time and peak memory; then mean and worst drop. A missing model or image file: SKIPPED.
 
 Top-1 of a few thousand images moves by a few tenths of a point between states that are as good. --divergence adds a

@@ -3,7 +3,7 @@
     python benches/verdict.py DFQ_ONNX [--models NAME ...] [--recipes fast nearest] [--seeds 0] [--json FILE]
 
 Quantizes every development model (../shared/data and fixtures; a missing one is SKIPPED) at six precisions, counts right
-answers on labelled images before and after, and asks `verify` for its verdict on synthetic inputs alone. Prints for each case
+answers on labeled images before and after, and asks `verify` for its verdict on synthetic inputs alone. Prints for each case
 the drop of top-1 in points, the figure in dB and the verdict; then the share of pairs of cases more than 3 points apart
 that the figure puts into the right order, how verdicts and drops go together, and the same with limits that were fitted
 without the network they are used on. --json keeps all cases, and takes up those that are there.

@@ -138,7 +138,7 @@ fn write(
         let classes: Vec<i64> = answers.classes.iter().map(|&class| i64::try_from(class).unwrap_or(-1)).collect();
         Tensor::from_i64(&[classes.len()], &classes)
     });
-    // Not "labels": nobody labelled them.
+    // Not "labels": nobody labeled them.
     let classes = classes.as_ref().map(|tensor| ("teacher_classes", tensor));
     let inputs = made.names.iter().map(String::as_str).zip(&made.inputs);
     let arrays: Vec<(&str, &Tensor)> = inputs.chain(classes).collect();

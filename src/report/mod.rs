@@ -211,10 +211,10 @@ pub struct Bytes {
     pub quantized: u64,
 }
 
-/// Two models on the same labelled images.
+/// Two models on the same labeled images.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
-    /// The labelled images.
+    /// The labeled images.
     #[serde(serialize_with = "crate::shown::path")]
     pub data: PathBuf,
     /// How many there are.

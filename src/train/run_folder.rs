@@ -93,6 +93,6 @@ mod tests {
         drop(claim);
         assert_eq!(std::fs::read_dir(&folder.path).unwrap().count(), 1);
         let anew = RunFolder { resume: false, ..folder };
-        assert!(anew.claim().unwrap_err().to_string().contains("holds a run already"));
+        assert!(anew.claim().unwrap_err().to_string().contains("is of an earlier run"));
     }
 }

@@ -55,7 +55,7 @@ impl Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictSource {
-    /// Labelled inputs.
+    /// Labeled inputs.
     Labels,
     /// The user's own inputs without labels.
     Data,

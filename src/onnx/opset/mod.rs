@@ -209,7 +209,7 @@ mod tests {
     fn refuses_an_unknown_operator_by_name_and_leaves_the_graph() {
         let mut graph = graph(8, "SplitToSequence");
         let message = upgrade(&mut graph, 13).unwrap_err().to_string();
-        assert!(message.contains("(SplitToSequence)") && message.contains("between opset 8 and 13"), "{message}");
+        assert!(message.contains("(SplitToSequence)") && message.contains("from opset 8 to 13"), "{message}");
         assert_eq!(graph.opset(), 8);
     }
 
