@@ -65,10 +65,10 @@ fn grids_end_where_rounding_would_show() {
                 "Carrier 8: f*",
                 "Carrier 8: q*",
                 "q_w 8 Some(0)",
-                "float a: indices that a MaxPool gives depend on it, and rounding would change them; --layer-bits NAME=8 \
-                 quantizes it all the same",
-                "float b: indices that a MaxPool gives depend on it, and rounding would change them; --layer-bits NAME=8 \
-                 quantizes it all the same",
+                "float a: the indices of a MaxPool depend on it, and rounding would change them; --layer-bits NAME=8 \
+                 quantizes it anyway",
+                "float b: the indices of a MaxPool depend on it, and rounding would change them; --layer-bits NAME=8 \
+                 quantizes it anyway",
                 "float a: read by Relu in floating point",
                 "float r: read by Conv, Add in floating point",
                 "float b: read by Add in floating point",
@@ -86,8 +86,8 @@ fn grids_end_where_rounding_would_show() {
                 "Carrier 8: q*",
                 "b_w 8 Some(0)",
                 "q_w 8 Some(0)",
-                "float a: indices that a MaxPool gives depend on it, and rounding would change them; --layer-bits NAME=8 \
-                 quantizes it all the same",
+                "float a: the indices of a MaxPool depend on it, and rounding would change them; --layer-bits NAME=8 \
+                 quantizes it anyway",
                 "float b: read by Add in floating point",
                 "float y: graph outputs stay float",
             ],
