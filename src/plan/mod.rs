@@ -7,6 +7,7 @@ mod demand;
 mod float_activations;
 mod float_paths;
 mod float_reads;
+mod fragile;
 mod grid_preserving;
 mod layer_shape;
 mod placement;

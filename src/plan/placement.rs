@@ -1,10 +1,11 @@
 //! From a [`Policy`] to requests for grids: placement, bits, and which tensors share a grid.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::container::is_packed;
 use super::demand::Demand;
 use super::float_paths::FloatPaths;
+use super::fragile::fragile;
 use super::grid_preserving::preserved_inputs;
 use super::policy::{Pattern, own_bits, refuse_unmatched, validate};
 use super::residual::{makes_operand, quantized_operands};
@@ -68,6 +69,8 @@ pub(super) struct Planner<'a> {
     exclude: Vec<Pattern>,
     layer_bits: Vec<(Pattern, LayerBits)>,
     float_paths: FloatPaths,
+    /// Weights that keep 8 bits.
+    fragile: HashSet<ValueId>,
     /// Whether a weighted node lies upstream, downstream, per value.
     behind_layer: Vec<bool>,
     before_layer: Vec<bool>,
@@ -98,6 +101,7 @@ impl<'a> Planner<'a> {
             exclude,
             layer_bits,
             float_paths,
+            fragile: if policy.all_layers { HashSet::new() } else { fragile(graph) },
             behind_layer,
             before_layer,
             parent: (0..values).collect(),
@@ -146,14 +150,14 @@ impl<'a> Planner<'a> {
     fn place_layer(&mut self, index: usize, node: &Node) {
         let (Some(input), Some(other), Some(output)) = (node.input(0), node.input(1), node.output(0)) else { return };
         let at_the_end = !self.behind_layer[input.index()] || !self.before_layer[output.index()];
-        let bits = |asked: u32, own: Option<u32>| match own {
+        let bits = |asked: u32, own: Option<u32>, is_fragile: bool| match own {
             Some(bits) => bits,
-            None if at_the_end && !self.policy.all_layers => WIDE_BITS,
+            None if (at_the_end || is_fragile) && !self.policy.all_layers => WIDE_BITS,
             None => asked,
         };
         let own = |part: fn(&LayerBits) -> Option<u32>| own_bits(self.graph, node, &self.layer_bits, part);
-        let weight_bits = bits(self.policy.weight_bits, own(|bits| bits.weight));
-        let input_bits = bits(self.policy.activation_bits, own(|bits| bits.input));
+        let weight_bits = bits(self.policy.weight_bits, own(|bits| bits.weight), self.fragile.contains(&other));
+        let input_bits = bits(self.policy.activation_bits, own(|bits| bits.input), false);
         let adds_products = |tensor: &Tensor| !(node.is("Conv") && tensor.shape().get(1) == Some(&1));
         let reduced = self.policy.reduce_range && self.graph.constant_of(other).is_some_and(adds_products);
         let weight_bits = if reduced { weight_bits.min(REDUCED_BITS) } else { weight_bits };

@@ -12,22 +12,22 @@ const INPUT: &str = "--mean 0.3 --std 0.34";
 const CASES: &[(&str, &str, &str, &str)] = &[
     ("digits_resnet8", "nearest", "--bits 8", "23f4b238999cb783"),
     ("digits_resnet8", "nearest", "--bits 4 --all-layers --per-tensor", "78104f3d19b153b4"),
-    ("digits_resnet8", "nearest", "--precision w4a8 --affine --target ort-cpu", "397d56044b9ea48d"),
+    ("digits_resnet8", "nearest", "--precision w4a8 --affine --target ort-cpu", "d504923b670e14e4"),
     ("digits_resnet8", "squant", "--bits 8", "503e8d4e8d38df03"),
     ("digits_resnet8", "squant", "--bits 4 --all-layers --per-tensor", "820c86c04e91c431"),
-    ("digits_resnet8", "squant", "--precision w4a8 --affine --target ort-cpu", "d1796b406f559a1d"),
+    ("digits_resnet8", "squant", "--precision w4a8 --affine --target ort-cpu", "a8cd5e49cda6c001"),
     ("digits_resnet8", "dfq2019", "--bits 8", "b392d3349ccbc879"),
     ("digits_resnet8", "dfq2019", "--bits 4 --all-layers --per-tensor", "2f2391ddcdc21fbe"),
-    ("digits_resnet8", "dfq2019", "--precision w4a8 --affine --target ort-cpu", "58698787361a63ad"),
+    ("digits_resnet8", "dfq2019", "--precision w4a8 --affine --target ort-cpu", "bb49f1417f904e86"),
     ("digits_mobilenet", "nearest", "--bits 8", "715c4efa0954093d"),
     ("digits_mobilenet", "nearest", "--bits 4 --all-layers --per-tensor", "448e867b046d445e"),
-    ("digits_mobilenet", "nearest", "--precision w4a8 --affine --target ort-cpu", "8faca9ebfa0ded06"),
+    ("digits_mobilenet", "nearest", "--precision w4a8 --affine --target ort-cpu", "5eb0ce2e3f5ce3e0"),
     ("digits_mobilenet", "squant", "--bits 8", "47363d3c17f82201"),
     ("digits_mobilenet", "squant", "--bits 4 --all-layers --per-tensor", "af952de129b9c858"),
-    ("digits_mobilenet", "squant", "--precision w4a8 --affine --target ort-cpu", "9d666f3f56f9b4ae"),
+    ("digits_mobilenet", "squant", "--precision w4a8 --affine --target ort-cpu", "748641c62f7908b4"),
     ("digits_mobilenet", "dfq2019", "--bits 8", "0ba094b5359a5a42"),
     ("digits_mobilenet", "dfq2019", "--bits 4 --all-layers --per-tensor", "72999931f2b24e53"),
-    ("digits_mobilenet", "dfq2019", "--precision w4a8 --affine --target ort-cpu", "56189397fcd076b6"),
+    ("digits_mobilenet", "dfq2019", "--precision w4a8 --affine --target ort-cpu", "3d88b685d58910e0"),
 ];
 
 #[test]
