@@ -8,6 +8,7 @@ use crate::ir::Graph;
 use crate::layers::LayerStep;
 use crate::plan::Plan;
 use crate::quant::{Grid, QuantizedTensor};
+use crate::stats::BatchNorm;
 
 /// The source of an activation grid's range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -53,4 +54,6 @@ pub struct Solved {
     pub plan: Plan,
     /// Grids and integers.
     pub solution: Solution,
+    /// The batch-normalization statistics of the network's tensors; empty where none are known.
+    pub norms: Vec<BatchNorm>,
 }

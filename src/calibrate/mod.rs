@@ -8,7 +8,7 @@ mod seen;
 
 pub use context::CalibrationContext;
 pub use patches::patches;
-pub use sample::{SAMPLES, Sample, sample, samples_within, tap};
+pub use sample::{SAMPLES, Sample, push, reduce_mean, sample, samples_within, tap};
 pub use seen::{Means, Seen};
 
 use crate::error::{Error, Result};

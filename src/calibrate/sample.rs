@@ -169,7 +169,8 @@ fn standardised(graph: &mut Graph, y: ValueId, rank: usize, norm: &BatchNorm) ->
     push(graph, "Add", &[scaled, beta])
 }
 
-fn reduce_mean(graph: &mut Graph, x: ValueId, rank: usize) -> ValueId {
+/// Adds the mean over all axes but the channels', which keep their axes.
+pub fn reduce_mean(graph: &mut Graph, x: ValueId, rank: usize) -> ValueId {
     let axes: Vec<i64> = (0i64..).take(rank).filter(|&axis| axis != 1).collect();
     if graph.opset() >= 18 {
         let axes = graph.add_constant("axes", Tensor::from_i64(&[axes.len()], &axes));
@@ -182,7 +183,8 @@ fn reduce_mean(graph: &mut Graph, x: ValueId, rank: usize) -> ValueId {
     y
 }
 
-fn push(graph: &mut Graph, op_type: &str, inputs: &[ValueId]) -> ValueId {
+/// Adds a node of float32 output.
+pub fn push(graph: &mut Graph, op_type: &str, inputs: &[ValueId]) -> ValueId {
     let y = graph.add_value("renormalised");
     graph.value_mut(y).dtype = Some(DType::F32);
     graph.nodes.push(Node::new(op_type, inputs.iter().copied(), [y], []));

@@ -34,6 +34,13 @@ pub struct Means {
     pub behind: Vec<f32>,
 }
 
+impl Means {
+    /// Returns the means of inputs that have both values: `before` in the float network, `behind` in the quantized one.
+    pub fn of_both(before: Vec<f32>, behind: Vec<f32>) -> Self {
+        Self { within: before.clone(), before, behind }
+    }
+}
+
 impl Seen {
     /// Returns the input statistics of each group of `node` when `grid` quantizes its input; `None` for operators whose
     /// patches are not supported.

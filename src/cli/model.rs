@@ -85,6 +85,7 @@ impl ModelArguments {
         Ok(Config {
             recipe,
             trains_where_it_can: self.plan.leaves_recipe_open(),
+            trains_where_needed: self.plan.trains_where_needed(default),
             stages: self.plan.stages(recipe)?,
             synthesis: synthesis::Options { images: recipe.budget.images, ..synthesis::Options::default() },
             policy: self.plan.policy(),

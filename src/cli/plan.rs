@@ -33,8 +33,8 @@ pub(super) struct PlanArguments {
     /// Quantize the operands of residual sums at the bits of the layers that read them, instead of 8
     #[arg(long)]
     shared_shortcuts: bool,
-    /// Amount of training: none with fast, minutes with balanced, several times that with max [default: balanced for
-    /// quantize below 8 bits, fast where the model cannot be trained; fast at 8 bits and for sensitivity]
+    /// Amount of training: none with fast, minutes with balanced, several times that with max; auto is balanced where the
+    /// result of fast is not good, and fast at 8 bits [default: auto for quantize, fast for sensitivity]
     #[arg(long, value_name = "EFFORT", conflicts_with = "recipe")]
     effort: Option<Effort>,
     /// Recipe by name [default: the best one for --effort]
@@ -64,13 +64,16 @@ pub(super) struct PlanArguments {
     /// Bits of one layer: N or wXaY for weight and input, wX or aY for one of them (repeatable)
     #[arg(long, value_name = "NAME=N|wX|aY", value_parser = layer_bits)]
     layer_bits: Vec<(String, LayerBits)>,
-    /// Use the requested bits for the first and the last layer too, instead of 8
+    /// Use the requested bits for all weights and inputs: without it, the first and the last layer keep 8 bits, and so do
+    /// the weights of depthwise convolutions and the smallest ones
     #[arg(long)]
     all_layers: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Effort {
+    /// Trains only where the result without training is not good; never at 8 bits.
+    Auto,
     /// Analytic, no training.
     Fast,
     /// Trains on synthetic images for minutes.
@@ -95,19 +98,29 @@ impl PlanArguments {
     pub(super) fn recipe(&self, default: Effort) -> Result<&'static Recipe> {
         match (&self.recipe, self.effort.unwrap_or(default)) {
             (Some(name), _) => recipes::find(name),
+            (None, Effort::Auto) if !self.has_low_bits() => Ok(&RECIPES[0]),
             (None, Effort::Fast) => Ok(&RECIPES[0]),
-            (None, Effort::Balanced) => recipes::find("cascade"),
+            (None, Effort::Auto | Effort::Balanced) => recipes::find("cascade"),
             (None, Effort::Max) => recipes::find("cascade-max"),
         }
     }
 
-    /// Returns the default effort for these bits: at 8 bits, training gains little.
+    /// Returns the default effort where training is asked for or not.
     pub(super) fn worthwhile(&self, is_trained: bool) -> Effort {
+        if is_trained || !self.stages.is_empty() { Effort::Balanced } else { Effort::Auto }
+    }
+
+    /// Returns whether training depends on the result without it.
+    pub(super) fn trains_where_needed(&self, default: Effort) -> bool {
+        self.recipe.is_none() && self.stages.is_empty() && matches!(self.effort.unwrap_or(default), Effort::Auto)
+    }
+
+    /// Returns whether fewer than 8 bits are asked for anywhere: at 8 bits, training gains little.
+    fn has_low_bits(&self) -> bool {
         let (weight_bits, activation_bits) = self.bits();
         let asks =
             |bits: &LayerBits| bits.weight.is_some_and(|bits| bits < 8) || bits.input.is_some_and(|bits| bits < 8);
-        let is_low = weight_bits < 8 || activation_bits < 8 || self.layer_bits.iter().any(|(_, bits)| asks(bits));
-        if is_low || is_trained || !self.stages.is_empty() { Effort::Balanced } else { Effort::Fast }
+        weight_bits < 8 || activation_bits < 8 || self.layer_bits.iter().any(|(_, bits)| asks(bits))
     }
 
     /// Returns whether neither a recipe nor an effort nor stages are given.

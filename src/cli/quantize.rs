@@ -1,6 +1,7 @@
 //! `dfq-onnx quantize`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -15,6 +16,9 @@ use crate::pipeline::{Config, Ranges, failed_name, quantize};
 use crate::report::{Report, json, render};
 use crate::sensitivity::{CANDIDATES, Request};
 use crate::synthesis;
+
+/// The time for training where the program decides whether to train.
+const BUDGET: Duration = Duration::from_mins(10);
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -77,6 +81,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     arguments.training.refuse_unused_players(&config.stages)?;
     let config = Config {
         training: match arguments.ranges {
+            Ranges::Analytic if config.trains_where_needed && !config.stages.is_empty() => {
+                arguments.training.within(BUDGET)?
+            }
             Ranges::Analytic => arguments.training.settings(config.recipe)?,
             // Images are made in steps too.
             Ranges::Synthetic => arguments.training.plain_settings()?,

@@ -37,7 +37,7 @@ pub(super) struct TrainingArguments {
     /// Write checkpoints to a folder
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     run_folder: Option<PathBuf>,
-    /// Stop training after this many minutes; the report says how many steps were done
+    /// Stop training after this many minutes; the report says how many steps were done [default: 10 with --effort auto]
     #[arg(long, value_name = "N", value_parser = minutes)]
     max_minutes: Option<f64>,
     /// Resume a run from its checkpoints; the result has the same bytes as without the interruption
@@ -109,6 +109,15 @@ impl TrainingArguments {
                 Err(Error::Usage(format!("{flag} applies only to --recipe or --stages {}", known.join(" or "))))
             }
         }
+    }
+
+    /// Returns what these flags say, with an end after `budget` unless they name one.
+    ///
+    /// # Errors
+    /// As [`TrainingArguments::plain_settings`].
+    pub(super) fn within(&self, budget: Duration) -> Result<Settings> {
+        let settings = self.plain_settings()?;
+        Ok(Settings { deadline: settings.deadline.or_else(|| Some(Instant::now() + budget)), ..settings })
     }
 
     /// Returns the settings for a recipe.

@@ -25,6 +25,8 @@ pub struct Config {
     pub recipe: &'static Recipe,
     /// Whether a model that cannot be trained is still quantized, with a warning.
     pub trains_where_it_can: bool,
+    /// Whether nothing is trained where the result without training is good.
+    pub trains_where_needed: bool,
     /// The training stages after the recipe.
     pub stages: Vec<&'static Stage>,
     /// The quantization policy for tensors.
@@ -108,6 +110,7 @@ impl Config {
             report: None,
             recipe: &RECIPES[0],
             trains_where_it_can: false,
+            trains_where_needed: false,
             stages: RECIPES[0].stages.to_vec(),
             policy: Policy::default(),
             activations: Activations::default(),

@@ -8,6 +8,7 @@ use crate::audit::audit;
 use crate::error::Result;
 use crate::ir::Graph;
 use crate::onnx;
+use crate::recipes::RECIPES;
 use crate::report::{self, Bytes, Data, Report, SCHEMA_VERSION, Warning};
 use crate::runtime::Engines;
 use crate::sensitivity::AutoBits;
@@ -25,15 +26,16 @@ pub(super) fn describe(
 ) -> Result<(Report, Option<HandedOver>)> {
     let warnings = warnings(config, engines, loaded, &prepared, &found);
     let Prepared { batch_norms, given, input, inputs, passes, .. } = prepared;
-    let Found { solved, auto_bits, sensitivity, handed, synthesis, training, against_start, .. } = found;
-    let Solved { float, plan, solution } = solved;
+    let Found { solved, auto_bits, sensitivity, handed, synthesis, training, against_start, sufficient, .. } = found;
+    let Solved { float, plan, solution, .. } = solved;
     let layers = report::layer_costs(&float, &plan, &solution)?;
     let report = Report {
         schema_version: SCHEMA_VERSION,
         tool: report::tool(),
         model: config.model.clone(),
         output: None,
-        recipe: config.recipe.name,
+        recipe: if sufficient.is_some() { RECIPES[0].name } else { config.recipe.name },
+        sufficient,
         seed: config.seed,
         device: engines.device().to_string(),
         engines: engines.names(),
@@ -66,7 +68,7 @@ pub(super) fn describe(
 }
 
 fn warnings(config: &Config, engines: &Engines, loaded: &Loaded, prepared: &Prepared, found: &Found) -> Vec<Warning> {
-    let (Solved { float, plan, solution }, original) = (&found.solved, &loaded.original);
+    let (Solved { float, plan, solution, .. }, original) = (&found.solved, &loaded.original);
     let mut warnings = Vec::new();
     warnings.extend(prepared.norms.is_empty().then_some(Warning::NoStatistics));
     warnings.extend(prepared.warnings.iter().cloned());
@@ -85,7 +87,8 @@ fn warnings(config: &Config, engines: &Engines, loaded: &Loaded, prepared: &Prep
     warnings.extend(loaded.aside.as_ref().map(report::aside_warning));
     warnings.extend(report::training_warnings(&found.training, config.output.is_none()));
     warnings.extend(found.synthesis.as_ref().and_then(report::images_warning));
-    warnings.extend(report::few_bits(plan, !config.stages.is_empty() && found.untrained.is_none()));
+    let is_trained = found.sufficient.is_some() || !config.stages.is_empty() && found.untrained.is_none();
+    warnings.extend(report::few_bits(plan, is_trained));
     warnings.extend(found.untrained.clone().map(|reason| Warning::NotTrained { reason }));
     warnings.extend(found.against_start.as_ref().filter(|found| !found.is_kept).map(|_| Warning::StartKept));
     warnings

@@ -1,18 +1,22 @@
 //! From the prepared float network to grids and integers: given or synthesized inputs, the choice of bits, the recipe,
 //! its training, and whether its result is kept.
 
+use std::time::Instant;
+
 use super::Config;
+use super::check::readable;
 use super::clock::Clock;
 use super::config::Ranges;
 use super::handed_over::HandedOver;
 use super::prepare::{Prepared, samples};
 use super::sizes::solved_at_fixed_sizes;
 use crate::calibrate::CalibrationContext;
+use crate::emit::emit;
 use crate::error::Result;
 use crate::ir::Tensor;
 use crate::lab::{Lab, LabInputs, Supply};
 use crate::observe::{Observer, Silent};
-use crate::plan::Policy;
+use crate::plan::{Policy, total_macs};
 use crate::recipes;
 use crate::runtime::{Engines, refuse_states};
 use crate::sensitivity::{AutoBits, Reference, Sensitivity, choose_bits, rank};
@@ -20,6 +24,7 @@ use crate::solution::Solved;
 use crate::stats::{InputSource, InputStatistics, known_inputs};
 use crate::synthesis::{SynthesisContext, SynthesisReport, SyntheticImages, synthesise};
 use crate::train::{HeldOut, Run, Settings, StageReport, share_of};
+use crate::verdict::{self, Verdict};
 
 /// The solution and the reports of its stages.
 pub(super) struct Found {
@@ -38,6 +43,8 @@ pub(super) struct Found {
     pub against_start: Option<HeldOut>,
     /// The reason why nothing was trained, where training was intended.
     pub untrained: Option<String>,
+    /// The figures of the result without training that made training unnecessary.
+    pub sufficient: Option<String>,
 }
 
 /// The inputs of a recipe.
@@ -60,6 +67,17 @@ pub(super) fn find(prepared: &mut Prepared, config: &Config, engines: &Engines, 
     let handed = handed_over(prepared, config)?;
     let prepared = &*prepared;
     let mut work = Work { prepared, config, engines, images: None, made: None };
+    if config.trains_where_needed && !config.stages.is_empty() && config.output.is_some() {
+        work.images = handed.as_ref().map(|handed| &handed.seen[..]);
+        if let Some((solved, figures)) = work.without_training(handed.as_ref(), clock)? {
+            return Ok(Found::untrained(solved, handed, figures));
+        }
+        let minutes =
+            config.training.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_secs_f64() / 60.0);
+        let limit =
+            minutes.map_or(String::new(), |minutes| format!(" for at most {minutes:.0} minutes (--max-minutes)"));
+        clock.observer().note(&format!("the result without training is not good: training{limit}"));
+    }
     let (mut made, mut untrained) = (None, None);
     if handed.is_none() && (config.ranges == Ranges::Synthetic || config.recipe.wants_images) {
         clock.stage("synthesise")?;
@@ -82,7 +100,8 @@ pub(super) fn find(prepared: &mut Prepared, config: &Config, engines: &Engines, 
     }
 
     clock.stage(config.recipe.name)?;
-    let mut solved = work.solve(&policy)?;
+    let is_result = config.stages.is_empty() && config.output.is_some();
+    let mut solved = if is_result { work.refitted(&policy)? } else { work.solve(&policy)? };
 
     let (mut training, mut against_start) = (Vec::new(), None);
     if !config.stages.is_empty() && untrained.is_none() {
@@ -103,7 +122,34 @@ pub(super) fn find(prepared: &mut Prepared, config: &Config, engines: &Engines, 
         sensitivity = Some(rank(&solved, &answers, None)?);
     }
     let synthesis = made.map(|made| made.report);
-    Ok(Found { solved, auto_bits, sensitivity, handed, synthesis, training, against_start, untrained })
+    Ok(Found {
+        solved,
+        auto_bits,
+        sensitivity,
+        handed,
+        synthesis,
+        training,
+        against_start,
+        untrained,
+        sufficient: None,
+    })
+}
+
+impl Found {
+    /// Returns a solution that needs no training by these `figures`.
+    fn untrained(solved: Solved, handed: Option<HandedOver>, figures: String) -> Self {
+        Self {
+            solved,
+            auto_bits: None,
+            sensitivity: None,
+            handed,
+            synthesis: None,
+            training: Vec::new(),
+            against_start: None,
+            untrained: None,
+            sufficient: Some(figures),
+        }
+    }
 }
 
 /// Reads the inputs that the user handed over, if any; their statistics replace the assumed ones.
@@ -151,6 +197,32 @@ impl<'a> Work<'a> {
         (self.config.recipe.run)(&candidates.map_err(|error| error.in_model(&self.config.model))?, &context)
     }
 
+    /// Returns the solution without synthesized images and training, and its figures, where its verdict is good. What is
+    /// not known of the model's inputs does not count: training would not make it known.
+    fn without_training(&self, handed: Option<&HandedOver>, clock: &mut Clock) -> Result<Option<(Solved, String)>> {
+        let policy = self.prepared.policy(self.config);
+        clock.stage("fast")?;
+        let solved = self.refitted(&policy)?;
+        clock.stage("judge")?;
+        let Solved { float, plan, solution, .. } = &solved;
+        let quantized = emit(float, plan, solution)?;
+        let inputs = match handed {
+            Some(handed) => verdict::Inputs::of_data(handed.held_out.clone()),
+            None => {
+                let (input, macs) = (&self.prepared.input, total_macs(float));
+                verdict::Inputs::synthetic(float, macs, input, self.config.seed, self.engines.threads)?
+            }
+        };
+        let judged = verdict::judge(float, &*readable(&quantized, self.engines)?, self.engines.main(), &inputs)?;
+        Ok((judged.verdict == Verdict::Good).then_some((solved, judged.reason)))
+    }
+
+    /// Returns the recipe's solution for `policy`, its layers refitted in turn where the recipe does that.
+    fn refitted(&self, policy: &Policy) -> Result<Solved> {
+        let solved = self.solve(policy)?;
+        if self.config.recipe.refits { recipes::sequential(solved, &self.context()) } else { Ok(solved) }
+    }
+
     /// Trains the recipe's solution, on images if there are any; a dry run makes no step. `observer` receives the
     /// progress.
     fn train(&self, solved: &mut Solved, observer: &mut dyn Observer) -> Result<Vec<StageReport>> {
@@ -165,7 +237,7 @@ impl<'a> Work<'a> {
     /// Replaces the `trained` solution by the recipe's solution without images where training on images did not come
     /// closer to the float network; returns the comparison of both.
     fn keep_nearer(&self, trained: &mut Solved, policy: &Policy) -> Result<HeldOut> {
-        let start = Work { images: None, ..*self }.solve(policy)?;
+        let start = Work { images: None, ..*self }.refitted(policy)?;
         let at_sizes = |solved: &Solved| solved_at_fixed_sizes(solved, self.prepared, self.engines);
         let mut found = recipes::against(&at_sizes(&start)?, &at_sizes(trained)?, &self.lab(&mut Silent))?;
         found.is_kept |= self.config.training.keeps_all;

@@ -37,6 +37,22 @@ impl Metric {
         Some(Self { n, h, factor })
     }
 
+    /// Returns `H⁻¹ e`.
+    pub fn solve(&self, e: &[f32]) -> Vec<f32> {
+        let n = self.n;
+        let mut x = e.to_vec();
+        for j in 0..n {
+            let (head, tail) = x.split_at_mut(j + 1);
+            let row = &self.factor[j * n + j + 1..(j + 1) * n];
+            tail.iter_mut().zip(row).for_each(|(x, l)| *x -= l * head[j]);
+        }
+        for j in (0..n).rev() {
+            let row = &self.factor[j * n + j + 1..(j + 1) * n];
+            x[j] = x[j] / self.factor[j * n + j] - dot(row, &x[j + 1..]);
+        }
+        x
+    }
+
     /// Returns `H e`.
     pub fn times(&self, e: &[f32]) -> Vec<f32> {
         self.h.chunks(self.n).map(|row| dot(row, e)).collect()

@@ -65,7 +65,7 @@ impl Candidate {
 
     /// Returns this network with a solution for it.
     pub fn solved(&self, plan: &Plan, solution: Solution) -> Solved {
-        Solved { float: self.graph.clone(), plan: plan.clone(), solution }
+        Solved { float: self.graph.clone(), plan: plan.clone(), solution, norms: self.norms.clone() }
     }
 }
 

@@ -19,6 +19,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     stages: &[&RECONSTRUCT, &DISTIL],
     budget: TrainingBudget { images: 256, block_steps: 300, steps: 900, adversarial_steps: 200 },
     wants_images: true,
+    refits: true,
 };
 
 pub(super) const MORE: Recipe = Recipe {

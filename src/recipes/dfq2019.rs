@@ -26,6 +26,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     stages: &[],
     budget: TrainingBudget::NONE,
     wants_images: false,
+    refits: false,
 };
 
 fn dfq2019(candidates: &Candidates, context: &CalibrationContext) -> Result<Solved> {

@@ -17,13 +17,15 @@ use crate::solution::Solved;
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "fast",
-    summary: "rounds against the covariance of each layer's synthetic inputs and corrects biases",
-    citation: "rounding after Frantar et al. 2022 (GPTQ), equalization and bias correction after Nagel et al. 2019 (DFQ)",
+    summary: "rounds against the covariance of each layer's synthetic inputs, corrects biases, and refits low-bit weights",
+    citation: "rounding after Frantar et al. 2022 (GPTQ), equalization and bias correction after Nagel et al. 2019 (DFQ), \
+               refit after Li et al. 2025 (GPTAQ)",
     equalized: Some(Scope::SharedScales),
     run: fast,
     stages: &[],
     budget: TrainingBudget::NONE,
     wants_images: false,
+    refits: true,
 };
 
 /// The steps to give up in turn where the result does harm.

@@ -70,6 +70,13 @@ impl<'a> Judge<'a> {
         })
     }
 
+    /// Returns by how many dB `found` is better than `start`, on average over outputs and kinds of probes.
+    pub fn gain(&self, found: &Ratios, start: &Ratios) -> f64 {
+        let mean_of = |ratios: &Ratios| mean(&ratios.0.iter().map(|outputs| mean(outputs)).collect::<Vec<_>>());
+        tracing::debug!("decibels {:.1?}, before {:.1?}", found.0, start.0);
+        mean_of(found) - mean_of(start)
+    }
+
     fn run(&self, graph: &Graph) -> Result<Vec<Vec<Tensor>>> {
         let tapped = answering(graph, &self.compared)?;
         let options = SessionOptions { piece_bytes: Some(PIECE_BYTES), ..SessionOptions::default() };

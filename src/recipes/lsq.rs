@@ -14,4 +14,5 @@ pub(super) const RECIPE: Recipe = Recipe {
     stages: &[&DISTIL],
     budget: TrainingBudget { steps: 400, ..cascade::RECIPE.budget },
     wants_images: false,
+    refits: false,
 };

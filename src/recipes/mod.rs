@@ -13,6 +13,7 @@ mod nearest;
 mod probes;
 mod recipe;
 mod rounding;
+mod sequential;
 mod shift;
 mod squant;
 mod stages;
@@ -23,4 +24,5 @@ mod weights;
 
 pub use candidates::{Candidate, Candidates, prepare};
 pub use recipe::{RECIPES, Recipe, Run, TrainingBudget, find};
+pub use sequential::sequential;
 pub use stages::{STAGES, Stage, against, find_stages, train};

@@ -15,6 +15,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     stages: &[],
     budget: TrainingBudget::NONE,
     wants_images: false,
+    refits: false,
 };
 
 pub(super) fn nearest(Candidates { plan, plain, .. }: &Candidates, context: &CalibrationContext) -> Result<Solved> {

@@ -45,6 +45,8 @@ pub struct Recipe {
     pub budget: TrainingBudget,
     /// Whether it calibrates on images synthesized for the network first.
     pub wants_images: bool,
+    /// Whether the layers of its solution are refitted in turn, where weights have fewer than 8 bits.
+    pub refits: bool,
 }
 
 /// Every recipe, the default first.

@@ -20,6 +20,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     stages: &[],
     budget: TrainingBudget::NONE,
     wants_images: false,
+    refits: false,
 };
 
 fn squant(Candidates { plan, plain, .. }: &Candidates, context: &CalibrationContext) -> Result<Solved> {

@@ -14,7 +14,7 @@ impl Solved {
     /// When the values of a bias cannot be read.
     pub fn apply_trained(&mut self, trained: TrainedParameters) -> Result<()> {
         let TrainedParameters { activations, weights, biases } = trained;
-        let Self { float, plan, solution } = self;
+        let Self { float, plan, solution, .. } = self;
         solution.activations = activations;
         solution.weights = weights;
         solution.biases.extend(biases);

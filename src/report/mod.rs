@@ -138,6 +138,8 @@ pub struct Report {
     pub data: Option<Data>,
     /// The synthesis of images, where ranges or training used any.
     pub synthesis: Option<SynthesisReport>,
+    /// The figures of the result without training, where they made training unnecessary.
+    pub sufficient: Option<String>,
     /// What was trained, stage by stage.
     pub training: Vec<StageReport>,
     /// The comparison of the result trained on synthetic images with the recipe's solution without them.

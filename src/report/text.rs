@@ -94,6 +94,9 @@ fn facts(report: &Report) -> String {
         paragraph("data", &text)
     }));
     lines.extend(report.synthesis.as_ref().map(|images| paragraph("images", &images_of(images))));
+    let untrained =
+        |figures: &String| paragraph("training", &format!("not needed: the result without it is good, {figures}"));
+    lines.extend(report.sufficient.as_ref().map(untrained));
     lines.extend(report.training.iter().map(|stage| paragraph(stage.stage, &stage_of(stage))));
     let descents = report.training.iter().flat_map(|stage| &stage.descents);
     let apart = descents.filter_map(|descent| descent.disagreement.as_ref());

@@ -50,7 +50,7 @@ impl Part {
 /// # Errors
 /// When the plan or the solution does not belong to the float network.
 pub fn partly_quantized(solved: &Solved, part: &Part) -> Result<Graph> {
-    let Solved { float, plan, solution } = solved;
+    let Solved { float, plan, solution, .. } = solved;
     let mut made = Partial { graph: float.clone(), solved, weights: HashMap::new() };
     for (place, layer) in plan.layers.iter().enumerate() {
         let Some(weight) = layer.weight.filter(|_| part.weights[place]) else { continue };

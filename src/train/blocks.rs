@@ -28,7 +28,7 @@ pub struct Block {
 /// With several inputs, the first block starts where all of them have joined; a network without such a tensor has no
 /// blocks.
 pub fn blocks(graph: &Graph, target: ValueId) -> Vec<Block> {
-    let cuts = cuts(graph, target);
+    let cuts = cuts(graph, Some(target));
     let mut blocks: Vec<(Block, usize)> = Vec::new();
     for pair in cuts.windows(2) {
         let layers = graph.nodes[pair[0].place..pair[1].place].iter().filter(|node| is_layer(node)).count();
@@ -83,19 +83,26 @@ pub fn input_feeds(graph: &Graph, batch: usize) -> Result<Vec<Feed>> {
     graph.fed_inputs().into_iter().map(feed).collect()
 }
 
-/// A tensor that lies on every path, and the number of nodes before its consumers.
-struct Cut {
-    tensor: ValueId,
-    place: usize,
+/// A tensor that lies on every path.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// The tensor.
+    pub tensor: ValueId,
+    /// The number of nodes before its consumers.
+    pub place: usize,
 }
 
-fn cuts(graph: &Graph, target: ValueId) -> Vec<Cut> {
+/// Returns the float32 tensors with samples along axis 0 that lie on every path from the inputs to `target`, or on every
+/// path between nodes where there is none.
+pub fn cuts(graph: &Graph, target: Option<ValueId>) -> Vec<Cut> {
     let follows = followers(graph);
     let mut last_use = vec![0; follows.len()];
     for (place, node) in graph.nodes.iter().enumerate() {
         node.inputs.iter().flatten().for_each(|id| last_use[id.index()] = place + 1);
     }
-    last_use[target.index()] = usize::MAX;
+    if let Some(target) = target {
+        last_use[target.index()] = usize::MAX;
+    }
     let samples = graph.fed_inputs().first().and_then(|&id| first_dim(graph, id));
     let mut open: Vec<ValueId> = graph.fed_inputs();
     let mut cuts: Vec<Cut> = Vec::new();
@@ -115,7 +122,7 @@ fn cuts(graph: &Graph, target: ValueId) -> Vec<Cut> {
         if !is_quantizer(node) {
             note(&open, place + 1);
         }
-        if open == [target] {
+        if target.is_some_and(|target| open == [target]) {
             break;
         }
     }

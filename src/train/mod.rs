@@ -37,7 +37,7 @@ mod vector;
 pub use batch::{Footprint, fitting_batch};
 pub use batch_sampler::BatchSampler;
 pub use block_feeds::{BlockData, BlockFeeds};
-pub use blocks::{Block, blocks, input_feeds, segment};
+pub use blocks::{Block, blocks, cuts, input_feeds, segment};
 pub use checkpoint::{About, Checkpoint, Identity, fingerprint};
 pub use chunks::{chunk_of, run_in_chunks};
 pub use descent::{Checkpoints, FitOptions, PlayOptions, Played, Rollback, descend, entry, play};

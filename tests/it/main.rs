@@ -8,6 +8,7 @@ mod bad_input;
 mod bn_stats;
 mod checkpoints;
 mod command_line;
+mod effort;
 mod emission;
 mod exporters;
 mod failures;

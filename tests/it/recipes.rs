@@ -3,6 +3,7 @@
 mod bytes;
 mod held;
 mod quantized;
+mod refit;
 mod sweep;
 
 use std::collections::HashMap;

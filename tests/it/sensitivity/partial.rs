@@ -14,7 +14,7 @@ use crate::targets::{network, policy};
 fn solved(model: &str, policy: &Policy) -> (Solved, Graph) {
     let graph = onnx::load(&fixture(model)).unwrap();
     let Quantized { float: student, plan, solution, emitted } = quantized(&graph, policy).unwrap();
-    (Solved { float: student, plan, solution }, emitted)
+    (Solved { float: student, plan, solution, norms: Vec::new() }, emitted)
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_layer_has_the_bias_of_the_solution_with_its_quantized_weight_and_its_own_bi
 fn weights_that_are_quantized_alone_are_ranked_and_chosen_like_others() {
     let solve = |policy: &Policy| -> dfq_onnx::Result<Solved> {
         let Quantized { float: student, plan, solution, .. } = quantized(&network(), policy)?;
-        Ok(Solved { float: student, plan, solution })
+        Ok(Solved { float: student, plan, solution, norms: Vec::new() })
     };
     let policy = policy(Target::TensorRt, 4, 8);
     let solved = solve(&policy).unwrap();

@@ -71,7 +71,7 @@ pub fn quantized_from(
     let context = CalibrationContext { norms, input, images: None, engine: ort(), seed: 3, threads };
     let recipe = recipes::find(recipe)?;
     let candidates = recipes::prepare(recipe, float, policy, &context)?;
-    let Solved { float, plan, solution } = (recipe.run)(&candidates, &context)?;
+    let Solved { float, plan, solution, .. } = (recipe.run)(&candidates, &context)?;
     let emitted = emit(&float, &plan, &solution)?;
     Ok(Quantized { float, plan, solution, emitted })
 }

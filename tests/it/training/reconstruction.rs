@@ -30,7 +30,7 @@ fn made_by(model: &str, policy: &Policy) -> Quantized {
 
 fn solved(made: &Quantized) -> Solved {
     let Quantized { float: student, plan, solution, .. } = made;
-    Solved { float: student.clone(), plan: plan.clone(), solution: solution.clone() }
+    Solved { float: student.clone(), plan: plan.clone(), solution: solution.clone(), norms: Vec::new() }
 }
 
 fn student(solved: &Solved) -> Student {

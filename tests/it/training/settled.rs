@@ -24,7 +24,7 @@ pub fn settled(
     engine: &dyn Engine,
 ) -> dfq_onnx::Result<Solved> {
     let Quantized { float, plan, solution, .. } = made;
-    let mut solved = Solved { float: float.clone(), plan: plan.clone(), solution: solution.clone() };
+    let mut solved = Solved { float: float.clone(), plan: plan.clone(), solution: solution.clone(), norms: Vec::new() };
     solved.apply_trained(read_out(student, engine, vectors)?)?;
     Ok(solved)
 }

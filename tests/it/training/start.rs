@@ -23,7 +23,7 @@ fn biases_of_channels_next_to_dead_fit_int32_after_training_too() {
     for shrunk in [0.0, 1.0, 5.0] {
         let values: Vec<f32> = scales.to_f32().unwrap().iter().map(|s| s - shrunk).collect();
         let vectors = [weights.clone(), Tensor::from_f32(scales.shape(), &values)];
-        let Solved { float, plan, solution } = settled(&made, &student, &vectors, ort()).unwrap();
+        let Solved { float, plan, solution, .. } = settled(&made, &student, &vectors, ort()).unwrap();
         for layer in &plan.layers {
             let Some(weight) = layer.weight else { continue };
             let (x, w) = (solution.activations[layer.input].scale[0], &solution.weights[weight].grid.scale);
