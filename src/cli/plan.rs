@@ -123,9 +123,9 @@ impl PlanArguments {
         weight_bits < 8 || activation_bits < 8 || self.layer_bits.iter().any(|(_, bits)| asks(bits))
     }
 
-    /// Returns whether neither a recipe nor an effort nor stages are given.
+    /// Returns whether the program chooses how to quantize: neither a recipe nor stages nor an effort but auto are given.
     pub(super) fn leaves_recipe_open(&self) -> bool {
-        self.recipe.is_none() && self.effort.is_none() && self.stages.is_empty()
+        self.recipe.is_none() && matches!(self.effort, None | Some(Effort::Auto)) && self.stages.is_empty()
     }
 
     /// Returns the named training stages, else those of `recipe`.

@@ -1,5 +1,10 @@
 //! `--effort auto`: trains only where the result without training is not good.
 
+use dfq_onnx::ir::{Attr, DType};
+use dfq_onnx::onnx;
+
+use crate::support::build::Build;
+use crate::support::net::layer;
 use crate::support::program::run;
 
 #[test]
@@ -21,6 +26,28 @@ fn nothing_is_trained_where_the_result_without_training_is_good() {
         let expected = if is_sufficient { ("fast", true) } else { ("cascade", false) };
         if (recipe, report["sufficient"].is_string()) != expected || (trained > 0) == is_sufficient {
             failed.push(format!("{name}: {recipe}, {}, {trained} stages", report["sufficient"]));
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn a_network_that_cannot_be_trained_is_quantized_without_training() {
+    let pads = || [("pads", Attr::Ints(vec![1; 6]))];
+    let mut g = Build::at(17);
+    g.fed("x", DType::F32, "N, 1, 8, 8, 8");
+    layer(&mut g, "Conv", "x", "c", &[4, 1, 3, 3, 3], 4, pads());
+    g.node("Relu", "c", "r", []);
+    layer(&mut g, "Conv", "r", "y", &[2, 4, 3, 3, 3], 2, pads());
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("m.onnx"), onnx::encode(&g.outputs("y")).unwrap()).unwrap();
+    let fixed =
+        "quantize m.onnx -o q.onnx --input-range -2:2 --samples 4 --precision w2a2 --all-layers --accept broken";
+    let mut failed = Vec::new();
+    for (effort, code) in [("", 0), ("--effort auto", 0), ("--effort balanced", 3)] {
+        let ran = run(folder.path(), &format!("{fixed} --format json {effort}"));
+        if ran.code != Some(code) || (code == 0 && !ran.stdout.contains("quantized without training")) {
+            failed.push(format!("{effort}: {:?} {}", ran.code, ran.stderr));
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
