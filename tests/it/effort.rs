@@ -5,7 +5,7 @@ use dfq_onnx::onnx;
 
 use crate::support::build::Build;
 use crate::support::net::layer;
-use crate::support::program::run;
+use crate::support::program::as_typed;
 
 #[test]
 fn nothing_is_trained_where_the_result_without_training_is_good() {
@@ -21,7 +21,8 @@ fn nothing_is_trained_where_the_result_without_training_is_good() {
         let folder = tempfile::tempdir().unwrap();
         let fixed =
             "quantize {fixtures}/digits_resnet8.onnx -o q.onnx --mean 0.3 --std 0.34 --samples 4 --accept broken";
-        let report = run(folder.path(), &format!("{fixed} --format json {flags}")).json();
+        let ran = as_typed(folder.path(), &format!("{fixed} --format json {flags}")).output().unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
         let (recipe, trained) = (report["recipe"].as_str().unwrap(), report["training"].as_array().unwrap().len());
         let expected = if is_sufficient { ("fast", true) } else { ("cascade", false) };
         if (recipe, report["sufficient"].is_string()) != expected || (trained > 0) == is_sufficient {
@@ -41,13 +42,14 @@ fn a_network_that_cannot_be_trained_is_quantized_without_training() {
     layer(&mut g, "Conv", "r", "y", &[2, 4, 3, 3, 3], 2, pads());
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("m.onnx"), onnx::encode(&g.outputs("y")).unwrap()).unwrap();
-    let fixed =
-        "quantize m.onnx -o q.onnx --input-range -2:2 --samples 4 --precision w2a2 --all-layers --accept broken";
+    let fixed = "quantize m.onnx -o q.onnx --input-range -2:2 --samples 4 --precision w2a2 --all-layers \
+                 --activations quantized --accept broken";
     let mut failed = Vec::new();
     for (effort, code) in [("", 0), ("--effort auto", 0), ("--effort balanced", 3)] {
-        let ran = run(folder.path(), &format!("{fixed} --format json {effort}"));
-        if ran.code != Some(code) || (code == 0 && !ran.stdout.contains("quantized without training")) {
-            failed.push(format!("{effort}: {:?} {}", ran.code, ran.stderr));
+        let ran = as_typed(folder.path(), &format!("{fixed} --format json {effort}")).output().unwrap();
+        let [stdout, stderr] = [&ran.stdout, &ran.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+        if ran.status.code() != Some(code) || (code == 0 && !stdout.contains("quantized without training")) {
+            failed.push(format!("{effort}: {:?} {stderr}", ran.status.code()));
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
