@@ -8,8 +8,8 @@ mod seen;
 
 pub use context::CalibrationContext;
 pub use patches::patches;
-pub use sample::{SAMPLES, Sample, push, reduce_mean, sample, samples_within, tap};
-pub use seen::{Means, Seen};
+pub use sample::{ChannelStatistics, SAMPLES, Sample, normalized, push, replace_reads, sample, samples_within, tap};
+pub use seen::{Means, Seen, column_blocks, column_means};
 
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, ValueId};

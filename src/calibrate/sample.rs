@@ -135,42 +135,72 @@ pub fn samples_within(graph: &Graph, taps: &[ValueId], most: usize) -> usize {
 fn renormalise(graph: &mut Graph, norms: &[BatchNorm]) -> HashMap<ValueId, ValueId> {
     let mut renamed = HashMap::new();
     for norm in norms {
-        let Some(y) = graph.find(&norm.output) else { continue };
-        let shape = graph.value(y).shape.clone().unwrap_or_default();
-        let made = graph.nodes.iter().any(|n| n.output(0) == Some(y));
-        if !made || shape.len() < 2 || shape[1].known() != Some(norm.beta.len()) {
-            continue;
-        }
-        // The inserted nodes themselves keep the original tensor as input.
+        let Some((y, rank)) = normalized(graph, norm) else { continue };
         let before = graph.nodes.len();
-        let standard = standardised(graph, y, shape.len(), norm);
-        let inputs = graph.nodes[..before].iter_mut().flat_map(|node| node.inputs.iter_mut());
-        inputs.filter(|input| **input == Some(y)).for_each(|input| *input = Some(standard));
+        let standard = standardised(graph, y, rank, norm);
+        replace_reads(graph, y, standard, before);
         renamed.insert(y, standard);
     }
     renamed
 }
 
+/// Returns the tensor that `norm` describes and its rank, where a node of the graph makes it with these channels.
+pub fn normalized(graph: &Graph, norm: &BatchNorm) -> Option<(ValueId, usize)> {
+    let y = graph.find(&norm.output)?;
+    let shape = graph.value(y).shape.as_ref()?;
+    let is_made = graph.nodes.iter().any(|node| node.output(0) == Some(y));
+    let has_channels = shape.get(1).is_some_and(|channels| channels.known() == Some(norm.beta.len()));
+    (is_made && has_channels).then_some((y, shape.len()))
+}
+
+/// Makes the first `nodes` nodes read `other` in place of `y`: those behind them compute `other` from `y`.
+pub fn replace_reads(graph: &mut Graph, y: ValueId, other: ValueId, nodes: usize) {
+    let inputs = graph.nodes[..nodes].iter_mut().flat_map(|node| node.inputs.iter_mut());
+    inputs.filter(|input| **input == Some(y)).for_each(|input| *input = Some(other));
+}
+
+/// The trained statistics of a tensor and those over the batch, per channel.
+pub struct ChannelStatistics {
+    /// The trained standard deviation.
+    pub trained: ValueId,
+    /// The trained mean.
+    pub beta: ValueId,
+    /// The mean over the batch.
+    pub mean: ValueId,
+    /// The tensor less that mean.
+    pub centered: ValueId,
+    /// The standard deviation over the batch.
+    pub std: ValueId,
+}
+
+impl ChannelStatistics {
+    /// Adds the nodes that compute them for `y` of `rank` axes.
+    pub fn add(graph: &mut Graph, y: ValueId, rank: usize, norm: &BatchNorm) -> Self {
+        let mut dims = vec![1; rank];
+        dims[1] = norm.beta.len();
+        let std: Vec<f32> = norm.std().into_iter().map(|d| d as f32).collect();
+        let constants = [("deviation", std), ("beta", norm.beta.clone())];
+        let [trained, beta] = constants.map(|(name, v)| graph.add_constant(name, Tensor::from_f32(&dims, &v)));
+        let least = graph.add_constant("no_variance", Tensor::from_f32(&[], &[NO_VARIANCE]));
+        let mean = reduce_mean(graph, y, rank);
+        let centered = push(graph, "Sub", &[y, mean]);
+        let squares = push(graph, "Mul", &[centered, centered]);
+        let variance = reduce_mean(graph, squares, rank);
+        let variance = push(graph, "Max", &[variance, least]);
+        let std = push(graph, "Sqrt", &[variance]);
+        Self { trained, beta, mean, centered, std }
+    }
+}
+
 fn standardised(graph: &mut Graph, y: ValueId, rank: usize, norm: &BatchNorm) -> ValueId {
-    let mut dims = vec![1; rank];
-    dims[1] = norm.beta.len();
-    let std: Vec<f32> = norm.std().into_iter().map(|d| d as f32).collect();
-    let constants = [("deviation", std), ("beta", norm.beta.clone())];
-    let [trained, beta] = constants.map(|(name, v)| graph.add_constant(name, Tensor::from_f32(&dims, &v)));
-    let least = graph.add_constant("no_variance", Tensor::from_f32(&[], &[NO_VARIANCE]));
-    let mean = reduce_mean(graph, y, rank);
-    let centred = push(graph, "Sub", &[y, mean]);
-    let squares = push(graph, "Mul", &[centred, centred]);
-    let variance = reduce_mean(graph, squares, rank);
-    let variance = push(graph, "Max", &[variance, least]);
-    let std = push(graph, "Sqrt", &[variance]);
-    let standard = push(graph, "Div", &[centred, std]);
+    let ChannelStatistics { trained, beta, centered, std, .. } = ChannelStatistics::add(graph, y, rank, norm);
+    let standard = push(graph, "Div", &[centered, std]);
     let scaled = push(graph, "Mul", &[standard, trained]);
     push(graph, "Add", &[scaled, beta])
 }
 
 /// Adds the mean over all axes but the channels', which keep their axes.
-pub fn reduce_mean(graph: &mut Graph, x: ValueId, rank: usize) -> ValueId {
+fn reduce_mean(graph: &mut Graph, x: ValueId, rank: usize) -> ValueId {
     let axes: Vec<i64> = (0i64..).take(rank).filter(|&axis| axis != 1).collect();
     if graph.opset() >= 18 {
         let axes = graph.add_constant("axes", Tensor::from_i64(&[axes.len()], &axes));

@@ -61,9 +61,7 @@ impl Seen {
             row.iter_mut().zip(&behind).for_each(|(v, m)| *v -= m);
         }
         let x = ndarray::ArrayView2::from_shape((x.len() / width, width), &x).expect("patches have the width of rows");
-        let step = (BLOCK / rows.taps).max(1) * rows.taps;
-        let blocks = parallel::map(threads, (0..width).step_by(step), |start| {
-            let range = start..(start + step).min(width);
+        let blocks = parallel::map(threads, column_blocks(width, rows.taps), |range| {
             let columns = x.slice(ndarray::s![.., range.clone()]);
             let gram = columns.t().dot(&columns);
             (range.clone(), metric(range.len(), gram.iter().copied().collect()))
@@ -72,7 +70,14 @@ impl Seen {
     }
 }
 
-fn column_means(x: &[f32], width: usize) -> Vec<f32> {
+/// Returns the ranges of columns whose covariances are taken together, each of whole kernels of `taps` elements.
+pub fn column_blocks(width: usize, taps: usize) -> Vec<Range<usize>> {
+    let step = (BLOCK / taps).max(1) * taps;
+    (0..width).step_by(step).map(|start| start..(start + step).min(width)).collect()
+}
+
+/// Returns the mean of each column of rows of `width` values.
+pub fn column_means(x: &[f32], width: usize) -> Vec<f32> {
     let mut sums = vec![0.0f64; width];
     for row in x.chunks(width) {
         sums.iter_mut().zip(row).for_each(|(s, &v)| *s += f64::from(v));

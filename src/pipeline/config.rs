@@ -87,6 +87,13 @@ impl Config {
         files
     }
 
+    /// Returns whether the result without training decides on training. Bits that are chosen for each weight depend on the
+    /// images for training, which come first.
+    pub(super) fn decides_on_training(&self) -> bool {
+        let trains = !self.stages.is_empty() && self.output.is_some();
+        self.trains_where_needed && trains && self.auto_bits.is_none()
+    }
+
     /// Returns the result of training; none, with the reason in `untrained`, where training is optional and fails
     /// because of the model (an operator without gradient, a shape that is not fixed, a loss that diverges) or the
     /// machine. Any other error is a bug and is returned.

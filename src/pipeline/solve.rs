@@ -24,7 +24,7 @@ use crate::solution::Solved;
 use crate::stats::{InputSource, InputStatistics, known_inputs};
 use crate::synthesis::{SynthesisContext, SynthesisReport, SyntheticImages, synthesise};
 use crate::train::{HeldOut, Run, Settings, StageReport, share_of};
-use crate::verdict::{self, Verdict};
+use crate::verdict::{self, Judgement, Verdict};
 
 /// Why nothing is trained where the program decides: results trained on dead leaves alone passed every check without labels
 /// and lost twice as many of them (`benches/README.md`, "At 224 pixels without training").
@@ -72,19 +72,18 @@ pub(super) fn find(prepared: &mut Prepared, config: &Config, engines: &Engines, 
     let handed = handed_over(prepared, config)?;
     let prepared = &*prepared;
     let mut work = Work { prepared, config, engines, images: None, made: None };
-    if config.trains_where_needed && !config.stages.is_empty() && config.output.is_some() {
+    let (mut start, mut sufficient) = (None, None);
+    if config.decides_on_training() {
         work.images = handed.as_ref().map(|handed| &handed.seen[..]);
-        if let Some((solved, figures)) = work.without_training(handed.as_ref(), clock)? {
-            return Ok(Found::untrained(solved, handed, figures));
+        let (solved, judged) = work.without_training(handed.as_ref(), clock)?;
+        start = Some(solved);
+        sufficient = (judged.verdict == Verdict::Good).then_some(judged.reason);
+        if sufficient.is_none() {
+            clock.observer().note(&training_note(config));
         }
-        let minutes =
-            config.training.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_secs_f64() / 60.0);
-        let limit =
-            minutes.map_or(String::new(), |minutes| format!(" for at most {minutes:.0} minutes (--max-minutes)"));
-        clock.observer().note(&format!("the result without training is not good: training{limit}"));
     }
     let (mut made, mut untrained) = (None, None);
-    if handed.is_none() && (config.ranges == Ranges::Synthetic || config.recipe.wants_images) {
+    if sufficient.is_none() && handed.is_none() && (config.ranges == Ranges::Synthetic || config.recipe.wants_images) {
         clock.stage("synthesise")?;
         made = config.unless_untrainable(work.synthesis(clock.observer()), &mut untrained)?;
     }
@@ -107,12 +106,17 @@ pub(super) fn find(prepared: &mut Prepared, config: &Config, engines: &Engines, 
         (policy, auto_bits) = (with_them, Some(chosen));
     }
 
-    clock.stage(config.recipe.name)?;
-    let is_result = (config.stages.is_empty() || untrained.is_some()) && config.output.is_some();
-    let mut solved = if is_result { work.refitted(&policy)? } else { work.solve(&policy)? };
+    let is_trained = !config.stages.is_empty() && sufficient.is_none() && untrained.is_none();
+    let mut solved = match start.filter(|_| !is_trained) {
+        Some(start) => start,
+        None => {
+            clock.stage(config.recipe.name)?;
+            if is_trained || config.output.is_none() { work.solve(&policy)? } else { work.refitted(&policy)? }
+        }
+    };
 
     let (mut training, mut against_start) = (Vec::new(), None);
-    if !config.stages.is_empty() && untrained.is_none() {
+    if is_trained {
         clock.stage("train")?;
         let mut trained = solved.clone();
         let found = work.train(&mut trained, clock.observer());
@@ -130,34 +134,15 @@ pub(super) fn find(prepared: &mut Prepared, config: &Config, engines: &Engines, 
         sensitivity = Some(rank(&solved, &answers, None)?);
     }
     let synthesis = made.map(|made| made.report);
-    Ok(Found {
-        solved,
-        auto_bits,
-        sensitivity,
-        handed,
-        synthesis,
-        training,
-        against_start,
-        untrained,
-        sufficient: None,
-    })
+    Ok(Found { solved, auto_bits, sensitivity, handed, synthesis, training, against_start, untrained, sufficient })
 }
 
-impl Found {
-    /// Returns a solution that needs no training by these `figures`.
-    fn untrained(solved: Solved, handed: Option<HandedOver>, figures: String) -> Self {
-        Self {
-            solved,
-            auto_bits: None,
-            sensitivity: None,
-            handed,
-            synthesis: None,
-            training: Vec::new(),
-            against_start: None,
-            untrained: None,
-            sufficient: Some(figures),
-        }
-    }
+/// Returns the note that training begins, and its end.
+fn training_note(config: &Config) -> String {
+    let minutes = |end: Instant| end.saturating_duration_since(Instant::now()).as_secs_f64() / 60.0;
+    let limit = config.training.deadline.map(minutes);
+    let limit = limit.map_or(String::new(), |minutes| format!(" for at most {minutes:.0} minutes (--max-minutes)"));
+    format!("the result without training is not good: training{limit}")
 }
 
 /// Reads the inputs that the user handed over, if any; their statistics replace the assumed ones.
@@ -205,9 +190,9 @@ impl<'a> Work<'a> {
         (self.config.recipe.run)(&candidates.map_err(|error| error.in_model(&self.config.model))?, &context)
     }
 
-    /// Returns the solution without synthesized images and training, and its figures, where its verdict is good. What is
-    /// not known of the model's inputs does not count: training would not make it known.
-    fn without_training(&self, handed: Option<&HandedOver>, clock: &mut Clock) -> Result<Option<(Solved, String)>> {
+    /// Returns the solution without synthesized images and training, and the verdict on it. What is not known of the
+    /// model's inputs does not count: training would not make it known.
+    fn without_training(&self, handed: Option<&HandedOver>, clock: &mut Clock) -> Result<(Solved, Judgement)> {
         let policy = self.prepared.policy(self.config);
         clock.stage("fast")?;
         let solved = self.refitted(&policy)?;
@@ -222,7 +207,7 @@ impl<'a> Work<'a> {
             }
         };
         let judged = verdict::judge(float, &*readable(&quantized, self.engines)?, self.engines.main(), &inputs)?;
-        Ok((judged.verdict == Verdict::Good).then_some((solved, judged.reason)))
+        Ok((solved, judged))
     }
 
     /// Returns the recipe's solution for `policy`, its layers refitted in turn where the recipe does that.

@@ -58,3 +58,12 @@ fn a_network_that_cannot_be_trained_is_quantized_without_training() {
     }
     assert!(failed.is_empty(), "{failed:#?}");
 }
+
+#[test]
+fn layers_are_ranked_where_nothing_is_trained_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixed = "quantize {fixtures}/digits_resnet8.onnx -o q.onnx --mean 0.3 --std 0.34 --samples 4 --format json";
+    let ran = as_typed(folder.path(), &format!("{fixed} --precision w7a8 --sensitivity")).output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert!(report["sufficient"].is_string() && report["sensitivity"].is_object(), "{}", report["sensitivity"]);
+}

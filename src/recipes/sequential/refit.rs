@@ -1,8 +1,8 @@
 //! The least-squares refit of one weight.
 
-use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
+use ndarray::{Array2, ArrayView1, ArrayView2, s};
 
-use crate::calibrate::{Means, Sample, Seen, patches};
+use crate::calibrate::{Means, Sample, Seen, column_blocks, column_means, patches};
 use crate::error::Result;
 use crate::ir::{Node, Tensor};
 use crate::layers::Rows;
@@ -12,8 +12,6 @@ use crate::quant::Metric;
 /// Rows of inputs at least and at most, and values of all rows together.
 const ROWS: [usize; 2] = [1024, 4096];
 const VALUES: usize = 8 << 20;
-/// The most columns that are refitted together: 64 channels of 3x3 kernels.
-const BLOCK: usize = 576;
 /// What is added to the variance of each column, as a fraction of the mean variance: calibration inputs differ from real
 /// ones. From 0.2 to 1 measured about the same.
 const RIDGE: f32 = 0.5;
@@ -61,7 +59,7 @@ impl LayerInputs {
 
     /// Returns the means of each group.
     pub fn means(&self, rows: &Rows) -> Vec<Means> {
-        let means = |values: &[f32]| column_means(matrix(values, rows.width()));
+        let means = |values: &[f32]| column_means(values, rows.width());
         self.groups.iter().map(|inputs| Means::of_both(means(&inputs.float), means(&inputs.quantized))).collect()
     }
 
@@ -91,16 +89,14 @@ struct Group<'a> {
 impl Group<'_> {
     fn refit(&self, threads: usize) -> (Vec<f32>, Seen) {
         let (outputs, width) = self.weight.dim();
-        let (before, float) = centered(matrix(&self.inputs.float, width));
-        let (behind, quantized) = centered(matrix(&self.inputs.quantized, width));
+        let (before, float) = centered(&self.inputs.float, width);
+        let (behind, quantized) = centered(&self.inputs.quantized, width);
         let wanted = float.dot(&self.weight.t());
         let mut refitted = self.weight.to_owned();
         // What the outputs on the quantized inputs lack.
         let mut lack = &wanted - &quantized.dot(&self.weight.t());
-        let step = (BLOCK / self.taps).max(1) * self.taps;
         let mut blocks = Vec::new();
-        for start in (0..width).step_by(step) {
-            let range = start..(start + step).min(width);
+        for range in column_blocks(width, self.taps) {
             let columns = quantized.slice(s![.., range.clone()]);
             let metric = metric(columns.t().dot(&columns));
             if let Some(metric) = &metric {
@@ -135,15 +131,10 @@ fn matrix(values: &[f32], width: usize) -> ArrayView2<'_, f32> {
 }
 
 /// Returns the means of columns, and the rows less them.
-fn centered(rows: ArrayView2<f32>) -> (Vec<f32>, Array2<f32>) {
-    let means = column_means(rows);
-    let centered = &rows - &ArrayView1::from(&means);
+fn centered(values: &[f32], width: usize) -> (Vec<f32>, Array2<f32>) {
+    let means = column_means(values, width);
+    let centered = &matrix(values, width) - &ArrayView1::from(&means);
     (means, centered)
-}
-
-fn column_means(rows: ArrayView2<f32>) -> Vec<f32> {
-    let sums = rows.map_axis(Axis(0), |column| column.iter().map(|&value| f64::from(value)).sum::<f64>());
-    sums.into_iter().map(|sum| (sum / rows.nrows().max(1) as f64) as f32).collect()
 }
 
 fn metric(mut gram: Array2<f32>) -> Option<Metric> {
@@ -175,8 +166,8 @@ mod tests {
         let inputs = LayerInputs::new(&rows, 1).with(&node, &rows, &[tensor(&float), tensor(&quantized)]);
         let inputs = inputs.unwrap().unwrap();
         let (refitted, seen) = inputs.refit(&rows, 1);
-        let (_, a) = centered(matrix(&float, 3));
-        let (_, b) = centered(matrix(&quantized, 3));
+        let (_, a) = centered(&float, 3);
+        let (_, b) = centered(&quantized, 3);
         let wanted = a.dot(&matrix(&rows.values, 3).t());
         let error = |weight: &[f32]| (&b.dot(&matrix(weight, 3).t()) - &wanted).mapv(|e| e * e).sum();
         let (before, after) = (error(&rows.values), error(&refitted.values));

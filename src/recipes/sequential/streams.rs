@@ -4,7 +4,7 @@
 //! batch and rescaled to its trained mean and standard deviation; the same scale and shift apply to the quantized network.
 
 use super::segments::Segment;
-use crate::calibrate::{CalibrationContext, push, reduce_mean};
+use crate::calibrate::{CalibrationContext, ChannelStatistics, normalized, push, replace_reads};
 use crate::error::Result;
 use crate::ir::{DType, Dim, Graph, Tensor, ValueId};
 use crate::plan::total_macs;
@@ -21,8 +21,6 @@ const BYTES: usize = 256 << 20;
 const MACS: u64 = 40_000_000_000;
 /// Smaller batches have no usable statistics of their own.
 const SMALLEST_BATCH: usize = 8;
-/// Smaller variances are treated as zero.
-const NO_VARIANCE: f32 = 1e-20;
 /// The largest factor to the trained standard deviation: beyond, a channel holds hardly more than errors.
 const LARGEST_SCALE: f32 = 3.0;
 
@@ -151,20 +149,17 @@ impl<'a> Streams<'a> {
 /// `quantized`.
 fn standardize(float: &mut Graph, quantized: &mut Graph, norms: &[BatchNorm]) {
     for norm in norms {
-        let (Some(y), Some(y_quantized)) = (made(float, &norm.output), made(quantized, &norm.output)) else { continue };
-        let shape = float.value(y).shape.clone().unwrap_or_default();
-        if shape.len() < 2 || shape[1].known() != Some(norm.beta.len()) {
-            continue;
-        }
+        let pair = normalized(float, norm).zip(normalized(quantized, norm));
+        let Some(((y, rank), (y_quantized, _))) = pair else { continue };
         let nodes = [float.nodes.len(), quantized.nodes.len()];
-        let affine = scale_and_shift(float, y, shape.len(), norm);
+        let affine = scale_and_shift(float, y, rank, norm);
         replace(float, y, affine, nodes[0]);
-        let mut dims = vec![1; shape.len()];
-        dims[1] = norm.beta.len();
+        let mut dims = vec![Dim::Known(1); rank];
+        dims[1] = Dim::Known(norm.beta.len());
         let inputs = affine.map(|id| {
             let input = quantized.add_value(float.name_of(id));
             let value = quantized.value_mut(input);
-            (value.dtype, value.shape) = (Some(DType::F32), Some(dims.iter().map(|&n| Dim::Known(n)).collect()));
+            (value.dtype, value.shape) = (Some(DType::F32), Some(dims.clone()));
             quantized.inputs.push(input);
             input
         });
@@ -173,25 +168,9 @@ fn standardize(float: &mut Graph, quantized: &mut Graph, norms: &[BatchNorm]) {
     }
 }
 
-/// Returns the tensor called `name` where a node makes it.
-fn made(graph: &Graph, name: &str) -> Option<ValueId> {
-    graph.find(name).filter(|id| graph.nodes.iter().any(|node| node.output(0) == Some(*id)))
-}
-
 /// Adds the nodes for `std(trained) / std(y)` and `mean(trained) - mean(y) · scale`, per channel.
 fn scale_and_shift(graph: &mut Graph, y: ValueId, rank: usize, norm: &BatchNorm) -> [ValueId; 2] {
-    let mut dims = vec![1; rank];
-    dims[1] = norm.beta.len();
-    let std: Vec<f32> = norm.std().into_iter().map(|d| d as f32).collect();
-    let constants = [("std", std), ("beta", norm.beta.clone())];
-    let [trained, beta] = constants.map(|(name, v)| graph.add_constant(name, Tensor::from_f32(&dims, &v)));
-    let least = graph.add_constant("no_variance", Tensor::from_f32(&[], &[NO_VARIANCE]));
-    let mean = reduce_mean(graph, y, rank);
-    let centered = push(graph, "Sub", &[y, mean]);
-    let squares = push(graph, "Mul", &[centered, centered]);
-    let variance = reduce_mean(graph, squares, rank);
-    let variance = push(graph, "Max", &[variance, least]);
-    let std = push(graph, "Sqrt", &[variance]);
+    let ChannelStatistics { trained, beta, mean, std, .. } = ChannelStatistics::add(graph, y, rank, norm);
     let scale = push(graph, "Div", &[trained, std]);
     let most = graph.add_constant("most", Tensor::from_f32(&[], &[LARGEST_SCALE]));
     let scale = push(graph, "Min", &[scale, most]);
@@ -203,7 +182,6 @@ fn scale_and_shift(graph: &mut Graph, y: ValueId, rank: usize, norm: &BatchNorm)
 fn replace(graph: &mut Graph, y: ValueId, [scale, shift]: [ValueId; 2], nodes: usize) {
     let scaled = push(graph, "Mul", &[y, scale]);
     let standard = push(graph, "Add", &[scaled, shift]);
-    let inputs = graph.nodes[..nodes].iter_mut().flat_map(|node| node.inputs.iter_mut());
-    inputs.filter(|input| **input == Some(y)).for_each(|input| *input = Some(standard));
+    replace_reads(graph, y, standard, nodes);
     graph.outputs.iter_mut().filter(|output| **output == y).for_each(|output| *output = standard);
 }
